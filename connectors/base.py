@@ -1,0 +1,108 @@
+"""What every source and sink promises. A connector is four verbs and three promises."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.frame import Frame
+from connectors.record import Record
+
+
+class Source(ABC):
+    """Yields the frames of one or several streams. Used by one thread at a time.
+
+    ``position`` is the resume point: what :meth:`read` would return next, as a small JSON value.
+    """
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect or open files. Raises a :class:`connectors.errors.SourceError`."""
+
+    @abstractmethod
+    def read(self) -> Frame | None:
+        """Return the next frame, waiting for it if need be; ``None`` once the source has ended.
+
+        Raises:
+            SourceError: A typed error naming stream, position and reason. A source whose error has
+                ``recoverable`` set may be read again or reopened; frames already read stay valid.
+        """
+
+    @abstractmethod
+    def position(self) -> dict[str, int | float | str]:
+        """Return the point from which a reopened source would go on."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything held. May be called twice, and from another thread to end a read."""
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Writer(ABC):
+    @abstractmethod
+    def open(self) -> None:
+        """Connect or create files. Raises a :class:`connectors.errors.SinkError`."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Return once everything written so far is durable, as the docstring's guarantee says."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Flush, then let go of everything held. May be called twice."""
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class RecordSink(_Writer):
+    """Takes records: Kafka, JSONL, console."""
+
+    @abstractmethod
+    def write(self, records: Sequence[Record]) -> None:
+        """Hand over records in order. Raises a :class:`connectors.errors.SinkError`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlay:
+    """One object to draw on a frame.
+
+    Attributes:
+        number: Small number for people, decides the colour.
+        label: Concept and whatever else is to be written beside the object.
+        mask: Shape (H, W), bool, the frame's size.
+        is_occluded: Drawn dashed and dim.
+        is_tentative: Drawn thin.
+    """
+
+    number: int
+    label: str
+    mask: NDArray[np.bool_]
+    is_occluded: bool = False
+    is_tentative: bool = False
+
+
+class PictureSink(_Writer):
+    """Takes frames with what was found on them: annotated video, pictures."""
+
+    @abstractmethod
+    def write(self, frame: Frame, overlays: Sequence[Overlay], captions: Sequence[str]) -> None:
+        """Draw one frame. ``captions`` are lines for the corner: events of the last seconds."""

@@ -1,0 +1,44 @@
+"""The one picture type that travels through the pipeline."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class CaptureClock(StrEnum):
+    """Where a frame's capture time comes from."""
+
+    RTCP_NTP = "rtcp_ntp"
+    KAFKA_TIMESTAMP = "kafka_timestamp"
+    ARRIVAL = "arrival"
+    FILE_PTS = "file_pts"
+    EXIF = "exif"
+    WORLD = "world"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One decoded picture of one stream.
+
+    Attributes:
+        stream_id: The camera's name, unique in a deployment.
+        stream_epoch: Grows by one at each discontinuity (reconnect, loop, new resolution).
+        frame_seq: Number of the frame in its stream, from 0, never reset by a new epoch.
+        pixels: RGB, shape (H, W, 3), uint8.
+        pts_s: Media time in seconds.
+        captured_at: UTC time at which the picture was taken.
+        capture_clock: Where ``captured_at`` comes from.
+        capture_uncertainty_s: Half width of the interval that holds the true capture time.
+    """
+
+    stream_id: str
+    stream_epoch: int
+    frame_seq: int
+    pixels: NDArray[np.uint8]
+    pts_s: float
+    captured_at: datetime
+    capture_clock: CaptureClock
+    capture_uncertainty_s: float = 0.0

@@ -1,0 +1,85 @@
+"""What the pipeline asks of a streaming concept tracker. Importing this costs no torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameInput:
+    """One frame of one stream for one step.
+
+    Attributes:
+        stream_id: Stream opened with :meth:`ConceptTracker.open_stream`.
+        pixels: RGB, shape (H, W, 3), uint8, any H and W of at least 1.
+        time_s: Capture time in seconds on any clock that does not run backwards.
+    """
+
+    stream_id: str
+    pixels: NDArray[np.uint8]
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskletObservation:
+    """One masklet as it stands on one frame.
+
+    Attributes:
+        masklet_id: Unique within its stream for the tracker's life, from 1.
+        concept: The phrase it was found with, as given to ``open_stream``.
+        score: Probability of the last detection that matched it, 0 to 1.
+        presence_score: Probability that its concept is on this frame at all, 0 to 1.
+        occlusion_score: Probability that the object is visible now (SAM 2 object score), 0 to 1.
+        is_matched: Whether a detection of this frame confirmed it.
+        first_seen_s: ``time_s`` of the frame on which it was born.
+        last_seen_s: ``time_s`` of the last frame on which it was visible.
+        mask: Shape (H, W), bool, the frame's size; all false while occluded.
+    """
+
+    masklet_id: int
+    concept: str
+    score: float
+    presence_score: float
+    occlusion_score: float
+    is_matched: bool
+    first_seen_s: float
+    last_seen_s: float
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """All masklets of one stream on one frame.
+
+    Attributes:
+        masklets: Living masklets, by ``masklet_id``.
+        ended: Ids that were let go on this frame (expired, duplicate, unconfirmed).
+        presence: Presence probability of each concept of the stream, by phrase.
+    """
+
+    stream_id: str
+    masklets: tuple[MaskletObservation, ...]
+    ended: tuple[int, ...]
+    presence: dict[str, float]
+
+
+class ConceptTracker(Protocol):
+    """Detects and tracks concepts on several streams, frame by frame, with bounded memory."""
+
+    def open_stream(self, stream_id: str, concepts: Sequence[str]) -> None:
+        """Begin a stream with the phrases to look for. Raises ``ValueError`` if it is open."""
+        ...
+
+    def close_stream(self, stream_id: str) -> None:
+        """Forget a stream and all its memory."""
+        ...
+
+    def step(self, inputs: Sequence[FrameInput]) -> list[Prediction]:
+        """Track one frame of each given stream (at most one per stream), in one batch.
+
+        Returns one prediction per input, in order.
+        """
+        ...

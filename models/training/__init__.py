@@ -1,0 +1,1 @@
+"""Losses and matching for training; tensors only, no data loading and no files."""

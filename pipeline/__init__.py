@@ -1,0 +1,1 @@
+"""The engine, and everything a user touches: configuration, commands, rules, records."""

@@ -1,0 +1,1 @@
+"""Zones, rules and the events they raise."""

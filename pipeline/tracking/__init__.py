@@ -1,0 +1,1 @@
+"""The pipeline's identities for masklets: life cycle, no pixels."""
