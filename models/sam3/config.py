@@ -1,0 +1,133 @@
+"""Sizes of SAM 3. A size is a row in a table: ``sam3`` is the published model, ``sam3-nano`` the one trained here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionConfig:
+    """Vision backbone and its two necks (SAM 3, section 3; ViTDet for the neck).
+
+    ``window`` and ``global_blocks`` are in tokens and block indices; ``pretrain_grid`` is the grid, in tokens, on which
+    the tiled position embedding and the rotary frequencies of the global blocks are defined.
+    """
+
+    image_size: int = 1008
+    patch_size: int = 14
+    dim: int = 1024
+    mlp_dim: int = 4736
+    num_blocks: int = 32
+    num_heads: int = 16
+    window: int = 24
+    global_blocks: tuple[int, ...] = (7, 15, 23, 31)
+    pretrain_grid: int = 24
+    neck_dim: int = 256
+    norm_eps: float = 1e-5
+
+    @property
+    def grid(self) -> int:
+        """Tokens along one side of the picture."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextConfig:
+    """Causal text transformer with the CLIP vocabulary layout."""
+
+    vocab_size: int = 49408
+    dim: int = 1024
+    mlp_dim: int = 4096
+    num_blocks: int = 24
+    num_heads: int = 16
+    context_length: int = 32
+    projection_dim: int = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorConfig:
+    """Exemplar encoder, fusion encoder, DETR decoder, scoring and mask head."""
+
+    dim: int = 256
+    num_heads: int = 8
+    mlp_dim: int = 2048
+    exemplar_layers: int = 3
+    fusion_layers: int = 6
+    decoder_layers: int = 6
+    num_queries: int = 200
+    roi_size: int = 7
+    upsampling_stages: int = 3
+    norm_eps: float = 1e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackerConfig:
+    """Memory tracker (SAM 2, section 4; SAM 3, section 3)."""
+
+    image_size: int = 1008
+    patch_size: int = 14
+    hidden_dim: int = 256
+    memory_dim: int = 64
+    num_heads: int = 8
+    mask_decoder_depth: int = 2
+    mask_decoder_mlp_dim: int = 2048
+    mask_in_chans: int = 16
+    iou_head_dim: int = 256
+    memory_attention_layers: int = 4
+    memory_attention_mlp_dim: int = 2048
+    memory_fuser_layers: int = 2
+    memory_fuser_dim: int = 1024
+    num_maskmem: int = 7
+    max_cond_frames: int = 4
+    max_object_pointers: int = 16
+    rope_theta: float = 10000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sam3Config:
+    """One row of the size table."""
+
+    vision: VisionConfig = VisionConfig()
+    text: TextConfig = TextConfig()
+    detector: DetectorConfig = DetectorConfig()
+    tracker: TrackerConfig = TrackerConfig()
+
+
+SAM3_SIZES: dict[str, Sam3Config] = {
+    "sam3": Sam3Config(),
+    # The same graph with the same 3 x 3 window arrangement: 12 x 12 tokens in windows of 4.
+    "sam3-nano": Sam3Config(
+        vision=VisionConfig(
+            image_size=168,
+            dim=128,
+            mlp_dim=512,
+            num_blocks=6,
+            num_heads=4,
+            window=4,
+            global_blocks=(1, 3, 5),
+            pretrain_grid=4,
+            neck_dim=64,
+        ),
+        text=TextConfig(
+            vocab_size=1024, dim=64, mlp_dim=256, num_blocks=2, num_heads=4, context_length=16, projection_dim=64
+        ),
+        detector=DetectorConfig(
+            dim=64,
+            num_heads=4,
+            mlp_dim=256,
+            exemplar_layers=1,
+            fusion_layers=3,
+            decoder_layers=3,
+            num_queries=36,
+        ),
+        tracker=TrackerConfig(
+            image_size=168,
+            hidden_dim=64,
+            memory_dim=16,
+            num_heads=4,
+            mask_decoder_mlp_dim=256,
+            iou_head_dim=64,
+            memory_attention_layers=2,
+            memory_attention_mlp_dim=256,
+            memory_fuser_dim=128,
+        ),
+    ),
+}
