@@ -1,0 +1,186 @@
+"""What can go wrong in a connector, as one tree.
+
+::
+
+    ConnectorError                 name, reason, position, accepted
+    ├── SourceError                stream_id, recoverable
+    │   ├── NotFoundError          the file, folder, device, camera path or topic is not there
+    │   ├── UnsupportedMediaError  it is there, but it is no picture or video that can be decoded
+    │   ├── CorruptMediaError      it began well and then broke off or turned to garbage
+    │   ├── UnauthorizedError      user, password or access right refused; never retried
+    │   ├── UnreachableError       nobody answers at that address            (recoverable)
+    │   ├── StreamEndedError       the peer hung up                          (recoverable)
+    │   ├── StreamStalledError     the peer is there but silent              (recoverable)
+    │   └── BadFrameError          one frame of a stream is unusable; carries the input for the
+    │                              dead-letter topic                         (recoverable)
+    └── SinkError                  sink, recoverable
+        ├── SinkUnreachableError   nobody answers at that address            (recoverable)
+        ├── SinkUnauthorizedError  user, password or access right refused
+        ├── NotWritableError       the file or folder cannot be written
+        └── DeliveryFailedError    records were taken but could not be delivered
+
+Foreign errors (PyAV, kafka-python, OSError) are translated at one seam per library. Passwords are
+removed from every text that goes into a message.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import ClassVar
+
+from typing_extensions import override
+
+_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s?#]*@")
+_SECRET_PARAMETER = re.compile(
+    r"(?P<name>[\w.-]*(?:password|passwd|pwd|secret|token|apikey|api_key)[\w.-]*=)[^&\s;,'\"]+",
+    re.IGNORECASE,
+)
+
+Position = Mapping[str, int | float | str]
+
+
+def redact_url(text: str) -> str:
+    """Return ``text`` with the user and password of every URL in it, and secret parameters, hidden.
+
+    Works on a bare URL as on a message of a library that quotes one.
+
+    >>> redact_url("rtsp://admin:secret@camera/1?token=abc")
+    'rtsp://***@camera/1?token=***'
+    """
+    return _SECRET_PARAMETER.sub(r"\g<name>***", _USERINFO.sub(r"\g<scheme>***@", text))
+
+
+class ConnectorError(Exception):
+    """Something went wrong at the edge.
+
+    Attributes:
+        name: The stream's id, or what the sink writes to.
+        reason: What happened, lower case, without secrets.
+        position: Where it happened: frame, time, offset; empty if it has no place.
+        accepted: What would be accepted instead; may be empty.
+        recoverable: Whether reading, writing or opening again can help.
+    """
+
+    kind: ClassVar[str] = "connector"
+    recoverable: bool = False
+
+    def __init__(
+        self,
+        name: str,
+        reason: str,
+        *,
+        position: Position | None = None,
+        accepted: str = "",
+        recoverable: bool | None = None,
+    ) -> None:
+        self.name = redact_url(name)
+        self.reason = redact_url(reason)
+        self.position: dict[str, int | float | str] = dict(position or {})
+        self.accepted = accepted
+        if recoverable is not None:
+            self.recoverable = recoverable
+        super().__init__(self.name, self.reason)
+
+    @override
+    def __str__(self) -> str:
+        place = ", ".join(f"{key} {value}" for key, value in self.position.items())
+        text = f"{self.kind} {self.name!r}{f' at {place}' if place else ''}: {self.reason}"
+        return f"{text}; accepted: {self.accepted}" if self.accepted else text
+
+
+class SourceError(ConnectorError):
+    """A stream cannot be opened or read."""
+
+    kind = "stream"
+
+    @property
+    def stream_id(self) -> str:
+        """The stream that failed."""
+        return self.name
+
+
+class NotFoundError(SourceError):
+    """The file, folder, device, camera path or topic is not there."""
+
+
+class UnsupportedMediaError(SourceError):
+    """It is there, but it is no picture or video that can be decoded."""
+
+
+class CorruptMediaError(SourceError):
+    """It began well and then broke off or turned to garbage; all frames before are delivered."""
+
+
+class UnauthorizedError(SourceError):
+    """The user, the password or the access right was refused."""
+
+
+class UnreachableError(SourceError):
+    """Nobody answers at that address."""
+
+    recoverable = True
+
+
+class StreamEndedError(SourceError):
+    """The peer of a live stream hung up."""
+
+    recoverable = True
+
+
+class StreamStalledError(SourceError):
+    """The peer of a live stream is silent for longer than the read timeout."""
+
+    recoverable = True
+
+
+class BadFrameError(SourceError):
+    """One frame is unusable; the next read goes on behind it.
+
+    Attributes:
+        payload: The input as it came, for the dead-letter topic.
+        headers: Its headers as they came.
+    """
+
+    recoverable = True
+
+    def __init__(
+        self,
+        name: str,
+        reason: str,
+        *,
+        position: Position | None = None,
+        accepted: str = "",
+        payload: bytes = b"",
+        headers: tuple[tuple[str, bytes], ...] = (),
+    ) -> None:
+        super().__init__(name, reason, position=position, accepted=accepted)
+        self.payload = payload
+        self.headers = headers
+
+
+class SinkError(ConnectorError):
+    """Records or pictures cannot be written."""
+
+    kind = "sink"
+
+    @property
+    def sink(self) -> str:
+        """What the sink writes to."""
+        return self.name
+
+
+class SinkUnreachableError(SinkError):
+    """Nobody answers at that address."""
+
+    recoverable = True
+
+
+class SinkUnauthorizedError(SinkError):
+    """The user, the password or the access right was refused."""
+
+
+class NotWritableError(SinkError):
+    """The file or folder cannot be written."""
+
+
+class DeliveryFailedError(SinkError):
+    """Records were taken but could not be delivered."""

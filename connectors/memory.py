@@ -1,0 +1,176 @@
+"""A source and sinks without any outside: faults are data. Ships with the product, for tests."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from typing_extensions import override
+
+from connectors.base import Overlay, PictureSink, RecordSink, Source
+from connectors.errors import CorruptMediaError, DeliveryFailedError, StreamEndedError
+from connectors.frame import Frame
+from connectors.record import Record, Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Deliver nothing for so many seconds, or until the source is closed."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Raise a recoverable error; frames behind it belong to a new epoch."""
+
+    reason: str = "the peer hung up"
+
+
+@dataclass(frozen=True, slots=True)
+class Corrupt:
+    """Raise an error that is not recoverable."""
+
+    reason: str = "the data turned to garbage"
+
+
+@dataclass(frozen=True, slots=True)
+class Eof:
+    """End here, whatever follows; reading goes on behind it after another ``open``."""
+
+
+Step = Frame | Pause | Disconnect | Corrupt | Eof
+
+
+class MemorySource(Source):
+    """Plays a script of frames and faults.
+
+    Guarantee: each frame exactly once; faults happen exactly where the script says.
+    Ordering: that of the script.
+    Parallelism: none; one reader. ``close`` may come from another thread and ends a pause.
+    """
+
+    def __init__(self, steps: Iterable[Step], *, stream_id: str = "memory") -> None:
+        self._steps = tuple(steps)
+        self._stream_id = stream_id
+        self._next = 0
+        self._lost_connections = 0
+        self._closed = threading.Event()
+        self.num_opened = 0
+
+    @override
+    def open(self) -> None:
+        self._closed.clear()
+        self.num_opened += 1
+
+    @override
+    def read(self) -> Frame | None:
+        while self._next < len(self._steps) and not self._closed.is_set():
+            step = self._steps[self._next]
+            position = self.position()
+            self._next += 1
+            match step:
+                case Frame():
+                    return replace(step, stream_epoch=step.stream_epoch + self._lost_connections)
+                case Pause(seconds):
+                    self._closed.wait(seconds)
+                case Disconnect(reason):
+                    self._lost_connections += 1
+                    raise StreamEndedError(self._stream_id, reason, position=position)
+                case Corrupt(reason):
+                    raise CorruptMediaError(self._stream_id, reason, position=position)
+                case Eof():
+                    return None
+        return None
+
+    @override
+    def position(self) -> dict[str, int | float | str]:
+        return {"index": self._next}
+
+    @override
+    def close(self) -> None:
+        self._closed.set()
+
+
+@dataclass(slots=True)
+class MemorySink(RecordSink):
+    """Keeps every record in a list, up to a bound.
+
+    Guarantee: a record is in ``records`` when ``write`` returns.
+    Ordering: that of the writes.
+    Parallelism: one writer.
+
+    Attributes:
+        records: What was written.
+        capacity: Writing more than this many records fails with ``DeliveryFailedError``.
+        num_flushes: How often ``flush`` was called.
+        is_open: Between ``open`` and ``close``.
+    """
+
+    records: list[Record] = field(default_factory=list[Record])
+    capacity: int = 1_000_000
+    num_flushes: int = 0
+    is_open: bool = False
+
+    @override
+    def open(self) -> None:
+        self.is_open = True
+
+    @override
+    def write(self, records: Sequence[Record]) -> None:
+        if len(self.records) + len(records) > self.capacity:
+            raise DeliveryFailedError("memory", f"more than {self.capacity} records")
+        self.records.extend(records)
+
+    @override
+    def flush(self) -> None:
+        self.num_flushes += 1
+
+    @override
+    def close(self) -> None:
+        self.is_open = False
+
+    def of(self, topic: Topic) -> list[Record]:
+        """Return the records of one kind, in order."""
+        return [record for record in self.records if record.topic is topic]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnFrame:
+    """What a picture sink was given at once."""
+
+    frame: Frame
+    overlays: tuple[Overlay, ...]
+    captions: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class MemoryPictureSink(PictureSink):
+    """Keeps every frame with its overlays in a list, up to a bound.
+
+    Guarantee: a frame is in ``pictures`` when ``write`` returns.
+    Ordering: that of the writes.
+    Parallelism: one writer.
+    """
+
+    pictures: list[DrawnFrame] = field(default_factory=list[DrawnFrame])
+    capacity: int = 10_000
+    is_open: bool = False
+
+    @override
+    def open(self) -> None:
+        self.is_open = True
+
+    @override
+    def write(self, frame: Frame, overlays: Sequence[Overlay], captions: Sequence[str]) -> None:
+        if len(self.pictures) >= self.capacity:
+            raise DeliveryFailedError("memory", f"more than {self.capacity} pictures")
+        drawn = DrawnFrame(frame=frame, overlays=tuple(overlays), captions=tuple(captions))
+        self.pictures.append(drawn)
+
+    @override
+    def flush(self) -> None:
+        """Nothing to wait for."""
+
+    @override
+    def close(self) -> None:
+        self.is_open = False
