@@ -1,0 +1,55 @@
+"""Multi-head attention with separate projections."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention; queries, keys and values of one width.
+
+    Shape legend:
+        B batch, L queries, S keys, C channels, N heads.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim {dim!r} is not a multiple of num_heads {num_heads!r}")
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
+        self.o_proj = nn.Linear(dim, dim)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            query: Shape (B, L, C).
+            key: Shape (B, S, C).
+            value: Shape (B, S, C).
+            mask: Broadcastable to (B, N, L, S): bool (true = may attend) or an additive bias.
+
+        Returns:
+            Shape (B, L, C).
+        """
+        q = split_heads(self.q_proj(query), self.num_heads)
+        k = split_heads(self.k_proj(key), self.num_heads)
+        v = split_heads(self.v_proj(value), self.num_heads)
+        return self.o_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Turn (B, L, C) into (B, N, L, C / N)."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(-2, -3)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Turn (B, N, L, D) into (B, L, N * D)."""
+    return x.transpose(-2, -3).flatten(-2)
+
+
+def key_mask(is_valid: Tensor | None) -> Tensor | None:
+    """Turn a (B, S) bool mask of valid keys into one that broadcasts over heads and queries."""
+    return None if is_valid is None else is_valid[:, None, None, :].to(torch.bool)

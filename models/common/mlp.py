@@ -1,0 +1,35 @@
+"""The two kinds of perceptron that the family uses."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FeedForward(nn.Module):
+    """Linear, activation, linear: the second half of a transformer block."""
+
+    def __init__(self, dim: int, hidden_dim: int, activation: type[nn.Module]) -> None:
+        super().__init__()
+        self.activation = activation()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, C) to (…, C)."""
+        return self.fc2(self.activation(self.fc1(x)))
+
+
+class NumberedMLP(nn.Module):
+    """ReLU perceptron whose layers are named ``layer1`` … ``layerN``, as in the checkpoints of SAM 3."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
+        super().__init__()
+        dims = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
+        for number, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True), start=1):
+            self.add_module(f"layer{number}", nn.Linear(a, b))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, in_dim) to (…, out_dim)."""
+        last = len(self._modules) - 1
+        for index, layer in enumerate(self.children()):
+            x = layer(x) if index == last else F.relu(layer(x))
+        return x

@@ -1,0 +1,1 @@
+"""Memory tracker: follows given objects through a stream, one bounded memory bank each."""

@@ -1,0 +1,109 @@
+"""Conditions a frame's features on the memories of each object."""
+
+from dataclasses import dataclass
+from typing import override
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.sam3.config import TrackerConfig
+from models.sam3.tracker.layers import Attention, rope_grid, rotate, sine_grid
+
+POSITION_WEIGHT = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryTokens:
+    """Memories of B objects, padded to one length.
+
+    Attributes:
+        tokens: Shape (B, K, memory_dim): ``num_maps`` maps of g * g tokens each, then pointer tokens.
+        pos: Position code, same shape.
+        num_maps: Maps per object, those that are only padding included.
+        is_valid: Shape (B, K), bool, false for padding; ``None`` when there is none.
+    """
+
+    tokens: Tensor
+    pos: Tensor
+    num_maps: int
+    is_valid: Tensor | None
+
+
+class MemoryAttentionLayer(nn.Module):
+    """Self-attention, cross-attention to memory and a feed-forward, each after its own norm."""
+
+    def __init__(self, config: TrackerConfig) -> None:
+        super().__init__()
+        dim = config.hidden_dim
+        self.self_attn = Attention(dim, dim, 1)
+        self.cross_attn_image = Attention(dim, dim, 1, kv_dim=config.memory_dim)
+        self.linear1 = nn.Linear(dim, config.memory_attention_mlp_dim)
+        self.linear2 = nn.Linear(config.memory_attention_mlp_dim, dim)
+        self.layer_norm1 = nn.LayerNorm(dim)
+        self.layer_norm2 = nn.LayerNorm(dim)
+        self.layer_norm3 = nn.LayerNorm(dim)
+
+    def attend_self(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+        """First third of the layer; does not depend on the object."""
+        attn, normed = self.self_attn, self.layer_norm1(x)
+        query = rotate(attn.split(attn.q_proj(normed)), table)
+        key = rotate(attn.split(attn.k_proj(normed)), table)
+        return x + attn.merge(
+            F.scaled_dot_product_attention(query, key, attn.split(attn.v_proj(normed)))
+        )
+
+    def attend_memory(
+        self, x: Tensor, memory: MemoryTokens, table: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Second third: spatial keys are rotated map by map, pointer keys are not rotated."""
+        attn = self.cross_attn_image
+        query = rotate(attn.split(attn.q_proj(self.layer_norm2(x))), table)
+        key = attn.split(attn.k_proj(memory.tokens + memory.pos))
+        value = attn.split(attn.v_proj(memory.tokens))
+        length = x.shape[1] * memory.num_maps
+        maps = rotate(key[:, :, :length].unflatten(2, (memory.num_maps, -1)), table).flatten(2, 3)
+        key = torch.cat([maps, key[:, :, length:]], dim=2)
+        mask = None if memory.is_valid is None else memory.is_valid[:, None, None, :]
+        return x + attn.merge(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Last third."""
+        return x + self.linear2(F.relu(self.linear1(self.layer_norm3(x))))
+
+
+class MemoryAttention(nn.Module):
+    """Stack of memory attention layers."""
+
+    def __init__(self, config: TrackerConfig) -> None:
+        super().__init__()
+        self.theta = config.rope_theta
+        self.layers = nn.ModuleList(
+            MemoryAttentionLayer(config) for _ in range(config.memory_attention_layers)
+        )
+        self.layer_norm = nn.LayerNorm(config.hidden_dim)
+
+    @override
+    def forward(self, features: Tensor, frame_index: Tensor, memory: MemoryTokens) -> Tensor:
+        """Condition the features of B objects' frames.
+
+        Args:
+            features: Raw top features of N frames, shape (N, C, g, g).
+            frame_index: Frame of each object, shape (B,).
+            memory: Memories of the objects, batch B.
+
+        Returns:
+            Shape (B, C, g, g).
+        """
+        channels, grid = features.shape[1], features.shape[-1]
+        table = rope_grid(grid, channels, self.theta, features.device)
+        x = features + POSITION_WEIGHT * sine_grid(grid, channels, features.device, features.dtype)
+        x = x.flatten(2).transpose(1, 2)
+        for number, layer in enumerate(self.layers):
+            x = layer.attend_self(x, table)
+            if (
+                number == 0
+            ):  # up to here all objects of a frame are alike, so it was done once per frame
+                x = x[frame_index]
+            x = layer.feed_forward(layer.attend_memory(x, memory, table))
+        return self.layer_norm(x).transpose(1, 2).unflatten(2, (grid, grid))

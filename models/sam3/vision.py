@@ -1,0 +1,205 @@
+"""Vision backbone and necks of SAM 3 (section 3): a ViT with windowed and global attention, and simple pyramids.
+
+Shape legend:
+    N images, S picture side in px, G tokens along a side, C backbone width, D neck width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.common.attention import merge_heads, split_heads
+from models.common.mlp import FeedForward
+from models.common.positional import axial_rotary_table, rotate
+from models.sam3.config import VisionConfig
+
+ROPE_THETA = 10000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionFeatures:
+    """What one pass of the backbone gives.
+
+    Attributes:
+        trunk: Shape (N, C, G, G).
+        detector_pyramid: Shapes (N, D, 4G, 4G), (N, D, 2G, 2G), (N, D, G, G).
+        tracker_pyramid: The same shapes from the tracker's own neck; empty when it was not asked for.
+    """
+
+    trunk: Tensor
+    detector_pyramid: tuple[Tensor, ...]
+    tracker_pyramid: tuple[Tensor, ...] = ()
+
+
+class PatchEmbeddings(nn.Module):
+    """Non-overlapping patches to tokens, without bias."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(3, config.dim, config.patch_size, stride=config.patch_size, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 3, S, S) to (N, C, G, G)."""
+        return self.projection(images)
+
+
+class Embeddings(nn.Module):
+    """Patches plus a position embedding that is tiled, never interpolated."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.pretrain_grid = config.pretrain_grid
+        self.patch_embeddings = PatchEmbeddings(config)
+        self.position_embeddings = nn.Parameter(0.02 * torch.randn(1, config.pretrain_grid**2, config.dim))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 3, S, S) to (N, G, G, C)."""
+        tokens = self.patch_embeddings(images).permute(0, 2, 3, 1)
+        height, width = tokens.shape[1:3]
+        tile = self.position_embeddings.view(1, self.pretrain_grid, self.pretrain_grid, -1)
+        repeats = (1, height // self.pretrain_grid + 1, width // self.pretrain_grid + 1, 1)
+        return tokens + tile.tile(repeats)[:, :height, :width]
+
+
+class RotaryAttention(nn.Module):
+    """Self-attention over a grid of tokens with axial rotary positions."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
+        self.o_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+        """Attend within (B, L, C); ``table`` holds cosine and sine of shape (L, C / heads / 2)."""
+        q = rotate(split_heads(self.q_proj(x), self.num_heads), *table)
+        k = rotate(split_heads(self.k_proj(x), self.num_heads), *table)
+        v = split_heads(self.v_proj(x), self.num_heads)
+        return self.o_proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; ``window`` of 0 means global attention."""
+
+    def __init__(self, config: VisionConfig, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.pretrain_grid = config.pretrain_grid
+        self.head_dim = config.dim // config.num_heads
+        self.layer_norm1 = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.attention = RotaryAttention(config.dim, config.num_heads)
+        self.layer_norm2 = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.mlp = FeedForward(config.dim, config.mlp_dim, nn.GELU)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, H, W, C) to the same shape."""
+        x = x + self._attend(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        height, width = x.shape[1:3]
+        if self.window == 0:
+            # Positions are squeezed onto the grid that the frequencies were trained on.
+            scale = self.pretrain_grid / width
+            table = axial_rotary_table(height, width, self.head_dim, scale=scale, theta=ROPE_THETA, device=x.device)
+            return self.attention(x.flatten(1, 2), table).unflatten(1, (height, width))
+        side = self.window
+        table = axial_rotary_table(side, side, self.head_dim, scale=1.0, theta=ROPE_THETA, device=x.device)
+        windows, padded = partition_windows(x, side)
+        return join_windows(self.attention(windows, table), side, padded)[:, :height, :width]
+
+
+def partition_windows(x: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
+    """Cut (N, H, W, C) into (N * windows, side * side, C), padding with zeros; returns the padded size too."""
+    height, width = x.shape[1:3]
+    pad_h, pad_w = -height % side, -width % side
+    if pad_h or pad_w:
+        x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h))
+    rows, columns = (height + pad_h) // side, (width + pad_w) // side
+    tiles = x.unflatten(2, (columns, side)).unflatten(1, (rows, side)).transpose(2, 3)
+    return tiles.reshape(-1, side * side, x.shape[-1]), (height + pad_h, width + pad_w)
+
+
+def join_windows(windows: Tensor, side: int, padded: tuple[int, int]) -> Tensor:
+    """Undo :func:`partition_windows`: (N * windows, side * side, C) to (N, H, W, C)."""
+    rows, columns = padded[0] // side, padded[1] // side
+    tiles = windows.view(-1, rows, columns, side, side, windows.shape[-1])
+    return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+class Backbone(nn.Module):
+    """ViT of SAM 3: only the last block's output is used, there is no class token."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(config)
+        self.layer_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.layers = nn.ModuleList(
+            Block(config, 0 if index in config.global_blocks else config.window) for index in range(config.num_blocks)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 3, S, S) in -1 … 1 to (N, C, G, G)."""
+        x = self.layer_norm(self.embeddings(images))
+        for layer in self.layers:
+            x = layer(x)
+        return x.permute(0, 3, 1, 2)
+
+
+class PyramidLevel(nn.Module):
+    """One level of the simple pyramid: rescale, 1 x 1, 3 x 3."""
+
+    def __init__(self, dim: int, neck_dim: int, scale: float) -> None:
+        super().__init__()
+        up = [nn.ConvTranspose2d(dim, dim // 2, 2, stride=2)]
+        layers: dict[float, list[nn.Module]] = {
+            4.0: [*up, nn.GELU(), nn.ConvTranspose2d(dim // 2, dim // 4, 2, stride=2)],
+            2.0: [*up],
+            1.0: [],
+            0.5: [nn.MaxPool2d(2)],
+        }
+        width = {4.0: dim // 4, 2.0: dim // 2}.get(scale, dim)
+        self.scale_layers = nn.ModuleList(layers[scale])
+        self.proj1 = nn.Conv2d(width, neck_dim, 1)
+        self.proj2 = nn.Conv2d(neck_dim, neck_dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, G, G) to (N, D, scale * G, scale * G)."""
+        for layer in self.scale_layers:
+            x = layer(x)
+        return self.proj2(self.proj1(x))
+
+
+class Neck(nn.Module):
+    """Pyramid of four levels at 4, 2, 1 and 1/2 of the token grid.
+
+    The coarsest level belongs to the checkpoints but nothing reads it, so it is not computed.
+    """
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.fpn_layers = nn.ModuleList(
+            PyramidLevel(config.dim, config.neck_dim, scale) for scale in (4.0, 2.0, 1.0, 0.5)
+        )
+
+    def forward(self, trunk: Tensor) -> tuple[Tensor, ...]:
+        """Map (N, C, G, G) to the three finest levels, finest first."""
+        return tuple(level(trunk) for level in list(self.fpn_layers)[:3])
+
+
+class VisionEncoder(nn.Module):
+    """Backbone with the detector's neck."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.backbone = Backbone(config)
+        self.neck = Neck(config)
+
+    def forward(self, images: Tensor) -> VisionFeatures:
+        """Encode (N, 3, S, S); S is any multiple of the patch size."""
+        trunk = self.backbone(images)
+        return VisionFeatures(trunk=trunk, detector_pyramid=self.neck(trunk))

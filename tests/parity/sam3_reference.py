@@ -1,0 +1,94 @@
+"""Builds transformers' SAM 3 at a reduced size with the dimensions of one of our configs."""
+
+import importlib
+import types
+
+import torch
+
+from models.common.roi_align import roi_align
+from models.sam3.config import DetectorConfig, Sam3Config, TextConfig, VisionConfig
+
+# Imported by full name: the package hides these modules behind torchvision, which only their image processor needs.
+configuration = importlib.import_module("transformers.models.sam3.configuration_sam3")
+reference = importlib.import_module("transformers.models.sam3.modeling_sam3")
+
+SMALL = Sam3Config(
+    vision=VisionConfig(
+        image_size=84,
+        dim=32,
+        mlp_dim=74,
+        num_blocks=3,
+        num_heads=2,
+        window=2,
+        global_blocks=(1,),
+        pretrain_grid=2,
+        neck_dim=32,
+    ),
+    text=TextConfig(vocab_size=99, dim=24, mlp_dim=96, num_blocks=2, num_heads=2, context_length=8, projection_dim=16),
+    detector=DetectorConfig(
+        dim=32, num_heads=4, mlp_dim=64, exemplar_layers=2, fusion_layers=2, decoder_layers=3, num_queries=9
+    ),
+)
+
+
+def _pool(features, boxes, size):
+    """Stand in for torchvision, which has no build for every torch; roi_align has a test of its own."""
+    return torch.cat([roi_align(f[None], b[None], size) for f, b in zip(features, boxes, strict=True)])
+
+
+def reference_config(config: Sam3Config) :
+    """Translate one of our size rows."""
+    v, t, d = config.vision, config.text, config.detector
+    shared = {"hidden_size": d.dim, "num_attention_heads": d.num_heads, "dropout": 0.0}
+    layered = {**shared, "intermediate_size": d.mlp_dim}
+    return configuration.Sam3Config(
+        vision_config={
+            "backbone_config": {
+                "model_type": "sam3_vit_model",
+                "hidden_size": v.dim,
+                "intermediate_size": v.mlp_dim,
+                "num_hidden_layers": v.num_blocks,
+                "num_attention_heads": v.num_heads,
+                "image_size": v.image_size,
+                "patch_size": v.patch_size,
+                "window_size": v.window,
+                "global_attn_indexes": list(v.global_blocks),
+                "pretrain_image_size": v.pretrain_grid * v.patch_size,
+                "layer_norm_eps": v.norm_eps,
+            },
+            "fpn_hidden_size": v.neck_dim,
+            "backbone_feature_sizes": [[v.grid * s, v.grid * s] for s in (4, 2, 1)],
+        },
+        text_config={
+            "model_type": "clip_text_model",
+            "vocab_size": t.vocab_size,
+            "hidden_size": t.dim,
+            "intermediate_size": t.mlp_dim,
+            "projection_dim": t.projection_dim,
+            "num_hidden_layers": t.num_blocks,
+            "num_attention_heads": t.num_heads,
+            "max_position_embeddings": t.context_length,
+            "hidden_act": "gelu",
+        },
+        geometry_encoder_config={**layered, "num_layers": d.exemplar_layers, "roi_size": d.roi_size},
+        detr_encoder_config={**layered, "num_layers": d.fusion_layers},
+        detr_decoder_config={**layered, "num_layers": d.decoder_layers, "num_queries": d.num_queries},
+        mask_decoder_config={**shared, "num_upsampling_stages": d.upsampling_stages},
+    )
+
+
+def build_reference(config: Sam3Config, seed: int = 0):
+    """Return transformers' detector in evaluation mode with random weights of ordinary spread."""
+    reference.torchvision = types.SimpleNamespace(ops=types.SimpleNamespace(roi_align=_pool))
+    torch.manual_seed(seed)
+    model = reference.Sam3Model(reference_config(config)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # The library's tiny default spread would hide differences; norms keep their ones plus a little.
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the relative L2 error."""
+    return float((actual - expected).norm() / expected.norm())

@@ -1,0 +1,164 @@
+"""Every detector module equals transformers' on the same weights: fp32, relative L2 error at most 1e-5.
+
+The tolerance is a few hundred fp32 roundings (6e-8), which is what different orders of summation cost.
+"""
+
+import pytest
+import torch
+
+from models.common.positional import sine_grid
+from models.sam3.detector import Detector
+from models.sam3.exemplars import Exemplars
+from tests.parity.sam3_reference import SMALL, build_reference, relative_error
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return build_reference(SMALL)
+
+
+@pytest.fixture(scope="module")
+def ours(theirs):
+    model = Detector(SMALL, clamp_presence=True, cls_without_boxes=False).eval()
+    model.load_state_dict(theirs.state_dict(), strict=True)
+    return model
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(2, 3, 84, 84, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def token_ids():
+    return torch.tensor([[97, 5, 6, 98, 0, 0, 0, 0], [97, 9, 98, 0, 0, 0, 0, 0]])
+
+
+@pytest.fixture(scope="module")
+def vision(ours, images):
+    with torch.no_grad():
+        return ours.vision_encoder(images)
+
+
+def _flat(level):
+    return level.flatten(2).transpose(1, 2)
+
+
+@torch.no_grad()
+def test_backbone_and_neck_equal(ours, theirs, images, vision):
+    expected = theirs.vision_encoder(images)
+    assert relative_error(_flat(vision.trunk), expected.last_hidden_state) < TOLERANCE
+    for actual, wanted in zip(vision.detector_pyramid, expected.fpn_hidden_states[:3], strict=True):
+        assert relative_error(actual, wanted) < TOLERANCE
+
+
+@torch.no_grad()
+def test_position_encoding_equal(theirs, images):
+    expected = theirs.vision_encoder(images).fpn_position_encoding[1][0]
+    assert relative_error(sine_grid(12, 12, 32, torch.device("cpu")), expected) < TOLERANCE
+
+
+@torch.no_grad()
+def test_text_encoder_equal_on_valid_tokens(ours, theirs, token_ids):
+    actual = ours.encode_text(token_ids)
+    expected = theirs.get_text_features(token_ids, attention_mask=(token_ids != 0).long()).pooler_output
+    assert relative_error(actual.tokens[actual.is_valid], expected[actual.is_valid]) < TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def exemplars():
+    boxes = torch.tensor([[[0.3, 0.4, 0.2, 0.3], [0.7, 0.5, 0.4, 0.2]], [[0.5, 0.5, 0.9, 0.6], [0.0, 0.0, 0.1, 0.1]]])
+    labels = torch.tensor([[True, False], [True, False]])
+    return Exemplars(
+        boxes_cxcywh=boxes, is_positive=labels, is_valid=torch.tensor([[True, True], [True, False]])
+    )
+
+
+@torch.no_grad()
+def test_exemplar_encoder_equal(ours, theirs, vision, exemplars):
+    """Compared on full boxes: with padding the two place the last token differently (next test)."""
+    coarse = vision.detector_pyramid[-1]
+    place = sine_grid(6, 6, 32, coarse.device)
+    full = torch.ones_like(exemplars.is_valid)
+    tokens, _ = ours.geometry_encoder(
+        Exemplars(boxes_cxcywh=exemplars.boxes_cxcywh, is_positive=exemplars.is_positive, is_valid=full), coarse, place
+    )
+    expected = theirs.geometry_encoder(
+        exemplars.boxes_cxcywh, full, exemplars.is_positive.long(), (coarse,), (place[None].expand_as(coarse),)
+    ).last_hidden_state
+    assert relative_error(tokens, expected) < TOLERANCE
+
+
+def _forward_reference(theirs, images, token_ids, exemplars=None):
+    labels = boxes = None
+    if exemplars is not None:
+        boxes = exemplars.boxes_cxcywh
+        labels = torch.where(exemplars.is_valid, exemplars.is_positive.long(), -10)
+    return theirs(
+        pixel_values=images,
+        input_ids=token_ids,
+        attention_mask=(token_ids != 0).long(),
+        input_boxes=boxes,
+        input_boxes_labels=labels,
+    )
+
+
+@pytest.mark.parametrize("with_boxes", [False, True])
+@torch.no_grad()
+def test_whole_detector_equal(ours, theirs, images, vision, token_ids, exemplars, with_boxes):
+    boxes = exemplars if with_boxes else None
+    actual = ours(vision, torch.arange(2), ours.encode_text(token_ids), boxes)
+    expected = _forward_reference(theirs, images, token_ids, boxes)
+    corners = torch.cat(
+        (
+            actual.boxes_cxcywh[-1][..., :2] - actual.boxes_cxcywh[-1][..., 2:] / 2,
+            actual.boxes_cxcywh[-1][..., :2] + actual.boxes_cxcywh[-1][..., 2:] / 2,
+        ),
+        -1,
+    )
+    assert relative_error(actual.logits[-1], expected.pred_logits) < TOLERANCE
+    assert relative_error(actual.presence_logits[-1], expected.presence_logits[:, 0]) < TOLERANCE
+    assert relative_error(corners, expected.pred_boxes) < TOLERANCE
+    assert relative_error(ours.masks(actual), expected.pred_masks) < TOLERANCE
+    assert relative_error(actual.semantic_logits, expected.semantic_seg[:, 0]) < TOLERANCE
+
+
+@torch.no_grad()
+def test_picture_token_is_kept_without_boxes_as_published(ours, theirs, vision, token_ids):
+    published = Detector(SMALL).eval()
+    published.load_state_dict(theirs.state_dict(), strict=True)
+    text = published.encode_text(token_ids)
+    with_token, without = (model(vision, torch.arange(2), text).logits[-1] for model in (published, ours))
+    assert relative_error(with_token, without) > 1e-3
+
+
+@torch.no_grad()
+def test_presence_is_not_clamped_as_published(ours, theirs, vision, token_ids):
+    published = Detector(SMALL, cls_without_boxes=False).eval()
+    published.load_state_dict(theirs.state_dict(), strict=True)
+    for model in (published, ours):
+        model.detr_decoder.presence_head.layer3.bias.add_(50.0)
+    text = published.encode_text(token_ids)
+    free, clamped = (model(vision, torch.arange(2), text).presence_logits for model in (published, ours))
+    ours.detr_decoder.presence_head.layer3.bias.sub_(50.0)
+    assert free.min() > 20
+    assert clamped.max() == 10
+
+
+@torch.no_grad()
+def test_backbone_epsilon_matters(images, theirs):
+    """The published norms use 1e-5, transformers' default is 1e-6: about 1e-5 apart, so it is set explicitly."""
+    assert SMALL.vision.norm_eps == 1e-5
+    assert theirs.vision_encoder.backbone.layer_norm.eps == 1e-5
+
+
+@torch.no_grad()
+def test_batch_of_pairs_equals_one_by_one(ours, vision, token_ids):
+    text = ours.encode_text(token_ids)
+    index, phrase = torch.tensor([0, 1, 1]), torch.tensor([1, 0, 1])
+    together = ours(vision, index, text.select(phrase))
+    for b in range(3):
+        alone = ours(vision, index[b : b + 1], text.select(phrase[b : b + 1]))
+        assert relative_error(ours.masks(together)[b], ours.masks(alone)[0]) < TOLERANCE
