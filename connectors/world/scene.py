@@ -1,0 +1,162 @@
+"""A camera in the synthetic world: a seed gives a scene, an index gives a frame and its truth."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+import numpy as np
+
+from connectors.world.background import paint_backdrop
+from connectors.world.casting import cast_stretch
+from connectors.world.compose import Scene, WorldFrame, WorldObject, draw_frame, stand
+from connectors.world.concepts import CONCEPT_NAMES, concept_named
+from connectors.world.light import random_light
+from connectors.world.motion import Actor, Path
+from connectors.world.props import Prop, PropKind, random_prop
+
+__all__ = ["DEMO", "World", "WorldConfig", "WorldFrame", "WorldObject"]
+
+_STRETCH_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldConfig:
+    """One camera's world; equal configs give equal pictures.
+
+    Attributes:
+        seed: Seeds everything that is not given.
+        width: Frame width in pixels, at least 32.
+        height: Frame height in pixels, at least 32.
+        fps: Frames per second.
+        duration_s: Length of the scene.
+        min_objects: Fewest objects of a stretch of time that has any.
+        max_objects: Most objects that are ever on stage together.
+        concepts: Names of the concepts to draw from.
+        night_probability: Chance that the scene is an infrared night; 0 and 1 decide it.
+        empty_probability: Chance that nothing comes by for a stretch of about 10 s.
+        prop_probability: Chance of standing things to hide behind.
+        cast: The very objects to show, instead of random ones.
+        props: The very props to stand there, instead of random ones.
+    """
+
+    seed: int
+    width: int = 320
+    height: int = 320
+    fps: float = 10.0
+    duration_s: float = 30.0
+    min_objects: int = 1
+    max_objects: int = 5
+    concepts: tuple[str, ...] = CONCEPT_NAMES
+    night_probability: float = 0.15
+    empty_probability: float = 0.15
+    prop_probability: float = 0.6
+    cast: tuple[Actor, ...] | None = None
+    props: tuple[Prop, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed!r}")
+        if min(self.width, self.height) < 32:
+            raise ValueError(f"a frame of at least 32x32 expected, got {self.width}x{self.height}")
+        if self.fps <= 0 or self.duration_s <= 0:
+            raise ValueError(
+                f"fps and duration_s must be positive, got {self.fps}, {self.duration_s}"
+            )
+        if not 1 <= self.min_objects <= self.max_objects:
+            raise ValueError(
+                f"1 <= min_objects <= max_objects expected, got {self.min_objects!r} and "
+                f"{self.max_objects!r}"
+            )
+        if not self.concepts:
+            raise ValueError("at least one concept expected, got none")
+        for name in self.concepts:
+            concept_named(name)
+
+
+def _random_cast(
+    rng: np.random.Generator, config: WorldConfig, horizon: float
+) -> tuple[Actor, ...]:
+    # The first stretch began before the scene, so that the first frames need not be empty.
+    lead_s = rng.uniform(0.2, 0.6) * _STRETCH_S
+    actors: list[Actor] = []
+    for number in range(ceil((config.duration_s + lead_s) / _STRETCH_S)):
+        if rng.random() < config.empty_probability:
+            continue
+        start_s = number * _STRETCH_S - lead_s
+        actors += cast_stretch(
+            rng,
+            concepts=config.concepts,
+            number=int(rng.integers(config.min_objects, config.max_objects + 1)),
+            window_s=(start_s, start_s + _STRETCH_S),
+            horizon=horizon,
+            side_per_width=min(config.width, config.height) / config.width,
+        )
+    return tuple(actors)
+
+
+def _build_scene(config: WorldConfig) -> Scene:
+    # One generator per concern: a change to the props must not reshuffle the cast.
+    backdrop_rng, prop_rng, cast_rng, light_rng = (
+        np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(4)
+    )
+    backdrop = paint_backdrop(backdrop_rng, height=config.height, width=config.width)
+    props = config.props
+    if props is None:
+        number = prop_rng.integers(1, 4) if prop_rng.random() < config.prop_probability else 0
+        props = tuple(random_prop(prop_rng) for _ in range(number))
+    cast = config.cast
+    return Scene(
+        backdrop=backdrop,
+        props=tuple(stand(prop, prop_rng, backdrop) for prop in props),
+        actors=_random_cast(cast_rng, config, backdrop.horizon) if cast is None else cast,
+        light=random_light(light_rng, night_probability=config.night_probability),
+        noise_seed=config.seed,
+    )
+
+
+class World:
+    """One camera's scene with random access to its frames."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        self.config = config
+        self._scene = _build_scene(config)
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames the scene lasts, at least 1."""
+        return max(round(self.config.duration_s * self.config.fps), 1)
+
+    def render(self, index: int) -> WorldFrame:
+        """Draw frame ``index``; the result depends on the config and the index only.
+
+        Raises:
+            IndexError: If ``index`` is not in [0, num_frames).
+        """
+        if not 0 <= index < self.num_frames:
+            raise IndexError(f"frame index {index!r} is not in [0, {self.num_frames})")
+        return draw_frame(self._scene, index=index, time_s=index / self.config.fps)
+
+
+DEMO: Final = WorldConfig(
+    seed=11,
+    width=640,
+    height=360,
+    fps=10.0,
+    duration_s=12.0,
+    night_probability=0.0,
+    props=(
+        Prop(kind=PropKind.TRUNK, x=0.36, nearness=0.55, width=0.42, height=1.6),
+        Prop(kind=PropKind.BUSH, x=0.9, nearness=0.98, width=0.5, height=0.24),
+    ),
+    cast=(
+        # Two deer meet in mid-stage; the far one then passes behind the trunk and comes out.
+        Actor(concept="deer", start_x=1.08, start_s=0.0, velocity=-0.105, nearness=0.3,
+              height=0.34, phase=0.4, steps_per_s=1.4),
+        Actor(concept="deer", start_x=0.16, start_s=-0.5, velocity=0.085, nearness=0.66,
+              height=0.42, phase=2.1, steps_per_s=1.2),
+        Actor(concept="car", start_x=-0.25, start_s=3.0, velocity=0.24, nearness=0.82,
+              height=0.28, steps_per_s=0.0),
+        Actor(concept="turkey", path=Path.VISIT, start_x=1.15, start_s=1.0, velocity=-0.1,
+              span_s=10.0, nearness=0.9, height=0.24, phase=1.0, steps_per_s=2.0),
+    ),
+)  # fmt: skip
