@@ -26,7 +26,7 @@ TopicKind = Literal["masklets", "tracks", "events", "status", "frames", "dlq"]
 
 
 class ConnectorConfig(BaseModel):
-    """Frozen; a misspelt key is an error; errors do not repeat the input, which may hold secrets."""
+    """Frozen; misspelt keys are errors; errors do not repeat the input, it may hold secrets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

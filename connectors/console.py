@@ -1,0 +1,93 @@
+"""Records on the terminal."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO, cast
+
+from rich.console import Console
+from rich.text import Text
+from typing_extensions import override
+
+from connectors.base import RecordSink
+from connectors.config import ConsoleSinkConfig
+from connectors.errors import DeliveryFailedError
+from connectors.record import Record
+
+_COLOURS = {"masklets": "dim", "tracks": "cyan", "events": "bold yellow", "status": "magenta"}
+_NOTED = (
+    "phase",
+    "state",
+    "change",
+    "kind",
+    "type",
+    "rule",
+    "zone",
+    "track_no",
+    "concept",
+    "reason",
+)
+
+
+class ConsoleSink(RecordSink):
+    """Writes one readable line per record, or every record as one line of JSON.
+
+    Guarantee: a line is handed to the terminal before ``write`` returns.
+    Ordering: that of the writes.
+    Parallelism: one writer.
+    """
+
+    def __init__(self, *, config: ConsoleSinkConfig, stream: TextIO | None = None) -> None:
+        self._config = config
+        self._stream = stream
+        self._console = Console(file=stream, soft_wrap=True, highlight=False)
+
+    @override
+    def open(self) -> None:
+        """Nothing to open."""
+
+    @override
+    def write(self, records: Sequence[Record]) -> None:
+        for record in records:
+            kind = record.topic.value.split(".")[1]
+            if self._config.json_lines:
+                self._write_json(record)
+            elif kind in self._config.kinds:
+                self._console.print(_to_text(kind, record))
+
+    @override
+    def flush(self) -> None:
+        (self._stream or sys.stdout).flush()
+
+    @override
+    def close(self) -> None:
+        self.flush()
+
+    def _write_json(self, record: Record) -> None:
+        try:
+            text = json.dumps(json.loads(record.value), separators=(",", ":"))
+        except ValueError as error:
+            reason = f"a record of {record.key!r} is not JSON"
+            raise DeliveryFailedError("console", reason, accepted="UTF-8 JSON records") from error
+        (self._stream or sys.stdout).write(f"{text}\n")
+
+
+def _to_text(kind: str, record: Record) -> Text:
+    time = datetime.fromtimestamp(record.timestamp_ms / 1000, tz=UTC)
+    text = Text(f"{time:%H:%M:%S}.{time.microsecond // 1000:03d}  ", style="dim")
+    text.append(f"{kind:<8}", style=_COLOURS.get(kind, ""))
+    text.append(f"  {record.key}", style="bold")
+    try:
+        body: Any = json.loads(record.value)
+    except ValueError:
+        return text.append(f"  {len(record.value)} bytes")
+    if not isinstance(body, dict):
+        return text
+    fields = cast("dict[str, Any]", body)
+    for name in _NOTED:
+        if fields.get(name) is not None:
+            text.append(f"  {name}=", style="dim").append(str(fields[name]))
+    if isinstance(fields.get("objects"), list):
+        text.append(f"  {len(fields['objects'])} objects")
+    return text
