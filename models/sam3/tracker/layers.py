@@ -2,13 +2,13 @@
 
 from functools import lru_cache
 from itertools import pairwise
-from typing import override
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-# Positions are rebuilt per grid; a handful of grids (training and serving sizes) is all one process meets.
+# Positions are rebuilt per grid; one process meets only a handful of grids.
 GRID_CACHE_SIZE = 16
 
 
@@ -97,7 +97,7 @@ class Attention(nn.Module):
 def sine_grid(grid: int, channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Sine code of a square grid, shape (channels, grid, grid): rows first half, columns second.
 
-    Positions count from 1 and are divided by the last one, times 2 pi; the wavelengths grow to 10000.
+    Positions count from 1, are divided by the last one, times 2 pi; wavelengths grow to 10000.
     """
     with torch.inference_mode(
         mode=False
@@ -120,8 +120,8 @@ def rope_grid(
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the axial rotation, each (grid * grid, channels), fp32.
 
-    The first half of the channels turns with the column, the second with the row, in neighbouring pairs, and
-    positions are not rescaled to any reference grid.
+    The first half of the channels turns with the column, the second with the row, in neighbouring
+    pairs, and positions are not rescaled to any reference grid.
     """
     with torch.inference_mode(mode=False):
         per_axis = channels // 2

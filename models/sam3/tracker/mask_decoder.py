@@ -1,11 +1,11 @@
 """Two-way transformer that turns features and prompt tokens into masks."""
 
 from dataclasses import dataclass
-from typing import override
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from models.sam3.config import TrackerConfig
 from models.sam3.tracker.layers import Attention, FeedForward, LayerNorm2d
@@ -53,7 +53,7 @@ class TwoWayBlock(nn.Module):
         self, tokens: Tensor, image: Tensor, token_pos: Tensor, image_pos: Tensor
     ) -> tuple[Tensor, Tensor]:
         if self.is_first:
-            # The tokens are their own position code here, so there is nothing to add and no residual.
+            # The tokens are their own position code here: nothing to add, and no residual.
             tokens = self.self_attn(tokens, tokens, tokens)
         else:
             placed = tokens + token_pos
@@ -161,7 +161,8 @@ def choose_multimask(decoded: DecodedMasks) -> Tensor:
 def choose_single_mask(decoded: DecodedMasks) -> Tensor:
     """Index (0 to 3) of the mask of an unambiguous prompt, shape (B,).
 
-    It is the single mask, unless that one changes much when its threshold moves; then the best of the other three.
+    It is the single mask, unless that one changes much when its threshold moves; then it is the
+    best of the other three.
     """
     single = decoded.mask_logits[:, 0].flatten(1)
     inner = (single > STABILITY_DELTA).sum(dim=1)

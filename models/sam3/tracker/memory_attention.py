@@ -1,11 +1,12 @@
 """Conditions a frame's features on the memories of each object."""
 
 from dataclasses import dataclass
-from typing import override
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from models.sam3.config import TrackerConfig
 from models.sam3.tracker.layers import Attention, rope_grid, rotate, sine_grid
@@ -18,7 +19,7 @@ class MemoryTokens:
     """Memories of B objects, padded to one length.
 
     Attributes:
-        tokens: Shape (B, K, memory_dim): ``num_maps`` maps of g * g tokens each, then pointer tokens.
+        tokens: Shape (B, K, memory_dim): ``num_maps`` maps of g * g tokens, then pointer tokens.
         pos: Position code, same shape.
         num_maps: Maps per object, those that are only padding included.
         is_valid: Shape (B, K), bool, false for padding; ``None`` when there is none.
@@ -99,7 +100,8 @@ class MemoryAttention(nn.Module):
         table = rope_grid(grid, channels, self.theta, features.device)
         x = features + POSITION_WEIGHT * sine_grid(grid, channels, features.device, features.dtype)
         x = x.flatten(2).transpose(1, 2)
-        for number, layer in enumerate(self.layers):
+        for number, module in enumerate(self.layers):
+            layer = cast("MemoryAttentionLayer", module)
             x = layer.attend_self(x, table)
             if (
                 number == 0

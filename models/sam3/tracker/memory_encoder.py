@@ -1,15 +1,14 @@
 """Fuses a frame's features with an object's mask into one spatial memory."""
 
-from typing import override
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from models.sam3.config import TrackerConfig
 from models.sam3.tracker.layers import LayerNorm2d, conv_chain
 
-# Each of the four convolutions halves the side and quadruples the channels: 16 g down to g, 1 up to 256.
+# Each of four convolutions halves the side and quadruples the channels: 16 g to g, 1 to 256.
 DOWNSAMPLER_CHANNELS = (1, 4, 16, 64, 256)
 LAYER_SCALE_START = 0.1
 

@@ -1,11 +1,11 @@
 """Turns points, box corners and masks into decoder tokens and a dense map."""
 
 from functools import lru_cache
-from typing import override
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from models.sam3.config import TrackerConfig
 from models.sam3.tracker.layers import GRID_CACHE_SIZE, LayerNorm2d
@@ -81,8 +81,8 @@ class PromptEncoder(nn.Module):
         """Encode points, and one closing pad point.
 
         Args:
-            points: Shape (B, P, 2), x and y over the picture's width and height, 0 to 1; P may be 0.
-            labels: Shape (B, P), integers: -1 pad, 0 outside, 1 inside, 2 and 3 the corners of a box.
+            points: Shape (B, P, 2), x and y, 0 to 1 over width and height; P may be 0.
+            labels: Shape (B, P), integers: -1 pad, 0 off, 1 on the object, 2 and 3 box corners.
             grid: Tokens along one side of the picture.
 
         Returns:

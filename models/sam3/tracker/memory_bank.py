@@ -1,0 +1,236 @@
+"""What one object remembers, bounded for ever on an endless stream."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.sam3.config import TrackerConfig
+
+QUALITY_THRESHOLD = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapMemory:
+    """One spatial memory as the attention reads it.
+
+    Attributes:
+        frame_index: Frame it was made on.
+        slot: Row of the temporal position table: 0 for the last frame, up to ``num_maskmem - 1``
+            for a conditioning frame.
+        spatial: Shape (memory_dim, g, g).
+    """
+
+    frame_index: int
+    slot: int
+    spatial: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointerMemory:
+    """One object pointer as the attention reads it.
+
+    Attributes:
+        frame_index: Frame it was made on.
+        age: Frames ago; among selected frames their rank counts, not their true age.
+        pointer: Shape (C,).
+    """
+
+    frame_index: int
+    age: int
+    pointer: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySelection:
+    """The memories that one object's next step attends to."""
+
+    maps: tuple[MapMemory, ...]
+    pointers: tuple[PointerMemory, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    spatial: Tensor
+    pointer: Tensor
+
+
+class MemoryBank:
+    """Memories of one object, forward in time only.
+
+    It keeps what the official tracker could still read and nothing else, so results are those of
+    an unbounded history: the newest conditioning frames (4), and of the tracked frames the maps
+    of the newest 6 and the pointers of the newest 16, plus those of the last frame.
+
+    Two rules say which tracked frames count. With ``select_by_quality`` (the official default)
+    frames whose quality is above 0.01 count, by rank, and the last frame always holds the first
+    rank. Without it (as transformers and the official ablation do) the last frames count, by age.
+
+    Where transformers differs without selection, the official rule is kept: once there are more
+    than four conditioning frames, pointers of the unselected ones are read as tracked frames'.
+
+    Args:
+        config: Sizes of the bank.
+        select_by_quality: Which of the two rules.
+        dtype: Type to store in; the given tensors' own when left out.
+    """
+
+    __slots__ = (
+        "_conditioning",
+        "_config",
+        "_dtype",
+        "_good",
+        "_maps",
+        "_newest",
+        "_pointers",
+        "_selects",
+    )
+
+    def __init__(
+        self,
+        config: TrackerConfig,
+        *,
+        select_by_quality: bool = True,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._config = config
+        self._selects = select_by_quality
+        self._dtype = dtype
+        self._conditioning: dict[int, _Entry] = {}
+        self._maps: dict[int, Tensor] = {}
+        self._pointers: dict[int, Tensor] = {}
+        self._good: list[int] = []
+        self._newest = -1
+
+    @property
+    def newest(self) -> int:
+        """Index of the newest frame written, -1 while there is none."""
+        return self._newest
+
+    @property
+    def conditioning_frames(self) -> tuple[int, ...]:
+        """Indices of the conditioning frames kept, oldest first."""
+        return tuple(self._conditioning)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors kept."""
+        entries = self._conditioning.values()
+        tensors = [*self._maps.values(), *self._pointers.values()]
+        tensors += [t for e in entries for t in (e.spatial, e.pointer)]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def write_conditioning(self, frame_index: int, spatial: Tensor, pointer: Tensor) -> None:
+        """Remember a frame whose mask was given; it replaces a tracked memory of that frame.
+
+        Args:
+            frame_index: Not before the newest frame written, from 0.
+            spatial: Shape (memory_dim, g, g).
+            pointer: Shape (C,).
+
+        Raises:
+            ValueError: If ``frame_index`` lies before the newest frame.
+        """
+        if frame_index < max(self._newest, 0):
+            raise ValueError(f"frame_index {frame_index!r} is before the newest, {self._newest!r}")
+        self._newest = frame_index
+        self._maps.pop(frame_index, None)
+        self._pointers.pop(frame_index, None)
+        self._good = [t for t in self._good if t != frame_index]
+        self._conditioning[frame_index] = _Entry(
+            spatial=self._own(spatial), pointer=self._own(pointer)
+        )
+        while len(self._conditioning) > self._config.max_cond_frames:
+            oldest = next(iter(self._conditioning))
+            entry = self._conditioning.pop(oldest)
+            if not self._selects:
+                self._maps[oldest] = entry.spatial
+                self._pointers[oldest] = entry.pointer
+        self._trim()
+
+    def write(
+        self, frame_index: int, spatial: Tensor, pointer: Tensor, quality: float = 1.0
+    ) -> None:
+        """Remember a tracked frame.
+
+        Args:
+            frame_index: After the newest frame written, from 0.
+            spatial: Shape (memory_dim, g, g).
+            pointer: Shape (C,).
+            quality: ``TrackOutput.quality`` of the object, 0 to 1.
+
+        Raises:
+            ValueError: If ``frame_index`` is not after the newest frame.
+        """
+        if frame_index <= self._newest:
+            raise ValueError(
+                f"frame_index {frame_index!r} is not after the newest, {self._newest!r}"
+            )
+        self._newest = frame_index
+        self._maps[frame_index] = self._own(spatial)
+        self._pointers[frame_index] = self._own(pointer)
+        if quality > QUALITY_THRESHOLD:
+            self._good.append(frame_index)
+        self._trim()
+
+    def select(self, time: int) -> MemorySelection:
+        """Choose the memories for tracking frame ``time``.
+
+        Raises:
+            ValueError: If nothing was written yet, or ``time`` is not after the newest frame.
+        """
+        if self._newest < 0:
+            raise ValueError("memory bank is empty; write a conditioning frame first")
+        if time <= self._newest:
+            raise ValueError(f"time {time!r} is not after the newest frame, {self._newest!r}")
+        ranked = self._ranked(time)
+        last_slot = self._config.num_maskmem - 1
+        maps = [
+            MapMemory(frame_index=t, slot=last_slot, spatial=e.spatial)
+            for t, e in self._conditioning.items()
+        ]
+        maps += [
+            MapMemory(frame_index=t, slot=rank, spatial=self._maps[t])
+            for rank, t in enumerate(ranked[:last_slot])
+            if t in self._maps
+        ]
+        pointers = [
+            PointerMemory(frame_index=t, age=time - t, pointer=e.pointer)
+            for t, e in self._conditioning.items()
+        ]
+        # With selection the oldest listed frame lends no pointer; the weights were trained so.
+        listed = ranked[: len(ranked) - 1] if self._selects else ranked
+        pointers += [
+            PointerMemory(frame_index=t, age=rank + 1, pointer=self._pointers[t])
+            for rank, t in enumerate(listed[: self._num_pointers])
+            if t in self._pointers
+        ]
+        return MemorySelection(maps=tuple(maps), pointers=tuple(pointers))
+
+    @property
+    def _num_pointers(self) -> int:
+        return self._config.max_object_pointers - 1
+
+    def _ranked(self, time: int) -> Sequence[int]:
+        """Frames that count, newest first; a conditioning frame among them leaves a gap."""
+        if not self._selects:
+            return range(time - 1, max(time - 1 - self._num_pointers, -1), -1)
+        good = self._good[::-1][: self._num_pointers]
+        return good if time - 1 in good else [time - 1, *good]
+
+    def _trim(self) -> None:
+        if self._selects:
+            # One more than is read, because the newest may yet become a conditioning frame.
+            self._good = self._good[-self._num_pointers - 1 :]
+            pointers = {*self._good, self._newest}
+            maps = {*self._good[-(self._config.num_maskmem - 1) :], self._newest}
+        else:
+            pointers = set(self._ranked(self._newest + 1))
+            maps = set(list(self._ranked(self._newest + 1))[: self._config.num_maskmem - 1])
+        self._maps = {t: m for t, m in self._maps.items() if t in maps}
+        self._pointers = {t: p for t, p in self._pointers.items() if t in pointers}
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        # A view of a batch would keep the whole batch alive.
+        return tensor.clone() if self._dtype is None else tensor.to(self._dtype, copy=True)

@@ -1,0 +1,356 @@
+"""The tracker: prompts and memories in, masks and memories out. Tensors only, no state."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.sam3.config import TrackerConfig
+from models.sam3.tracker.layers import FeedForward, resize, sine_grid, sine_time
+from models.sam3.tracker.mask_decoder import (
+    DecodedMasks,
+    MaskDecoder,
+    choose_multimask,
+    choose_single_mask,
+)
+from models.sam3.tracker.memory_attention import MemoryAttention, MemoryTokens
+from models.sam3.tracker.memory_bank import MemoryBank, MemorySelection
+from models.sam3.tracker.memory_encoder import MemoryEncoder
+from models.sam3.tracker.outputs import TrackerFeatures, TrackerSemantics, TrackOutput
+from models.sam3.tracker.prompt_encoder import (
+    LABEL_BOX_BOTTOM_RIGHT,
+    LABEL_BOX_TOP_LEFT,
+    FourierPosition,
+    PromptEncoder,
+)
+
+ABSENT_LOGIT = -1024.0
+MASK_SCALE = 20.0
+MASK_BIAS = -10.0
+# With at most this many points (a box is two) a prompt is ambiguous and three masks are offered.
+MAX_AMBIGUOUS_POINTS = 1
+
+
+class Sam3Tracker(nn.Module):
+    """Memory tracker of SAM 3 (and, with other features, of SAM 2.1).
+
+    All methods are batched over B objects, which may be of different frames and streams:
+    ``frame_index`` (B,), int64, says which of the N frames in ``features`` each belongs to. Every
+    square grid g works; positions are computed per grid.
+
+    Parameter names are those of ``tracker_model`` in the published safetensors.
+    """
+
+    def __init__(self, config: TrackerConfig, semantics: TrackerSemantics | None = None) -> None:
+        super().__init__()
+        dim, memory_dim = config.hidden_dim, config.memory_dim
+        if dim % memory_dim:
+            raise ValueError(f"hidden_dim {dim!r} is not a multiple of memory_dim {memory_dim!r}")
+        self.config = config
+        self.semantics = TrackerSemantics() if semantics is None else semantics
+        self.shared_image_embedding = FourierPosition(dim)
+        self.prompt_encoder = PromptEncoder(config)
+        self.mask_decoder = MaskDecoder(config)
+        self.memory_attention = MemoryAttention(config)
+        self.memory_encoder = MemoryEncoder(config)
+        self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
+        self.object_pointer_proj = FeedForward(dim, dim, dim, depth=3)
+        self.temporal_positional_encoding_projection_layer = nn.Linear(dim, memory_dim)
+        self.memory_temporal_positional_encoding = _small(config.num_maskmem, 1, 1, memory_dim)
+        self.no_memory_embedding = _small(1, 1, dim)
+        # Never used; it is part of the published weights.
+        self.no_memory_positional_encoding = _small(1, 1, dim)
+        self.no_object_pointer = _small(1, dim)
+        self.occlusion_spatial_embedding_parameter = _small(1, memory_dim)
+        # Prompts and picture are placed by one and the same code.
+        self.shared_image_embedding.positional_embedding.copy_(
+            self.prompt_encoder.shared_embedding.positional_embedding
+        )
+
+    def prepare_features(self, pyramid: tuple[Tensor, Tensor, Tensor]) -> TrackerFeatures:
+        """Project the fine levels once per frame.
+
+        Args:
+            pyramid: Shapes (N, C, 4g, 4g), (N, C, 2g, 2g) and (N, C, g, g).
+
+        Raises:
+            ValueError: If the three sides are not 4 g, 2 g and g.
+        """
+        sides = tuple(level.shape[-1] for level in pyramid)
+        if sides != (4 * sides[2], 2 * sides[2], sides[2]):
+            raise ValueError(f"pyramid has sides {sides!r}; accepted are 4, 2 and 1 times a grid")
+        return TrackerFeatures(
+            fine0=self.mask_decoder.conv_s0(pyramid[0]),
+            fine1=self.mask_decoder.conv_s1(pyramid[1]),
+            top=pyramid[2],
+        )
+
+    def condition_on_mask(
+        self, features: TrackerFeatures, frame_index: Tensor, masks: Tensor
+    ) -> TrackOutput:
+        """Take masks as given: they are the output, and the decoder only makes the pointers.
+
+        Args:
+            features: Features of N frames.
+            frame_index: Frame of each object, shape (B,).
+            masks: Shape (B, 1, H, W) of any size, bool or 0 to 1. An empty one means "absent".
+        """
+        grid = features.grid
+        mask = resize(masks.to(features.top.dtype), self._mask_side(grid))
+        if self.semantics.binarize_given_mask:
+            mask = (mask >= 0.5).to(mask.dtype)
+        dense = self.prompt_encoder.mask(resize(self.mask_downsample(mask), 4 * grid))
+        decoded = self._decode(
+            features,
+            frame_index,
+            features.top[frame_index],
+            self.prompt_encoder.nothing(len(mask)),
+            dense,
+        )
+        if self.semantics.mask_pointer_from_multimask:
+            chosen = choose_multimask(decoded)
+        else:
+            chosen = torch.zeros_like(frame_index)
+        is_there = (mask > 0).flatten(1).any(dim=1)
+        is_decoded = decoded.object_score_logits[:, 0] > 0
+        return TrackOutput(
+            mask_logits=resize(mask * MASK_SCALE + MASK_BIAS, 4 * grid),
+            object_score_logits=is_there[:, None] * MASK_SCALE + MASK_BIAS,
+            predicted_iou=torch.ones_like(decoded.iou[:, 0]),
+            pointer=self._pointer(decoded, chosen, is_there & is_decoded),
+            all_mask_logits=decoded.mask_logits[:, 1:],
+            all_ious=decoded.iou[:, 1:],
+        )
+
+    def prompt(
+        self,
+        features: TrackerFeatures,
+        frame_index: Tensor,
+        *,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+    ) -> TrackOutput:
+        """Segment objects from points or boxes, without memory.
+
+        Args:
+            features: Features of N frames.
+            frame_index: Frame of each object, shape (B,).
+            points: Shape (B, P, 2), x and y, 0 to 1 over width and height.
+            labels: Shape (B, P): 1 on the object, 0 off it, -1 padding. All 1 when left out.
+            boxes: Shape (B, 4), x0, y0, x1, y1, 0 to 1.
+
+        Raises:
+            ValueError: If neither points nor boxes are given.
+        """
+        if points is None and boxes is None:
+            raise ValueError("no prompt: points or boxes are needed")
+        batch, top = len(frame_index), features.top
+        points = top.new_zeros(batch, 0, 2) if points is None else points
+        labels = (
+            frame_index.new_ones(points.shape[:2]) if labels is None else labels.to(frame_index)
+        )
+        if boxes is not None:
+            corners = frame_index.new_tensor([LABEL_BOX_TOP_LEFT, LABEL_BOX_BOTTOM_RIGHT])
+            points = torch.cat([boxes.unflatten(1, (2, 2)), points], dim=1)
+            labels = torch.cat([corners.expand(batch, 2), labels], dim=1)
+        decoded = self._decode(
+            features,
+            frame_index,
+            top[frame_index] + self.no_memory_embedding[..., None].movedim(2, 1),
+            self.prompt_encoder.points(points, labels, features.grid),
+            self.prompt_encoder.no_mask(),
+        )
+        is_ambiguous = points.shape[1] <= MAX_AMBIGUOUS_POINTS
+        chosen = choose_multimask(decoded) if is_ambiguous else choose_single_mask(decoded)
+        token = chosen if is_ambiguous else torch.zeros_like(chosen)
+        return self._output(decoded, chosen, token, decoded.object_score_logits[:, 0] > 0)
+
+    def track(
+        self,
+        features: TrackerFeatures,
+        frame_index: Tensor,
+        banks: Sequence[MemoryBank],
+        *,
+        times: Sequence[int] | None = None,
+        is_visible: Tensor | None = None,
+    ) -> TrackOutput:
+        """Follow objects into their next frame.
+
+        Args:
+            features: Features of N frames.
+            frame_index: Frame of each object, shape (B,).
+            banks: Memory of each object; they are only read.
+            times: Time index of each object's frame in the count of its bank; the one after the
+                newest written when left out.
+            is_visible: Shape (B,), bool; in training the known visibility, which then blanks masks
+                and pointers instead of the object score.
+
+        Raises:
+            ValueError: If a bank is empty or not older than its time.
+        """
+        if times is None:
+            times = [bank.newest + 1 for bank in banks]
+        memory = self._memory_tokens(
+            [bank.select(time) for bank, time in zip(banks, times, strict=True)], features
+        )
+        decoded = self._decode(
+            features,
+            frame_index,
+            self.memory_attention(features.top, frame_index, memory),
+            self.prompt_encoder.nothing(len(banks)),
+            self.prompt_encoder.no_mask(),
+        )
+        if is_visible is None:
+            is_visible = decoded.object_score_logits[:, 0] > 0
+        chosen = choose_multimask(decoded)
+        return self._output(decoded, chosen, chosen, is_visible)
+
+    def encode_memory(
+        self,
+        features: TrackerFeatures,
+        frame_index: Tensor,
+        mask_logits: Tensor,
+        object_score_logits: Tensor,
+        *,
+        binarize: Tensor,
+    ) -> Tensor:
+        """Make the spatial memories of B objects.
+
+        Args:
+            features: Features of N frames.
+            frame_index: Frame of each object, shape (B,).
+            mask_logits: Shape (B, 1, H, W), normally (B, 1, 4g, 4g).
+            object_score_logits: Shape (B, 1).
+            binarize: Shape (B,), bool: whether the mask was given (then it counts as sure).
+
+        Returns:
+            Shape (B, memory_dim, g, g).
+        """
+        grid = features.grid
+        logits = resize(resize(mask_logits, self._mask_side(grid)), 16 * grid)
+        sure = (logits > 0).to(logits.dtype)
+        mask = torch.where(binarize[:, None, None, None], sure, logits.sigmoid())
+        memory = self.memory_encoder(features.top[frame_index], mask * MASK_SCALE + MASK_BIAS)
+        is_absent = (object_score_logits <= 0).to(memory.dtype)
+        return memory + (is_absent * self.occlusion_spatial_embedding_parameter)[..., None, None]
+
+    def _mask_side(self, grid: int) -> int:
+        return (self.config.patch_size if self.semantics.resample_through_image else 16) * grid
+
+    def _decode(
+        self,
+        features: TrackerFeatures,
+        frame_index: Tensor,
+        image: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+    ) -> DecodedMasks:
+        image_pos = self.shared_image_embedding.image(features.grid).to(image.dtype)
+        fine = (features.fine0[frame_index], features.fine1[frame_index])
+        return self.mask_decoder(image, image_pos, sparse, dense, fine)
+
+    def _pointer(self, decoded: DecodedMasks, token: Tensor, is_visible: Tensor) -> Tensor:
+        rows = torch.arange(len(token), device=token.device)
+        pointer = self.object_pointer_proj(decoded.tokens[rows, token])
+        return torch.where(is_visible[:, None], pointer, self.no_object_pointer)
+
+    def _output(
+        self, decoded: DecodedMasks, chosen: Tensor, token: Tensor, is_visible: Tensor
+    ) -> TrackOutput:
+        rows = torch.arange(len(chosen), device=chosen.device)
+        mask = decoded.mask_logits[rows, chosen][:, None]
+        return TrackOutput(
+            mask_logits=torch.where(is_visible[:, None, None, None], mask, ABSENT_LOGIT),
+            object_score_logits=decoded.object_score_logits,
+            predicted_iou=decoded.iou[rows, chosen],
+            pointer=self._pointer(decoded, token, is_visible),
+            all_mask_logits=decoded.mask_logits[:, 1:],
+            all_ious=decoded.iou[:, 1:],
+        )
+
+    def _memory_tokens(
+        self, selections: Sequence[MemorySelection], features: TrackerFeatures
+    ) -> MemoryTokens:
+        """Pad the memories of B objects to one length."""
+        top, memory_dim = features.top, self.config.memory_dim
+        num_maps = max(len(s.maps) for s in selections)
+        num_pointers = max(len(s.pointers) for s in selections)
+        no_map = top.new_zeros(memory_dim, features.grid, features.grid)
+        no_pointer = top.new_zeros(self.config.hidden_dim)
+        maps = _stack(
+            [[m.spatial.to(top.dtype) for m in s.maps] for s in selections], num_maps, no_map
+        )
+        slots = torch.tensor(
+            [_fill([m.slot for m in s.maps], num_maps) for s in selections], device=top.device
+        )
+        pointers = _stack(
+            [[p.pointer.to(top.dtype) for p in s.pointers] for s in selections],
+            num_pointers,
+            no_pointer,
+        )
+        ages = torch.tensor(
+            [_fill([self._age(p.age) for p in s.pointers], num_pointers) for s in selections],
+            device=top.device,
+            dtype=torch.float32,
+        )
+        place = sine_grid(features.grid, memory_dim, top.device, top.dtype).flatten(1).T
+        map_pos = place + self.memory_temporal_positional_encoding[slots, 0]
+        time_code = sine_time(ages / (self.config.max_object_pointers - 1), self.config.hidden_dim)
+        pointer_pos = self.temporal_positional_encoding_projection_layer(time_code.to(top.dtype))
+        splits = self.config.hidden_dim // memory_dim
+        is_valid = _validity(selections, (num_maps, features.grid**2), (num_pointers, splits))
+        return MemoryTokens(
+            tokens=torch.cat(
+                [
+                    maps.flatten(3).transpose(2, 3).flatten(1, 2),
+                    pointers.unflatten(2, (splits, -1)).flatten(1, 2),
+                ],
+                dim=1,
+            ),
+            pos=torch.cat(
+                [map_pos.flatten(1, 2), pointer_pos.repeat_interleave(splits, dim=1)], dim=1
+            ),
+            num_maps=num_maps,
+            is_valid=None if is_valid is None else is_valid.to(top.device),
+        )
+
+    def _age(self, age: int) -> int:
+        limit = self.semantics.max_pointer_age
+        return age if limit is None else min(age, limit)
+
+
+def _small(*shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
+
+
+def _fill(values: list[int], length: int) -> list[int]:
+    return values + [0] * (length - len(values))
+
+
+def _stack(rows: list[list[Tensor]], length: int, padding: Tensor) -> Tensor:
+    """Stack rows of tensors of one shape as (len(rows), length, *shape)."""
+    flat = [t for row in rows for t in (*row, *[padding] * (length - len(row)))]
+    return torch.stack(flat).unflatten(0, (len(rows), length))
+
+
+def _validity(
+    selections: Sequence[MemorySelection], maps: tuple[int, int], pointers: tuple[int, int]
+) -> Tensor | None:
+    """Which tokens are not padding, shape (B, K), or ``None`` when all are real.
+
+    ``maps`` and ``pointers`` are the padded count and the tokens of each.
+    """
+    counts = [(len(s.maps), len(s.pointers)) for s in selections]
+    if all(count == (maps[0], pointers[0]) for count in counts):
+        return None
+    held = torch.tensor(counts)
+    map_rows = torch.arange(maps[0]) < held[:, :1]
+    pointer_rows = torch.arange(pointers[0]) < held[:, 1:]
+    return torch.cat(
+        [
+            map_rows.repeat_interleave(maps[1], dim=1),
+            pointer_rows.repeat_interleave(pointers[1], dim=1),
+        ],
+        dim=1,
+    )

@@ -1,0 +1,101 @@
+"""The bounded memory bank against an unbounded history that follows the published rules."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.sam3.config import TrackerConfig
+from models.sam3.tracker.memory_bank import QUALITY_THRESHOLD, MemoryBank
+
+CONFIG = TrackerConfig(hidden_dim=4, memory_dim=2)
+FRAMES = 500
+
+
+def memory(frame):
+    return torch.full((2, 1, 1), float(frame)), torch.full((4,), float(frame))
+
+
+def read(selection):
+    """Frames and roles of a selection, as the stored tensors tell them."""
+    maps = {(int(m.spatial[0, 0, 0]), m.slot) for m in selection.maps}
+    return maps, {(int(p.pointer[0]), p.age) for p in selection.pointers}
+
+
+def by_quality(conditioning, tracked, time):
+    """What an unbounded history gives, walking back as the official tracker does."""
+    good = []
+    for t in range(time - 1, 0, -1):
+        if tracked.get(t, 0.0) > QUALITY_THRESHOLD:
+            good.insert(0, t)
+        if len(good) >= 15:
+            break
+    if time - 1 not in good:
+        good.append(time - 1)
+    chosen = sorted(conditioning, key=lambda t: time - t)[:4]
+    maps = {(t, 6) for t in chosen}
+    maps |= {(good[-r], r - 1) for r in range(1, 7) if r <= len(good) and good[-r] in tracked}
+    pointers = {(t, time - t) for t in chosen}
+    pointers |= {(good[-r], r) for r in range(1, 16) if r < len(good) and good[-r] in tracked}
+    return maps, pointers
+
+
+def by_age(conditioning, tracked, time):
+    chosen = sorted(conditioning, key=lambda t: time - t)[:4]
+    others = set(tracked) | (set(conditioning) - set(chosen))
+    maps = {(t, 6) for t in chosen} | {(time - r, r - 1) for r in range(1, 7) if time - r in others}
+    pointers = {(t, time - t) for t in chosen}
+    return maps, pointers | {(time - r, r) for r in range(1, 16) if time - r in others}
+
+
+@pytest.mark.parametrize(("select", "rule"), [(True, by_quality), (False, by_age)])
+@pytest.mark.parametrize("seed", range(4))
+def test_bounded_bank_equals_unbounded_history(select, rule, seed):
+    rng, bank = np.random.default_rng(seed), MemoryBank(CONFIG, select_by_quality=select)
+    conditioning, tracked = {0}, {}
+    bank.write_conditioning(0, *memory(0))
+    for t in range(1, FRAMES):
+        assert read(bank.select(t)) == rule(conditioning, tracked, t)
+        tracked[t] = float(rng.choice([0.0, 0.0, 0.5, 0.9])) if t % 100 < 60 else 0.0
+        bank.write(t, *memory(t), quality=tracked[t])
+        if rng.random() < 0.1:  # a detection confirms the object on a frame already tracked
+            del tracked[t]
+            conditioning.add(t)
+            bank.write_conditioning(t, *memory(t))
+
+
+@pytest.mark.parametrize("select", [True, False])
+def test_bytes_stop_growing(select):
+    bank, sizes = MemoryBank(CONFIG, select_by_quality=select), []
+    for t in range(FRAMES):
+        bank.write_conditioning(t, *memory(t)) if t % 16 == 0 else bank.write(t, *memory(t))
+        sizes.append(bank.num_bytes)
+    spatial, pointer = (m.numel() * m.element_size() for m in memory(0))
+    assert max(sizes) <= 11 * spatial + 20 * pointer
+    assert max(sizes[100:]) == max(sizes[-32:])
+
+
+def test_a_bank_does_not_keep_the_batch_its_memory_came_from():
+    batch = torch.zeros(100, 2, 1, 1)
+    bank = MemoryBank(CONFIG)
+    bank.write_conditioning(0, batch[3], torch.zeros(4))
+    assert bank.select(1).maps[0].spatial.untyped_storage().nbytes() == 2 * 4
+
+
+def test_storing_in_half_precision_halves_the_bytes():
+    exact, half = MemoryBank(CONFIG), MemoryBank(CONFIG, dtype=torch.bfloat16)
+    for bank in (exact, half):
+        bank.write_conditioning(0, *memory(0))
+    assert exact.num_bytes == 2 * half.num_bytes
+
+
+def test_going_back_in_time_is_refused():
+    bank = MemoryBank(CONFIG)
+    with pytest.raises(ValueError, match="empty"):
+        bank.select(0)
+    bank.write_conditioning(5, *memory(5))
+    with pytest.raises(ValueError, match="5"):
+        bank.write(5, *memory(5))
+    with pytest.raises(ValueError, match="4"):
+        bank.write_conditioning(4, *memory(4))
+    with pytest.raises(ValueError, match="5"):
+        bank.select(5)
