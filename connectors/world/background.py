@@ -1,11 +1,15 @@
 """Painted scenery: sky, a far treeline and textured ground, all from one random generator."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+# Paintings are float32; numpy's stubs see float64 wherever a Python float joins in.
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +49,26 @@ BIOMES: tuple[Biome, ...] = (
 )
 
 
+def as_colour(rgb: Sequence[int]) -> Floats:
+    """Return a colour as an array that broadcasts over a picture, shape (3,)."""
+    return np.array(rgb, dtype=np.float32)
+
+
 def value_noise(
     rng: np.random.Generator, height: int, width: int, *, cells: tuple[float, float]
-) -> NDArray[np.float32]:
+) -> Floats:
     """Return smooth noise in [0, 1], (height, width), with ``cells`` lumps down and across."""
     coarse = rng.random((int(cells[0]) + 2, int(cells[1]) + 2), dtype=np.float32)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return cast("NDArray[np.float32]", np.clip(smooth, 0, 1))
+    return cast("Floats", np.clip(smooth, 0, 1))
 
 
-def _ramp(
-    low: tuple[int, ...], high: tuple[int, ...], share: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    start, end = np.float32(low), np.float32(high)
+def _ramp(low: tuple[int, ...], high: tuple[int, ...], share: Floats) -> Floats:
+    start, end = as_colour(low), as_colour(high)
     return start + share[..., None] * (end - start)
 
 
-def _ground(rng: np.random.Generator, height: int, width: int, biome: Biome) -> NDArray[np.float32]:
+def _ground(rng: np.random.Generator, height: int, width: int, biome: Biome) -> Floats:
     lumps = value_noise(rng, height, width, cells=(5, 4))
     tufts = value_noise(rng, height, width, cells=(height / 5, width / 9))
     blades = value_noise(rng, height, width, cells=(height / 3, width / 1.5))
@@ -71,18 +78,16 @@ def _ground(rng: np.random.Generator, height: int, width: int, biome: Biome) -> 
     return _ramp(*biome.ground, 0.5 + (share - 0.5) * 1.7 * nearness)
 
 
-def _sky(rng: np.random.Generator, height: int, width: int, biome: Biome) -> NDArray[np.float32]:
+def _sky(rng: np.random.Generator, height: int, width: int, biome: Biome) -> Floats:
     fall = np.linspace(0, 1, height, dtype=np.float32)[:, None].repeat(width, axis=1)
     sky = _ramp(*biome.sky, fall)
     clouds = 0.6 * value_noise(rng, height, width, cells=(3, 4))
     clouds += 0.4 * value_noise(rng, height, width, cells=(8, 12))
     cover = np.clip((clouds - rng.uniform(0.45, 0.75)) * 4, 0, 0.85)[..., None]
-    return sky * (1 - cover) + np.float32([244, 244, 246]) * cover
+    return sky * (1 - cover) + as_colour((244, 244, 246)) * cover
 
 
-def _add_treeline(
-    rng: np.random.Generator, canvas: NDArray[np.float32], horizon_px: int, biome: Biome
-) -> None:
+def _add_treeline(rng: np.random.Generator, canvas: Floats, horizon_px: int, biome: Biome) -> None:
     height, width = canvas.shape[:2]
     for distance in (1.0, 0.5):
         ridge = 0.7 * value_noise(rng, 1, width, cells=(0, 4))[0]
@@ -91,26 +96,26 @@ def _add_treeline(
         top_px = horizon_px - ridge * tallest
         rows = np.arange(height, dtype=np.float32)[:, None]
         leaves = 0.7 + 0.6 * value_noise(rng, height, width, cells=(height / 4, width / 4))
-        colour = np.float32(biome.trees) * leaves[..., None]
+        colour = as_colour(biome.trees) * leaves[..., None]
         # Far things fade into the sky's colour.
-        colour = colour * (1 - 0.45 * distance) + np.float32(biome.sky[1]) * 0.45 * distance
+        colour = colour * (1 - 0.45 * distance) + as_colour(biome.sky[1]) * 0.45 * distance
         inside = (rows >= top_px) & (rows < horizon_px)
         canvas[inside] = colour[inside]
 
 
-def _add_road(rng: np.random.Generator, canvas: NDArray[np.float32], horizon_px: int) -> None:
-    height, width = canvas.shape[:2]
+def _add_road(rng: np.random.Generator, canvas: Floats, horizon_px: int) -> None:
+    height, width = int(canvas.shape[0]), int(canvas.shape[1])
     depth = height - horizon_px
     top = horizon_px + int(depth * rng.uniform(0.25, 0.5))
     bottom = top + max(int(depth * rng.uniform(0.25, 0.45)), 4)
     asphalt = value_noise(rng, bottom - top, width, cells=((bottom - top) / 2, width / 2))
-    tone = np.float32([88, 88, 92]) * (0.8 + 0.3 * asphalt[..., None])
+    tone = as_colour((88, 88, 92)) * (0.8 + 0.3 * asphalt[..., None])
     rows = canvas[top:bottom]
     rows[...] = tone[: rows.shape[0]]
     line = max(height // 110, 1)
     canvas[top : top + line] = canvas[bottom - line : bottom] = (190, 188, 178)
     middle, dash = (top + bottom) // 2, max(width // 16, 4)
-    dashed = (np.arange(width) // dash) % 2 == 0
+    dashed = np.flatnonzero(np.arange(width) // dash % 2 == 0)
     canvas[middle : middle + line, dashed] = (206, 200, 176)
 
 

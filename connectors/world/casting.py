@@ -1,17 +1,24 @@
 """Draws random casts: who appears, where, when and how fast."""
 
+from typing import TypedDict
+
 import numpy as np
 
 from connectors.world.atlas import load_sprites
 from connectors.world.concepts import concept_named
 from connectors.world.motion import Actor, Path, height_for
 
-_ROLLING = frozenset({"car", "bus", "bicycle"})
+_ROLLING = frozenset({"car", "bus", "tractor"})
 
 
-def _looks(
-    rng: np.random.Generator, concept: str, *, nearness: float, horizon: float
-) -> dict[str, float]:
+class _Looks(TypedDict):
+    nearness: float
+    height: float
+    phase: float
+    steps_per_s: float
+
+
+def _looks(rng: np.random.Generator, concept: str, *, nearness: float, horizon: float) -> _Looks:
     stature = concept_named(concept).stature * rng.uniform(0.85, 1.2)
     return {
         "nearness": nearness,
@@ -91,7 +98,7 @@ def cast_stretch(
         aspect = max(load_sprites()[concept_named(concept).sprite].aspect, 1.0)
         margin = 0.6 * looks["height"] * aspect * side_per_width + 0.01
         side = 1.0 if rng.random() < 0.5 else -1.0
-        walk_s = (end_s - start_s) * rng.uniform(0.45, 0.95)
+        walk_s = (end_s - start_s) * rng.uniform(0.6, 0.98)
         is_visit = rng.random() < 0.3
         way = margin + rng.uniform(0.5, 0.85) if is_visit and rng.random() < 0.5 else 1 + 2 * margin
         actors.append(

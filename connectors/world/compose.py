@@ -1,6 +1,6 @@
 """Draws one frame: painter's order from far to near, and the truth of what stays visible."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -79,14 +79,14 @@ class Scene:
     Attributes:
         backdrop: What lies behind.
         props: What stands still in front of it.
-        actors: What moves; an actor's place in the tuple is its object id.
+        actors: What moves, by object id.
         light: How the camera sees it.
         noise_seed: Seeds flicker and sensor noise, together with the frame's index.
     """
 
     backdrop: Backdrop
     props: tuple[StandingPatch, ...]
-    actors: tuple[Actor, ...]
+    actors: Mapping[int, Actor]
     light: Light
     noise_seed: int
 
@@ -140,7 +140,8 @@ class _Canvas:
 
     def draw(self, patch: Patch, owner: int) -> tuple[NDArray[np.bool_], int] | None:
         """Draw a patch; return its silhouette in the frame and its whole area, if it shows."""
-        overlap = clip_to_frame(patch, *self.owner.shape)
+        height, width = self.pixels.shape[:2]
+        overlap = clip_to_frame(patch, height, width)
         if overlap is None:
             return None
         rows, columns, patch_rows, patch_columns = overlap
@@ -159,7 +160,7 @@ def _draw_actor(
     canvas: _Canvas, scene: Scene, object_id: int, time_s: float
 ) -> tuple[NDArray[np.bool_], int] | None:
     actor = scene.actors[object_id]
-    height, width = canvas.owner.shape
+    height, width = canvas.pixels.shape[:2]
     sprite = load_sprites()[concept_named(actor.concept).sprite]
     pose = actor.pose_at(time_s, width=width, height=height, horizon=scene.backdrop.horizon)
     reach = pose.height_px * max(sprite.aspect, 1.0)
@@ -187,7 +188,7 @@ def _truth(
 
 def _far_to_near(scene: Scene) -> Sequence[tuple[float, bool, int]]:
     props = [(prop.nearness, True, number) for number, prop in enumerate(scene.props)]
-    actors = [(actor.nearness, False, number) for number, actor in enumerate(scene.actors)]
+    actors = [(actor.nearness, False, number) for number, actor in scene.actors.items()]
     return sorted(props + actors)
 
 

@@ -52,7 +52,7 @@ CONCEPTS: tuple[WorldConcept, ...] = (
     WorldConcept(name="turtle", synonyms=("tortoise",), sprite="turtle", stature=0.55),
     WorldConcept(name="car", synonyms=("automobile", "red car"), sprite="car", stature=0.65),
     WorldConcept(name="bus", synonyms=("coach", "autobus"), sprite="bus", stature=0.8),
-    WorldConcept(name="bicycle", synonyms=("bike", "pushbike"), sprite="bicycle", stature=0.7),
+    WorldConcept(name="tractor", synonyms=("farm tractor",), sprite="tractor", stature=0.8),
     WorldConcept(name="person", synonyms=("pedestrian", "human"), sprite="person", stature=0.9),
 )
 

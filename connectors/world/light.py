@@ -76,8 +76,8 @@ def _noisy(pixels: NDArray[np.uint8], light: Light, rng: np.random.Generator) ->
         else tile
     )
     grain = tile[top : top + height, left : left + width]
-    grain = cv2.merge([grain] * pixels.shape[2]) if pixels.ndim == 3 else grain
-    return np.asarray(cv2.add(pixels, grain, dtype=cv2.CV_8U), dtype=np.uint8)
+    layers = cv2.merge([grain, grain, grain]) if pixels.ndim == 3 else grain
+    return np.asarray(cv2.add(pixels, layers, dtype=cv2.CV_8U), dtype=np.uint8)
 
 
 def expose(pixels: NDArray[np.uint8], light: Light, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.world.background import value_noise
+from connectors.world.background import as_colour, value_noise
 
 
 class PropKind(StrEnum):
@@ -58,7 +58,7 @@ def _trunk(rng: np.random.Generator, height: int, width: int) -> NDArray[np.floa
     bark = value_noise(rng, height, width, cells=(height / 22, width / 2.5))
     bark = 0.6 * bark + 0.4 * value_noise(rng, height, width, cells=(height / 7, width / 4))
     across = np.linspace(-1, 1, width, dtype=np.float32)
-    base = np.float32([(112, 86, 62), (96, 88, 80), (134, 116, 92)][rng.integers(3)])
+    base = as_colour(((112, 86, 62), (96, 88, 80), (134, 116, 92))[rng.integers(3)])
     shade = (0.55 + 0.6 * bark) * (1.08 - 0.5 * (across - 0.25) ** 2)
     rgba = np.empty((height, width, 4), dtype=np.float32)
     rgba[..., :3] = base * shade[..., None]
@@ -75,7 +75,7 @@ def _trunk(rng: np.random.Generator, height: int, width: int) -> NDArray[np.floa
 def _bush(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
     leaves = 0.5 * value_noise(rng, height, width, cells=(height / 3, width / 3))
     leaves += 0.5 * value_noise(rng, height, width, cells=(height / 9, width / 9))
-    base = np.float32([(62, 104, 46), (84, 110, 52), (96, 92, 50)][rng.integers(3)])
+    base = as_colour(((62, 104, 46), (84, 110, 52), (96, 92, 50))[rng.integers(3)])
     light = np.linspace(1.25, 0.65, height, dtype=np.float32)[:, None]
     rgba = np.empty((height, width, 4), dtype=np.float32)
     rgba[..., :3] = base * ((0.5 + leaves) * light)[..., None]
@@ -93,11 +93,11 @@ def _wall(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float
     brick = rng.random((height // course + 2, width // (2 * course) + 3), dtype=np.float32)
     tone = brick[rows // course, shifted // (2 * course)]
     mortar = (rows % course == 0) | (shifted % (2 * course) == 0)
-    base = np.float32([(150, 92, 74), (140, 134, 126), (168, 150, 120)][rng.integers(3)])
+    base = as_colour(((150, 92, 74), (140, 134, 126), (168, 150, 120))[rng.integers(3)])
     grain = value_noise(rng, height, width, cells=(height / 3, width / 3))
     rgba = np.empty((height, width, 4), dtype=np.float32)
     rgba[..., :3] = base * (0.75 + 0.25 * tone + 0.2 * grain)[..., None]
-    rgba[mortar, :3] = np.float32([172, 166, 156]) * 0.9
+    rgba[mortar, :3] = as_colour((172, 166, 156)) * 0.9
     rgba[..., 3] = 255
     return rgba
 

@@ -1,7 +1,6 @@
 """A camera in the synthetic world: a seed gives a scene, an index gives a frame and its truth."""
 
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -62,9 +61,9 @@ class WorldConfig:
             raise ValueError(
                 f"fps and duration_s must be positive, got {self.fps}, {self.duration_s}"
             )
-        if not 1 <= self.min_objects <= self.max_objects:
+        if not 0 <= self.min_objects <= self.max_objects:
             raise ValueError(
-                f"1 <= min_objects <= max_objects expected, got {self.min_objects!r} and "
+                f"0 <= min_objects <= max_objects expected, got {self.min_objects!r} and "
                 f"{self.max_objects!r}"
             )
         if not self.concepts:
@@ -73,42 +72,44 @@ class WorldConfig:
             concept_named(name)
 
 
-def _random_cast(
-    rng: np.random.Generator, config: WorldConfig, horizon: float
-) -> tuple[Actor, ...]:
+def _random_cast(config: WorldConfig, horizon: float, time_s: float) -> dict[int, Actor]:
+    """Return who may be on stage at a moment, by object id.
+
+    Time is cut into stretches and nobody outstays theirs, so that the cast of a moment is known
+    without the casts before it, however long the scene.
+    """
     # The first stretch began before the scene, so that the first frames need not be empty.
-    lead_s = rng.uniform(0.2, 0.6) * _STRETCH_S
-    actors: list[Actor] = []
-    for number in range(ceil((config.duration_s + lead_s) / _STRETCH_S)):
-        if rng.random() < config.empty_probability:
-            continue
-        start_s = number * _STRETCH_S - lead_s
-        actors += cast_stretch(
-            rng,
-            concepts=config.concepts,
-            number=int(rng.integers(config.min_objects, config.max_objects + 1)),
-            window_s=(start_s, start_s + _STRETCH_S),
-            horizon=horizon,
-            side_per_width=min(config.width, config.height) / config.width,
-        )
-    return tuple(actors)
+    lead_s = (0.2 + 0.4 * np.random.default_rng(config.seed).random()) * _STRETCH_S
+    stretch = int((time_s + lead_s) // _STRETCH_S)
+    rng = np.random.default_rng((config.seed, stretch))
+    if rng.random() < config.empty_probability:
+        return {}
+    start_s = stretch * _STRETCH_S - lead_s
+    actors = cast_stretch(
+        rng,
+        concepts=config.concepts,
+        number=int(rng.integers(config.min_objects, config.max_objects + 1)),
+        window_s=(start_s, start_s + _STRETCH_S),
+        horizon=horizon,
+        side_per_width=min(config.width, config.height) / config.width,
+    )
+    return {stretch * config.max_objects + place: actor for place, actor in enumerate(actors)}
 
 
 def _build_scene(config: WorldConfig) -> Scene:
     # One generator per concern: a change to the props must not reshuffle the cast.
-    backdrop_rng, prop_rng, cast_rng, light_rng = (
-        np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(4)
+    backdrop_rng, prop_rng, light_rng = (
+        np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3)
     )
     backdrop = paint_backdrop(backdrop_rng, height=config.height, width=config.width)
     props = config.props
     if props is None:
         number = prop_rng.integers(1, 4) if prop_rng.random() < config.prop_probability else 0
         props = tuple(random_prop(prop_rng) for _ in range(number))
-    cast = config.cast
     return Scene(
         backdrop=backdrop,
         props=tuple(stand(prop, prop_rng, backdrop) for prop in props),
-        actors=_random_cast(cast_rng, config, backdrop.horizon) if cast is None else cast,
+        actors=dict(enumerate(config.cast or ())),
         light=random_light(light_rng, night_probability=config.night_probability),
         noise_seed=config.seed,
     )
@@ -134,9 +135,15 @@ class World:
         """
         if not 0 <= index < self.num_frames:
             raise IndexError(f"frame index {index!r} is not in [0, {self.num_frames})")
-        return draw_frame(self._scene, index=index, time_s=index / self.config.fps)
+        scene, time_s = self._scene, index / self.config.fps
+        if self.config.cast is None:
+            actors = _random_cast(self.config, scene.backdrop.horizon, time_s)
+            scene = replace(scene, actors=actors)
+        return draw_frame(scene, index=index, time_s=time_s)
 
 
+# Two deer meet in the open; the far one then passes behind the trunk and comes out of it; a car
+# passes in front of the near one; a turkey comes for a look and leaves again.
 DEMO: Final = WorldConfig(
     seed=11,
     width=640,
@@ -145,18 +152,50 @@ DEMO: Final = WorldConfig(
     duration_s=12.0,
     night_probability=0.0,
     props=(
-        Prop(kind=PropKind.TRUNK, x=0.36, nearness=0.55, width=0.42, height=1.6),
-        Prop(kind=PropKind.BUSH, x=0.9, nearness=0.98, width=0.5, height=0.24),
+        Prop(kind=PropKind.TRUNK, x=0.36, nearness=0.5, width=0.42, height=1.6),
+        Prop(kind=PropKind.BUSH, x=0.89, nearness=0.98, width=0.5, height=0.24),
     ),
     cast=(
-        # Two deer meet in mid-stage; the far one then passes behind the trunk and comes out.
-        Actor(concept="deer", start_x=1.08, start_s=0.0, velocity=-0.105, nearness=0.3,
-              height=0.34, phase=0.4, steps_per_s=1.4),
-        Actor(concept="deer", start_x=0.16, start_s=-0.5, velocity=0.085, nearness=0.66,
-              height=0.42, phase=2.1, steps_per_s=1.2),
-        Actor(concept="car", start_x=-0.25, start_s=3.0, velocity=0.24, nearness=0.82,
-              height=0.28, steps_per_s=0.0),
-        Actor(concept="turkey", path=Path.VISIT, start_x=1.15, start_s=1.0, velocity=-0.1,
-              span_s=10.0, nearness=0.9, height=0.24, phase=1.0, steps_per_s=2.0),
+        Actor(
+            concept="deer",
+            start_x=1.02,
+            start_s=0.0,
+            velocity=-0.085,
+            nearness=0.3,
+            height=0.34,
+            phase=0.4,
+            steps_per_s=1.4,
+        ),
+        Actor(
+            concept="deer",
+            start_x=0.16,
+            start_s=-0.5,
+            velocity=0.085,
+            nearness=0.62,
+            height=0.42,
+            phase=2.1,
+            steps_per_s=1.2,
+        ),
+        Actor(
+            concept="car",
+            start_x=1.2,
+            start_s=5.2,
+            velocity=-0.25,
+            nearness=0.84,
+            height=0.27,
+            steps_per_s=0.0,
+        ),
+        Actor(
+            concept="turkey",
+            path=Path.VISIT,
+            start_x=-0.1,
+            start_s=4.5,
+            velocity=0.07,
+            span_s=9.0,
+            nearness=0.95,
+            height=0.25,
+            phase=1.0,
+            steps_per_s=2.0,
+        ),
     ),
-)  # fmt: skip
+)

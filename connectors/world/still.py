@@ -76,13 +76,13 @@ def _prop_pool(size: int) -> tuple[tuple[Prop, NDArray[np.uint8]], ...]:
 def _crop_backdrop(rng: np.random.Generator, size: int) -> Backdrop:
     pool = _backdrop_pool(size)
     whole = pool[rng.integers(len(pool))]
-    spare = whole.pixels.shape[0] - size
-    left = rng.integers(spare + 1)
+    spare = int(whole.pixels.shape[0]) - size
+    left = int(rng.integers(spare + 1))
     horizon_px = round(whole.horizon * whole.pixels.shape[0])
-    top = rng.integers(min(spare, horizon_px) + 1) if horizon_px else rng.integers(spare + 1)
+    top = int(rng.integers((min(spare, horizon_px) if horizon_px else spare) + 1))
     pixels = whole.pixels[top : top + size, left : left + size]
     pixels = pixels[:, ::-1] if rng.random() < 0.5 else pixels
-    return Backdrop(pixels=pixels, horizon=max(horizon_px - int(top), 0) / size)
+    return Backdrop(pixels=pixels, horizon=max(horizon_px - top, 0) / size)
 
 
 def _pick_props(rng: np.random.Generator, size: int, horizon: float) -> tuple[StandingPatch, ...]:
@@ -110,12 +110,16 @@ def _random_scene(
     return Scene(
         backdrop=backdrop,
         props=_pick_props(rng, size, backdrop.horizon) if has_props else (),
-        actors=cast_moment(
-            rng,
-            concepts=config.concepts,
-            number=number,
-            middle_s=middle_s,
-            horizon=backdrop.horizon,
+        actors=dict(
+            enumerate(
+                cast_moment(
+                    rng,
+                    concepts=config.concepts,
+                    number=number,
+                    middle_s=middle_s,
+                    horizon=backdrop.horizon,
+                )
+            )
         ),
         light=random_light(rng, night_probability=config.night_probability),
         noise_seed=int(rng.integers(2**32)),
