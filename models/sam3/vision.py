@@ -201,5 +201,8 @@ class VisionEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> VisionFeatures:
         """Encode (N, 3, S, S); S is any multiple of the patch size."""
-        trunk = self.backbone(images)
+        return self.from_trunk(self.backbone(images))
+
+    def from_trunk(self, trunk: Tensor) -> VisionFeatures:
+        """Finish from the backbone's output (N, C, G, G)."""
         return VisionFeatures(trunk=trunk, detector_pyramid=self.neck(trunk))

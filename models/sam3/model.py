@@ -1,0 +1,44 @@
+"""The whole of SAM 3: detector, tracker, and the backbone that they share."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from models.sam3.config import Sam3Config
+from models.sam3.detector import Detector
+from models.sam3.tracker.model import Sam3Tracker
+from models.sam3.vision import Neck, VisionFeatures
+
+
+class Sam3(nn.Module):
+    """Detector and tracker over one vision backbone; parameter names are those of the published safetensors."""
+
+    def __init__(self, config: Sam3Config, *, clamp_presence: bool = False, cls_without_boxes: bool = True) -> None:
+        """Build; the switches are those of :class:`models.sam3.detector.Detector`."""
+        super().__init__()
+        self.config = config
+        self.detector_model = Detector(config, clamp_presence=clamp_presence, cls_without_boxes=cls_without_boxes)
+        self.tracker_model = Sam3Tracker(config.tracker)
+        self.tracker_neck = Neck(config.vision)
+
+    def encode_image(self, images: Tensor) -> VisionFeatures:
+        """Encode (N, 3, S, S) pictures in -1 … 1 for detector and tracker in one pass of the backbone."""
+        features = self.detector_model.vision_encoder(images)
+        return replace(features, tracker_pyramid=self.tracker_neck(features.trunk))
+
+
+def preprocess(pixels: Tensor, size: int) -> Tensor:
+    """Stretch RGB pictures to the model's square and scale them to -1 … 1.
+
+    Args:
+        pixels: Shape (N, H, W, 3), uint8.
+        size: Side of the model's picture.
+
+    Returns:
+        Shape (N, 3, size, size), fp32. Antialiased bilinear, without letter-boxing, as SAM 3 was trained.
+    """
+    images = pixels.permute(0, 3, 1, 2).to(torch.float32)
+    if images.shape[-2:] != (size, size):
+        images = nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+    return images / 127.5 - 1.0

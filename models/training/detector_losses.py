@@ -1,0 +1,128 @@
+"""Training loss of the detector (SAM 3, appendix on training): scores, boxes, masks, presence and the dense map.
+
+Shape legend:
+    B (image, concept) pairs, L layers, Q queries, M objects of all pairs, S side of the mask grid.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.common.boxes import cxcywh_to_xyxy, generalized_iou
+from models.sam3.detector import Detector, DetectorOutput
+from models.training.matching import Matches, dice_loss, match
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorTargets:
+    """Truth for B pairs.
+
+    Attributes:
+        boxes_cxcywh: Objects of all pairs one after another, shape (M, 4), normalised.
+        masks: Share of each mask cell that the object covers, shape (M, S, S), 0 … 1.
+        counts: Objects of each pair, length B; 0 for a concept that is not on the picture.
+    """
+
+    boxes_cxcywh: Tensor
+    masks: Tensor
+    counts: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorLossWeights:
+    """Weight of each term in the sum."""
+
+    score: float = 2.0
+    box_l1: float = 5.0
+    box_giou: float = 2.0
+    mask_bce: float = 5.0
+    mask_dice: float = 2.0
+    presence: float = 2.0
+    semantic_bce: float = 5.0
+    semantic_dice: float = 2.0
+    repeats: int = 4
+
+
+def detector_losses(
+    detector: Detector, output: DetectorOutput, targets: DetectorTargets, weights: DetectorLossWeights
+) -> dict[str, Tensor]:
+    """Return each weighted term; their sum is what to minimise.
+
+    Scores and boxes are learned on pairs that hold the concept only: whether it is there at all is the presence
+    token's question, which is what lets the two learn apart.
+    """
+    num_layers = output.logits.shape[0]
+    total: dict[str, Tensor] = {}
+    for layer in range(num_layers):
+        is_last = layer == num_layers - 1
+        matches = match(
+            output.logits[layer],
+            output.boxes_cxcywh[layer],
+            targets.boxes_cxcywh,
+            targets.counts,
+            repeats=1 if is_last else weights.repeats,
+        )
+        for name, value in _layer_losses(output, layer, targets, matches, weights).items():
+            total[name] = total[name] + value if name in total else value
+        if is_last:
+            total |= _mask_losses(detector, output, targets, matches, weights)
+    return total | _semantic_losses(output, targets, weights)
+
+
+def _layer_losses(
+    output: DetectorOutput, layer: int, targets: DetectorTargets, matches: Matches, weights: DetectorLossWeights
+) -> dict[str, Tensor]:
+    logits, boxes = output.logits[layer], output.boxes_cxcywh[layer]
+    is_present = torch.tensor([float(count > 0) for count in targets.counts], device=logits.device)
+    presence = F.binary_cross_entropy_with_logits(output.presence_logits[layer], is_present)
+    wanted = torch.zeros_like(logits)
+    wanted[matches.pair, matches.query] = 1.0
+    # Easy negatives fade out; positives keep their whole weight, so that a good query's score rises above one half.
+    emphasis = torch.where(wanted > 0, 1.0, logits.detach().sigmoid() ** 2)
+    score = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * emphasis * is_present[:, None]
+    count = max(len(matches.pair), 1)
+    chosen, truth = boxes[matches.pair, matches.query], targets.boxes_cxcywh[matches.target]
+    overlap = generalized_iou(cxcywh_to_xyxy(chosen), cxcywh_to_xyxy(truth))
+    return {
+        "score": weights.score * score.sum() / count,
+        "presence": weights.presence * presence,
+        "box_l1": weights.box_l1 * (chosen - truth).abs().sum() / count,
+        "box_giou": weights.box_giou * (1 - overlap).sum() / count,
+    }
+
+
+def _mask_losses(
+    detector: Detector,
+    output: DetectorOutput,
+    targets: DetectorTargets,
+    matches: Matches,
+    weights: DetectorLossWeights,
+) -> dict[str, Tensor]:
+    count = max(len(matches.pair), 1)
+    queries = output.queries[-1][matches.pair, matches.query]
+    embedding = detector.mask_decoder.mask_embedder(queries)
+    logits = torch.einsum("md,mdhw->mhw", embedding, output.pixel_embedding[matches.pair])
+    truth = targets.masks[matches.target]
+    bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((1, 2))
+    return {
+        "mask_bce": weights.mask_bce * bce.sum() / count,
+        "mask_dice": weights.mask_dice * dice_loss(logits, truth).sum() / count,
+    }
+
+
+def _semantic_losses(
+    output: DetectorOutput, targets: DetectorTargets, weights: DetectorLossWeights
+) -> dict[str, Tensor]:
+    size = output.semantic_logits.shape[-1]
+    truth = torch.zeros_like(output.semantic_logits)
+    start = 0
+    for pair, count in enumerate(targets.counts):
+        if count:
+            truth[pair] = targets.masks[start : start + count].view(count, size, size).sum(0).clamp(max=1)
+        start += count
+    is_present = torch.tensor([float(count > 0) for count in targets.counts], device=truth.device)
+    dice = (dice_loss(output.semantic_logits, truth) * is_present).sum() / is_present.sum().clamp(min=1)
+    bce = F.binary_cross_entropy_with_logits(output.semantic_logits, truth)
+    return {"semantic_bce": weights.semantic_bce * bce, "semantic_dice": weights.semantic_dice * dice}
