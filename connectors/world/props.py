@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.world.background import as_colour, value_noise
+from connectors.world.background import Floats, as_colour, value_noise
 
 
 class PropKind(StrEnum):
@@ -54,7 +54,15 @@ def random_prop(rng: np.random.Generator) -> Prop:
     )
 
 
-def _trunk(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+def _round_foot(rgba: Floats, depth_px: float) -> None:
+    """Let the foot curve up to the sides, as a round thing's does when seen from above."""
+    height, width = int(rgba.shape[0]), int(rgba.shape[1])
+    across = np.linspace(-1, 1, width, dtype=np.float32)[None]
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    rgba[rows > height - 1 - depth_px * across**2, 3] = 0
+
+
+def _trunk(rng: np.random.Generator, height: int, width: int) -> Floats:
     bark = value_noise(rng, height, width, cells=(height / 22, width / 2.5))
     bark = 0.6 * bark + 0.4 * value_noise(rng, height, width, cells=(height / 7, width / 4))
     across = np.linspace(-1, 1, width, dtype=np.float32)
@@ -69,10 +77,11 @@ def _trunk(rng: np.random.Generator, height: int, width: int) -> NDArray[np.floa
         across[None] < flare[:, None] + wander[:, 1:]
     )
     rgba[..., 3] = np.where(inside, 255, 0)
+    _round_foot(rgba, 0.16 * width)
     return rgba
 
 
-def _bush(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+def _bush(rng: np.random.Generator, height: int, width: int) -> Floats:
     leaves = 0.5 * value_noise(rng, height, width, cells=(height / 3, width / 3))
     leaves += 0.5 * value_noise(rng, height, width, cells=(height / 9, width / 9))
     base = as_colour(((62, 104, 46), (84, 110, 52), (96, 92, 50))[rng.integers(3)])
@@ -83,10 +92,11 @@ def _bush(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float
     across = np.linspace(-1, 1, width, dtype=np.float32)[None]
     ragged = (leaves - 0.5) * 0.5
     rgba[..., 3] = np.where(across**2 + down**2 + ragged < 0.9, 255, 0)
+    _round_foot(rgba, 0.12 * width)
     return rgba
 
 
-def _wall(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+def _wall(rng: np.random.Generator, height: int, width: int) -> Floats:
     course = max(height // 9, 3)
     rows, columns = np.mgrid[:height, :width]
     shifted = columns + (rows // course % 2) * course

@@ -152,7 +152,7 @@ DEMO: Final = WorldConfig(
     duration_s=12.0,
     night_probability=0.0,
     props=(
-        Prop(kind=PropKind.TRUNK, x=0.36, nearness=0.5, width=0.42, height=1.6),
+        Prop(kind=PropKind.TRUNK, x=0.36, nearness=0.39, width=0.42, height=1.6),
         Prop(kind=PropKind.BUSH, x=0.89, nearness=0.98, width=0.5, height=0.24),
     ),
     cast=(
@@ -161,7 +161,7 @@ DEMO: Final = WorldConfig(
             start_x=1.02,
             start_s=0.0,
             velocity=-0.085,
-            nearness=0.3,
+            nearness=0.24,
             height=0.34,
             phase=0.4,
             steps_per_s=1.4,
