@@ -1,0 +1,79 @@
+# Every target works alone on a machine with Python >= 3.11, make and the package registries.
+BIN := .venv/bin
+RUNTIME := .venv/.installed-runtime
+DEV := .venv/.installed-dev
+SOURCES := pyproject.toml constraints.txt deploy/setup.sh
+RECIPES := $(wildcard configs/recipes/*.yaml)
+OUT ?= demo-out
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+$(DEV): $(SOURCES)
+	@deploy/setup.sh dev
+	@touch $(RUNTIME) $(DEV)
+
+# What the development install brought is enough to run; do not install twice.
+$(RUNTIME): $(SOURCES)
+	@deploy/setup.sh runtime
+	@touch $(RUNTIME)
+
+setup: $(RUNTIME) ## Install what running needs into .venv (editable)
+
+setup-dev: $(DEV) ## Install what developing and testing need too
+
+system-packages:
+	@deploy/system-packages.sh
+
+demo: setup ## Run the main job on the built-in world and write results to OUT (demo-out)
+	@echo "== running the demo into $(OUT)"
+	@$(BIN)/python -m pipeline demo --out $(OUT)
+
+test: ## Lint, types, import rules and all tests that need no accelerator
+	@$(MAKE) --no-print-directory -j2 setup-dev system-packages
+	@$(MAKE) --no-print-directory lint types imports
+	@echo "== tests"
+	@$(BIN)/python -m pytest -q -m "not gpu and not slow and not soak"
+	@echo "== sizes"
+	@$(BIN)/python -m tests.contracts.test_size_limits
+
+test-full: ## All tests, the slow ones and those for an accelerator included
+	@$(MAKE) --no-print-directory -j2 setup-dev system-packages
+	@$(BIN)/python -m pytest -q
+
+lint: setup-dev ## Formatting and ruff's rules
+	@echo "== formatting"
+	@$(BIN)/python -m ruff format --check .
+	@echo "== lint"
+	@$(BIN)/python -m ruff check .
+
+format: setup-dev ## Format the code and mend what ruff can mend
+	@$(BIN)/python -m ruff format .
+	@$(BIN)/python -m ruff check --fix .
+
+types: setup-dev ## Types, strictly (pyright)
+	@echo "== types"
+	@$(BIN)/python -m pyright
+
+imports: setup-dev ## Who may import whom (import-linter)
+	@echo "== import rules"
+	@$(BIN)/lint-imports --no-cache
+
+train: setup ## Train sam3-nano anew from configs/recipes into runs/
+	@for recipe in $(RECIPES); do \
+		echo "== training $$recipe"; \
+		$(BIN)/python -m pipeline.training.detector_loop $$recipe --out runs/$$(basename $$recipe .yaml) || exit 1; \
+	done
+
+eval: setup ## Measure the shipped model on held-out worlds
+	@echo "== quality on held-out pictures"
+	@$(BIN)/python -m pipeline eval images
+	@echo "== quality on held-out videos"
+	@$(BIN)/python -m pipeline eval video
+
+clean: ## Remove what was built; .venv and runs/ stay
+	rm -rf demo-out dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
