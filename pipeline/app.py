@@ -1,0 +1,183 @@
+"""The composition root: configuration in, wired engine out.
+
+The only file of the running pipeline that knows concrete models and connectors.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from connectors.base import Source
+from connectors.registry import build_sink, build_source
+from models.protocols import ConceptTracker
+from pipeline.clock import Clock, SystemClock
+from pipeline.config import ModelConfig, RunConfig
+from pipeline.engine.loop import Engine, EngineParts
+from pipeline.engine.publisher import AnySink, Publisher, name_sinks
+from pipeline.engine.supervisor import Supervisor
+from pipeline.engine.worker import Worker
+from pipeline.errors import ConfigError
+from pipeline.observe.health import Health, ObserveServer
+from pipeline.observe.metrics import Metrics
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from models.sam3.session import SessionOptions
+
+
+def build_model(config: ModelConfig) -> ConceptTracker:
+    """Return the model that a configuration names, with its weights. Imports torch.
+
+    Raises:
+        ConfigError: If the model or one of its options is not known, or there are no weights.
+        models.weights.CheckpointError: If the weights do not fit.
+    """
+    # Imported here, because torch costs seconds that ``check`` and ``schema`` need not pay.
+    from models.registry import MODEL_NAMES, build_tracker
+
+    if config.name not in MODEL_NAMES:
+        accepted = ", ".join(MODEL_NAMES)
+        raise ConfigError([f"model.name: unknown model {config.name!r} (accepted: {accepted})"])
+    options = build_options(config.options)
+    try:
+        return build_tracker(
+            config.name,
+            checkpoint=config.checkpoint,
+            device=choose_device(config.device),
+            options=options,
+        )
+    except FileNotFoundError as error:
+        raise ConfigError([f"model.checkpoint: {error}"]) from error
+    except ValueError as error:
+        raise ConfigError([f"model: {error}"]) from error
+
+
+def choose_device(name: str) -> str:
+    """Return ``name``, or for ``auto`` the best device that is there.
+
+    Raises:
+        ConfigError: If an accelerator is asked for that is not there.
+    """
+    import torch
+
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return "cuda" if has_cuda else "mps" if has_mps else "cpu"
+    is_there = {"cpu": True, "mps": has_mps, "cuda": has_cuda}[name.partition(":")[0]]
+    number = int(name.partition(":")[2] or 0)
+    if not is_there or (name.startswith("cuda") and number >= torch.cuda.device_count()):
+        raise ConfigError([f"model.device: {name!r} is not on this machine (accepted: auto, cpu)"])
+    return name
+
+
+def build_options(options: Mapping[str, bool | int | float | str]) -> "SessionOptions":
+    """Return the model's options; a dot reaches into a group: ``life.expire_s``.
+
+    Raises:
+        ConfigError: If an option is not known or has the wrong type.
+    """
+    from models.sam3.session import SessionOptions
+
+    built = SessionOptions()
+    accepted = _options_of(built)
+    for name, value in options.items():
+        default = accepted.get(name)
+        # True is an int to Python, but not to people.
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = is_number if isinstance(default, float) else type(value) is type(default)
+        if not fits:
+            names = ", ".join(f"{key}={known!r}" for key, known in sorted(accepted.items()))
+            raise ConfigError([f"model.options.{name}: bad option {value!r} (accepted: {names})"])
+        group, _, leaf = name.rpartition(".")
+        number = float(value) if isinstance(default, float) else value
+        if group:
+            built = replace(built, **{group: replace(getattr(built, group), **{leaf: number})})
+        else:
+            built = replace(built, **{leaf: number})
+    return built
+
+
+def _options_of(group: "DataclassInstance", prefix: str = "") -> dict[str, object]:
+    """Return every option's default by its dotted name."""
+    options: dict[str, object] = {}
+    for item in fields(group):
+        value: Any = getattr(group, item.name)
+        if is_dataclass(value) and not isinstance(value, type):
+            options |= _options_of(value, f"{prefix}{item.name}.")
+        else:
+            options[prefix + item.name] = value
+    return options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """A wired engine with what can be looked at while it runs."""
+
+    engine: Engine
+    metrics: Metrics
+    health: Health
+
+
+def build_app(
+    config: RunConfig,
+    *,
+    tracker: ConceptTracker | None = None,
+    sources: Sequence[Source] | None = None,
+    sinks: Sequence[AnySink] | None = None,
+    clock: Clock | None = None,
+) -> App:
+    """Wire an engine. Nothing is opened yet.
+
+    Args:
+        config: Everything; the other arguments replace what it would build.
+        tracker: The model.
+        sources: One per configured stream, in order.
+        sinks: Used in addition to the configured ones.
+        clock: The machine's by default.
+    """
+    clock = clock or SystemClock()
+    metrics = Metrics()
+    health = Health(clock, stall_s=config.observe.stall_s)
+    if sources is None:
+        sources = [build_source(stream.source, stream.id) for stream in config.streams]
+    publisher = Publisher(
+        _named_sinks(config, sinks or ()),
+        capacity=config.engine.publish_queue,
+        retry_s=config.engine.sink_retry_s,
+        metrics=metrics,
+    )
+    supervisor = Supervisor(config, sources, publisher, metrics=metrics, health=health, clock=clock)
+    worker = Worker(build_model(config.model) if tracker is None else tracker, metrics)
+    parts = EngineParts(
+        worker=worker,
+        supervisor=supervisor,
+        publisher=publisher,
+        metrics=metrics,
+        health=health,
+        clock=clock,
+    )
+    return App(engine=Engine(config, parts), metrics=metrics, health=health)
+
+
+@contextmanager
+def serve_observations(config: RunConfig, app: App) -> Generator[int | None]:
+    """Keep the port with metrics and health open, if one is configured; yields its number."""
+    if config.observe.port is None:
+        yield None
+        return
+    server = ObserveServer(
+        app.metrics, app.health, host=config.observe.host, port=config.observe.port
+    )
+    server.start()
+    try:
+        yield server.port
+    finally:
+        server.stop()
+
+
+def _named_sinks(config: RunConfig, extra: Sequence[AnySink]) -> dict[str, AnySink]:
+    built = [build_sink(sink) for sink in config.sinks]
+    kinds = [sink.type for sink in config.sinks] + [type(sink).__name__ for sink in extra]
+    return dict(zip(name_sinks(kinds), [*built, *extra], strict=True))

@@ -1,0 +1,54 @@
+"""What can go wrong in the pipeline.
+
+MaskstreamError
+├── ConfigError            the configuration cannot be used; exit code 2
+├── RecordError            a record's bytes are not what their topic promises
+├── ModelError             the model failed on a stream's frames, again and again
+└── StreamLimitError       a source names more streams than the configuration allows
+
+Sources and sinks raise the errors of :mod:`connectors.errors`.
+"""
+
+from collections.abc import Sequence
+
+
+class MaskstreamError(Exception):
+    """Root of all errors of the pipeline; its text is one line for people."""
+
+
+class ConfigError(MaskstreamError):
+    """The configuration cannot be used.
+
+    Attributes:
+        problems: One line each: where it is, what is wrong, what would be accepted.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class RecordError(MaskstreamError):
+    """A record's bytes are not what their topic promises."""
+
+
+class ModelError(MaskstreamError):
+    """The model failed on a stream's frames, again and again."""
+
+    def __init__(self, *, stream_id: str, frame_seq: int, reason: str) -> None:
+        super().__init__(f"stream {stream_id!r}: model failed at frame {frame_seq}: {reason}")
+        self.stream_id = stream_id
+        self.frame_seq = frame_seq
+        self.reason = reason
+
+
+class StreamLimitError(MaskstreamError):
+    """A source names more streams than the configuration allows."""
+
+    def __init__(self, *, stream_id: str, limit: int) -> None:
+        super().__init__(
+            f"stream {stream_id!r}: would be stream number {limit + 1}; "
+            f"raise engine.max_streams above {limit} to accept it"
+        )
+        self.stream_id = stream_id
+        self.limit = limit

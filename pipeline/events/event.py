@@ -1,0 +1,33 @@
+"""An immutable fact about a track and a rule."""
+
+from dataclasses import dataclass, field
+
+from pipeline.records import EventPhase
+from pipeline.tracking.tracks import Track
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One phase of one event.
+
+    Attributes:
+        rule: Name of the rule.
+        kind: Its type.
+        phase: New, update or end.
+        track: The track as it stood then.
+        start_s: Capture time at which the event began, in seconds.
+        time_s: Capture time of this phase, in seconds.
+        zone: The rule's zone, if it has one.
+        end_reason: Why it ended; only for the phase ``end``.
+        value: What the rule measured.
+    """
+
+    rule: str
+    kind: str
+    phase: EventPhase
+    track: Track
+    start_s: float
+    time_s: float
+    zone: str | None = None
+    end_reason: str | None = None
+    value: dict[str, float] = field(default_factory=dict[str, float])

@@ -1,0 +1,42 @@
+"""Polygons on the picture. Coordinates run from 0 to 1, origin top left."""
+
+from collections.abc import Sequence
+
+from pipeline.config import Anchor, ZoneConfig
+
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+
+
+def contains(polygon: Sequence[Point], point: Point) -> bool:
+    """Return whether a point lies in a polygon (even-odd rule), edges included."""
+    x, y = point
+    inside = False
+    for (x1, y1), (x2, y2) in zip(polygon, (*polygon[1:], polygon[0]), strict=True):
+        if _is_on_segment(point, (x1, y1), (x2, y2)):
+            return True
+        if (y1 > y) != (y2 > y) and x < x1 + (y - y1) * (x2 - x1) / (y2 - y1):
+            inside = not inside
+    return inside
+
+
+def anchor_of(bbox: Box, anchor: Anchor) -> Point:
+    """Return the point of a box (x, y, width, height) that stands for the object."""
+    x, y, width, height = bbox
+    if anchor is Anchor.BOTTOM_CENTER:
+        return x + width / 2, min(y + height, 1.0)
+    return x + width / 2, y + height / 2
+
+
+def zones_at(zones: Sequence[ZoneConfig], bbox: Box) -> tuple[str, ...]:
+    """Return the names of the zones that hold the box's bottom centre."""
+    point = anchor_of(bbox, Anchor.BOTTOM_CENTER)
+    return tuple(zone.name for zone in zones if contains(zone.polygon, point))
+
+
+def _is_on_segment(point: Point, a: Point, b: Point) -> bool:
+    cross = (b[0] - a[0]) * (point[1] - a[1]) - (b[1] - a[1]) * (point[0] - a[0])
+    if abs(cross) > 1e-12:
+        return False
+    in_x = min(a[0], b[0]) <= point[0] <= max(a[0], b[0])
+    return in_x and min(a[1], b[1]) <= point[1] <= max(a[1], b[1])

@@ -1,0 +1,263 @@
+"""What leaves the pipeline: four kinds of record, their fields and their JSON Schemas.
+
+Adding an optional field is a minor version. Anything else is a new major version and a new topic,
+so readers ignore fields that they do not know.
+"""
+
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic.json_schema import WithJsonSchema
+
+from connectors.frame import CaptureClock
+from connectors.record import Topic
+
+
+def format_time(moment: datetime) -> str:
+    """Return RFC 3339 in UTC with microseconds: ``2026-01-01T00:00:00.000000Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _as_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+UtcTime = Annotated[
+    AwareDatetime,
+    AfterValidator(_as_utc),
+    PlainSerializer(format_time, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class TrackState(StrEnum):
+    """Where a track stands in its life."""
+
+    TENTATIVE = "tentative"
+    CONFIRMED = "confirmed"
+    OCCLUDED = "occluded"
+    LOST = "lost"
+
+
+class TrackChangeKind(StrEnum):
+    """What happened to a track."""
+
+    STARTED = "started"
+    CONFIRMED = "confirmed"
+    OCCLUDED = "occluded"
+    RECOVERED = "recovered"
+    MERGED = "merged"
+    ENDED = "ended"
+
+
+class EventPhase(StrEnum):
+    """A rule event's life: one ``new``, any number of ``update``, at most one ``end``."""
+
+    NEW = "new"
+    UPDATE = "update"
+    END = "end"
+
+
+class StreamState(StrEnum):
+    """What a stream is doing."""
+
+    CONNECTING = "connecting"
+    RUNNING = "running"
+    WAITING = "waiting"
+    RECONNECTING = "reconnecting"
+    ENDED = "ended"
+    FAILED = "failed"
+
+
+class _Model(BaseModel):
+    # Readers of 1.0 must be able to read 1.1, hence "ignore".
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class FrameSize(_Model):
+    """Pixels of the frame that boxes and masks refer to."""
+
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+
+
+class MaskRecord(_Model):
+    """A mask at frame size as COCO run lengths (column-major, first run counts zeros)."""
+
+    encoding: Literal["coco_rle"] = "coco_rle"
+    size: tuple[int, int]
+    """Height and width."""
+    counts: str
+    """COCO's compressed run lengths, as ``pycocotools`` reads them."""
+
+
+class ObjectRecord(_Model):
+    """One object as it stands on one frame."""
+
+    track_uid: str
+    """Globally unique, never used again."""
+    track_no: Annotated[int, Field(ge=1)]
+    """Small number for people, unique within stream and epoch."""
+    concept_id: str
+    concept: str
+    """The phrase that it was found with."""
+    state: TrackState
+    score: Probability
+    """Of the last detection that matched it."""
+    presence_score: Probability
+    """That the concept is on this frame at all."""
+    occlusion_score: Probability
+    """That the object is visible now."""
+    bbox: tuple[float, float, float, float]
+    """x, y, width, height; 0 to 1 of the frame, origin top left; where it was last seen."""
+    area: Probability
+    """Share of the frame that the mask covers; 0 while it cannot be seen."""
+    mask: MaskRecord | None
+    """Null while it cannot be seen."""
+    age_s: float
+    last_seen_s: float
+    """Seconds since it was last visible; 0 while it can be seen."""
+    zones: tuple[str, ...] = ()
+    """Names of the zones that hold its anchor point (bottom centre)."""
+
+
+class _FrameRecord(_Model):
+    schema_version: Literal["1.0"] = "1.0"
+    stream_id: str
+    stream_epoch: Annotated[int, Field(ge=0)]
+    frame_seq: Annotated[int, Field(ge=0)]
+    capture_time: UtcTime
+    capture_clock: CaptureClock
+    capture_uncertainty_s: Annotated[float, Field(ge=0)]
+    pts_s: float
+    result_time: UtcTime
+
+
+class MaskletsRecord(_FrameRecord):
+    """All objects of one processed frame of one stream, also when there are none."""
+
+    frame: FrameSize
+    model: str
+    dropped_since_last: Annotated[int, Field(ge=0)] = 0
+    """Frames of this stream that were dropped or gated since the one before."""
+    presence: dict[str, Probability] = {}
+    """By concept: probability that it is on this frame at all."""
+    objects: tuple[ObjectRecord, ...] = ()
+
+
+class TrackRecord(_FrameRecord):
+    """One step in a track's life."""
+
+    kind: TrackChangeKind
+    track_uid: str
+    track_no: Annotated[int, Field(ge=1)]
+    concept_id: str
+    concept: str
+    state: TrackState
+    score: Probability
+    best_score: Probability
+    bbox: tuple[float, float, float, float]
+    age_s: float
+    visible_s: float
+    """Seconds of its life in which it could be seen."""
+    reason: str | None = None
+    """Why it ended: tracker, expired, discontinuity, stream_ended, model_error."""
+    merged_into: str | None = None
+    """``track_uid`` that goes on in its place."""
+
+
+class EventRecord(_FrameRecord):
+    """One phase of a rule's event about one track."""
+
+    event_id: str
+    """The same for all phases of one event."""
+    phase: EventPhase
+    rule: str
+    kind: str
+    """The rule's type: appear, disappear, enter, leave, dwell."""
+    track_uid: str
+    track_no: Annotated[int, Field(ge=1)]
+    concept_id: str
+    concept: str
+    zone: str | None = None
+    start_time: UtcTime
+    end_time: UtcTime | None = None
+    end_reason: str | None = None
+    score: Probability
+    bbox: tuple[float, float, float, float]
+    value: dict[str, float] = {}
+    """What the rule measured, for example ``dwell_s``."""
+
+
+class StatusError(_Model):
+    """Why a stream or sink is in trouble."""
+
+    type: str
+    message: str
+    position: dict[str, int | float | str] = {}
+
+
+class FrameCounts(_Model):
+    """Where a stream's frames went: processed + gated + dropped = received, once it has ended."""
+
+    received: int = 0
+    processed: int = 0
+    gated: int = 0
+    dropped: dict[str, int] = {}
+    """By cause."""
+
+
+class StatusRecord(_Model):
+    """A stream's state: at each change of it, and every second while nothing comes."""
+
+    schema_version: Literal["1.0"] = "1.0"
+    stream_id: str
+    stream_epoch: int = 0
+    frame_seq: int = -1
+    """The last frame processed; -1 before the first."""
+    state: StreamState
+    time: UtcTime
+    counts: FrameCounts = FrameCounts()
+    error: StatusError | None = None
+
+
+AnyRecord = MaskletsRecord | TrackRecord | EventRecord | StatusRecord
+
+RECORD_TYPES: dict[Topic, type[AnyRecord]] = {
+    Topic.MASKLETS: MaskletsRecord,
+    Topic.TRACKS: TrackRecord,
+    Topic.EVENTS: EventRecord,
+    Topic.STATUS: StatusRecord,
+}
+
+
+def schema_of(topic: Topic) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a topic's records."""
+    body = RECORD_TYPES[topic].model_json_schema(mode="serialization")
+    name = topic.value.replace(".", ":")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:{name}", **body}
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> MaskRecord:
+    """Encode a mask of shape (H, W), bool, as compressed COCO run lengths."""
+    encoded: Any = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    height, width = mask.shape
+    return MaskRecord(size=(height, width), counts=encoded["counts"].decode("ascii"))
+
+
+def decode_mask(record: MaskRecord) -> NDArray[np.bool_]:
+    """Return the mask of shape (H, W), bool."""
+    encoded: Any = {"size": list(record.size), "counts": record.counts.encode("ascii")}
+    return np.asarray(coco_mask.decode(encoded), dtype=np.bool_)
+
+
+def to_concept_id(phrase: str) -> str:
+    """Return a name for ``phrase`` that is safe in keys and topics: ``person-in-a-red-jacket``."""
+    return re.sub(r"[\W_]+", "-", phrase.casefold()).strip("-")

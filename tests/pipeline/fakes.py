@@ -1,0 +1,150 @@
+"""Builders, and a small ordinary concept tracker that needs no weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from connectors.frame import CaptureClock, Frame
+from models.protocols import FrameInput, MaskletObservation, Prediction
+from pipeline.records import TrackState
+from pipeline.tracking.tracks import Track
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+def make_frame(seq=0, *, blobs=None, stream_id="cam", epoch=0, fps=10.0, size=(24, 32)):
+    """A black frame with square blobs: {"red": (x, y)}, 6 px wide."""
+    pixels = np.zeros((*size, 3), np.uint8)
+    for concept, (x, y) in (blobs or {}).items():
+        pixels[y : y + 6, x : x + 6] = COLORS[concept]
+    return Frame(
+        stream_id=stream_id,
+        stream_epoch=epoch,
+        frame_seq=seq,
+        pixels=pixels,
+        pts_s=seq / fps,
+        captured_at=START + timedelta(seconds=seq / fps),
+        capture_clock=CaptureClock.WORLD,
+    )
+
+
+def make_walk(num_frames=20, *, stream_id="cam", concept="red"):
+    """A blob that walks one pixel a frame from the left to the right."""
+    return [
+        make_frame(i, blobs={concept: (min(i, 26), 8)}, stream_id=stream_id)
+        for i in range(num_frames)
+    ]
+
+
+def make_observation(number=1, *, box=(2, 3, 4, 5), concept="red", score=0.9, is_matched=True):
+    """A masklet whose mask is the box x, y, width, height in pixels; none: out of sight."""
+    mask = np.zeros((24, 32), np.bool_)
+    if box is not None:
+        x, y, width, height = box
+        mask[y : y + height, x : x + width] = True
+    return MaskletObservation(
+        masklet_id=number,
+        concept=concept,
+        score=score,
+        presence_score=0.95,
+        occlusion_score=0.0 if box is None else 1.0,
+        is_matched=is_matched and box is not None,
+        first_seen_s=0.0,
+        last_seen_s=0.0,
+        mask=mask,
+    )
+
+
+def make_prediction(*masklets, ended=(), stream_id="cam"):
+    return Prediction(
+        stream_id=stream_id, masklets=masklets, ended=tuple(ended), presence={"red": 0.95}
+    )
+
+
+def make_track(no=1, *, center=(0.5, 0.5), state=TrackState.CONFIRMED, unseen_s=0.0, concept="red"):
+    """A track of a tenth of the frame around ``center``."""
+    x, y = center
+    return Track(
+        uid=f"uid-{no}",
+        no=no,
+        concept=concept,
+        state=state,
+        score=0.9,
+        best_score=0.95,
+        presence_score=0.9,
+        occlusion_score=1.0,
+        bbox=(x - 0.05, y - 0.05, 0.1, 0.1),
+        area=0.01,
+        is_visible=unseen_s == 0.0,
+        last_mask=np.ones((2, 2), np.bool_),
+        age_s=1.0,
+        visible_s=1.0,
+        unseen_s=unseen_s,
+    )
+
+
+@dataclass
+class BlobTracker:
+    """Finds blobs of pure colour; a concept is the name of a colour. One masklet per colour.
+
+    A blob that is gone for more than ``memory_s`` is forgotten. A frame whose first pixel is
+    white makes it fail, as a model may fail on an odd input.
+    """
+
+    memory_s: float = 5.0
+    streams: dict[str, dict[str, MaskletObservation]] = field(default_factory=dict)
+    concepts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    next_id: int = 1
+    batches: list[tuple[str, ...]] = field(default_factory=list)
+
+    def open_stream(self, stream_id: str, concepts: Sequence[str]) -> None:
+        if stream_id in self.streams:
+            raise ValueError(f"stream {stream_id!r} is open")
+        if unknown := set(concepts) - COLORS.keys():
+            raise ValueError(f"unknown colours {sorted(unknown)!r}")
+        self.streams[stream_id] = {}
+        self.concepts[stream_id] = tuple(concepts)
+
+    def close_stream(self, stream_id: str) -> None:
+        del self.streams[stream_id]
+
+    def step(self, inputs: Sequence[FrameInput]) -> list[Prediction]:
+        self.batches.append(tuple(item.stream_id for item in inputs))
+        return [self._look(item) for item in inputs]
+
+    def _look(self, item: FrameInput) -> Prediction:
+        if item.pixels[0, 0].min() == 255:
+            raise RuntimeError("white corner")
+        known, ended = self.streams[item.stream_id], []
+        for concept in self.concepts[item.stream_id]:
+            mask = (item.pixels == COLORS[concept]).all(axis=2)
+            old = known.pop(concept, None)
+            if mask.any() or (old and item.time_s - old.last_seen_s <= self.memory_s):
+                known[concept] = self._observe(concept, mask, old, item.time_s)
+            elif old:
+                ended.append(old.masklet_id)
+        return Prediction(
+            stream_id=item.stream_id,
+            masklets=tuple(sorted(known.values(), key=lambda seen: seen.masklet_id)),
+            ended=tuple(ended),
+            presence={concept: float(concept in known) for concept in known},
+        )
+
+    def _observe(self, concept, mask, old, time_s):
+        is_seen = bool(mask.any())
+        if old is None:
+            self.next_id += 1
+        return MaskletObservation(
+            masklet_id=old.masklet_id if old else self.next_id - 1,
+            concept=concept,
+            score=0.9,
+            presence_score=float(is_seen),
+            occlusion_score=float(is_seen),
+            is_matched=is_seen,
+            first_seen_s=old.first_seen_s if old else time_s,
+            last_seen_s=time_s if is_seen or old is None else old.last_seen_s,
+            mask=mask,
+        )
