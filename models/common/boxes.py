@@ -24,11 +24,17 @@ def inverse_sigmoid(p: Tensor, eps: float = 1e-3) -> Tensor:
 
 def generalized_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     """Generalised IoU of broadcastable boxes (…, 4), in -1 … 1 (Rezatofighi et al., 2019)."""
-    low, high = torch.maximum(a_xyxy[..., :2], b_xyxy[..., :2]), torch.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    low, high = (
+        torch.maximum(a_xyxy[..., :2], b_xyxy[..., :2]),
+        torch.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:]),
+    )
     inter = (high - low).clamp(min=0).prod(-1)
     area_a = (a_xyxy[..., 2:] - a_xyxy[..., :2]).clamp(min=0).prod(-1)
     area_b = (b_xyxy[..., 2:] - b_xyxy[..., :2]).clamp(min=0).prod(-1)
     union = area_a + area_b - inter
-    hull_low, hull_high = torch.minimum(a_xyxy[..., :2], b_xyxy[..., :2]), torch.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    hull_low, hull_high = (
+        torch.minimum(a_xyxy[..., :2], b_xyxy[..., :2]),
+        torch.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:]),
+    )
     hull = (hull_high - hull_low).clamp(min=0).prod(-1)
     return inter / union.clamp(min=1e-9) - (hull - union) / hull.clamp(min=1e-9)

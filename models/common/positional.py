@@ -46,7 +46,9 @@ def axial_rotary_table(
         theta: Base of the frequencies.
         device: Where the table lives.
     """
-    frequency = theta ** -(torch.arange(0, head_dim, 4, dtype=torch.float32, device=device) / head_dim)
+    frequency = theta ** -(
+        torch.arange(0, head_dim, 4, dtype=torch.float32, device=device) / head_dim
+    )
     y, x = torch.meshgrid(
         torch.arange(height, dtype=torch.float32, device=device) * scale,
         torch.arange(width, dtype=torch.float32, device=device) * scale,
@@ -59,4 +61,8 @@ def axial_rotary_table(
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate neighbouring channel pairs of (…, L, D) by the angles of (L, D / 2), in fp32."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)
+    return (
+        torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+        .flatten(-2)
+        .to(x.dtype)
+    )

@@ -22,7 +22,9 @@ def roi_align(features: Tensor, boxes_xyxy: Tensor, size: int) -> Tensor:
     """
     num_images, num_boxes = boxes_xyxy.shape[:2]
     pooled = [
-        _pool_one(features[n], boxes_xyxy[n, k], size) for n in range(num_images) for k in range(num_boxes)
+        _pool_one(features[n], boxes_xyxy[n, k], size)
+        for n in range(num_images)
+        for k in range(num_boxes)
     ]
     if not pooled:
         return features.new_zeros(0, features.shape[1], size, size)

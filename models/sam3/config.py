@@ -107,7 +107,13 @@ SAM3_SIZES: dict[str, Sam3Config] = {
             neck_dim=64,
         ),
         text=TextConfig(
-            vocab_size=1024, dim=64, mlp_dim=256, num_blocks=2, num_heads=4, context_length=16, projection_dim=64
+            vocab_size=1024,
+            dim=64,
+            mlp_dim=256,
+            num_blocks=2,
+            num_heads=4,
+            context_length=16,
+            projection_dim=64,
         ),
         detector=DetectorConfig(
             dim=64,

@@ -49,7 +49,9 @@ class DecoderLayer(nn.Module):
         self.mlp = FeedForward(config.dim, config.mlp_dim, nn.ReLU)
         self.mlp_layer_norm = nn.LayerNorm(config.dim)
 
-    def forward(self, x: Tensor, place: Tensor, prompt: Tensor, is_valid: Tensor, picture: "_Picture") -> Tensor:
+    def forward(
+        self, x: Tensor, place: Tensor, prompt: Tensor, is_valid: Tensor, picture: "_Picture"
+    ) -> Tensor:
         """Map (B, 1 + Q, D) to the same shape; the presence token comes first and has no place."""
         placed = x + place
         x = self.self_attn_layer_norm(x + self.self_attn(placed, placed, x))
@@ -94,7 +96,13 @@ class Decoder(nn.Module):
         self.box_rpb_embed_y = NumberedMLP(2, dim, config.num_heads, 2)
 
     def forward(
-        self, image: Tensor, image_pos: Tensor, prompt: Tensor, is_valid: Tensor, *, grid: tuple[int, int]
+        self,
+        image: Tensor,
+        image_pos: Tensor,
+        prompt: Tensor,
+        is_valid: Tensor,
+        *,
+        grid: tuple[int, int],
     ) -> DecoderOutput:
         """Decode.
 
@@ -107,7 +115,9 @@ class Decoder(nn.Module):
         """
         batch = image.shape[0]
         boxes = self.reference_points.weight.sigmoid()[None].expand(batch, -1, -1)
-        x = torch.cat((self.presence_token.weight, self.query_embed.weight))[None].expand(batch, -1, -1)
+        x = torch.cat((self.presence_token.weight, self.query_embed.weight))[None].expand(
+            batch, -1, -1
+        )
         keys = image + image_pos
         queries: list[Tensor] = []
         refined: list[Tensor] = []

@@ -47,7 +47,9 @@ class DetectorOutput:
 class Detector(nn.Module):
     """SAM 3's concept detector."""
 
-    def __init__(self, config: Sam3Config, *, clamp_presence: bool = False, cls_without_boxes: bool = True) -> None:
+    def __init__(
+        self, config: Sam3Config, *, clamp_presence: bool = False, cls_without_boxes: bool = True
+    ) -> None:
         """Build.
 
         Args:
@@ -71,11 +73,16 @@ class Detector(nn.Module):
     def encode_text(self, token_ids: Tensor) -> TextFeatures:
         """Encode phrases (P, T). Constant for a phrase, so callers keep the result."""
         return TextFeatures(
-            tokens=self.text_projection(self.text_encoder(token_ids)), is_valid=valid_tokens(token_ids)
+            tokens=self.text_projection(self.text_encoder(token_ids)),
+            is_valid=valid_tokens(token_ids),
         )
 
     def forward(
-        self, vision: VisionFeatures, image_index: Tensor, text: TextFeatures, exemplars: Exemplars | None = None
+        self,
+        vision: VisionFeatures,
+        image_index: Tensor,
+        text: TextFeatures,
+        exemplars: Exemplars | None = None,
     ) -> DetectorOutput:
         """Look for one concept on one image, B times.
 
@@ -105,7 +112,9 @@ class Detector(nn.Module):
 
     def masks(self, output: DetectorOutput, queries: Tensor | None = None) -> Tensor:
         """Mask logits of the last layer's queries, shape (B, Q, 4G, 4G), or of the (B, K, D) given."""
-        return self.mask_decoder.masks(output.queries[-1] if queries is None else queries, output.pixel_embedding)
+        return self.mask_decoder.masks(
+            output.queries[-1] if queries is None else queries, output.pixel_embedding
+        )
 
     def _prompt(
         self, coarse: Tensor, place: Tensor, text: TextFeatures, exemplars: Exemplars | None

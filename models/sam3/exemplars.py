@@ -36,7 +36,11 @@ class Exemplars:
     def none(cls, batch: int, device: torch.device) -> Self:
         """Return no boxes for ``batch`` pairs."""
         nothing = torch.zeros(batch, 0, dtype=torch.bool, device=device)
-        return cls(boxes_cxcywh=torch.zeros(batch, 0, 4, device=device), is_positive=nothing, is_valid=nothing)
+        return cls(
+            boxes_cxcywh=torch.zeros(batch, 0, 4, device=device),
+            is_positive=nothing,
+            is_valid=nothing,
+        )
 
 
 class ExemplarLayer(nn.Module):
@@ -80,7 +84,9 @@ class ExemplarEncoder(nn.Module):
         self.layers = nn.ModuleList(ExemplarLayer(config) for _ in range(config.exemplar_layers))
         self.output_layer_norm = nn.LayerNorm(dim)
 
-    def forward(self, exemplars: Exemplars, image: Tensor, image_pos: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, exemplars: Exemplars, image: Tensor, image_pos: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Encode.
 
         Args:
@@ -106,11 +112,21 @@ class ExemplarEncoder(nn.Module):
     def _encode_boxes(self, exemplars: Exemplars, image: Tensor) -> Tensor:
         boxes = exemplars.boxes_cxcywh
         normed = self.vision_layer_norm(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        size = torch.tensor([image.shape[-1], image.shape[-2]] * 2, dtype=boxes.dtype, device=boxes.device)
-        content = self.boxes_pool_project(roi_align(normed, cxcywh_to_xyxy(boxes) * size, self.roi_size))
+        size = torch.tensor(
+            [image.shape[-1], image.shape[-2]] * 2, dtype=boxes.dtype, device=boxes.device
+        )
+        content = self.boxes_pool_project(
+            roi_align(normed, cxcywh_to_xyxy(boxes) * size, self.roi_size)
+        )
         x, y, width, height = boxes.unbind(-1)
         place = torch.cat(
-            (sine_1d(y, self.dim // 2), sine_1d(x, self.dim // 2), height[..., None], width[..., None]), dim=-1
+            (
+                sine_1d(y, self.dim // 2),
+                sine_1d(x, self.dim // 2),
+                height[..., None],
+                width[..., None],
+            ),
+            dim=-1,
         )
         return (
             self.boxes_direct_project(boxes)

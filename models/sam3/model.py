@@ -14,11 +14,15 @@ from models.sam3.vision import Neck, VisionFeatures
 class Sam3(nn.Module):
     """Detector and tracker over one vision backbone; parameter names are those of the published safetensors."""
 
-    def __init__(self, config: Sam3Config, *, clamp_presence: bool = False, cls_without_boxes: bool = True) -> None:
+    def __init__(
+        self, config: Sam3Config, *, clamp_presence: bool = False, cls_without_boxes: bool = True
+    ) -> None:
         """Build; the switches are those of :class:`models.sam3.detector.Detector`."""
         super().__init__()
         self.config = config
-        self.detector_model = Detector(config, clamp_presence=clamp_presence, cls_without_boxes=cls_without_boxes)
+        self.detector_model = Detector(
+            config, clamp_presence=clamp_presence, cls_without_boxes=cls_without_boxes
+        )
         self.tracker_model = Sam3Tracker(config.tracker)
         self.tracker_neck = Neck(config.vision)
 
@@ -40,5 +44,7 @@ def preprocess(pixels: Tensor, size: int) -> Tensor:
     """
     images = pixels.permute(0, 3, 1, 2).to(torch.float32)
     if images.shape[-2:] != (size, size):
-        images = nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+        images = nn.functional.interpolate(
+            images, size=(size, size), mode="bilinear", antialias=True
+        )
     return images / 127.5 - 1.0

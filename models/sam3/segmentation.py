@@ -29,13 +29,17 @@ class PixelDecoder(nn.Module):
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
         stages = range(config.upsampling_stages)
-        self.conv_layers = nn.ModuleList(nn.Conv2d(config.dim, config.dim, 3, padding=1) for _ in stages)
+        self.conv_layers = nn.ModuleList(
+            nn.Conv2d(config.dim, config.dim, 3, padding=1) for _ in stages
+        )
         self.norms = nn.ModuleList(nn.GroupNorm(8, config.dim) for _ in stages)
 
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
         """Map levels, finest first, to (B, D, 4G, 4G)."""
         x = pyramid[-1]
-        for conv, norm, level in zip(self.conv_layers, self.norms, reversed(pyramid[:-1]), strict=False):
+        for conv, norm, level in zip(
+            self.conv_layers, self.norms, reversed(pyramid[:-1]), strict=False
+        ):
             x = F.interpolate(x, size=level.shape[-2:], mode="nearest") + level
             x = F.relu(norm(conv(x)))
         return x
@@ -82,7 +86,8 @@ class MaskHead(nn.Module):
         coarse = image.transpose(1, 2).unflatten(2, pyramid[-1].shape[-2:])
         pixels = self.pixel_decoder((*pyramid[:-1], coarse))
         return PixelOutput(
-            embedding=self.instance_projection(pixels), semantic_logits=self.semantic_projection(pixels).squeeze(1)
+            embedding=self.instance_projection(pixels),
+            semantic_logits=self.semantic_projection(pixels).squeeze(1),
         )
 
     def masks(self, queries: Tensor, embedding: Tensor) -> Tensor:

@@ -48,7 +48,10 @@ class TextAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend to earlier tokens only, (P, T, C) to (P, T, C)."""
-        q, k, v = (split_heads(layer(x), self.num_heads) for layer in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            split_heads(layer(x), self.num_heads)
+            for layer in (self.q_proj, self.k_proj, self.v_proj)
+        )
         return self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
 
 
@@ -80,7 +83,9 @@ class TextEmbeddings(nn.Module):
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Map (P, T) to (P, T, C)."""
-        return self.token_embedding(token_ids) + self.position_embedding.weight[: token_ids.shape[1]]
+        return (
+            self.token_embedding(token_ids) + self.position_embedding.weight[: token_ids.shape[1]]
+        )
 
 
 class TextStack(nn.Module):

@@ -27,17 +27,23 @@ class Tokenizer:
             ValueError: If the file is missing, is no tokenizer, or does not fit the model.
         """
         if not path.is_file():
-            raise ValueError(f"no vocabulary at {str(path)!r}; expected the tokenizer.json of the checkpoint")
+            raise ValueError(
+                f"no vocabulary at {str(path)!r}; expected the tokenizer.json of the checkpoint"
+            )
         try:
             self._bpe = BpeTokenizer.from_file(str(path))
         except Exception as error:  # noqa: BLE001 - the library raises bare Exception
             raise ValueError(f"not a tokenizer file: {str(path)!r} ({error})") from error
         start, end = self._bpe.token_to_id(START), self._bpe.token_to_id(END)
         if start is None or end is None:
-            raise ValueError(f"vocabulary {str(path)!r} lacks {START!r} or {END!r}, which SAM 3 puts around a phrase")
+            raise ValueError(
+                f"vocabulary {str(path)!r} lacks {START!r} or {END!r}, which SAM 3 puts around a phrase"
+            )
         largest = max(self._bpe.get_vocab().values())
         if largest >= vocab_size:
-            raise ValueError(f"vocabulary {str(path)!r} has id {largest}, the model holds ids below {vocab_size}")
+            raise ValueError(
+                f"vocabulary {str(path)!r} has id {largest}, the model holds ids below {vocab_size}"
+            )
         self._start, self._end = int(start), int(end)
         self.context_length = context_length
 
@@ -51,7 +57,9 @@ class Tokenizer:
         for row, phrase in enumerate(phrases):
             text = " ".join(phrase.lower().split())
             if not text:
-                raise ValueError(f"phrase {phrase!r} is empty; expected a noun phrase such as 'deer'")
+                raise ValueError(
+                    f"phrase {phrase!r} is empty; expected a noun phrase such as 'deer'"
+                )
             body = self._bpe.encode(text, add_special_tokens=False).ids[: self.context_length - 2]
             ids[row, : len(body) + 2] = torch.tensor([self._start, *body, self._end])
         return ids

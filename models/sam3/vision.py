@@ -38,7 +38,9 @@ class PatchEmbeddings(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(3, config.dim, config.patch_size, stride=config.patch_size, bias=False)
+        self.projection = nn.Conv2d(
+            3, config.dim, config.patch_size, stride=config.patch_size, bias=False
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, S, S) to (N, C, G, G)."""
@@ -52,7 +54,9 @@ class Embeddings(nn.Module):
         super().__init__()
         self.pretrain_grid = config.pretrain_grid
         self.patch_embeddings = PatchEmbeddings(config)
-        self.position_embeddings = nn.Parameter(0.02 * torch.randn(1, config.pretrain_grid**2, config.dim))
+        self.position_embeddings = nn.Parameter(
+            0.02 * torch.randn(1, config.pretrain_grid**2, config.dim)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, S, S) to (N, G, G, C)."""
@@ -105,10 +109,14 @@ class Block(nn.Module):
         if self.window == 0:
             # Positions are squeezed onto the grid that the frequencies were trained on.
             scale = self.pretrain_grid / width
-            table = axial_rotary_table(height, width, self.head_dim, scale=scale, theta=ROPE_THETA, device=x.device)
+            table = axial_rotary_table(
+                height, width, self.head_dim, scale=scale, theta=ROPE_THETA, device=x.device
+            )
             return self.attention(x.flatten(1, 2), table).unflatten(1, (height, width))
         side = self.window
-        table = axial_rotary_table(side, side, self.head_dim, scale=1.0, theta=ROPE_THETA, device=x.device)
+        table = axial_rotary_table(
+            side, side, self.head_dim, scale=1.0, theta=ROPE_THETA, device=x.device
+        )
         windows, padded = partition_windows(x, side)
         return join_windows(self.attention(windows, table), side, padded)[:, :height, :width]
 
@@ -139,7 +147,8 @@ class Backbone(nn.Module):
         self.embeddings = Embeddings(config)
         self.layer_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.layers = nn.ModuleList(
-            Block(config, 0 if index in config.global_blocks else config.window) for index in range(config.num_blocks)
+            Block(config, 0 if index in config.global_blocks else config.window)
+            for index in range(config.num_blocks)
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -46,7 +46,10 @@ class DetectorLossWeights:
 
 
 def detector_losses(
-    detector: Detector, output: DetectorOutput, targets: DetectorTargets, weights: DetectorLossWeights
+    detector: Detector,
+    output: DetectorOutput,
+    targets: DetectorTargets,
+    weights: DetectorLossWeights,
 ) -> dict[str, Tensor]:
     """Return each weighted term; their sum is what to minimise.
 
@@ -72,7 +75,11 @@ def detector_losses(
 
 
 def _layer_losses(
-    output: DetectorOutput, layer: int, targets: DetectorTargets, matches: Matches, weights: DetectorLossWeights
+    output: DetectorOutput,
+    layer: int,
+    targets: DetectorTargets,
+    matches: Matches,
+    weights: DetectorLossWeights,
 ) -> dict[str, Tensor]:
     logits, boxes = output.logits[layer], output.boxes_cxcywh[layer]
     is_present = torch.tensor([float(count > 0) for count in targets.counts], device=logits.device)
@@ -81,7 +88,11 @@ def _layer_losses(
     wanted[matches.pair, matches.query] = 1.0
     # Easy negatives fade out; positives keep their whole weight, so that a good query's score rises above one half.
     emphasis = torch.where(wanted > 0, 1.0, logits.detach().sigmoid() ** 2)
-    score = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * emphasis * is_present[:, None]
+    score = (
+        F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        * emphasis
+        * is_present[:, None]
+    )
     count = max(len(matches.pair), 1)
     chosen, truth = boxes[matches.pair, matches.query], targets.boxes_cxcywh[matches.target]
     overlap = generalized_iou(cxcywh_to_xyxy(chosen), cxcywh_to_xyxy(truth))
@@ -120,9 +131,16 @@ def _semantic_losses(
     start = 0
     for pair, count in enumerate(targets.counts):
         if count:
-            truth[pair] = targets.masks[start : start + count].view(count, size, size).sum(0).clamp(max=1)
+            truth[pair] = (
+                targets.masks[start : start + count].view(count, size, size).sum(0).clamp(max=1)
+            )
         start += count
     is_present = torch.tensor([float(count > 0) for count in targets.counts], device=truth.device)
-    dice = (dice_loss(output.semantic_logits, truth) * is_present).sum() / is_present.sum().clamp(min=1)
+    dice = (dice_loss(output.semantic_logits, truth) * is_present).sum() / is_present.sum().clamp(
+        min=1
+    )
     bce = F.binary_cross_entropy_with_logits(output.semantic_logits, truth)
-    return {"semantic_bce": weights.semantic_bce * bce, "semantic_dice": weights.semantic_dice * dice}
+    return {
+        "semantic_bce": weights.semantic_bce * bce,
+        "semantic_dice": weights.semantic_dice * dice,
+    }

@@ -40,7 +40,9 @@ def _initialise_decoder(decoder: Decoder) -> None:
         raise ValueError(f"{count} queries do not form a square lattice")
     centre = (torch.arange(side) + 0.5) / side
     y, x = torch.meshgrid(centre, centre, indexing="ij")
-    boxes = torch.stack((x.flatten(), y.flatten(), *[torch.full((count,), ANCHOR_SIDE)] * 2), dim=-1)
+    boxes = torch.stack(
+        (x.flatten(), y.flatten(), *[torch.full((count,), ANCHOR_SIDE)] * 2), dim=-1
+    )
     with torch.no_grad():
         decoder.reference_points.weight.copy_(torch.logit(boxes))
     nn.init.normal_(decoder.query_embed.weight, std=0.02)

@@ -28,7 +28,9 @@ class Matches:
 
 
 @torch.no_grad()
-def match(logits: Tensor, boxes_cxcywh: Tensor, targets_cxcywh: Tensor, counts: list[int], *, repeats: int) -> Matches:
+def match(
+    logits: Tensor, boxes_cxcywh: Tensor, targets_cxcywh: Tensor, counts: list[int], *, repeats: int
+) -> Matches:
     """Assign each object to ``repeats`` queries of its pair at least total cost.
 
     Args:
@@ -51,7 +53,10 @@ def match(logits: Tensor, boxes_cxcywh: Tensor, targets_cxcywh: Tensor, counts: 
             queries.extend(rows.tolist())
             objects.extend((start + columns % count).tolist())
         start += count
-    as_index = [torch.tensor(values, dtype=torch.int64, device=logits.device) for values in (pairs, queries, objects)]
+    as_index = [
+        torch.tensor(values, dtype=torch.int64, device=logits.device)
+        for values in (pairs, queries, objects)
+    ]
     return Matches(pair=as_index[0], query=as_index[1], target=as_index[2])
 
 
@@ -63,7 +68,9 @@ def _cost(logits: Tensor, boxes: Tensor, targets: Tensor) -> Tensor:
     return -CLASS_COST * probability + L1_COST * distance - GIOU_COST * overlap
 
 
-def focal_bce(logits: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+def focal_bce(
+    logits: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float = 0.25
+) -> Tensor:
     """Sigmoid focal loss per element (Lin et al., 2017)."""
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     probability = logits.sigmoid()

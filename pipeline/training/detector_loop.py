@@ -41,8 +41,12 @@ class DetectorRun:
 def train_detector(run: DetectorRun) -> None:
     """Train from nothing, or go on from the checkpoint in ``run.out``, to the recipe's end."""
     recipe, detector = run.recipe, run.detector
-    optimiser = torch.optim.AdamW(_parameter_groups(detector, recipe.weight_decay), lr=1e-3, betas=(0.9, 0.98))
-    state = TrainingState(module=detector, optimiser=optimiser, average=MovingAverage(detector, recipe.ema_decay))
+    optimiser = torch.optim.AdamW(
+        _parameter_groups(detector, recipe.weight_decay), lr=1e-3, betas=(0.9, 0.98)
+    )
+    state = TrainingState(
+        module=detector, optimiser=optimiser, average=MovingAverage(detector, recipe.ema_decay)
+    )
     if not state.resume(run.out):
         initialise_detector(detector, seed=recipe.seed)
         state.average = MovingAverage(detector, recipe.ema_decay)
@@ -103,7 +107,9 @@ def _forward(run: DetectorRun, batch: Batch, stage: Stage) -> DetectorOutput:
 
 
 @torch.no_grad()
-def _quality(detector: Detector, output: DetectorOutput, targets: DetectorTargets) -> dict[str, float]:
+def _quality(
+    detector: Detector, output: DetectorOutput, targets: DetectorTargets
+) -> dict[str, float]:
     """Presence accuracy, and for the best-scored query of each present pair the IoU with its best object."""
     is_present = torch.tensor([count > 0 for count in targets.counts])
     accuracy = ((output.presence_logits[-1] > 0) == is_present).float().mean()
@@ -121,7 +127,9 @@ def _quality(detector: Detector, output: DetectorOutput, targets: DetectorTarget
     return {
         "presence_accuracy": float(accuracy),
         "top_mask_iou": float(torch.stack(overlaps).mean()) if overlaps else 0.0,
-        "top_score": float(output.logits[-1][is_present].sigmoid().amax(1).mean()) if is_present.any() else 0.0,
+        "top_score": float(output.logits[-1][is_present].sigmoid().amax(1).mean())
+        if is_present.any()
+        else 0.0,
     }
 
 
@@ -133,7 +141,9 @@ def _parameter_groups(detector: Detector, decay: float) -> list[dict[str, object
 
 
 def _log(state: TrainingState, window: dict[str, list[float]], out: Path) -> None:
-    row = {"step": float(state.step)} | {name: round(sum(v) / len(v), 5) for name, v in window.items()}
+    row = {"step": float(state.step)} | {
+        name: round(sum(v) / len(v), 5) for name, v in window.items()
+    }
     window.clear()
     state.history.append(row)
     out.mkdir(parents=True, exist_ok=True)
@@ -153,9 +163,15 @@ def main() -> None:
     config = SAM3_SIZES[recipe.model]
     folder = Path(__file__).parents[2] / "models" / "sam3" / "nano"
     tokenizer = Tokenizer(
-        folder / "tokenizer.json", context_length=config.text.context_length, vocab_size=config.text.vocab_size
+        folder / "tokenizer.json",
+        context_length=config.text.context_length,
+        vocab_size=config.text.vocab_size,
     )
-    train_detector(DetectorRun(recipe=recipe, detector=Detector(config), tokenizer=tokenizer, out=arguments.out))
+    train_detector(
+        DetectorRun(
+            recipe=recipe, detector=Detector(config), tokenizer=tokenizer, out=arguments.out
+        )
+    )
 
 
 if __name__ == "__main__":

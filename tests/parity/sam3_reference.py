@@ -24,19 +24,35 @@ SMALL = Sam3Config(
         pretrain_grid=2,
         neck_dim=32,
     ),
-    text=TextConfig(vocab_size=99, dim=24, mlp_dim=96, num_blocks=2, num_heads=2, context_length=8, projection_dim=16),
+    text=TextConfig(
+        vocab_size=99,
+        dim=24,
+        mlp_dim=96,
+        num_blocks=2,
+        num_heads=2,
+        context_length=8,
+        projection_dim=16,
+    ),
     detector=DetectorConfig(
-        dim=32, num_heads=4, mlp_dim=64, exemplar_layers=2, fusion_layers=2, decoder_layers=3, num_queries=9
+        dim=32,
+        num_heads=4,
+        mlp_dim=64,
+        exemplar_layers=2,
+        fusion_layers=2,
+        decoder_layers=3,
+        num_queries=9,
     ),
 )
 
 
 def _pool(features, boxes, size):
     """Stand in for torchvision, which has no build for every torch; roi_align has a test of its own."""
-    return torch.cat([roi_align(f[None], b[None], size) for f, b in zip(features, boxes, strict=True)])
+    return torch.cat(
+        [roi_align(f[None], b[None], size) for f, b in zip(features, boxes, strict=True)]
+    )
 
 
-def reference_config(config: Sam3Config) :
+def reference_config(config: Sam3Config):
     """Translate one of our size rows."""
     v, t, d = config.vision, config.text, config.detector
     shared = {"hidden_size": d.dim, "num_attention_heads": d.num_heads, "dropout": 0.0}
@@ -70,9 +86,17 @@ def reference_config(config: Sam3Config) :
             "max_position_embeddings": t.context_length,
             "hidden_act": "gelu",
         },
-        geometry_encoder_config={**layered, "num_layers": d.exemplar_layers, "roi_size": d.roi_size},
+        geometry_encoder_config={
+            **layered,
+            "num_layers": d.exemplar_layers,
+            "roi_size": d.roi_size,
+        },
         detr_encoder_config={**layered, "num_layers": d.fusion_layers},
-        detr_decoder_config={**layered, "num_layers": d.decoder_layers, "num_queries": d.num_queries},
+        detr_decoder_config={
+            **layered,
+            "num_layers": d.decoder_layers,
+            "num_queries": d.num_queries,
+        },
         mask_decoder_config={**shared, "num_upsampling_stages": d.upsampling_stages},
     )
 

@@ -63,13 +63,17 @@ def test_position_encoding_equal(theirs, images):
 @torch.no_grad()
 def test_text_encoder_equal_on_valid_tokens(ours, theirs, token_ids):
     actual = ours.encode_text(token_ids)
-    expected = theirs.get_text_features(token_ids, attention_mask=(token_ids != 0).long()).pooler_output
+    expected = theirs.get_text_features(
+        token_ids, attention_mask=(token_ids != 0).long()
+    ).pooler_output
     assert relative_error(actual.tokens[actual.is_valid], expected[actual.is_valid]) < TOLERANCE
 
 
 @pytest.fixture(scope="module")
 def exemplars():
-    boxes = torch.tensor([[[0.3, 0.4, 0.2, 0.3], [0.7, 0.5, 0.4, 0.2]], [[0.5, 0.5, 0.9, 0.6], [0.0, 0.0, 0.1, 0.1]]])
+    boxes = torch.tensor(
+        [[[0.3, 0.4, 0.2, 0.3], [0.7, 0.5, 0.4, 0.2]], [[0.5, 0.5, 0.9, 0.6], [0.0, 0.0, 0.1, 0.1]]]
+    )
     labels = torch.tensor([[True, False], [True, False]])
     return Exemplars(
         boxes_cxcywh=boxes, is_positive=labels, is_valid=torch.tensor([[True, True], [True, False]])
@@ -83,10 +87,18 @@ def test_exemplar_encoder_equal(ours, theirs, vision, exemplars):
     place = sine_grid(6, 6, 32, coarse.device)
     full = torch.ones_like(exemplars.is_valid)
     tokens, _ = ours.geometry_encoder(
-        Exemplars(boxes_cxcywh=exemplars.boxes_cxcywh, is_positive=exemplars.is_positive, is_valid=full), coarse, place
+        Exemplars(
+            boxes_cxcywh=exemplars.boxes_cxcywh, is_positive=exemplars.is_positive, is_valid=full
+        ),
+        coarse,
+        place,
     )
     expected = theirs.geometry_encoder(
-        exemplars.boxes_cxcywh, full, exemplars.is_positive.long(), (coarse,), (place[None].expand_as(coarse),)
+        exemplars.boxes_cxcywh,
+        full,
+        exemplars.is_positive.long(),
+        (coarse,),
+        (place[None].expand_as(coarse),),
     ).last_hidden_state
     assert relative_error(tokens, expected) < TOLERANCE
 
@@ -130,7 +142,9 @@ def test_picture_token_is_kept_without_boxes_as_published(ours, theirs, vision, 
     published = Detector(SMALL).eval()
     published.load_state_dict(theirs.state_dict(), strict=True)
     text = published.encode_text(token_ids)
-    with_token, without = (model(vision, torch.arange(2), text).logits[-1] for model in (published, ours))
+    with_token, without = (
+        model(vision, torch.arange(2), text).logits[-1] for model in (published, ours)
+    )
     assert relative_error(with_token, without) > 1e-3
 
 
@@ -141,7 +155,9 @@ def test_presence_is_not_clamped_as_published(ours, theirs, vision, token_ids):
     for model in (published, ours):
         model.detr_decoder.presence_head.layer3.bias.add_(50.0)
     text = published.encode_text(token_ids)
-    free, clamped = (model(vision, torch.arange(2), text).presence_logits for model in (published, ours))
+    free, clamped = (
+        model(vision, torch.arange(2), text).presence_logits for model in (published, ours)
+    )
     ours.detr_decoder.presence_head.layer3.bias.sub_(50.0)
     assert free.min() > 20
     assert clamped.max() == 10
