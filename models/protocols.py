@@ -83,3 +83,37 @@ class ConceptTracker(Protocol):
         Returns one prediction per input, in order.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """One instance of a concept on one picture, without identity.
+
+    Attributes:
+        score: Query score times presence, 0 to 1.
+        presence_score: Probability that the concept is on the picture at all, 0 to 1.
+        box_xyxy: Corners, normalised to the picture.
+        mask: Shape (H, W), bool, the picture's size.
+    """
+
+    score: float
+    presence_score: float
+    box_xyxy: tuple[float, float, float, float]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptResult:
+    """What one phrase finds on one picture: how sure it is there at all, and each instance, best first."""
+
+    phrase: str
+    presence_score: float
+    detections: tuple[Detection, ...]
+
+
+class ConceptDetector(Protocol):
+    """Finds all instances of concepts on single pictures."""
+
+    def detect(self, pixels: NDArray[np.uint8], phrases: Sequence[str]) -> list[ConceptResult]:
+        """Look for phrases on an RGB picture (H, W, 3); one result per phrase, in order."""
+        ...

@@ -1,0 +1,135 @@
+"""Which detection is which masklet (SAM 3, section 3 and appendix on video). Pure numpy over overlaps and scores.
+
+Shape legend:
+    D detections, T masklets of one concept of one stream.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationRules:
+    """Thresholds of the published system.
+
+    Attributes:
+        new_score: Least score of a detection that may begin a masklet beside others.
+        new_iou: A detection that overlaps a masklet this much is not new, and supports it.
+        match_iou: A masklet without a detection that overlaps it this much is unmatched.
+        recondition_score: Least score of a detection that may re-prompt its masklet.
+        recondition_iou: Least overlap of such a pair.
+    """
+
+    new_score: float = 0.7
+    new_iou: float = 0.1
+    match_iou: float = 0.5
+    recondition_score: float = 0.8
+    recondition_iou: float = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Association:
+    """What one frame's detections say about the masklets.
+
+    Attributes:
+        new: Detections that begin a masklet, in order of falling score.
+        supports: Shape (D, T), bool: the detection overlaps the masklet at all.
+        best_detection: Shape (T,), the most overlapping detection, -1 if none is close enough to match.
+        is_unmatched: Shape (T,), bool: visible, yet no detection is close. A masklet that is not visible is neither
+            matched nor unmatched.
+        recondition: Shape (T,), the detection that may re-prompt the masklet, or -1.
+    """
+
+    new: tuple[int, ...]
+    supports: NDArray[np.bool_]
+    best_detection: NDArray[np.int64]
+    is_unmatched: NDArray[np.bool_]
+    recondition: NDArray[np.int64]
+
+
+def associate(
+    iou: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    is_visible: NDArray[np.bool_],
+    rules: AssociationRules,
+) -> Association:
+    """Associate detections with masklets.
+
+    Args:
+        iou: Mask overlap, shape (D, T).
+        scores: Detection probabilities, shape (D,).
+        is_visible: Whether each masklet's mask is not empty, shape (T,).
+        rules: Thresholds.
+    """
+    num_detections, num_masklets = iou.shape
+    order = np.argsort(-scores, kind="stable")
+    nobody = np.full(num_masklets, -1, dtype=np.int64)
+    if num_detections == 0 or num_masklets == 0:
+        # With nothing tracked every kept detection begins a masklet: there is nothing it could duplicate.
+        return Association(
+            new=tuple(int(d) for d in order),
+            supports=np.zeros(iou.shape, dtype=np.bool_),
+            best_detection=nobody,
+            is_unmatched=is_visible.copy(),
+            recondition=nobody.copy(),
+        )
+    closest = iou.max(axis=1)
+    best = iou.argmax(axis=0)
+    overlap = iou.max(axis=0)
+    recondition = nobody.copy()
+    for detection in order[::-1]:
+        masklet = int(iou[detection].argmax())
+        if (
+            scores[detection] >= rules.recondition_score
+            and closest[detection] >= rules.recondition_iou
+        ):
+            recondition[masklet] = detection
+    return Association(
+        new=tuple(
+            int(d) for d in order if scores[d] >= rules.new_score and closest[d] < rules.new_iou
+        ),
+        supports=iou >= rules.new_iou,
+        best_detection=np.where(overlap >= rules.match_iou, best, -1),
+        is_unmatched=is_visible & (overlap < rules.match_iou),
+        recondition=recondition,
+    )
+
+
+def suppress_overlaps(
+    iou: NDArray[np.float32], scores: NDArray[np.float32], threshold: float
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression: indices kept, by falling score.
+
+    Args:
+        iou: Overlap among the candidates, shape (D, D).
+        scores: Shape (D,).
+        threshold: A candidate that overlaps a kept one more than this is dropped.
+    """
+    kept: list[int] = []
+    for candidate in np.argsort(-scores, kind="stable"):
+        if all(iou[candidate, other] <= threshold for other in kept):
+            kept.append(int(candidate))
+    return np.array(kept, dtype=np.int64)
+
+
+def suppress_recently_occluded(
+    iou: NDArray[np.float32], last_occluded_s: NDArray[np.float64], threshold: float
+) -> NDArray[np.bool_]:
+    """Of two masklets on one place, hide the one that was hidden more recently: it jumped onto the other.
+
+    Args:
+        iou: Overlap among masklets, shape (T, T).
+        last_occluded_s: When each was last hidden, minus infinity for never, shape (T,).
+        threshold: Least overlap that counts as one place.
+
+    Returns:
+        Which masklets to hide on this frame, shape (T,).
+    """
+    close = np.triu(iou >= threshold, k=1)
+    hidden = np.zeros(len(last_occluded_s), dtype=np.bool_)
+    for a, b in np.argwhere(close):
+        if last_occluded_s[a] != last_occluded_s[b]:
+            hidden[a if last_occluded_s[a] > last_occluded_s[b] else b] = True
+    return hidden

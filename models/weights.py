@@ -1,0 +1,64 @@
+"""Checkpoints into modules: only safe formats, every key accounted for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+MAX_NAMED = 5
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, the keys and what was expected."""
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file. Raises :class:`CheckpointError` if it is missing or damaged."""
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {str(path)!r}; expected a .safetensors file")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"cannot read checkpoint {str(path)!r}: {error}; expected safetensors"
+        ) from error
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Load weights of which every key must fit.
+
+    Args:
+        module: Receives the weights.
+        state: Key to tensor.
+        source: What to call the checkpoint in messages.
+
+    Raises:
+        CheckpointError: Names missing, unexpected and misshapen keys.
+    """
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    faults = [
+        *_listed("missing", sorted(wanted.keys() - state.keys())),
+        *_listed("unexpected", sorted(state.keys() - wanted.keys())),
+        *_listed(
+            "misshapen",
+            [
+                f"{name} is {tuple(state[name].shape)}, expected {shape}"
+                for name, shape in wanted.items()
+                if name in state and tuple(state[name].shape) != shape
+            ],
+        ),
+    ]
+    if faults:
+        raise CheckpointError(
+            f"checkpoint {source!r} does not fit {type(module).__name__}: {'; '.join(faults)}"
+        )
+    module.load_state_dict(dict(state), assign=True)
+
+
+def _listed(kind: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" (+{len(names) - MAX_NAMED} more)" if len(names) > MAX_NAMED else ""
+    return [f"{len(names)} {kind}: {', '.join(names[:MAX_NAMED])}{more}"]
