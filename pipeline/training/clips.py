@@ -1,0 +1,176 @@
+"""Training clips from the synthetic world: objects to follow through crossings and occlusions."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from connectors.world.compose import WorldFrame
+from connectors.world.concepts import CONCEPT_NAMES
+from connectors.world.still import StillConfig, render_clip
+from models.training.tracker_losses import TrackerTargets
+
+# An object must show this much, in px of the training picture, to be followed from the start.
+MIN_START_PX = 60
+FRAME_RATES = (10.0, 5.0, 2.5, 1.5)
+HIDING_SHARE = 0.35
+MOST_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipBatch:
+    """One step's data: C clips of T frames with B objects between them.
+
+    Attributes:
+        pixels: Shape (T * C, S, S, 3), uint8; the C first frames, then the C second ones, ...
+        clip_index: Clip of each object, shape (B,).
+        given: Mask each object is introduced with, shape (B, 1, 4g, 4g), 0 to 1.
+        targets: Truth of the B objects on each of the T frames.
+    """
+
+    pixels: Tensor
+    clip_index: Tensor
+    given: Tensor
+    targets: list[TrackerTargets]
+
+    def frame_index(self, t: int) -> Tensor:
+        """Where in ``pixels`` each object's frame ``t`` is, shape (B,)."""
+        return t * (len(self.pixels) // len(self.targets)) + self.clip_index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Clip:
+    """Pixels (T, S, S, 3); of each followed object masks (T, S, S) and visibility (T,)."""
+
+    pixels: NDArray[np.uint8]
+    masks: list[NDArray[np.bool_]]
+    visible: list[NDArray[np.bool_]]
+
+
+def make_clips(
+    rng: np.random.Generator, *, clips: int, frames: int, objects: int, size: int, grid: int
+) -> ClipBatch:
+    """Draw clips.
+
+    Args:
+        rng: Source of every choice.
+        clips: Number of clips C.
+        frames: Frames of each, T.
+        objects: Most objects to follow in each.
+        size: Side of the pictures in px.
+        grid: Side of the mask grid, 4 g.
+    """
+    drawn = [_random_clip(rng, frames=frames, objects=objects, size=size) for _ in range(clips)]
+    masks = [mask for clip in drawn for mask in clip.masks]
+    visible = np.stack([row for clip in drawn for row in clip.visible])
+    first = np.stack([_like_detected(rng, mask[0]) for mask in masks])
+    share = _to_grid(np.concatenate(masks), grid).reshape(len(masks), frames, grid, grid)
+    return ClipBatch(
+        pixels=torch.from_numpy(np.stack([clip.pixels for clip in drawn], axis=1)).flatten(0, 1),
+        clip_index=torch.tensor([c for c, clip in enumerate(drawn) for _ in clip.masks]),
+        given=_to_grid(first, grid)[:, None],
+        targets=[
+            TrackerTargets(masks=share[:, t], is_visible=torch.from_numpy(visible[:, t].copy()))
+            for t in range(frames)
+        ],
+    )
+
+
+def _random_clip(rng: np.random.Generator, *, frames: int, objects: int, size: int) -> _Clip:
+    """Draw clips until one starts with something to follow."""
+    for _ in range(MOST_TRIES):
+        # Few concepts in a scene make look-alikes, which is what identities are lost to.
+        few: list[str] = rng.permutation(CONCEPT_NAMES)[: rng.integers(1, 4)].tolist()
+        config = StillConfig(
+            min_objects=2,
+            max_objects=4,
+            concepts=tuple(few),
+            empty_probability=0.0,
+            prop_probability=0.7,
+        )
+        whole = round(size * 1.3)
+        film = render_clip(
+            rng, size=whole, num_frames=frames, fps=float(rng.choice(FRAME_RATES)), config=config
+        )
+        film = film[::-1] if rng.random() < 0.5 else film
+        clip = _follow(rng, film, objects=objects, size=size)
+        if clip.masks:
+            return clip
+    raise RuntimeError(f"no object in view at the start of {MOST_TRIES} clips of {size} px")
+
+
+def _follow(rng: np.random.Generator, film: list[WorldFrame], *, objects: int, size: int) -> _Clip:
+    whole = len(film[0].pixels)
+    w, h = round(whole * float(rng.uniform(0.7, 1))), round(whole * float(rng.uniform(0.7, 1)))
+    x, y = int(rng.integers(whole - w + 1)), int(rng.integers(whole - h + 1))
+
+    def cut(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        part = image[y : y + h, x : x + w]
+        return cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+    empty = np.zeros((size, size), dtype=np.bool_)
+    per_frame = [
+        {o.object_id: cut(o.visible_mask.astype(np.uint8) * 255) > 127 for o in frame.objects}
+        for frame in film
+    ]
+    starts = [i for i, mask in per_frame[0].items() if mask.sum() >= MIN_START_PX]
+    order: list[int] = rng.permutation(np.array(starts, dtype=np.int64)).tolist()
+    tracks = [np.stack([found.get(i, empty) for found in per_frame]) for i in order]
+    # Objects that are lost from sight come first: what is always in view teaches less.
+    masks = sorted(tracks, key=lambda mask: float(mask.sum((1, 2)).min()))[:objects]
+    pixels = np.stack([cut(frame.pixels) for frame in film])
+    if masks and len(film) > 2 and rng.random() < HIDING_SHARE:
+        _hide(rng, pixels, masks)
+    least = (size / 48) ** 2  # about one cell of the mask grid
+    return _Clip(
+        pixels=pixels,
+        masks=masks,
+        visible=[mask.sum((1, 2)) >= least for mask in masks],
+    )
+
+
+def _hide(
+    rng: np.random.Generator, pixels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]
+) -> None:
+    """Draw a board in front of the first object for a few frames, in place.
+
+    Passing behind a tree takes longer than a clip; this teaches to let go and to find again.
+    """
+    frames, size = len(pixels), len(pixels[0])
+    begin = int(rng.integers(1, frames - 1))
+    end = min(frames, begin + int(rng.integers(1, 4)))
+    rows, columns = np.nonzero(masks[0][begin:end].any(0))
+    if not len(rows):
+        return
+    spare = rng.integers(-2, size // 8, size=4)
+    y0, y1 = max(int(rows.min() - spare[0]), 0), int(rows.max() + 1 + spare[1])
+    x0, x1 = max(int(columns.min() - spare[2]), 0), int(columns.max() + 1 + spare[3])
+    hidden = (slice(begin, end), slice(y0, y1), slice(x0, x1))
+    board = rng.integers(30, 200, size=3) + rng.normal(0, 12, size=(size, size, 3))
+    pixels[hidden] = board.clip(0, 255).astype(np.uint8)[hidden[1:]]
+    for mask in masks:
+        mask[hidden] = False
+
+
+def _like_detected(rng: np.random.Generator, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Spoil a true mask the way a detector does: a little shifted, fatter or thinner."""
+    if rng.random() < 0.4:
+        return mask
+    shift = np.array([[1, 0, rng.uniform(-2, 2)], [0, 1, rng.uniform(-2, 2)]], dtype=np.float32)
+    spoilt = cv2.warpAffine(mask.astype(np.uint8), shift, mask.shape[::-1])
+    kernel = np.ones((3, 3), dtype=np.uint8)
+    change = rng.choice(["as is", "fatter", "thinner"])
+    if change == "fatter":
+        spoilt = cv2.dilate(spoilt, kernel, iterations=int(rng.integers(1, 3)))
+    elif change == "thinner":
+        spoilt = cv2.erode(spoilt, kernel)
+    return spoilt.astype(np.bool_) if spoilt.any() else mask
+
+
+def _to_grid(masks: NDArray[np.bool_], grid: int) -> Tensor:
+    """Share of each cell that masks (M, S, S) cover, shape (M, grid, grid)."""
+    whole = torch.from_numpy(masks).float()[:, None]
+    return torch.nn.functional.interpolate(whole, size=(grid, grid), mode="area")[:, 0]
