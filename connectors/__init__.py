@@ -1,1 +1,1 @@
-"""Sources and sinks: bytes and frames in, records and pictures out. Knows nothing of tensors or rules."""
+"""Sources and sinks: bytes and frames in, records and pictures out. Knows no tensors or rules."""

@@ -1,1 +1,1 @@
-"""The SAM family: tensors in, tensors out. Knows nothing of files being watched, threads or events."""
+"""The SAM family: tensors in, tensors out. Knows no watched files, threads or events."""

@@ -1,5 +1,7 @@
 """The two kinds of perceptron that the family uses."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,12 +21,12 @@ class FeedForward(nn.Module):
 
 
 class NumberedMLP(nn.Module):
-    """ReLU perceptron whose layers are named ``layer1`` … ``layerN``, as in the checkpoints of SAM 3."""
+    """ReLU perceptron whose layers are named ``layer1`` … ``layerN``, as SAM 3's checkpoints do."""
 
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
         super().__init__()
         dims = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
-        for number, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True), start=1):
+        for number, (a, b) in enumerate(pairwise(dims), start=1):
             self.add_module(f"layer{number}", nn.Linear(a, b))
 
     def forward(self, x: Tensor) -> Tensor:

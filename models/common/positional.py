@@ -9,7 +9,7 @@ from torch import Tensor
 
 @lru_cache(maxsize=32)
 def sine_grid(height: int, width: int, channels: int, device: torch.device) -> Tensor:
-    """Sine encoding of a grid, shape (channels, height, width): the half for y, then the half for x.
+    """Sine encoding of a grid, shape (channels, height, width): half for y, then half for x.
 
     Positions start at 1 and are divided by the last one, times 2 pi.
     """
@@ -36,7 +36,7 @@ def sine_boxes(boxes_cxcywh: Tensor, channels: int) -> Tensor:
 def axial_rotary_table(
     height: int, width: int, head_dim: int, *, scale: float, theta: float, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of shape (height * width, head_dim / 2): x in the first half, y in the second.
+    """Cosine and sine of shape (height * width, head_dim / 2): x in the first half, then y.
 
     Args:
         height: Rows of the grid.

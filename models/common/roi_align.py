@@ -7,10 +7,11 @@ from torch import Tensor
 
 
 def roi_align(features: Tensor, boxes_xyxy: Tensor, size: int) -> Tensor:
-    """Average bilinear samples on a ``size`` x ``size`` lattice of each box (Mask R-CNN, section 3).
+    """Average bilinear samples on a ``size``² lattice of each box (Mask R-CNN, section 3).
 
-    The unaligned variant with an adaptive number of samples per bin, as SAM 3's exemplar encoder was trained with:
-    box coordinates are feature cells without the half-cell shift, and boxes are at least one cell wide.
+    The unaligned variant with an adaptive number of samples per bin, as SAM 3's exemplar encoder
+    was trained with: box coordinates are feature cells without the half-cell shift, and boxes are
+    at least one cell wide.
 
     Args:
         features: Shape (N, C, H, W).

@@ -1,4 +1,4 @@
-"""Sizes of SAM 3. A size is a row in a table: ``sam3`` is the published model, ``sam3-nano`` the one trained here."""
+"""Sizes of SAM 3, rows of a table: ``sam3`` is the published model, ``sam3-nano`` is ours."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 class VisionConfig:
     """Vision backbone and its two necks (SAM 3, section 3; ViTDet for the neck).
 
-    ``window`` and ``global_blocks`` are in tokens and block indices; ``pretrain_grid`` is the grid, in tokens, on which
-    the tiled position embedding and the rotary frequencies of the global blocks are defined.
+    ``window`` and ``global_blocks`` are in tokens and block indices; ``pretrain_grid`` is the grid,
+    in tokens, on which the tiled position embedding and the rotary frequencies of the global blocks
+    are defined.
     """
 
     image_size: int = 1008

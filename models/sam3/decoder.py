@@ -1,7 +1,8 @@
 """DETR decoder of SAM 3 with its presence token, and the score of each query (section 3).
 
 Shape legend:
-    L layers, B (image, concept) pairs, Q queries, D channels, G tokens along a side, T prompt tokens.
+    L layers, B (image, concept) pairs, Q queries, D channels, G tokens along a side,
+    T prompt tokens.
 """
 
 import math
@@ -78,7 +79,8 @@ class Decoder(nn.Module):
 
         Args:
             config: Sizes.
-            clamp_presence: Limit presence logits to ±10. The published model meant to and did not; transformers does.
+            clamp_presence: Limit presence logits to ±10. The published model meant to and did not;
+                transformers does.
         """
         super().__init__()
         dim = config.dim
@@ -141,7 +143,7 @@ class Decoder(nn.Module):
         )
 
     def _relative_bias(self, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Bias of shape (B, heads, Q, G * G) from the signed log distance of each cell edge to the box's sides."""
+        """Bias (B, heads, Q, G * G) from signed log distances of cell edges to the box's sides."""
         x0, y0, x1, y1 = cxcywh_to_xyxy(boxes).unbind(-1)
         rows, columns = grid
         along_y = self.box_rpb_embed_y(_log_distance(rows, torch.stack((y0, y1), dim=-1)))

@@ -55,8 +55,8 @@ class Detector(nn.Module):
         Args:
             config: A row of the size table.
             clamp_presence: See :class:`models.sam3.decoder.Decoder`.
-            cls_without_boxes: Append the exemplar encoder's picture token even when a concept has no boxes, as the
-                published model does; transformers does not.
+            cls_without_boxes: Append the exemplar encoder's picture token even when a concept has
+                no boxes, as the published model does; transformers does not.
         """
         super().__init__()
         self.config = config
@@ -111,7 +111,7 @@ class Detector(nn.Module):
         )
 
     def masks(self, output: DetectorOutput, queries: Tensor | None = None) -> Tensor:
-        """Mask logits of the last layer's queries, shape (B, Q, 4G, 4G), or of the (B, K, D) given."""
+        """Mask logits (B, Q, 4G, 4G) of the last layer's queries, or of the (B, K, D) given."""
         return self.mask_decoder.masks(
             output.queries[-1] if queries is None else queries, output.pixel_embedding
         )

@@ -64,9 +64,10 @@ class ExemplarLayer(nn.Module):
 
 
 class ExemplarEncoder(nn.Module):
-    """Encodes boxes by their coordinates, their content and their place, and appends a token for the picture.
+    """Encodes boxes by coordinates, content and place, and appends a token for the picture.
 
-    That last token (``cls_embed``) is there even without boxes: the published weights were trained so.
+    That last token (``cls_embed``) is there even without boxes: the published weights were trained
+    so.
     """
 
     def __init__(self, config: DetectorConfig) -> None:

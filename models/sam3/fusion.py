@@ -1,4 +1,4 @@
-"""Fusion encoder of SAM 3 (section 3): picture tokens attend to the prompt that says what to look for."""
+"""Fusion encoder of SAM 3 (section 3): picture tokens attend to the prompt."""
 
 from torch import Tensor, nn
 

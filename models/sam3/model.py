@@ -12,7 +12,7 @@ from models.sam3.vision import Neck, VisionFeatures
 
 
 class Sam3(nn.Module):
-    """Detector and tracker over one vision backbone; parameter names are those of the published safetensors."""
+    """Detector and tracker over one backbone; parameters are named as in the published weights."""
 
     def __init__(
         self, config: Sam3Config, *, clamp_presence: bool = False, cls_without_boxes: bool = True
@@ -27,7 +27,7 @@ class Sam3(nn.Module):
         self.tracker_neck = Neck(config.vision)
 
     def encode_image(self, images: Tensor) -> VisionFeatures:
-        """Encode (N, 3, S, S) pictures in -1 … 1 for detector and tracker in one pass of the backbone."""
+        """Encode (N, 3, S, S) pictures in -1 … 1 for detector and tracker in one pass."""
         features = self.detector_model.vision_encoder(images)
         return replace(features, tracker_pyramid=self.tracker_neck(features.trunk))
 
@@ -40,7 +40,8 @@ def preprocess(pixels: Tensor, size: int) -> Tensor:
         size: Side of the model's picture.
 
     Returns:
-        Shape (N, 3, size, size), fp32. Antialiased bilinear, without letter-boxing, as SAM 3 was trained.
+        Shape (N, 3, size, size), fp32. Antialiased bilinear, without letter-boxing, as SAM 3 was
+        trained.
     """
     images = pixels.permute(0, 3, 1, 2).to(torch.float32)
     if images.shape[-2:] != (size, size):

@@ -1,4 +1,4 @@
-"""Mask head of SAM 3 (section 3): pixel embeddings, one mask per query, and a dense heat map of the concept."""
+"""Mask head of SAM 3 (section 3): pixel embeddings, a mask per query, a dense concept map."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class PixelOutput:
 
 
 class PixelDecoder(nn.Module):
-    """Top-down pyramid with nearest upsampling. The checkpoints carry one stage more than is used."""
+    """Top-down pyramid, nearest upsampling. Checkpoints carry one stage more than is used."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -91,5 +91,5 @@ class MaskHead(nn.Module):
         )
 
     def masks(self, queries: Tensor, embedding: Tensor) -> Tensor:
-        """Mask logits (B, Q, 4G, 4G) of queries (B, Q, D). Pass only the queries whose masks are wanted."""
+        """Mask logits (B, Q, 4G, 4G) of queries (B, Q, D). Pass only those that are wanted."""
         return torch.einsum("bqd,bdhw->bqhw", self.mask_embedder(queries), embedding)

@@ -1,4 +1,4 @@
-"""Text encoder of SAM 3: a causal transformer in the layout of CLIP (Radford et al., 2021, section 2.4).
+"""Text encoder of SAM 3: a causal transformer as CLIP's (Radford et al., 2021, section 2.4).
 
 Shape legend:
     P phrases, T tokens (the context length), C text width, D detector width.
@@ -117,7 +117,7 @@ class TextTransformer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Transformer with CLIP's pooled projection, which the checkpoints carry and SAM 3 never reads."""
+    """Transformer with CLIP's pooled projection, which is in checkpoints and never read."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -130,5 +130,8 @@ class TextEncoder(nn.Module):
 
 
 def valid_tokens(token_ids: Tensor) -> Tensor:
-    """Tell which tokens are not padding. A literal token 0 inside a phrase is masked too, as in training."""
+    """Tell which tokens are not padding.
+
+    A literal token 0 inside a phrase is masked too, as in training.
+    """
     return torch.ne(token_ids, PAD_TOKEN)

@@ -1,4 +1,4 @@
-"""Phrases to token ids: byte-level BPE in the layout of CLIP, read from the checkpoint's own ``tokenizer.json``."""
+"""Phrases to token ids: byte-level BPE as CLIP's, from the checkpoint's own ``tokenizer.json``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,12 +32,13 @@ class Tokenizer:
             )
         try:
             self._bpe = BpeTokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+        except Exception as error:  # the library raises bare Exception
             raise ValueError(f"not a tokenizer file: {str(path)!r} ({error})") from error
         start, end = self._bpe.token_to_id(START), self._bpe.token_to_id(END)
         if start is None or end is None:
             raise ValueError(
-                f"vocabulary {str(path)!r} lacks {START!r} or {END!r}, which SAM 3 puts around a phrase"
+                f"vocabulary {str(path)!r} lacks {START!r} or {END!r}, "
+                "which SAM 3 puts around a phrase"
             )
         largest = max(self._bpe.get_vocab().values())
         if largest >= vocab_size:
@@ -48,7 +49,7 @@ class Tokenizer:
         self.context_length = context_length
 
     def encode(self, phrases: Sequence[str]) -> Tensor:
-        """Return ids of shape (P, context_length), int64; padding is 0 and a long phrase keeps its end token.
+        """Return ids (P, context_length), int64; padding is 0, a long phrase keeps its end token.
 
         Raises:
             ValueError: If a phrase is empty.

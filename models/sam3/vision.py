@@ -1,4 +1,4 @@
-"""Vision backbone and necks of SAM 3 (section 3): a ViT with windowed and global attention, and simple pyramids.
+"""Vision backbone and necks of SAM 3 (section 3): a ViT with windows, and simple pyramids.
 
 Shape legend:
     N images, S picture side in px, G tokens along a side, C backbone width, D neck width.
@@ -25,7 +25,8 @@ class VisionFeatures:
     Attributes:
         trunk: Shape (N, C, G, G).
         detector_pyramid: Shapes (N, D, 4G, 4G), (N, D, 2G, 2G), (N, D, G, G).
-        tracker_pyramid: The same shapes from the tracker's own neck; empty when it was not asked for.
+        tracker_pyramid: The same shapes from the tracker's own neck; empty when it was not asked
+            for.
     """
 
     trunk: Tensor
@@ -122,7 +123,7 @@ class Block(nn.Module):
 
 
 def partition_windows(x: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
-    """Cut (N, H, W, C) into (N * windows, side * side, C), padding with zeros; returns the padded size too."""
+    """Cut (N, H, W, C) into (N * windows, side², C), zero padded; also the padded size."""
     height, width = x.shape[1:3]
     pad_h, pad_w = -height % side, -width % side
     if pad_h or pad_w:

@@ -1,4 +1,4 @@
-"""Training loss of the detector (SAM 3, appendix on training): scores, boxes, masks, presence and the dense map.
+"""Training loss of the detector (SAM 3, appendix): scores, boxes, masks, presence, dense map.
 
 Shape legend:
     B (image, concept) pairs, L layers, Q queries, M objects of all pairs, S side of the mask grid.
@@ -53,8 +53,8 @@ def detector_losses(
 ) -> dict[str, Tensor]:
     """Return each weighted term; their sum is what to minimise.
 
-    Scores and boxes are learned on pairs that hold the concept only: whether it is there at all is the presence
-    token's question, which is what lets the two learn apart.
+    Scores and boxes are learned on pairs that hold the concept only: whether it is there at all is
+    the presence token's question, which is what lets the two learn apart.
     """
     num_layers = output.logits.shape[0]
     total: dict[str, Tensor] = {}
@@ -86,7 +86,8 @@ def _layer_losses(
     presence = F.binary_cross_entropy_with_logits(output.presence_logits[layer], is_present)
     wanted = torch.zeros_like(logits)
     wanted[matches.pair, matches.query] = 1.0
-    # Easy negatives fade out; positives keep their whole weight, so that a good query's score rises above one half.
+    # Easy negatives fade out; positives keep their whole weight, so that a good query's score rises
+    # above one half.
     emphasis = torch.where(wanted > 0, 1.0, logits.detach().sigmoid() ** 2)
     score = (
         F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")

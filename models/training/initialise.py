@@ -1,4 +1,4 @@
-"""Starting weights that let a small detector learn in thousands, not hundreds of thousands, of steps."""
+"""Starting weights with which a small detector learns in thousands of steps."""
 
 import math
 
@@ -16,10 +16,11 @@ FIT_STEPS = 400
 
 
 def initialise_detector(detector: Detector, *, seed: int) -> None:
-    """Set starting weights in place: Xavier for projections, a lattice of boxes, and a bias that looks inside them.
+    """Set starting weights in place: Xavier, a lattice of boxes, a bias to look inside them.
 
-    A learned box that starts as a random point with no notion of place has nothing to climb; one that starts as a
-    cell of a lattice and attends to its own cell behaves like an anchor from the first step.
+    A learned box that starts as a random point with no notion of place has nothing to climb; one
+    that starts as a cell of a lattice and attends to its own cell behaves like an anchor from the
+    first step.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -55,7 +56,7 @@ def _initialise_decoder(decoder: Decoder) -> None:
 
 
 def _fit_inside_bias(mlp: NumberedMLP) -> None:
-    """Teach one axis of the relative bias to be 0 inside a box and to fall with the distance outside."""
+    """Teach one axis of the relative bias to be 0 inside a box and to fall outside."""
     optimiser = torch.optim.Adam(mlp.parameters(), lr=1e-2)
     for _ in range(FIT_STEPS):
         low, length = torch.rand(256) * 1.2 - 0.3, torch.rand(256) * 0.6 + 0.05

@@ -1,4 +1,7 @@
-"""Learns sam3-nano's vocabulary from the world's phrases: ``python -m pipeline.training.bake_tokenizer OUT``."""
+"""Learns sam3-nano's vocabulary from the world's phrases.
+
+Run as ``python -m pipeline.training.bake_tokenizer OUT``.
+"""
 
 import sys
 from pathlib import Path
@@ -11,7 +14,7 @@ from models.sam3.tokenizer import END, START
 
 
 def bake_tokenizer(path: Path) -> None:
-    """Write a byte-level BPE ``tokenizer.json``: any text has an encoding, common phrases a short one."""
+    """Write a byte-level BPE ``tokenizer.json``: any text encodes, common phrases briefly."""
     phrases = [phrase for concept in CONCEPTS for phrase in (concept.name, *concept.synonyms)]
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])

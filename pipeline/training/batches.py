@@ -1,4 +1,4 @@
-"""Training pictures from the synthetic world: random crops, phrases with synonyms and negatives, exemplar boxes."""
+"""Training pictures from the synthetic world: crops, phrases, negatives, exemplars."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ class Batch:
 def random_picture(
     rng: np.random.Generator, size: int, config: StillConfig
 ) -> tuple[NDArray[np.uint8], list[Instance]]:
-    """Draw a scene and crop it at random, which also squeezes it as stretching a wide frame does."""
+    """Draw a scene and crop it at random, also squeezed as a stretched wide frame is."""
     whole = round(size * 1.45)
     frame = render_still(rng, size=whole, config=config)
     width = rng.uniform(0.75, 1.0)
@@ -69,7 +69,8 @@ def random_picture(
         if mask.sum() >= MIN_VISIBLE_PX and shown >= MIN_VISIBLE_SHARE * full:
             instances.append(Instance(concept=thing.concept, mask=mask))
         elif mask.any():
-            # Too little to be asked for, too much to be called absent: such a concept is left out of the questions.
+            # Too little to be asked for, too much to be called absent: such a concept is left out
+            # of the questions.
             instances.append(Instance(concept=f"?{thing.concept}", mask=mask))
     return cut(frame.pixels), instances
 
@@ -113,7 +114,9 @@ def make_batch(
             masks = [thing.mask for thing in instances if thing.concept == concept]
             boxes = [mask_box(mask) for mask in masks]
             is_shown = bool(boxes) and rng.random() < exemplar_probability
-            keep = rng.permutation(len(boxes))[: rng.integers(1, 3)] if is_shown else []
+            keep: list[int] = []
+            if is_shown:
+                keep = rng.permutation(len(boxes))[: rng.integers(1, 3)].tolist()
             shown.append([boxes[i] for i in keep])
             is_known = any(concept == known.name for known in CONCEPTS)
             phrase = random_phrase(rng, concept) if is_known else concept

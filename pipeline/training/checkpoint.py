@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written whole or not at all, so that a kill at any moment leaves one to go on from."""
+"""Checkpoints of a training run: written whole or not at all, so a kill leaves a whole one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

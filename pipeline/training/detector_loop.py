@@ -1,4 +1,7 @@
-"""Trains the detector on the synthetic world: ``python -m pipeline.training.detector_loop RECIPE --out FOLDER``."""
+"""Trains the detector on the synthetic world.
+
+Run as ``python -m pipeline.training.detector_loop RECIPE --out FOLDER``.
+"""
 
 import argparse
 import json
@@ -65,7 +68,8 @@ def train_detector(run: DetectorRun) -> None:
 
 def _step(run: DetectorRun, state: TrainingState) -> dict[str, float]:
     stage, rate = run.recipe.at(state.step)
-    # A step's data depends on its number alone, so a resumed run sees what an uninterrupted one would have seen.
+    # A step's data depends on its number alone, so a resumed run sees what an uninterrupted one
+    # would have seen.
     rng = np.random.default_rng((run.recipe.seed, state.step))
     batch = make_batch(
         rng,
@@ -110,7 +114,7 @@ def _forward(run: DetectorRun, batch: Batch, stage: Stage) -> DetectorOutput:
 def _quality(
     detector: Detector, output: DetectorOutput, targets: DetectorTargets
 ) -> dict[str, float]:
-    """Presence accuracy, and for the best-scored query of each present pair the IoU with its best object."""
+    """Presence accuracy, and of present pairs the best-scored query's IoU with its best object."""
     is_present = torch.tensor([count > 0 for count in targets.counts])
     accuracy = ((output.presence_logits[-1] > 0) == is_present).float().mean()
     best = output.logits[-1].argmax(1)

@@ -8,7 +8,8 @@ import torch
 from models.common.roi_align import roi_align
 from models.sam3.config import DetectorConfig, Sam3Config, TextConfig, VisionConfig
 
-# Imported by full name: the package hides these modules behind torchvision, which only their image processor needs.
+# Imported by full name: the package hides these modules behind torchvision, which only their image
+# processor needs.
 configuration = importlib.import_module("transformers.models.sam3.configuration_sam3")
 reference = importlib.import_module("transformers.models.sam3.modeling_sam3")
 
@@ -46,7 +47,7 @@ SMALL = Sam3Config(
 
 
 def _pool(features, boxes, size):
-    """Stand in for torchvision, which has no build for every torch; roi_align has a test of its own."""
+    """Stand in for torchvision, not built for every torch; roi_align has its own test."""
     return torch.cat(
         [roi_align(f[None], b[None], size) for f, b in zip(features, boxes, strict=True)]
     )
@@ -108,7 +109,8 @@ def build_reference(config: Sam3Config, seed: int = 0):
     model = reference.Sam3Model(reference_config(config)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            # The library's tiny default spread would hide differences; norms keep their ones plus a little.
+            # The library's tiny default spread would hide differences; norms keep their ones plus a
+            # little.
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return model
 

@@ -1,6 +1,6 @@
-"""Every detector module equals transformers' on the same weights: fp32, relative L2 error at most 1e-5.
+"""Every detector module equals transformers' on equal weights: fp32, relative L2 error <= 1e-5.
 
-The tolerance is a few hundred fp32 roundings (6e-8), which is what different orders of summation cost.
+The tolerance is a few hundred fp32 roundings (6e-8), the cost of different orders of summation.
 """
 
 import pytest
@@ -165,7 +165,7 @@ def test_presence_is_not_clamped_as_published(ours, theirs, vision, token_ids):
 
 @torch.no_grad()
 def test_backbone_epsilon_matters(images, theirs):
-    """The published norms use 1e-5, transformers' default is 1e-6: about 1e-5 apart, so it is set explicitly."""
+    """The published norms use 1e-5, transformers' default is 1e-6: results differ by 1e-5."""
     assert SMALL.vision.norm_eps == 1e-5
     assert theirs.vision_encoder.backbone.layer_norm.eps == 1e-5
 
