@@ -1,4 +1,6 @@
-"""Which detection is which masklet (SAM 3, section 3 and appendix on video). Pure numpy over overlaps and scores.
+"""Which detection is which masklet (SAM 3, section 3 and appendix on video).
+
+Pure numpy over overlaps and scores.
 
 Shape legend:
     D detections, T masklets of one concept of one stream.
@@ -36,9 +38,10 @@ class Association:
     Attributes:
         new: Detections that begin a masklet, in order of falling score.
         supports: Shape (D, T), bool: the detection overlaps the masklet at all.
-        best_detection: Shape (T,), the most overlapping detection, -1 if none is close enough to match.
-        is_unmatched: Shape (T,), bool: visible, yet no detection is close. A masklet that is not visible is neither
-            matched nor unmatched.
+        best_detection: Shape (T,), the most overlapping detection, -1 if none is close enough to
+            match.
+        is_unmatched: Shape (T,), bool: visible, yet no detection is close. A masklet that is not
+            visible is neither matched nor unmatched.
         recondition: Shape (T,), the detection that may re-prompt the masklet, or -1.
     """
 
@@ -67,7 +70,7 @@ def associate(
     order = np.argsort(-scores, kind="stable")
     nobody = np.full(num_masklets, -1, dtype=np.int64)
     if num_detections == 0 or num_masklets == 0:
-        # With nothing tracked every kept detection begins a masklet: there is nothing it could duplicate.
+        # With nothing tracked every kept detection begins a masklet: there is nothing to duplicate.
         return Association(
             new=tuple(int(d) for d in order),
             supports=np.zeros(iou.shape, dtype=np.bool_),
@@ -117,7 +120,7 @@ def suppress_overlaps(
 def suppress_recently_occluded(
     iou: NDArray[np.float32], last_occluded_s: NDArray[np.float64], threshold: float
 ) -> NDArray[np.bool_]:
-    """Of two masklets on one place, hide the one that was hidden more recently: it jumped onto the other.
+    """Of two masklets on one place, hide the more recently hidden: it jumped onto the other.
 
     Args:
         iou: Overlap among masklets, shape (T, T).

@@ -8,15 +8,21 @@ from models.sam3.tracker.memory_bank import MemoryBank
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifeRules:
-    """When a masklet is let go. Times are in seconds; the published system counts frames at 30 per second.
+    """When a masklet is let go.
+
+    Times are in seconds; the published system counts frames at 30 per second.
 
     Attributes:
-        probation_s: Age until which a masklet must prove itself (published: 15 frames, "hot start").
-        unmatched_s: Time without a matching detection that ends a masklet on probation (published: 8 frames).
-        duplicate_s: Time of sharing one detection with an older masklet that ends it on probation (8 frames).
-        expiry_s: Time since the last matching detection after which any masklet ends. The published system lets
-            nothing go after probation, so on a stream its cost would grow for ever.
-        recondition_s: Least time between two re-promptings of a masklet (published: every 16 frames).
+        probation_s: Age until which a masklet must prove itself (published: 15 frames, "hot
+            start").
+        unmatched_s: Time without a matching detection that ends a masklet on probation (published:
+            8 frames).
+        duplicate_s: Time of sharing one detection with an older masklet that ends it on probation
+            (8 frames).
+        expiry_s: Time since the last matching detection after which any masklet ends. The published
+            system lets nothing go after probation, so on a stream its cost would grow for ever.
+        recondition_s: Least time between two re-promptings of a masklet (published: every 16
+            frames).
     """
 
     probation_s: float = 1.5
@@ -28,7 +34,10 @@ class LifeRules:
 
 @dataclass(slots=True, kw_only=True)
 class Masklet:
-    """State of one object. Bounded: the bank is, and all else are numbers and the pairs of its probation."""
+    """State of one object.
+
+    Bounded: the bank is, and all else are numbers and the pairs of its probation.
+    """
 
     masklet_id: int
     concept: int
@@ -51,7 +60,10 @@ class Masklet:
         self.last_matched_s, self.score = now_s, score
 
     def on_unmatched(self, elapsed_s: float) -> None:
-        """Note that the masklet is visible and no detection agrees. The sum is never reset, as published."""
+        """Note that the masklet is visible and no detection agrees.
+
+        The sum is never reset, as published.
+        """
         self.unmatched_s += elapsed_s
 
     def on_shared(self, older_id: int, elapsed_s: float) -> None:

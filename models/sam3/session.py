@@ -1,8 +1,8 @@
-"""Streaming concept tracking: SAM 3's detector and tracker, frame by frame, for many streams and phrases at once.
+"""Streaming concept tracking: SAM 3's detector and tracker for many streams and phrases at once.
 
-The published video algorithm (SAM 3, section 3 and appendix) with a push interface, bounded memory, time in seconds,
-and one batch for everything: one backbone pass for all frames, one detector pass for all (frame, phrase) pairs, one
-tracker pass for all objects.
+The published video algorithm (SAM 3, section 3 and appendix) with a push interface, bounded memory,
+time in seconds, and one batch for everything: one backbone pass for all frames, one detector pass
+for all (frame, phrase) pairs, one tracker pass for all objects.
 
 Shape legend:
     N frames of one step, B (frame, phrase) pairs, K objects, g tokens along a side.
@@ -26,11 +26,12 @@ from models.sam3.association import (
     suppress_recently_occluded,
 )
 from models.sam3.masklet import LifeRules, Masklet
+from models.sam3.masks import frame_masks, mask_iou, stack_masks, to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
 from models.sam3.tracker.memory_bank import MemoryBank
-from models.sam3.tracker.outputs import TrackerFeatures, TrackOutput
+from models.sam3.tracker.outputs import TrackerFeatures
 from models.sam3.vision import VisionFeatures
 
 SURE_LOGIT = 10.0
@@ -44,7 +45,8 @@ class SessionOptions:
         detection_score: Least joint score of a detection that is kept.
         nms_iou: Kept detections of one phrase overlap at most this much.
         one_place_iou: Two masklets overlapping this much cannot both be right.
-        least_kept_area: A masklet that other masklets cover but for this share is not remembered as it is.
+        least_kept_area: A masklet that other masklets cover but for this share is not remembered
+            as it is.
         recondition_logit: Least object score logit of a masklet that may be re-prompted.
         max_masklets: Most living masklets of a stream; the best-scored detections begin first.
         association: Thresholds for matching detections with masklets.
@@ -57,8 +59,8 @@ class SessionOptions:
     least_kept_area: float = 0.3
     recondition_logit: float = 0.8
     max_masklets: int = 64
-    association: AssociationRules = AssociationRules()
-    life: LifeRules = LifeRules()
+    association: AssociationRules = field(default_factory=AssociationRules)
+    life: LifeRules = field(default_factory=LifeRules)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,7 +76,10 @@ class _Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Detections:
-    """Kept detections of one (frame, phrase) pair: scores (D,), mask logits (D, 4g, 4g), and the phrase's presence."""
+    """Kept detections of one (frame, phrase) pair.
+
+    Scores are of shape (D,), mask logits (D, 4g, 4g); presence is the phrase's.
+    """
 
     scores: NDArray[np.float32]
     mask_logits: Tensor
@@ -108,7 +113,7 @@ class Sam3Session:
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
-        return self._model.tracker_neck.fpn_layers[0].proj1.weight.device
+        return next(self._model.parameters()).device
 
     @property
     def num_memory_bytes(self) -> int:
@@ -120,13 +125,15 @@ class Sam3Session:
         """Begin a stream with phrases to look for.
 
         Raises:
-            ValueError: If it is open already, or there is no phrase, or one is empty or given twice.
+            ValueError: If it is open already, or there is no phrase, or one is empty or given
+                twice.
         """
         if stream_id in self._streams:
             raise ValueError(f"stream {stream_id!r} is open already")
         if not concepts or len(set(concepts)) != len(concepts):
             raise ValueError(
-                f"stream {stream_id!r} has concepts {list(concepts)!r}; expected one or more, all different"
+                f"stream {stream_id!r} has concepts {list(concepts)!r}; "
+                "expected one or more, all different"
             )
         text = self._model.detector_model.encode_text(
             self._tokenizer.encode(concepts).to(self.device)
@@ -151,7 +158,7 @@ class Sam3Session:
             return []
         size = self._model.config.vision.image_size
         images = torch.cat(
-            [preprocess(_to_tensor(item.pixels, self.device), size) for item in inputs]
+            [preprocess(to_images(item.pixels, self.device), size) for item in inputs]
         )
         vision = self._model.encode_image(images)
         first, second, third = vision.tracker_pyramid
@@ -208,7 +215,7 @@ class Sam3Session:
                 0
             ]
             chosen = suppress_overlaps(
-                _iou(masks > 0, masks > 0), scores[pair][kept], self._options.nms_iou
+                mask_iou(masks > 0, masks > 0), scores[pair][kept], self._options.nms_iou
             )
             found.append(
                 _Detections(
@@ -258,10 +265,10 @@ class Sam3Session:
         """Match one phrase's detections with its masklets; begin new masklets."""
         options, now_s = self._options, stream.time_s
         mine = [item for item in tracked if item.masklet.concept == concept and not item.is_new]
-        masks = _stack([item.mask_logits for item in mine], found.mask_logits)
+        masks = stack_masks([item.mask_logits for item in mine], found.mask_logits)
         visible = (masks > 0).flatten(1).any(1).numpy(force=True)
         plan = associate(
-            _iou(found.mask_logits > 0, masks > 0), found.scores, visible, options.association
+            mask_iou(found.mask_logits > 0, masks > 0), found.scores, visible, options.association
         )
         for t, item in enumerate(mine):
             if plan.best_detection[t] >= 0:
@@ -280,9 +287,8 @@ class Sam3Session:
                 mine[t].masklet.on_shared(mine[together[0]].masklet.masklet_id, elapsed_s)
         room = max(options.max_masklets - len(tracked), 0)
         for d in plan.new[:room]:
-            tracked.append(
-                self._begin(stream, concept, float(found.scores[d]), found.mask_logits[d])
-            )
+            begun = self._begin(stream, concept, float(found.scores[d]), found.mask_logits[d])
+            tracked.append(begun)
 
     def _begin(self, stream: _Stream, concept: int, score: float, mask_logits: Tensor) -> _Tracked:
         now_s = stream.time_s
@@ -317,7 +323,7 @@ class Sam3Session:
                 occluded = np.array([item.masklet.last_occluded_s for item in mine])
                 for hidden, item in zip(
                     suppress_recently_occluded(
-                        _iou(masks, masks), occluded, self._options.one_place_iou
+                        mask_iou(masks, masks), occluded, self._options.one_place_iou
                     ),
                     mine,
                     strict=True,
@@ -376,7 +382,7 @@ class Sam3Session:
                 item.masklet.bank.write(index, spatial[k], pointers[k], item.quality)
 
     def _limit_overlap(self, logits: Tensor, frame: Tensor) -> Tensor:
-        """Blank masks that others of the frame cover almost wholly: remembering them would merge two objects."""
+        """Blank masks that others cover almost wholly: remembering them would merge two objects."""
         limited = logits
         for n in frame.unique().tolist():
             rows = (frame == n).nonzero()[:, 0]
@@ -406,7 +412,12 @@ class Sam3Session:
             phrase: found.presence
             for phrase, found in zip(stream.concepts, detections, strict=True)
         }
-        masks = _full_size(tracked, frame_hw)
+        masks = frame_masks(
+            stack_masks([item.mask_logits for item in tracked], detections[0].mask_logits),
+            groups=[item.masklet.concept for item in tracked],
+            sureness=[item.object_logit for item in tracked],
+            frame_hw=frame_hw,
+        )
         observations = [
             MaskletObservation(
                 masklet_id=item.masklet.masklet_id,
@@ -427,41 +438,3 @@ class Sam3Session:
             ended=ended,
             presence=presence,
         )
-
-
-def _to_tensor(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(
-            f"pixels are {pixels.dtype} of shape {pixels.shape}; expected uint8 of shape (H, W, 3)"
-        )
-    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device)[None]
-
-
-def _stack(rows: list[Tensor], like: Tensor) -> Tensor:
-    return torch.stack(rows) if rows else like.new_zeros(0, *like.shape[1:])
-
-
-def _iou(a: Tensor, b: Tensor) -> NDArray[np.float32]:
-    """Overlap of masks (D, H, W) with (T, H, W) as a (D, T) array; a product, not a broadcast, to bound memory."""
-    flat_a, flat_b = a.flatten(1).float(), b.flatten(1).float()
-    inter = flat_a @ flat_b.t()
-    union = flat_a.sum(1)[:, None] + flat_b.sum(1)[None] - inter
-    return (inter / union.clamp(min=1)).numpy(force=True)
-
-
-def _full_size(tracked: list[_Tracked], frame_hw: tuple[int, int]) -> list[NDArray[np.bool_]]:
-    """Masks at the frame's size; where two of one phrase meet, the pixel goes to the surer object."""
-    if not tracked:
-        return []
-    logits = torch.stack([item.mask_logits for item in tracked])[:, None]
-    masks = (F.interpolate(logits, size=frame_hw, mode="bilinear") > 0)[:, 0].numpy(force=True)
-    order = sorted(range(len(tracked)), key=lambda k: -tracked[k].object_logit)
-    taken: dict[int, NDArray[np.bool_]] = {}
-    for k in order:
-        concept = tracked[k].masklet.concept
-        if concept in taken:
-            masks[k] &= ~taken[concept]
-            taken[concept] = taken[concept] | masks[k]
-        else:
-            taken[concept] = masks[k].copy()
-    return list(masks)

@@ -1,0 +1,72 @@
+"""Masks between the frame and the session: overlap, stacking, and the way back to the frame's size.
+
+Shape legend:
+    K objects, D detections, T masklets, g_h g_w the mask grid, H W the frame in px.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def to_images(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Move a picture of shape (H, W, 3), uint8, to the device as (1, H, W, 3).
+
+    Raises:
+        ValueError: If it has another shape or type.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(
+            f"pixels are {pixels.dtype} of shape {pixels.shape}; expected uint8 of shape (H, W, 3)"
+        )
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device)[None]
+
+
+def stack_masks(rows: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Stack masks (g_h, g_w) to (K, g_h, g_w); with none, K is 0 and the rest as in ``like``."""
+    return torch.stack(list(rows)) if rows else like.new_zeros(0, *like.shape[1:])
+
+
+def mask_iou(a: Tensor, b: Tensor) -> NDArray[np.float32]:
+    """Return the overlap of masks (D, g_h, g_w) with masks (T, g_h, g_w), shape (D, T), 0 … 1.
+
+    A product of matrices, not a broadcast, to bound memory.
+    """
+    flat_a, flat_b = a.flatten(1).float(), b.flatten(1).float()
+    inter = flat_a @ flat_b.t()
+    union = flat_a.sum(1)[:, None] + flat_b.sum(1)[None] - inter
+    return (inter / union.clamp(min=1)).numpy(force=True)
+
+
+def frame_masks(
+    logits: Tensor,
+    *,
+    groups: Sequence[int],
+    sureness: Sequence[float],
+    frame_hw: tuple[int, int],
+) -> list[NDArray[np.bool_]]:
+    """Return masks at the frame's size; where two of one group meet, the surer takes the pixel.
+
+    Args:
+        logits: Mask logits, shape (K, g_h, g_w).
+        groups: Which objects must not share a pixel, length K.
+        sureness: How sure each object is, length K.
+        frame_hw: Height and width of the frame in px.
+    """
+    if not groups:
+        return []
+    resized = F.interpolate(logits[:, None], size=frame_hw, mode="bilinear")[:, 0]
+    masks = (resized > 0).numpy(force=True)
+    taken: dict[int, NDArray[np.bool_]] = {}
+    for k in sorted(range(len(groups)), key=lambda k: -sureness[k]):
+        group = groups[k]
+        if group in taken:
+            masks[k] &= ~taken[group]
+            taken[group] = taken[group] | masks[k]
+        else:
+            taken[group] = masks[k].copy()
+    return list(masks)
