@@ -39,8 +39,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> Pixels:
             raise ValueError(f"a {kind} of {len(data)} bytes without a size in its header")
         if not 0 < size[0] * size[1] <= max_pixels:
             raise ValueError(f"{size[1]}x{size[0]} pixels are more than the allowed {max_pixels}")
-        end = b"\xff\xd9" if kind == "jpeg" else b"IEND"
-        if data.rfind(end) < len(data) - 65536 or end not in data[-65536:]:
+        if not _has_end(data, kind):
             raise ValueError(f"a {kind} of {len(data)} bytes that is cut off")
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -64,6 +63,13 @@ def encode_image(pixels: Pixels, kind: ImageKind, *, quality: int = 90) -> bytes
             f"a picture of shape {pixels.shape!r} cannot be encoded; accepted: (H, W, 3)"
         )
     return data.tobytes()
+
+
+def _has_end(data: bytes, kind: ImageKind) -> bool:
+    """Whether the end marker is there; a JPEG's thumbnail ends before the picture's last scan."""
+    if kind == "png":
+        return b"IEND" in data[-65536:]
+    return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:

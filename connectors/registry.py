@@ -17,11 +17,11 @@ SOURCES: Mapping[type[c.ConnectorConfig], str] = {
     c.ImagesSourceConfig: "connectors.images:ImagesSource",
     c.WebcamSourceConfig: "connectors.webcam:WebcamSource",
     c.WorldSourceConfig: "connectors.registry:build_world_source",
-    c.KafkaSourceConfig: "connectors.kafka:KafkaSource",
+    c.KafkaSourceConfig: "connectors.kafka_source:KafkaSource",
     c.PluginSourceConfig: "connectors.registry:build_plugin_source",
 }
 SINKS: Mapping[type[c.ConnectorConfig], str] = {
-    c.KafkaSinkConfig: "connectors.kafka:KafkaSink",
+    c.KafkaSinkConfig: "connectors.kafka_sink:KafkaSink",
     c.JsonlSinkConfig: "connectors.jsonl:JsonlSink",
     c.VideoSinkConfig: "connectors.video:VideoSink",
     c.PictureSinkConfig: "connectors.picture:BestPictureSink",

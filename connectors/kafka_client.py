@@ -1,0 +1,117 @@
+"""The one seam to kafka-python: its options and its errors, in our words."""
+
+import logging
+from typing import Any
+
+from kafka import errors as k
+
+from connectors.config import KafkaClientConfig
+from connectors.errors import (
+    ConnectorError,
+    DeliveryFailedError,
+    NotFoundError,
+    Position,
+    SinkError,
+    SinkUnauthorizedError,
+    SinkUnreachableError,
+    SourceError,
+    UnauthorizedError,
+    UnreachableError,
+)
+
+# kafka-python logs every lost connection as an error; without a handler of the program's own that
+# would reach the terminal, although the same is raised as a typed error.
+logging.getLogger("kafka").addHandler(logging.NullHandler())
+
+MAX_RECORD_BYTES = 64 * 1024 * 1024
+
+# The broker has forgotten the producer (it restarted without its state) or fenced it off: this
+# producer never delivers again, and a new one does.
+PRODUCER_IS_LOST = (
+    k.UnknownProducerIdError,
+    k.OutOfOrderSequenceNumberError,
+    k.InvalidProducerEpochError,
+    k.InvalidProducerIdMappingError,
+    k.ProducerFencedError,
+)
+# Sending the same record again cannot help.
+RECORD_IS_REFUSED = (
+    k.MessageSizeTooLargeError,
+    k.RecordListTooLargeError,
+    k.InvalidTopicError,
+    k.InvalidRecordError,
+    k.CorruptRecordError,
+    k.InvalidTimestampError,
+    k.UnsupportedCompressionTypeError,
+    k.UnsupportedForMessageFormatError,
+    k.PolicyViolationError,
+)
+_IS_UNAUTHORIZED = (
+    k.AuthorizationError,
+    k.SaslAuthenticationFailedError,
+    k.UnsupportedSaslMechanismError,
+    k.IllegalSaslStateError,
+    k.SecurityDisabledError,
+)
+_IS_MISSING = (k.UnknownTopicOrPartitionError, k.UnknownTopicIdError, k.InvalidTopicError)
+
+
+def client_options(config: KafkaClientConfig) -> dict[str, Any]:
+    """Return kafka-python's options for a connection; secrets are in clear in them."""
+    named = {
+        "sasl_mechanism": config.sasl_mechanism,
+        "sasl_plain_username": config.sasl_plain_username,
+        "ssl_cafile": config.ssl_cafile and str(config.ssl_cafile),
+        "ssl_certfile": config.ssl_certfile and str(config.ssl_certfile),
+        "ssl_keyfile": config.ssl_keyfile and str(config.ssl_keyfile),
+    }
+    if config.sasl_plain_password is not None:
+        named["sasl_plain_password"] = config.sasl_plain_password.get_secret_value()
+    if config.ssl_password is not None:
+        named["ssl_password"] = config.ssl_password.get_secret_value()
+    return {
+        "bootstrap_servers": [one.strip() for one in config.bootstrap.split(",")],
+        "client_id": config.client_id,
+        "bootstrap_timeout_ms": round(config.connect_timeout_s * 1000),
+        "security_protocol": config.security_protocol,
+        "ssl_check_hostname": config.ssl_check_hostname,
+        **{name: value for name, value in named.items() if value is not None},
+        **config.options,
+    }
+
+
+def translate_source_error(
+    error: Exception, stream_id: str, *, position: Position, bootstrap: str
+) -> SourceError:
+    """Return our error for one of kafka-python's while reading."""
+    kind: type[SourceError] = UnreachableError
+    accepted = f"a Kafka broker at {bootstrap}"
+    if isinstance(error, _IS_UNAUTHORIZED):
+        kind, accepted = UnauthorizedError, "a user with the right to read"
+    elif isinstance(error, _IS_MISSING):
+        kind, accepted = NotFoundError, "a topic that exists"
+    elif isinstance(error, (k.KafkaConfigurationError, k.UnsupportedVersionError)):
+        kind, accepted = SourceError, "options that kafka-python and the broker know"
+    return kind(stream_id, _describe(error), position=position, accepted=accepted)
+
+
+def translate_sink_error(
+    error: Exception, sink: str, *, position: Position | None = None
+) -> SinkError:
+    """Return our error for one of kafka-python's while writing."""
+    kind: type[SinkError] = SinkUnreachableError
+    accepted = f"a Kafka broker at {sink}"
+    if isinstance(error, _IS_UNAUTHORIZED):
+        kind, accepted = SinkUnauthorizedError, "a user with the right to write"
+    elif isinstance(error, RECORD_IS_REFUSED):
+        kind, accepted = DeliveryFailedError, "a record that the broker takes"
+    elif isinstance(error, (k.KafkaConfigurationError, k.UnsupportedVersionError)):
+        kind, accepted = SinkError, "options that kafka-python and the broker know"
+    return kind(sink, _describe(error), position=position, accepted=accepted)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, ConnectorError):
+        return error.reason
+    text = ": ".join(str(part) for part in error.args if part)
+    return f"{type(error).__name__}{f': {text}' if text else ''}"
