@@ -1,7 +1,6 @@
 """Small blocks of the tracker, and the position codes of its square grids."""
 
 from functools import lru_cache
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -159,8 +158,3 @@ def resize(x: Tensor, side: int) -> Tensor:
     return F.interpolate(
         x.float(), (side, side), mode="bilinear", align_corners=False, antialias=shrinks
     ).to(x.dtype)
-
-
-def conv_chain(channels: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Neighbouring channel counts of a chain of convolutions."""
-    return list(pairwise(channels))

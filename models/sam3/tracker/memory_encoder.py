@@ -1,12 +1,14 @@
 """Fuses a frame's features with an object's mask into one spatial memory."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
 from models.sam3.config import TrackerConfig
-from models.sam3.tracker.layers import LayerNorm2d, conv_chain
+from models.sam3.tracker.layers import LayerNorm2d
 
 # Each of four convolutions halves the side and quadruples the channels: 16 g to g, 1 to 256.
 DOWNSAMPLER_CHANNELS = (1, 4, 16, 64, 256)
@@ -32,7 +34,7 @@ class MaskDownsampler(nn.Module):
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            MaskDownsamplerLayer(a, b) for a, b in conv_chain(DOWNSAMPLER_CHANNELS)
+            MaskDownsamplerLayer(a, b) for a, b in pairwise(DOWNSAMPLER_CHANNELS)
         )
         self.final_conv = nn.Conv2d(DOWNSAMPLER_CHANNELS[-1], hidden_dim, kernel_size=1)
 
