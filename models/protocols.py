@@ -104,7 +104,10 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConceptResult:
-    """What one phrase finds on one picture: how sure it is there at all, and each instance, best first."""
+    """What one phrase finds on one picture.
+
+    ``presence_score`` says how sure it is there at all; ``detections`` are best first.
+    """
 
     phrase: str
     presence_score: float

@@ -1,4 +1,7 @@
-"""Names of models to what builds them. Heavy imports happen when a model is built, not when this is imported."""
+"""Names of models to what builds them.
+
+Heavy imports happen when a model is built, not when this is imported.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +83,8 @@ def build_tracker(
 
     Args:
         name: One of :data:`MODEL_NAMES`.
-        checkpoint: A safetensors file with ``tokenizer.json`` beside it; the shipped weights when left out.
+        checkpoint: A safetensors file with ``tokenizer.json`` beside it; the shipped weights when
+            left out.
         device: A torch device, such as ``cpu`` or ``cuda:0``.
         options: How the session decides.
 

@@ -11,7 +11,7 @@ MAX_NAMED = 5
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file, the keys and what was expected."""
+    """A checkpoint that cannot be used; the message names the file, keys and what was expected."""
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

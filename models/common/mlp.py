@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 
 class FeedForward(nn.Module):
@@ -15,6 +16,7 @@ class FeedForward(nn.Module):
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, C) to (…, C)."""
         return self.fc2(self.activation(self.fc1(x)))
@@ -29,6 +31,7 @@ class NumberedMLP(nn.Module):
         for number, (a, b) in enumerate(pairwise(dims), start=1):
             self.add_module(f"layer{number}", nn.Linear(a, b))
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, in_dim) to (…, out_dim)."""
         last = len(self._modules) - 1

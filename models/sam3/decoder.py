@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from models.common.attention import Attention, key_mask
 from models.common.boxes import cxcywh_to_xyxy, inverse_sigmoid
@@ -50,6 +51,7 @@ class DecoderLayer(nn.Module):
         self.mlp = FeedForward(config.dim, config.mlp_dim, nn.ReLU)
         self.mlp_layer_norm = nn.LayerNorm(config.dim)
 
+    @override
     def forward(
         self, x: Tensor, place: Tensor, prompt: Tensor, is_valid: Tensor, picture: "_Picture"
     ) -> Tensor:
@@ -97,6 +99,7 @@ class Decoder(nn.Module):
         self.box_rpb_embed_x = NumberedMLP(2, dim, config.num_heads, 2)
         self.box_rpb_embed_y = NumberedMLP(2, dim, config.num_heads, 2)
 
+    @override
     def forward(
         self,
         image: Tensor,
@@ -170,6 +173,7 @@ class DotProductScoring(nn.Module):
         self.text_proj = nn.Linear(dim, dim)
         self.query_proj = nn.Linear(dim, dim)
 
+    @override
     def forward(self, queries: Tensor, prompt: Tensor, is_valid: Tensor) -> Tensor:
         """Score queries (L, B, Q, D) against prompts (B, T, D): logits (L, B, Q) within ±12."""
         prompt = self.text_mlp_out_norm(prompt + self.text_mlp(prompt))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from models.common.positional import sine_grid
 from models.sam3.config import Sam3Config
@@ -77,6 +78,7 @@ class Detector(nn.Module):
             is_valid=valid_tokens(token_ids),
         )
 
+    @override
     def forward(
         self,
         vision: VisionFeatures,

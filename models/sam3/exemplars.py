@@ -9,6 +9,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from models.common.attention import Attention, key_mask
 from models.common.boxes import cxcywh_to_xyxy
@@ -55,6 +56,7 @@ class ExemplarLayer(nn.Module):
         self.mlp = FeedForward(config.dim, config.mlp_dim, nn.ReLU)
         self.layer_norm3 = nn.LayerNorm(config.dim)
 
+    @override
     def forward(self, x: Tensor, is_valid: Tensor, image: Tensor, image_pos: Tensor) -> Tensor:
         """Map (B, K + 1, D) to the same shape; the picture is (B, G * G, D)."""
         normed = self.layer_norm1(x)
@@ -85,6 +87,7 @@ class ExemplarEncoder(nn.Module):
         self.layers = nn.ModuleList(ExemplarLayer(config) for _ in range(config.exemplar_layers))
         self.output_layer_norm = nn.LayerNorm(dim)
 
+    @override
     def forward(
         self, exemplars: Exemplars, image: Tensor, image_pos: Tensor
     ) -> tuple[Tensor, Tensor]:

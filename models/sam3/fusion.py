@@ -1,6 +1,7 @@
 """Fusion encoder of SAM 3 (section 3): picture tokens attend to the prompt."""
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from models.common.attention import Attention, key_mask
 from models.common.mlp import FeedForward
@@ -19,6 +20,7 @@ class FusionLayer(nn.Module):
         self.mlp = FeedForward(config.dim, config.mlp_dim, nn.ReLU)
         self.layer_norm3 = nn.LayerNorm(config.dim)
 
+    @override
     def forward(self, image: Tensor, image_pos: Tensor, prompt: Tensor, is_valid: Tensor) -> Tensor:
         """Map (B, G * G, D) to the same shape."""
         normed = self.layer_norm1(image)
@@ -35,6 +37,7 @@ class FusionEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(FusionLayer(config) for _ in range(config.fusion_layers))
 
+    @override
     def forward(self, image: Tensor, image_pos: Tensor, prompt: Tensor, is_valid: Tensor) -> Tensor:
         """Condition the picture on the prompt.
 

@@ -17,7 +17,7 @@ class Sam3ImageDetector:
     """Detects phrases on pictures; see :class:`models.protocols.ConceptDetector`."""
 
     def __init__(self, model: Sam3, tokenizer: Tokenizer, *, min_score: float = 0.5) -> None:
-        """Wrap a model. Detections with a joint score of at most ``min_score`` are dropped, as published."""
+        """Wrap a model; detections with a joint score of at most ``min_score`` are dropped."""
         self._model = model.eval()
         self._tokenizer = tokenizer
         self._min_score = min_score
@@ -26,7 +26,7 @@ class Sam3ImageDetector:
     def detect(self, pixels: NDArray[np.uint8], phrases: Sequence[str]) -> list[ConceptResult]:
         """Look for phrases on an RGB picture (H, W, 3), uint8; one result per phrase, in order."""
         detector = self._model.detector_model
-        device = self._model.tracker_neck.fpn_layers[0].proj1.weight.device
+        device = next(self._model.parameters()).device
         picture = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)[None]
         vision = detector.vision_encoder(preprocess(picture, self._model.config.vision.image_size))
         text = detector.encode_text(self._tokenizer.encode(phrases).to(device))

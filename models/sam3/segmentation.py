@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from models.common.attention import Attention, key_mask
 from models.sam3.config import DetectorConfig
@@ -34,6 +35,7 @@ class PixelDecoder(nn.Module):
         )
         self.norms = nn.ModuleList(nn.GroupNorm(8, config.dim) for _ in stages)
 
+    @override
     def forward(self, pyramid: tuple[Tensor, ...]) -> Tensor:
         """Map levels, finest first, to (B, D, 4G, 4G)."""
         x = pyramid[-1]
@@ -52,6 +54,7 @@ class MaskEmbedder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(3))
 
+    @override
     def forward(self, queries: Tensor) -> Tensor:
         """Map (…, D) to (…, D)."""
         first, second, third = self.layers
@@ -70,6 +73,7 @@ class MaskHead(nn.Module):
         self.prompt_cross_attn = Attention(config.dim, config.num_heads)
         self.prompt_cross_attn_norm = nn.LayerNorm(config.dim)
 
+    @override
     def forward(
         self, image: Tensor, pyramid: tuple[Tensor, ...], prompt: Tensor, is_valid: Tensor
     ) -> PixelOutput:

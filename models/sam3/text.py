@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from models.common.attention import merge_heads, split_heads
 from models.common.mlp import FeedForward
@@ -46,6 +47,7 @@ class TextAttention(nn.Module):
         self.v_proj = nn.Linear(config.dim, config.dim)
         self.out_proj = nn.Linear(config.dim, config.dim)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Attend to earlier tokens only, (P, T, C) to (P, T, C)."""
         q, k, v = (
@@ -65,6 +67,7 @@ class TextBlock(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.dim)
         self.mlp = FeedForward(config.dim, config.mlp_dim, nn.GELU)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Map (P, T, C) to the same shape."""
         x = x + self.self_attn(self.layer_norm1(x))
@@ -81,6 +84,7 @@ class TextEmbeddings(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.01)
 
+    @override
     def forward(self, token_ids: Tensor) -> Tensor:
         """Map (P, T) to (P, T, C)."""
         return (
@@ -95,6 +99,7 @@ class TextStack(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(TextBlock(config) for _ in range(config.num_blocks))
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Map (P, T, C) to the same shape."""
         for layer in self.layers:
@@ -111,6 +116,7 @@ class TextTransformer(nn.Module):
         self.encoder = TextStack(config)
         self.final_layer_norm = nn.LayerNorm(config.dim)
 
+    @override
     def forward(self, token_ids: Tensor) -> Tensor:
         """Map (P, T) to (P, T, C)."""
         return self.final_layer_norm(self.encoder(self.embeddings(token_ids)))
@@ -124,6 +130,7 @@ class TextEncoder(nn.Module):
         self.text_model = TextTransformer(config)
         self.text_projection = nn.Linear(config.dim, config.projection_dim, bias=False)
 
+    @override
     def forward(self, token_ids: Tensor) -> Tensor:
         """Map (P, T) to (P, T, C)."""
         return self.text_model(token_ids)

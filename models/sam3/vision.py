@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from models.common.attention import merge_heads, split_heads
 from models.common.mlp import FeedForward
@@ -43,6 +44,7 @@ class PatchEmbeddings(nn.Module):
             3, config.dim, config.patch_size, stride=config.patch_size, bias=False
         )
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, S, S) to (N, C, G, G)."""
         return self.projection(images)
@@ -59,6 +61,7 @@ class Embeddings(nn.Module):
             0.02 * torch.randn(1, config.pretrain_grid**2, config.dim)
         )
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, S, S) to (N, G, G, C)."""
         tokens = self.patch_embeddings(images).permute(0, 2, 3, 1)
@@ -79,6 +82,7 @@ class RotaryAttention(nn.Module):
         self.v_proj = nn.Linear(dim, dim)
         self.o_proj = nn.Linear(dim, dim)
 
+    @override
     def forward(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
         """Attend within (B, L, C); ``table`` holds cosine and sine of shape (L, C / heads / 2)."""
         q = rotate(split_heads(self.q_proj(x), self.num_heads), *table)
@@ -100,6 +104,7 @@ class Block(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.mlp = FeedForward(config.dim, config.mlp_dim, nn.GELU)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""
         x = x + self._attend(self.layer_norm1(x))
@@ -152,6 +157,7 @@ class Backbone(nn.Module):
             for index in range(config.num_blocks)
         )
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, S, S) in -1 … 1 to (N, C, G, G)."""
         x = self.layer_norm(self.embeddings(images))
@@ -177,6 +183,7 @@ class PyramidLevel(nn.Module):
         self.proj1 = nn.Conv2d(width, neck_dim, 1)
         self.proj2 = nn.Conv2d(neck_dim, neck_dim, 3, padding=1)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, G, G) to (N, D, scale * G, scale * G)."""
         for layer in self.scale_layers:
@@ -196,6 +203,7 @@ class Neck(nn.Module):
             PyramidLevel(config.dim, config.neck_dim, scale) for scale in (4.0, 2.0, 1.0, 0.5)
         )
 
+    @override
     def forward(self, trunk: Tensor) -> tuple[Tensor, ...]:
         """Map (N, C, G, G) to the three finest levels, finest first."""
         return tuple(level(trunk) for level in list(self.fpn_layers)[:3])
@@ -209,6 +217,7 @@ class VisionEncoder(nn.Module):
         self.backbone = Backbone(config)
         self.neck = Neck(config)
 
+    @override
     def forward(self, images: Tensor) -> VisionFeatures:
         """Encode (N, 3, S, S); S is any multiple of the patch size."""
         return self.from_trunk(self.backbone(images))

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ class DetectorRun:
     detector: Detector
     tokenizer: Tokenizer
     out: Path
-    weights: DetectorLossWeights = DetectorLossWeights()
+    weights: DetectorLossWeights = field(default_factory=DetectorLossWeights)
 
 
 def train_detector(run: DetectorRun) -> None:
