@@ -35,11 +35,9 @@ def build_model(config: ModelConfig) -> ConceptTracker:
         models.weights.CheckpointError: If the weights do not fit.
     """
     # Imported here, because torch costs seconds that ``check`` and ``schema`` need not pay.
-    from models.registry import MODEL_NAMES, build_tracker
+    from models.registry import build_tracker
 
-    if config.name not in MODEL_NAMES:
-        accepted = ", ".join(MODEL_NAMES)
-        raise ConfigError([f"model.name: unknown model {config.name!r} (accepted: {accepted})"])
+    check_model_name(config.name)
     options = build_options(config.options)
     try:
         return build_tracker(
@@ -52,6 +50,15 @@ def build_model(config: ModelConfig) -> ConceptTracker:
         raise ConfigError([f"model.checkpoint: {error}"]) from error
     except ValueError as error:
         raise ConfigError([f"model: {error}"]) from error
+
+
+def check_model_name(name: str) -> None:
+    """Raise a ``ConfigError`` if no model has this name. Imports no torch."""
+    from models.registry import MODEL_NAMES
+
+    if name not in MODEL_NAMES:
+        accepted = ", ".join(MODEL_NAMES)
+        raise ConfigError([f"model.name: unknown model {name!r} (accepted: {accepted})"])
 
 
 def choose_device(name: str) -> str:

@@ -1,0 +1,301 @@
+"""The command ``maskstream``. Importing this loads no model and no connector."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from connectors.errors import ConnectorError
+from connectors.record import Topic
+from pipeline.config import RunConfig
+from pipeline.display import Progress, show_summary, write_error, write_line
+from pipeline.errors import ConfigError, MaskstreamError
+from pipeline.flags import (
+    DEFAULT_STREAM_ID,
+    OneCamera,
+    Overrides,
+    apply_overrides,
+    config_from_flags,
+)
+from pipeline.loading import load_config
+from pipeline.observe.logs import set_up_logs
+from pipeline.observe.metrics import package_version
+from pipeline.records import RECORD_TYPES, schema_of
+
+if TYPE_CHECKING:
+    from pipeline.engine.loop import Engine
+
+FAILED, BAD_USAGE = 1, 2
+_DEBUG_VARIABLE = "MASKSTREAM_DEBUG"
+
+app = typer.Typer(
+    name="maskstream",
+    help="Camera feeds in, masklets and events out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="Look at the models that can be named.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
+Model = Annotated[str | None, typer.Option(help="Name of the model, see 'models list'.")]
+Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+MetricsPort = Annotated[
+    int | None, typer.Option(help="Port for /metrics, /healthz, /readyz; 0 switches it off.")
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _show_version(is_wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value
+    if is_wanted:
+        typer.echo(f"maskstream {package_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def set_up(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all logs.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Camera feeds in, masklets and events out."""
+    if debug:
+        os.environ[_DEBUG_VARIABLE] = "1"
+
+
+@app.command()
+def run(  # noqa: PLR0913 - one parameter per flag
+    config: Annotated[Path | None, typer.Argument(help="A YAML configuration.")] = None,
+    *,
+    source: Annotated[
+        str | None, typer.Option(help="rtsp://…, a file or folder, kafka://host:port/topic, …")
+    ] = None,
+    concept: Annotated[
+        list[str] | None, typer.Option(help="What to look for; may be given again.")
+    ] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(help="kafka://host:port, jsonl:FOLDER, FILE.mp4, FILE.png, console."),
+    ] = None,
+    zone: Annotated[
+        list[str] | None, typer.Option(help="'gate=0.1,0.2 0.9,0.2 0.5,0.9'; may be given again.")
+    ] = None,
+    stream_id: Annotated[str, typer.Option(help="Name of the stream.")] = DEFAULT_STREAM_ID,
+    max_fps: Annotated[float | None, typer.Option(help="Look at no more frames a second.")] = None,
+    model: Model = None,
+    checkpoint: Checkpoint = None,
+    device: Device = None,
+    metrics_port: MetricsPort = None,
+    json_lines: Json = False,
+) -> None:
+    """Watch streams until they end: from a configuration, or one camera from flags."""
+    overrides = Overrides(
+        model=model, checkpoint=checkpoint, device=device, metrics_port=metrics_port
+    )
+    with _telling():
+        if (config is None) == (source is None):
+            raise ConfigError(["give either a configuration file or --source (accepted: one)"])
+        if config is not None:
+            if concept or sink or zone or max_fps or stream_id != DEFAULT_STREAM_ID:
+                raise ConfigError(
+                    ["--concept, --sink, --zone, --max-fps, --stream-id: go with --source only"]
+                )
+            resolved = apply_overrides(load_config(config), overrides)
+        else:
+            flags = OneCamera(
+                source=source or "",
+                concepts=concept or (),
+                sinks=sink or (),
+                zones=zone or (),
+                stream_id=stream_id,
+                max_fps=max_fps,
+                json_lines=json_lines,
+            )
+            resolved = config_from_flags(flags, overrides)
+        _run_to_end(resolved, json_lines=json_lines)
+
+
+@app.command()
+def demo(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
+    checkpoint: Checkpoint = None,
+    device: Device = None,
+    json_lines: Json = False,
+) -> None:
+    """Watch a synthetic meadow: records, an annotated video and a picture, without any set-up."""
+    from pipeline.demo import demo_config
+
+    with _telling():
+        overrides = Overrides(checkpoint=checkpoint, device=device)
+        _run_to_end(apply_overrides(demo_config(out), overrides), json_lines=json_lines)
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="A YAML configuration.")],
+    *,
+    json_lines: Json = False,
+) -> None:
+    """Check a configuration without opening anything."""
+    with _telling(json_lines=json_lines):
+        resolved = load_config(config)
+        from pipeline.app import check_model_name
+
+        check_model_name(resolved.model.name)
+        streams, sinks = len(resolved.streams), len(resolved.sinks)
+        if json_lines:
+            write_line("check", ok=True, streams=streams, sinks=sinks)
+        else:
+            typer.echo(f"{config}: good: {streams} stream(s), {sinks} sink(s)")
+
+
+@app.command()
+def schema(
+    name: Annotated[
+        str | None, typer.Argument(help="masklets, tracks, events, status or config.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a kind of record, or of the configuration; without a name, all."""
+    with _telling():
+        schemas = all_schemas()
+        if name is not None and name not in schemas:
+            raise ConfigError([f"no schema {name!r} (accepted: {', '.join(schemas)})"])
+        typer.echo(json.dumps(schemas if name is None else schemas[name], indent=2))
+
+
+@models_app.command("list")
+def list_models(*, json_lines: Json = False) -> None:
+    """List the models that can be named."""
+    from models.registry import MODELS
+
+    for entry in MODELS.values():
+        if json_lines:
+            write_line("model", name=entry.name, summary=entry.summary)
+        else:
+            typer.echo(f"{entry.name:<12} {entry.summary}")
+
+
+@models_app.command("inspect")
+def inspect_model(
+    name: Annotated[str, typer.Argument(help="Name of a model.")],
+    *,
+    checkpoint: Checkpoint = None,
+    json_lines: Json = False,
+) -> None:
+    """Show a model's size and what its weights say of themselves."""
+    from dataclasses import asdict
+
+    from models.registry import MODEL_NAMES, describe
+
+    with _telling():
+        if name not in MODEL_NAMES:
+            raise ConfigError([f"unknown model {name!r} (accepted: {', '.join(MODEL_NAMES)})"])
+        fields = asdict(describe(name, checkpoint=checkpoint))
+        if json_lines:
+            write_line("model", **fields)
+            return
+        for key, value in fields.items():
+            shown = f"{value:,}" if isinstance(value, int) else value
+            typer.echo(f"{key.replace('_', ' '):<16} {shown}")
+
+
+def all_schemas() -> dict[str, dict[str, object]]:
+    """Return the JSON Schemas of all records and of the configuration, by short name."""
+    schemas = {topic.value.split(".")[1]: schema_of(Topic(topic)) for topic in RECORD_TYPES}
+    body = RunConfig.model_json_schema()
+    schemas["config"] = {"$schema": "https://json-schema.org/draft/2020-12/schema", **body}
+    return schemas
+
+
+def _run_to_end(config: RunConfig, *, json_lines: bool) -> None:
+    from pipeline.app import build_app, serve_observations
+    from pipeline.demo import list_files
+
+    level = logging.DEBUG if _is_debugging() else logging.WARNING
+    set_up_logs(style=config.observe.log_format, level=level)
+    built = build_app(config)
+    with serve_observations(config, built) as port, _stopping_on_signals(built.engine):
+        if port is not None:
+            address = f"http://{config.observe.host}:{port}/metrics"
+            logging.getLogger("maskstream").warning("metrics are at %s", address)
+        with Progress(json_lines=json_lines) as progress:
+
+            def on_turn() -> None:
+                if progress.is_due():
+                    progress.show(built.engine.summary())
+
+            summary = built.engine.run(on_turn)
+    show_summary(summary, files=list_files(config), json_lines=json_lines)
+    if not summary.is_good:
+        for stream in summary.streams:
+            if stream.error is not None:
+                write_error(stream.error)
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _stopping_on_signals(engine: "Engine") -> Generator[None]:
+    """Let the first SIGINT or SIGTERM end the run in order, and a second one at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_signal(_number: int, _frame: object) -> None:
+        engine.stop()
+        restore()
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        restore()
+
+
+@contextmanager
+def _telling(*, json_lines: bool = False) -> Generator[None]:
+    """Turn errors into one clear line each and an exit code."""
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            write_error(problem)
+        if json_lines:
+            write_line("check", ok=False, problems=error.problems)
+        raise typer.Exit(BAD_USAGE) from None
+    except (MaskstreamError, ConnectorError) as error:
+        write_error(str(error))
+        raise typer.Exit(FAILED) from None
+    except BrokenPipeError:
+        # The reader of our output has left, as `head` does. Nothing more can be said.
+        sys.stdout = None
+        raise typer.Exit(FAILED) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if _is_debugging():
+            raise
+        write_error(f"{type(error).__name__}: {error} (--debug shows where)")
+        raise typer.Exit(FAILED) from None
+
+
+def _is_debugging() -> bool:
+    return bool(os.environ.get(_DEBUG_VARIABLE))

@@ -1,0 +1,134 @@
+"""What people and programs see of a run: progress, summary, errors."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from connectors.errors import redact_url
+from pipeline.engine.summary import RunSummary
+
+_SHOW_EVERY_S = 0.25
+_TELL_EVERY_S = 1.0
+
+
+def write_line(kind: str, **fields: object) -> None:
+    """Write one line of JSON to stdout."""
+    sys.stdout.write(f"{json.dumps({'type': kind, **fields}, default=str)}\n")
+    sys.stdout.flush()
+
+
+def write_error(message: str) -> None:
+    """Write one clear line to stderr, without secrets."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text("error: ", style="bold red").append(redact_url(message), style="default"))
+
+
+class Progress:
+    """Shows on stderr how a run goes, or writes it to stdout as JSON lines.
+
+    Args:
+        json_lines: JSON lines instead of a live line for people.
+    """
+
+    def __init__(self, *, json_lines: bool) -> None:
+        self._json_lines = json_lines
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._said_s = 0.0
+        self._began_s = 0.0
+
+    def __enter__(self) -> "Progress":
+        self._began_s = self._said_s = time.monotonic()
+        if not self._json_lines and self._console.is_terminal:
+            self._live = Live(console=self._console, transient=True, auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def is_due(self) -> bool:
+        """Whether it is time to show something again."""
+        every_s = _TELL_EVERY_S if self._json_lines else _SHOW_EVERY_S
+        if time.monotonic() - self._said_s < every_s:
+            return False
+        self._said_s = time.monotonic()
+        return self._json_lines or self._live is not None
+
+    def show(self, summary: RunSummary) -> None:
+        """Show a summary of what happened so far."""
+        if self._json_lines:
+            write_line("progress", **_brief(summary))
+        elif self._live is not None:
+            brief = _brief(summary)
+            text = "  ".join(f"{name.replace('_', ' ')} {value}" for name, value in brief.items())
+            self._live.update(Text(f"⏵ {text}", style="cyan"), refresh=True)
+
+
+def show_summary(summary: RunSummary, *, files: list[Path], json_lines: bool) -> None:
+    """Write what a run led to, to stdout."""
+    if json_lines:
+        body = asdict(summary)
+        for stream, plain in zip(summary.streams, body["streams"], strict=True):
+            plain["counts"] = stream.counts.model_dump()
+        fields = {**body, "fps": round(summary.fps, 2), "files": files, "ok": summary.is_good}
+        write_line("summary", **fields)
+        return
+    console = Console(highlight=False)
+    console.print(_stream_table(summary))
+    for name, reason in summary.sink_errors.items():
+        console.print(Text(f"sink {name} failed: {reason}", style="red"))
+    for path in files:
+        console.print(Text(f"  {path}  ", style="bold").append(_size_of(path), style="dim"))
+
+
+def _stream_table(summary: RunSummary) -> Table:
+    title = f"{summary.num_processed} frames in {summary.wall_s:.1f} s, {summary.fps:.1f} fps"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for heading in ("stream", "frames", "dropped", "tracks", "events", "ended"):
+        table.add_column(heading)
+    for stream in summary.streams:
+        counts = stream.counts
+        lost = {**({"gated": counts.gated} if counts.gated else {}), **counts.dropped}
+        ending = Text("failed: " + stream.error, style="red") if stream.error else Text("well")
+        table.add_row(
+            stream.stream_id,
+            f"{counts.processed} of {counts.received}",
+            _listed(lost) or "0",
+            f"{stream.num_tracks}  {_in_brackets(stream.concepts)}".strip(),
+            _listed(stream.events, separator="\n") or "0",
+            ending,
+        )
+    return table
+
+
+def _brief(summary: RunSummary) -> dict[str, object]:
+    counts = [stream.counts for stream in summary.streams]
+    return {
+        "frames": summary.num_processed,
+        "fps": round(summary.fps, 1),
+        "dropped": sum(sum(count.dropped.values()) for count in counts),
+        "tracks": sum(stream.num_tracks for stream in summary.streams),
+        "events": sum(sum(stream.events.values()) for stream in summary.streams),
+    }
+
+
+def _listed(numbers: dict[str, int], separator: str = ", ") -> str:
+    return separator.join(f"{num} {name}" for name, num in sorted(numbers.items()))
+
+
+def _in_brackets(numbers: dict[str, int]) -> str:
+    return f"({_listed(numbers)})" if numbers else ""
+
+
+def _size_of(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

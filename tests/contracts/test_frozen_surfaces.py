@@ -1,0 +1,105 @@
+"""What users build on. A change here is a change for them: update the file on purpose.
+
+``python -m tests.contracts.write_surfaces`` writes the generated files anew.
+"""
+
+import json
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+import yaml
+
+from pipeline.cli import all_schemas
+from pipeline.demo import demo_config
+from pipeline.loading import load_config
+from pipeline.observe.metrics import Metrics
+from tests.contracts.surfaces import CONFIGS, cli_options, schema_files
+
+ENVIRON = {"GATE_HOST": "gate", "YARD_HOST": "yard", "KAFKA_BOOTSTRAP": "localhost:9092"}
+EXAMPLES = sorted((CONFIGS / "pipelines").glob("*.yaml"))
+
+CLI = {
+    "": ["--debug", "--version"],
+    "run": ["--checkpoint", "--concept", "--device", "--json", "--max-fps", "--metrics-port",
+            "--model", "--sink", "--source", "--stream-id", "--zone", "config"],
+    "demo": ["--checkpoint", "--device", "--json", "--out"],
+    "check": ["--json", "config"],
+    "schema": ["name"],
+    "models list": ["--json"],
+    "models inspect": ["--checkpoint", "--json", "name"],
+}  # fmt: skip
+
+METRICS = {
+    "maskstream_batch_frames": ("histogram", ()),
+    "maskstream_buffer_frames": ("gauge", ("stream",)),
+    "maskstream_build_info": ("gauge", ("version",)),
+    "maskstream_capture_to_result_seconds": ("histogram", ("stream",)),
+    "maskstream_events": ("counter", ("stream", "rule", "phase")),
+    "maskstream_frames_dropped": ("counter", ("stream", "cause")),
+    "maskstream_frames_gated": ("counter", ("stream",)),
+    "maskstream_frames_processed": ("counter", ("stream",)),
+    "maskstream_frames_received": ("counter", ("stream",)),
+    "maskstream_model_errors": ("counter", ("stream",)),
+    "maskstream_publish_queue": ("gauge", ("sink",)),
+    "maskstream_reconnects": ("counter", ("stream",)),
+    "maskstream_records_written": ("counter", ("sink", "topic")),
+    "maskstream_results_shed": ("counter", ("sink",)),
+    "maskstream_sink_errors": ("counter", ("sink",)),
+    "maskstream_stage_seconds": ("histogram", ("stage",)),
+    "maskstream_stream_state": ("gauge", ("stream", "state")),
+    "maskstream_track_changes": ("counter", ("stream", "kind")),
+    "maskstream_tracks": ("gauge", ("stream", "state")),
+}
+
+
+def test_commands_and_options_are_these():
+    assert cli_options() == CLI
+
+
+def test_metric_names_and_labels_are_these():
+    metrics = Metrics()
+    made = [value for value in vars(metrics).values() if hasattr(value, "_labelnames")]
+    found = {metric._name: (metric._type, metric._labelnames) for metric in made}
+    found["maskstream_build_info"] = ("gauge", ("version",))
+    assert found == METRICS
+    assert b'maskstream_build_info{version="' in metrics.exposition()
+
+
+@pytest.mark.parametrize("path", schema_files(), ids=lambda path: path.stem)
+def test_schema_files_are_what_the_models_say(path):
+    name = "config" if path.stem == "schema" else path.stem
+    assert json.loads(path.read_text()) == json.loads(json.dumps(all_schemas()[name]))
+
+
+@pytest.mark.parametrize("name", all_schemas())
+def test_schemas_are_valid_2020_12(name):
+    jsonschema.Draft202012Validator.check_schema(all_schemas()[name])
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_accepted_by_the_program_and_its_schema(path):
+    config = load_config(path, environ=ENVIRON)
+    assert config.streams
+    if "${" not in path.read_text():
+        jsonschema.validate(yaml.safe_load(path.read_text()), all_schemas()["config"])
+
+
+def test_there_are_examples():
+    assert {path.stem for path in EXAMPLES} >= {
+        "demo", "rtsp-to-kafka", "clips", "kafka-to-kafka"
+    }  # fmt: skip
+
+
+def test_the_demo_file_is_what_the_demo_command_runs(tmp_path):
+    text = (CONFIGS / "pipelines" / "demo.yaml").read_text().replace("demo-out", str(tmp_path))
+    (tmp_path / "demo.yaml").write_text(text)
+    assert load_config(tmp_path / "demo.yaml") == demo_config(tmp_path)
+
+
+def test_the_command_line_loads_no_model_and_no_connector():
+    heavy = ["torch", "av", "kafka", "cv2", "models.registry", "connectors.registry"]
+    code = f"import sys, pipeline.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
