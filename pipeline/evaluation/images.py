@@ -1,0 +1,202 @@
+"""Measures a detector on pictures of held-out worlds."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+from connectors.world.compose import WorldFrame
+from connectors.world.scene import World, WorldConfig
+from models.protocols import ConceptDetector, ConceptResult, Detection
+from pipeline.evaluation.held_out import (
+    Phrasing,
+    Question,
+    draw_questions,
+    held_out_rng,
+    held_out_world_seed,
+    is_counted,
+    rest_on_ignored,
+)
+from pipeline.evaluation.metrics import (
+    SCORE_THRESHOLD,
+    ConceptScores,
+    Mask,
+    QuestionScore,
+    concept_scores,
+    iou_matrix,
+    score_question,
+)
+
+_EMPTY_PROBABILITY = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSettings:
+    """Which pictures to ask about.
+
+    Attributes:
+        num_pictures: How many.
+        seed: Chooses the set; every seed gives held-out pictures.
+        width: Picture width in pixels.
+        height: Picture height in pixels.
+    """
+
+    num_pictures: int = 200
+    seed: int = 0
+    width: int = 168
+    height: int = 168
+
+    def __post_init__(self) -> None:
+        if self.num_pictures < 1:
+            raise ValueError(f"at least 1 picture expected, got {self.num_pictures!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One question with its truth and what the detector said.
+
+    Attributes:
+        question: What was asked.
+        truth: Visible masks of the counted objects, each (H, W).
+        detections: What counts of the answer: score reached, not resting on an ignored object.
+        score: How truth and detections agree.
+    """
+
+    question: Question
+    truth: tuple[Mask, ...]
+    detections: tuple[Detection, ...]
+    score: QuestionScore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureOutcome:
+    """One picture with all its answers."""
+
+    index: int
+    frame: WorldFrame
+    answers: tuple[Answer, ...]
+    seconds: float
+
+    @property
+    def quality(self) -> float:
+        """Mean over the questions of F1 at overlap 0.5, a rightly empty answer counting 1."""
+        marks = [
+            answer.score.local_f1[0]
+            if answer.truth or answer.detections
+            else 1.0  # F1 of nothing against nothing is 0 / 0
+            for answer in self.answers
+        ]
+        return float(sum(marks) / len(marks))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageReport:
+    """How a detector did.
+
+    Attributes:
+        settings: The pictures.
+        scores: All questions.
+        by_concept: Questions about each concept of the world, there or not.
+        by_phrasing: Questions by :class:`Phrasing`; those of one sign only have no correlation.
+        quality: Mark of each picture in [0, 1], by index, to find the best and the worst.
+        seconds_per_picture: Mean time of ``detect``.
+    """
+
+    settings: ImageSettings
+    scores: ConceptScores
+    by_concept: dict[str, ConceptScores]
+    by_phrasing: dict[str, ConceptScores]
+    quality: tuple[float, ...]
+    seconds_per_picture: float
+
+
+def evaluate_images(
+    detector: ConceptDetector,
+    settings: ImageSettings,
+    *,
+    on_progress: Callable[[], None] | None = None,
+) -> ImageReport:
+    """Ask a detector about every picture; ``on_progress`` is called after each."""
+    by_concept: dict[str, list[QuestionScore]] = defaultdict(list)
+    by_phrasing: dict[str, list[QuestionScore]] = defaultdict(list)
+    quality: list[float] = []
+    seconds = 0.0
+    for index in range(settings.num_pictures):
+        outcome = examine_picture(detector, settings, index)
+        for answer in outcome.answers:
+            by_phrasing[answer.question.phrasing].append(answer.score)
+            if answer.question.phrasing != Phrasing.FOREIGN:
+                by_concept[answer.question.concept].append(answer.score)
+        quality.append(outcome.quality)
+        seconds += outcome.seconds
+        if on_progress is not None:
+            on_progress()
+    return ImageReport(
+        settings=settings,
+        scores=concept_scores(score for scores in by_phrasing.values() for score in scores),
+        by_concept={name: concept_scores(by_concept[name]) for name in sorted(by_concept)},
+        by_phrasing={
+            kind: concept_scores(by_phrasing[kind]) for kind in Phrasing if kind in by_phrasing
+        },
+        quality=tuple(quality),
+        seconds_per_picture=seconds / settings.num_pictures,
+    )
+
+
+def examine_picture(
+    detector: ConceptDetector, settings: ImageSettings, index: int
+) -> PictureOutcome:
+    """Draw picture ``index`` of the set, ask about it and judge the answers."""
+    frame, questions = draw_picture(settings, index)
+    began = perf_counter()
+    results = detector.detect(frame.pixels, [question.phrase for question in questions])
+    seconds = perf_counter() - began
+    return PictureOutcome(
+        index=index,
+        frame=frame,
+        answers=tuple(
+            judge(frame, question, result)
+            for question, result in zip(questions, results, strict=True)
+        ),
+        seconds=seconds,
+    )
+
+
+def draw_picture(settings: ImageSettings, index: int) -> tuple[WorldFrame, list[Question]]:
+    """Return picture ``index`` of the set and what to ask about it."""
+    rng = held_out_rng(settings.seed, index)
+    world = World(
+        WorldConfig(
+            seed=held_out_world_seed(rng),
+            width=settings.width,
+            height=settings.height,
+            duration_s=10.0,
+            min_objects=2,
+            empty_probability=_EMPTY_PROBABILITY,
+        )
+    )
+    # Scenes fill up and empty towards their ends; the middle half shows most.
+    quarter = world.num_frames // 4
+    frame = world.render(int(rng.integers(quarter, world.num_frames - quarter)))
+    present = {thing.concept for thing in frame.objects if is_counted(thing)}
+    seen = {thing.concept for thing in frame.objects}
+    return frame, draw_questions(rng, present=present, seen=seen)
+
+
+def judge(frame: WorldFrame, question: Question, result: ConceptResult) -> Answer:
+    """Compare one answer with the truth."""
+    things = [thing for thing in frame.objects if thing.concept == question.concept]
+    truth = [thing.visible_mask for thing in things if is_counted(thing)]
+    sure = [found for found in result.detections if found.score >= SCORE_THRESHOLD]
+    is_neutral = rest_on_ignored(
+        [found.mask for found in sure],
+        counted=truth,
+        ignored=[thing for thing in things if not is_counted(thing)],
+    )
+    kept = [found for found, neutral in zip(sure, is_neutral, strict=True) if not neutral]
+    return Answer(
+        question=question,
+        truth=tuple(truth),
+        detections=tuple(kept),
+        score=score_question(iou_matrix([found.mask for found in kept], truth)),
+    )

@@ -1,0 +1,294 @@
+"""Quality measures of concept segmentation and of tracking; numpy and scipy only.
+
+Each function names its source; constants that keep denominators from zero are those of the source,
+so that the numbers can be laid beside published ones.
+
+Shape legend:
+    H, W picture height and width; P predictions, T true objects, K = 10 overlap thresholds.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, optimize
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+IOU_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
+SCORE_THRESHOLD = 0.5
+BOUNDARY_TOLERANCE = 0.008
+_AT_50, _AT_75 = 0, 5
+_EPS_COUNT, _EPS_PRESENCE = 1e-4, 1e-6
+
+
+def iou_matrix(predicted: Sequence[Mask], truth: Sequence[Mask]) -> Floats:
+    """Return the overlap of every prediction with every true object, shape (P, T), in [0, 1].
+
+    Intersection over union; 0 where both masks are empty. All masks have one shape.
+    """
+    return iou_from_counts(*overlap_counts(predicted, truth))
+
+
+def overlap_counts(
+    predicted: Sequence[Mask], truth: Sequence[Mask]
+) -> tuple[Floats, Floats, Floats]:
+    """Return intersections (P, T), predicted areas (P,) and true areas (T,) in pixels."""
+    rows, columns = _flat(predicted), _flat(truth)
+    shared = rows @ columns.T if rows.size and columns.size else None
+    return (
+        np.zeros((len(predicted), len(truth))) if shared is None else shared.astype(np.float64),
+        np.array([mask.sum() for mask in predicted], dtype=np.float64),
+        np.array([mask.sum() for mask in truth], dtype=np.float64),
+    )
+
+
+def iou_from_counts(shared: Floats, predicted_areas: Floats, truth_areas: Floats) -> Floats:
+    """Return intersection over union from pixel counts, shape (P, T).
+
+    Counts summed over the frames of a clip give the volume IoU of masklets,
+    sum of intersections over sum of unions (SA-Co/VEval).
+    """
+    union = predicted_areas[:, None] + truth_areas[None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _flat(masks: Sequence[Mask]) -> NDArray[np.float32]:
+    # float32 counts exactly up to 2**24 px, more than any camera's picture.
+    if not masks:
+        return np.zeros((0, 0), dtype=np.float32)
+    return np.stack([mask.ravel() for mask in masks]).astype(np.float32)
+
+
+def assign(similarity: Floats) -> list[tuple[int, int]]:
+    """Return the one-to-one pairs (row, column) with the greatest total similarity (Hungarian)."""
+    found = cast("Any", optimize.linear_sum_assignment(-similarity))
+    return [(int(row), int(column)) for row, column in zip(*found, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionScore:
+    """How one question, a phrase asked of one picture or clip, was answered.
+
+    Attributes:
+        num_truth: True objects of the phrase, T.
+        num_predicted: Predictions at or above the score threshold, P.
+        true_positives: Matched predictions at each of :data:`IOU_THRESHOLDS`, length K.
+        matched_ious: Overlap of each matched pair, length min(P, T).
+    """
+
+    num_truth: int
+    num_predicted: int
+    true_positives: tuple[int, ...]
+    matched_ious: tuple[float, ...] = ()
+
+    @property
+    def local_f1(self) -> Floats:
+        """F1 of this question alone at each threshold, shape (K,)."""
+        hits = np.array(self.true_positives, dtype=np.float64)
+        return _f1(hits, self.num_predicted - hits, self.num_truth - hits)
+
+
+def score_question(ious: Floats) -> QuestionScore:
+    """Match the predictions of one question with its truth; ``ious`` has shape (P, T).
+
+    The assignment maximises the total overlap before any threshold is applied, as SAM 3's
+    evaluation does (``sam3/eval/cgf1_eval.py``); a pair then counts where it reaches the threshold.
+    """
+    matched = tuple(float(ious[row, column]) for row, column in assign(ious))
+    return QuestionScore(
+        num_truth=int(ious.shape[1]),
+        num_predicted=int(ious.shape[0]),
+        true_positives=tuple(
+            sum(iou >= float(threshold) for iou in matched) for threshold in IOU_THRESHOLDS
+        ),
+        matched_ious=matched,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptScores:
+    """Answers to many questions, summed up; every score in [0, 1], ``il_mcc`` in [-1, 1].
+
+    Attributes:
+        num_questions: Questions asked.
+        num_positive: Those with at least one true object.
+        cgf1: ``positive_micro_f1`` x ``il_mcc``, averaged over the thresholds.
+        cgf1_50: The same at overlap 0.50.
+        cgf1_75: The same at overlap 0.75.
+        positive_micro_f1: F1 of objects over all positive questions, averaged over the thresholds.
+        positive_micro_f1_50: The same at overlap 0.50.
+        positive_micro_f1_75: The same at overlap 0.75.
+        positive_macro_f1: Mean F1 of the questions with both truth and predictions.
+        il_mcc: Matthews correlation of "predicted anything" with "is there".
+        il_recall: Share of positive questions with a prediction.
+        il_precision: Share of answered questions that were positive.
+        il_fpr: Share of negative questions with a prediction.
+        mean_iou: Mean overlap of the matched pairs of positive questions; 0 without any.
+    """
+
+    num_questions: int
+    num_positive: int
+    cgf1: float
+    cgf1_50: float
+    cgf1_75: float
+    positive_micro_f1: float
+    positive_micro_f1_50: float
+    positive_micro_f1_75: float
+    positive_macro_f1: float
+    il_mcc: float
+    il_recall: float
+    il_precision: float
+    il_fpr: float
+    mean_iou: float
+
+
+def concept_scores(questions: Iterable[QuestionScore]) -> ConceptScores:
+    """Sum up answers as classification-gated F1 (SAM 3 paper; ``sam3/eval/cgf1_eval.py``).
+
+    With TP, FP, FN summed over questions, FP over positive questions only, e = 1e-4::
+
+        P = TP / (TP + FP + e)    R = TP / (TP + FN + e)    pmF1 = 2 P R / (P + R + e)
+
+    With one verdict per question (has truth) x (has a prediction)::
+
+        IL_MCC = (TP TN - FP FN) / (sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN)) + 1e-6)
+
+    and cgF1 = pmF1 x IL_MCC at each threshold. Without a negative (or without a positive) question
+    IL_MCC, and so cgF1, is 0: ask some of both. The macro F1 is 0 where the source divides 0 by 0.
+    """
+    asked = list(questions)
+    positive = [question for question in asked if question.num_truth]
+    hits = np.array([q.true_positives for q in positive], dtype=np.float64)
+    hits = hits.reshape(-1, len(IOU_THRESHOLDS)).sum(0)
+    micro = _f1(
+        hits,
+        sum(q.num_predicted for q in positive) - hits,
+        sum(q.num_truth for q in positive) - hits,
+    )
+    presence = _presence(asked)
+    cgf1 = micro * presence.mcc
+    answered = [q.local_f1 for q in positive if q.num_predicted]
+    overlaps = [iou for q in positive for iou in q.matched_ious]
+    return ConceptScores(
+        num_questions=len(asked),
+        num_positive=len(positive),
+        cgf1=float(cgf1.mean()),
+        cgf1_50=float(cgf1[_AT_50]),
+        cgf1_75=float(cgf1[_AT_75]),
+        positive_micro_f1=float(micro.mean()),
+        positive_micro_f1_50=float(micro[_AT_50]),
+        positive_micro_f1_75=float(micro[_AT_75]),
+        positive_macro_f1=float(np.mean(answered)) if answered else 0.0,
+        il_mcc=presence.mcc,
+        il_recall=presence.hits / (presence.hits + presence.misses + _EPS_PRESENCE),
+        il_precision=presence.hits / (presence.hits + presence.alarms + _EPS_PRESENCE),
+        il_fpr=presence.alarms / (presence.alarms + presence.silences + _EPS_PRESENCE),
+        mean_iou=float(np.mean(overlaps)) if overlaps else 0.0,
+    )
+
+
+def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
+    precision = hits / (hits + false + _EPS_COUNT)
+    recall = hits / (hits + missed + _EPS_COUNT)
+    return 2 * precision * recall / (precision + recall + _EPS_COUNT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Presence:
+    hits: int
+    alarms: int
+    misses: int
+    silences: int
+
+    @property
+    def mcc(self) -> float:
+        tp, fp, fn, tn = self.hits, self.alarms, self.misses, self.silences
+        spread = float((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
+        return (tp * tn - fp * fn) / (spread + _EPS_PRESENCE)
+
+
+def _presence(questions: Sequence[QuestionScore]) -> _Presence:
+    verdicts = [(q.num_truth > 0, q.num_predicted > 0) for q in questions]
+    return _Presence(
+        hits=verdicts.count((True, True)),
+        alarms=verdicts.count((False, True)),
+        misses=verdicts.count((True, False)),
+        silences=verdicts.count((False, False)),
+    )
+
+
+def region_similarity(predicted: Mask, truth: Mask) -> float:
+    """Return J, intersection over union (DAVIS 2016); 1 where both masks are empty."""
+    union = int(np.count_nonzero(predicted | truth))
+    return int(np.count_nonzero(predicted & truth)) / union if union else 1.0
+
+
+def boundary_accuracy(
+    predicted: Mask, truth: Mask, *, tolerance: float = BOUNDARY_TOLERANCE
+) -> float:
+    """Return F, the F-measure of the two masks' boundaries (DAVIS 2016).
+
+    A boundary pixel counts as right where the other boundary, dilated by a disk, covers it. The
+    disk's radius is ``tolerance`` times the picture's diagonal, rounded up to whole pixels; a
+    tolerance of 1 or more is a radius in pixels. 1 where neither mask has a boundary, 0 where one
+    has none.
+
+    Args:
+        predicted: Shape (H, W).
+        truth: Shape (H, W).
+        tolerance: Share of the diagonal, or pixels.
+    """
+    radius = tolerance if tolerance >= 1 else np.ceil(tolerance * np.hypot(*truth.shape))
+    found, wanted = boundary(predicted), boundary(truth)
+    num_found, num_wanted = int(np.count_nonzero(found)), int(np.count_nonzero(wanted))
+    if not num_found or not num_wanted:
+        return float(num_found == num_wanted)
+    window = _window(found | wanted)
+    found, wanted = found[window], wanted[window]
+    precision = np.count_nonzero(found & _dilate(wanted, radius)) / num_found
+    recall = np.count_nonzero(wanted & _dilate(found, radius)) / num_wanted
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def boundary(mask: Mask) -> Mask:
+    """Return a mask's one pixel wide boundary, shape (H, W).
+
+    Pixels that differ from their right, lower or lower right neighbour (Martin, Fowlkes and Malik's
+    ``seg2bmap``, which DAVIS uses); the frame's last row and column have fewer neighbours.
+    """
+    edge = np.zeros_like(mask)
+    edge[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
+    edge[:-1, :] |= mask[:-1, :] ^ mask[1:, :]
+    edge[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
+    return edge
+
+
+def _window(edge: Mask) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(edge.any(1)), np.flatnonzero(edge.any(0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _dilate(edge: Mask, radius: float) -> Mask:
+    # A pixel lies under the dilating disk exactly if the edge is within the disk's radius of it.
+    distance = cast("Floats", ndimage.distance_transform_edt(~edge))
+    return distance <= radius
+
+
+def match_tracks(volume_ious: Floats) -> list[int | None]:
+    """Return for each true object the predicted track that is its own, or None.
+
+    One to one, with the greatest total volume IoU (DAVIS 2017 unsupervised pairs proposals with
+    objects likewise); a pair without any overlap is no match.
+
+    Args:
+        volume_ious: Shape (P, T).
+    """
+    matches: list[int | None] = [None] * volume_ious.shape[1]
+    for row, column in assign(volume_ious):
+        if volume_ious[row, column] > 0:
+            matches[column] = row
+    return matches
