@@ -3,7 +3,6 @@ BIN := .venv/bin
 RUNTIME := .venv/.installed-runtime
 DEV := .venv/.installed-dev
 SOURCES := pyproject.toml constraints.txt deploy/setup.sh
-RECIPES := $(wildcard configs/recipes/*.yaml)
 OUT ?= demo-out
 
 .DEFAULT_GOAL := help
@@ -62,11 +61,11 @@ imports: setup-dev ## Who may import whom (import-linter)
 	@echo "== import rules"
 	@$(BIN)/lint-imports --no-cache
 
-train: setup ## Train sam3-nano anew from configs/recipes into runs/
-	@for recipe in $(RECIPES); do \
-		echo "== training $$recipe"; \
-		$(BIN)/python -m pipeline.training.detector_loop $$recipe --out runs/$$(basename $$recipe .yaml) || exit 1; \
-	done
+train: setup ## Train sam3-nano anew from configs/recipes into runs/ (hours; goes on where it was stopped)
+	@echo "== training the detector"
+	@$(BIN)/python -m pipeline.training.detector_loop configs/recipes/sam3-nano-detector.yaml --out runs/detector
+	@echo "== training the tracker on the detector's backbone"
+	@$(BIN)/python -m pipeline.training.tracker_loop configs/recipes/sam3-nano-tracker.yaml --trunk runs/detector --out runs/tracker
 
 eval: setup ## Measure the shipped model on held-out worlds
 	@echo "== quality on held-out pictures"

@@ -4,6 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
+mode=${1:-runtime}
 
 say() { printf '== %s\n' "$*"; }
 
@@ -62,7 +63,7 @@ if torch=$(kept_torch "$python"); then
     { grep -v '^torch' constraints.txt; echo "torch==$torch"; } >.venv/constraints.txt
 fi
 
-case "${1:-runtime}" in
+case "$mode" in
     runtime) what=. ;;
     dev) what='.[dev]' ;;
     *)
@@ -72,7 +73,7 @@ case "${1:-runtime}" in
 esac
 quiet=-qq
 if [ -t 1 ]; then quiet=; fi
-say "installing maskstream and what it needs ($1); minutes on a new machine, seconds later"
+say "installing maskstream and what it needs ($mode); minutes on a new machine, seconds later"
 # Bytecode is made on first import: compiling every module of every package would cost more than it saves.
 "$python" -m pip install $quiet --disable-pip-version-check --no-compile -c .venv/constraints.txt -e "$what"
 say "installed, with torch $(kept_torch "$python")"

@@ -1,5 +1,7 @@
 """The distribution carries exactly our three packages, whole; nothing else claims their names."""
 
+import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -67,6 +69,13 @@ def test_wheel_holds_every_file_of_the_packages(unpacked: Path) -> None:
 )
 def test_wheel_holds_data(unpacked: Path, name: str) -> None:
     assert (unpacked / name).is_file()
+
+
+def test_unpacked_wheel_runs_outside_the_checkout(unpacked: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", "schema", "masklets"]
+    environ = {**os.environ, "PYTHONPATH": str(unpacked)}
+    done = subprocess.run(command, cwd=unpacked, env=environ, check=True, capture_output=True)
+    assert json.loads(done.stdout)["title"] == "MaskletsRecord"
 
 
 def test_wheel_carries_the_licence(unpacked: Path) -> None:
