@@ -13,11 +13,13 @@ def sine_grid(height: int, width: int, channels: int, device: torch.device) -> T
 
     Positions start at 1 and are divided by the last one, times 2 pi.
     """
-    y = torch.arange(1, height + 1, dtype=torch.float32, device=device) / (height + 1e-6)
-    x = torch.arange(1, width + 1, dtype=torch.float32, device=device) / (width + 1e-6)
-    half_y = sine_1d(y, channels // 2).t()[:, :, None].expand(-1, -1, width)
-    half_x = sine_1d(x, channels // 2).t()[:, None, :].expand(-1, height, -1)
-    return torch.cat((half_y, half_x))
+    # The table is kept, so one made while serving must be fit for training too.
+    with torch.inference_mode(mode=False):
+        y = torch.arange(1, height + 1, dtype=torch.float32, device=device) / (height + 1e-6)
+        x = torch.arange(1, width + 1, dtype=torch.float32, device=device) / (width + 1e-6)
+        half_y = sine_1d(y, channels // 2).t()[:, :, None].expand(-1, -1, width)
+        half_x = sine_1d(x, channels // 2).t()[:, None, :].expand(-1, height, -1)
+        return torch.cat((half_y, half_x))
 
 
 def sine_1d(position: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
@@ -46,16 +48,17 @@ def axial_rotary_table(
         theta: Base of the frequencies.
         device: Where the table lives.
     """
-    frequency = theta ** -(
-        torch.arange(0, head_dim, 4, dtype=torch.float32, device=device) / head_dim
-    )
-    y, x = torch.meshgrid(
-        torch.arange(height, dtype=torch.float32, device=device) * scale,
-        torch.arange(width, dtype=torch.float32, device=device) * scale,
-        indexing="ij",
-    )
-    angle = torch.cat((x.reshape(-1, 1) * frequency, y.reshape(-1, 1) * frequency), dim=-1)
-    return angle.cos(), angle.sin()
+    with torch.inference_mode(mode=False):
+        frequency = theta ** -(
+            torch.arange(0, head_dim, 4, dtype=torch.float32, device=device) / head_dim
+        )
+        y, x = torch.meshgrid(
+            torch.arange(height, dtype=torch.float32, device=device) * scale,
+            torch.arange(width, dtype=torch.float32, device=device) * scale,
+            indexing="ij",
+        )
+        angle = torch.cat((x.reshape(-1, 1) * frequency, y.reshape(-1, 1) * frequency), dim=-1)
+        return angle.cos(), angle.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
