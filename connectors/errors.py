@@ -74,7 +74,10 @@ class ConnectorError(Exception):
     ) -> None:
         self.name = redact_url(name)
         self.reason = redact_url(reason)
-        self.position: dict[str, int | float | str] = dict(position or {})
+        self.position: dict[str, int | float | str] = {
+            key: redact_url(value) if isinstance(value, str) else value
+            for key, value in (position or {}).items()
+        }
         self.accepted = accepted
         if recoverable is not None:
             self.recoverable = recoverable

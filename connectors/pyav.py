@@ -1,7 +1,7 @@
 """The one seam to PyAV: containers opened, pictures decoded, times made sane, errors translated."""
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
@@ -168,19 +168,30 @@ class VideoReader:
         return max(self.stream.frames - self.num_packets, 0)
 
     def _decode_all(self) -> Iterator[Picture]:
-        for packet in self.container.demux(self.stream):
-            self.num_packets += packet.size > 0
-            self._note_wall_clock(cast("Any", packet))
-            try:
-                frames = packet.decode()
-            except InvalidDataError:
-                self._note_damage(packet.pts)
-                continue
-            for frame in frames:
-                picture = self._to_picture(frame)
-                if picture is not None:
-                    self.num_decoded += 1
-                    yield picture
+        """Decode packet by packet; what the decoder still holds comes before a read error."""
+        try:
+            for packet in self.container.demux(self.stream):
+                self.num_packets += packet.size > 0
+                self._note_wall_clock(cast("Any", packet))
+                yield from self._to_pictures(packet.pts, packet.decode)
+        except FFmpegError:
+            decoder: Any = self.stream.codec_context
+            yield from self._to_pictures(None, decoder.decode)
+            raise
+
+    def _to_pictures(
+        self, pts: int | None, decode: Callable[[], Sequence[object]]
+    ) -> Iterator[Picture]:
+        try:
+            frames = decode()
+        except (InvalidDataError, EOFError):
+            self._note_damage(pts)
+            return
+        for frame in frames:
+            picture = self._to_picture(cast("av.VideoFrame", frame))
+            if picture is not None:
+                self.num_decoded += 1
+                yield picture
 
     def _to_picture(self, frame: av.VideoFrame) -> Picture | None:
         timed = self.clock.advance(frame.time)

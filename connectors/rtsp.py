@@ -18,11 +18,12 @@ from connectors.pyav import Picture, VideoReader, open_video, translate_live_err
 _log = logging.getLogger("maskstream.connectors.rtsp")
 
 # A short probe: opening takes 0.1 s instead of 1.1 s, and the decoder learns the rest by itself.
+# analyzeduration is in microseconds, and 0 would mean FFmpeg's default of seconds.
 _LOW_DELAY = {
     "fflags": "nobuffer",
     "flags": "low_delay",
     "probesize": "32768",
-    "analyzeduration": "0",
+    "analyzeduration": "1",
 }
 _BELIEVABLE_CLOCK_ERROR_S = 60.0
 _RTCP_UNCERTAINTY_S = 0.05
@@ -73,12 +74,15 @@ class RtspSource(Source):
         with self._lock:
             while not self._closing.is_set():
                 try:
-                    return self._to_frame(self._next_picture())
+                    picture = self._next_picture()
                 except SourceError as error:
                     self._drop_reader()
                     if not self._config.reconnect:
                         raise
                     self._reconnect(error)
+                    continue
+                if not self._closing.is_set():
+                    return self._to_frame(picture)
             self._drop_reader()
             return None
 

@@ -1,0 +1,63 @@
+"""Fixtures that several test folders share. Servers live on loopback and end by their handle."""
+
+import os
+import uuid
+
+import pytest
+
+from tests.media import write_video
+from tests.servers import gst_rtsp_server, kafka_broker, plain_rtsp_server, why_no_gstreamer
+
+_not_run: set[str] = set()
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap():
+    """Address of a broker: the one named by KAFKA_BOOTSTRAP, else one of our own."""
+    if "KAFKA_BOOTSTRAP" in os.environ:
+        yield os.environ["KAFKA_BOOTSTRAP"]
+        return
+    with kafka_broker() as (address, _):
+        yield address
+
+
+@pytest.fixture
+def topic():
+    """A topic name of this test's own."""
+    return f"maskstream.test.{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def rtsp_server(tmp_path):
+    """Base URL of an RTSP server over TCP that serves ``/camera.mp4`` in an endless loop."""
+    write_video(tmp_path / "camera.mp4", num_frames=50)
+    with plain_rtsp_server(tmp_path) as (url, _):
+        yield f"{url}/camera.mp4?play_count=0"
+
+
+@pytest.fixture(scope="session")
+def gstreamer():
+    """Skips, loudly, where GStreamer's RTSP server cannot run; gives its context manager."""
+    reason = why_no_gstreamer()
+    if reason is not None:
+        _not_run.add(f"RTSP over UDP and with a password: {reason}")
+        pytest.skip(reason)
+    return gst_rtsp_server
+
+
+@pytest.fixture(scope="session")
+def h264_file(tmp_path_factory):
+    """A raw H.264 file of numbered pictures, two seconds at 25 frames per second."""
+    return write_video(tmp_path_factory.mktemp("media") / "camera.h264", num_frames=50)
+
+
+def pytest_configure(config):
+    # kafka-python reads its own schemas by a function that Python 3.11 deprecates.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning"
+    )
+
+
+def pytest_terminal_summary(terminalreporter):
+    for what in sorted(_not_run):
+        terminalreporter.write_line(f"NOT RUN: {what}", red=True, bold=True)

@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, TypeAdapter, ValidationError
+
+from connectors.config import (
+    ConsoleSinkConfig,
+    FileSourceConfig,
+    ImagesSourceConfig,
+    JsonlSinkConfig,
+    KafkaSinkConfig,
+    KafkaSourceConfig,
+    PictureSinkConfig,
+    RtspSourceConfig,
+    SinkConfig,
+    SourceConfig,
+    VideoSinkConfig,
+    WebcamSourceConfig,
+    WorldSourceConfig,
+    sink_from_url,
+    source_from_url,
+)
+from connectors.registry import SINKS, SOURCES
+
+SOURCE_URLS = {
+    "world://demo": WorldSourceConfig(preset="demo"),
+    "world://7": WorldSourceConfig(seed=7),
+    "webcam:2": WebcamSourceConfig(device="/dev/video2"),
+    "clip.mp4": FileSourceConfig(path=Path("clip.mp4")),
+    "file:///data/clip.mkv": FileSourceConfig(path=Path("/data/clip.mkv")),
+    "night/*.jpg": ImagesSourceConfig(path=Path("night/*.jpg")),
+    "photo.png": ImagesSourceConfig(path=Path("photo.png")),
+    "rtsp://camera/1": RtspSourceConfig(url="rtsp://camera/1"),
+    "kafka://a:1,b:2/frames?group_id=g": KafkaSourceConfig(
+        bootstrap="a:1,b:2", topic="frames", group_id="g"
+    ),
+}
+SINK_URLS = {
+    "console": ConsoleSinkConfig(),
+    "jsonl:out/": JsonlSinkConfig(folder=Path("out")),
+    "out/seen.mp4": VideoSinkConfig(path=Path("out/seen.mp4")),
+    "best.png": PictureSinkConfig(path=Path("best.png")),
+    "kafka://localhost:9092": KafkaSinkConfig(bootstrap="localhost:9092"),
+}
+
+
+@pytest.mark.parametrize(("url", "config"), SOURCE_URLS.items())
+def test_source_url_stands_for_its_config(url, config):
+    assert source_from_url(url) == config
+
+
+@pytest.mark.parametrize(("url", "config"), SINK_URLS.items())
+def test_sink_url_stands_for_its_config(url, config):
+    assert sink_from_url(url) == config
+
+
+def test_folder_is_videos_or_pictures_by_what_is_in_it(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    assert isinstance(source_from_url(str(tmp_path)), ImagesSourceConfig)
+    (tmp_path / "b.mp4").touch()
+    assert isinstance(source_from_url(str(tmp_path)), FileSourceConfig)
+
+
+def test_camera_credentials_leave_the_url_and_are_decoded():
+    config = source_from_url("rtsp://adm%40in:p%40ss%3Aw%2Fd@camera:8554/1")
+    assert (config.url, config.user) == ("rtsp://camera:8554/1", "adm@in")
+    assert config.password == SecretStr("p@ss:w/d")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "ftp://u:s3cr3t@host/x",
+        "rtsp://u:s3cr3t@",
+        "rtsp://u:s3cr3t@host:99999/1",
+        "kafka://u:s3cr3t@host/topic",
+        "world://moon",
+        "",
+    ],
+)
+def test_bad_source_url_names_what_is_accepted_and_no_secret(bad):
+    with pytest.raises(ValueError, match=r"accepted|Port out of range") as caught:
+        source_from_url(bad)
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", ["smtp://x", "out.avi", "", "kafka://host:9092/topic"])
+def test_bad_sink_url_names_what_is_accepted(bad):
+    with pytest.raises(ValueError, match="accepted"):
+        sink_from_url(bad)
+
+
+def test_misspelt_field_is_named():
+    with pytest.raises(ValidationError, match=r"rtsp\.read_timeut_s"):
+        TypeAdapter(SourceConfig).validate_python(
+            {"type": "rtsp", "url": "rtsp://camera/1", "read_timeut_s": 3}
+        )
+
+
+def test_unknown_type_lists_the_known_ones():
+    with pytest.raises(ValidationError, match="'jsonl'"):
+        TypeAdapter(SinkConfig).validate_python({"type": "mongodb"})
+
+
+def test_no_secret_in_the_text_of_a_config():
+    kafka = sink_from_url("kafka://user:s3cr3t@host:9092")
+    assert "s3cr3t" not in f"{kafka} {kafka!r} {source_from_url('rtsp://u:s3cr3t@h/1')!r}"
+    assert kafka.sasl_plain_password.get_secret_value() == "s3cr3t"
+
+
+@pytest.mark.parametrize(("union", "table"), [(SourceConfig, SOURCES), (SinkConfig, SINKS)])
+def test_registry_knows_every_member_of_the_union(union, table):
+    assert set(union.__args__[0].__args__ if hasattr(union, "__args__") else ()) <= set(table)
+    schema = TypeAdapter(union).json_schema()
+    assert {one.model_fields["type"].default for one in table} == set(
+        schema["discriminator"]["mapping"]
+    )

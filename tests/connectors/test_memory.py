@@ -1,0 +1,59 @@
+import threading
+
+import pytest
+
+from connectors.errors import CorruptMediaError, DeliveryFailedError, StreamEndedError
+from connectors.memory import (
+    Corrupt,
+    Disconnect,
+    Eof,
+    MemoryPictureSink,
+    MemorySink,
+    MemorySource,
+    Pause,
+)
+from connectors.record import Record, Topic
+from tests.media import make_frame
+
+RECORD = Record(topic=Topic.EVENTS, key="camera", value=b"{}", timestamp_ms=0)
+
+
+def test_disconnect_is_recoverable_and_begins_a_new_epoch():
+    source = MemorySource([make_frame(0), Disconnect(), make_frame(1)])
+    source.open()
+    assert source.read().stream_epoch == 0
+    with pytest.raises(StreamEndedError) as caught:
+        source.read()
+    assert caught.value.recoverable
+    assert source.read().stream_epoch == 1
+
+
+def test_corrupt_is_final_and_eof_ends():
+    source = MemorySource([Corrupt("bits"), Eof(), make_frame(0)])
+    with source, pytest.raises(CorruptMediaError, match="at index 0: bits"):
+        source.read()
+    source.open()
+    assert source.read() is None
+    assert source.position() == {"index": 2}
+
+
+def test_close_from_another_thread_ends_a_pause():
+    source = MemorySource([Pause(60), make_frame(0)])
+    source.open()
+    reader = threading.Thread(target=source.read)
+    reader.start()
+    source.close()
+    reader.join(timeout=5)
+    assert not reader.is_alive()
+
+
+def test_sinks_are_bounded():
+    with MemorySink(capacity=1) as sink:
+        sink.write([RECORD])
+        with pytest.raises(DeliveryFailedError, match="1 records"):
+            sink.write([RECORD])
+    assert sink.of(Topic.EVENTS) == [RECORD]
+    pictures = MemoryPictureSink(capacity=1)
+    pictures.write(make_frame(0), [], ["hello"])
+    with pytest.raises(DeliveryFailedError, match="1 pictures"):
+        pictures.write(make_frame(1), [], [])

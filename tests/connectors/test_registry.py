@@ -1,0 +1,60 @@
+import subprocess
+import sys
+
+import pytest
+
+from connectors.base import PictureSink, RecordSink
+from connectors.config import PluginSinkConfig, PluginSourceConfig, sink_from_url, source_from_url
+from connectors.registry import build_sink, build_source
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp://h/1", "a.mp4", "a.png", "webcam:0", "world://demo", "kafka://h:1/t"]
+)
+def test_every_source_is_built_without_being_opened(url):
+    source = build_source(source_from_url(url), "gate")
+    assert isinstance(source.position(), dict)
+    source.close()
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("kafka://h:1", RecordSink),
+        ("jsonl:out", RecordSink),
+        ("console", RecordSink),
+        ("a.mp4", PictureSink),
+        ("a.png", PictureSink),
+    ],
+)
+def test_every_sink_is_built_without_being_opened(url, kind):
+    sink = build_sink(sink_from_url(url))
+    assert isinstance(sink, kind)
+    sink.close()
+
+
+def test_missing_plugin_is_named():
+    with pytest.raises(ValueError, match="'mqtt'"):
+        build_source(PluginSourceConfig(name="mqtt"), "gate")
+    with pytest.raises(ValueError, match="'webhook'"):
+        build_sink(PluginSinkConfig(name="webhook"))
+
+
+def test_world_source_plays_and_resumes():
+    with build_source(source_from_url("world://demo"), "meadow") as source:
+        source.read()
+        position = source.position()
+        second = source.read()
+    with build_source(source_from_url("world://demo"), "meadow", position=position) as resumed:
+        again = resumed.read()
+    assert (again.stream_id, again.frame_seq) == ("meadow", second.frame_seq)
+    assert (again.pixels == second.pixels).all()
+
+
+def test_configuration_loads_no_library():
+    code = (
+        "import connectors.registry, sys; print({'av', 'kafka', 'cv2', 'torch'} & set(sys.modules))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert printed.strip() == b"set()"
