@@ -17,6 +17,7 @@ from connectors.record import Topic
 from pipeline.config import RunConfig
 from pipeline.display import Progress, show_summary, write_error, write_line
 from pipeline.errors import ConfigError, MaskstreamError
+from pipeline.evaluation.command import eval_app
 from pipeline.flags import (
     DEFAULT_STREAM_ID,
     OneCamera,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="Look at the models that can be named.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+app.add_typer(eval_app, name="eval")
 
 Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
 Model = Annotated[str | None, typer.Option(help="Name of the model, see 'models list'.")]

@@ -15,6 +15,8 @@ from pipeline.records import StreamState
 
 _logger = logging.getLogger("maskstream.capture")
 
+_COMMIT_GRACE_S = 2.0
+
 
 @runtime_checkable
 class CommittingSource(Protocol):
@@ -89,8 +91,15 @@ class Capture:
 
     def stop(self) -> None:
         """Ask the thread to end and wake it from a read; returns at once. Repeatable."""
-        if not self._stopping.is_set():
-            self._stopping.set()
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        if isinstance(self._source, CommittingSource):
+            # Closed at once it could not commit what is about to be done.
+            timer = threading.Timer(_COMMIT_GRACE_S, self._close, ["stopping"])
+            timer.daemon = True
+            timer.start()
+        else:
             self._close("stopping")
 
     def join(self, timeout_s: float) -> bool:

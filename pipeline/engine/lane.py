@@ -112,12 +112,13 @@ class Lane:
         return Waiting(stream_id=self.stream_id, num_frames=len(self.buffer))
 
     def fits_session(self, frame: Frame) -> bool:
-        """Tell whether a frame continues the session: same epoch, same size."""
+        """Tell whether a frame continues the session: same epoch, same size, a later number."""
         session = self._session
         return (
             session is not None
             and session.epoch == frame.stream_epoch
             and session.shape == frame.pixels.shape
+            and session.stamp.frame_seq < frame.frame_seq
         )
 
     def begin(self, frame: Frame) -> None:

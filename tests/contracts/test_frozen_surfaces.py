@@ -27,6 +27,10 @@ CLI = {
     "demo": ["--checkpoint", "--device", "--json", "--out"],
     "check": ["--json", "config"],
     "schema": ["name"],
+    "eval images": ["--checkpoint", "--device", "--gallery", "--json", "--model", "--samples",
+                    "--seed", "--size"],
+    "eval video": ["--checkpoint", "--device", "--json", "--model", "--samples", "--seed",
+                   "--size"],
     "models list": ["--json"],
     "models inspect": ["--checkpoint", "--json", "name"],
 }  # fmt: skip

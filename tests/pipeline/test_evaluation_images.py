@@ -17,7 +17,13 @@ from pipeline.evaluation.held_out import (
     is_counted,
     rest_on_ignored,
 )
-from pipeline.evaluation.images import ImageSettings, draw_picture, evaluate_images, examine_picture
+from pipeline.evaluation.images import (
+    ImageSettings,
+    PictureMark,
+    draw_picture,
+    evaluate_images,
+    examine_picture,
+)
 from tests.pipeline.oracles import NAME_OF, OracleDetector, corner_mask
 
 SETTINGS = ImageSettings(num_pictures=12, width=96, height=96)
@@ -38,7 +44,7 @@ def test_perfect_detector_scores_one_although_it_finds_ignored_objects_too() -> 
     report = evaluate_images(OracleDetector(settings=SETTINGS), SETTINGS)
     assert report.scores.cgf1 == pytest.approx(1.0, abs=1e-3)
     assert report.scores.mean_iou == 1.0
-    assert report.quality == pytest.approx([1.0] * 12, abs=1e-3)
+    assert [mark.quality for mark in report.pictures] == pytest.approx([1.0] * 12, abs=1e-3)
 
 
 def test_false_alarms_on_foreign_phrases_cost_presence_and_nothing_else() -> None:
@@ -129,14 +135,20 @@ def test_gallery_draws_the_worst_and_the_best(tmp_path: Path) -> None:
     report = evaluate_images(oracle, SETTINGS)
     write_gallery(oracle, report, tmp_path / "new" / "sheet.png", columns=2, rows=2)
     sheet = cv2.imread(str(tmp_path / "new" / "sheet.png"))
-    assert sheet.shape == (2 * 192 + 6, 2 * 192 + 6, 3)
+    assert sheet.shape[1] == 2 * 192 + 6
+    assert sheet.shape[0] > 2 * 192 + 6
     with pytest.raises(ConfigError, match="png"):
         write_gallery(oracle, report, tmp_path / "sheet.txt", columns=1, rows=1)
 
 
 def test_pictures_of_a_gallery_are_the_extremes() -> None:
-    assert choose_pictures([0.5, 0.1, 0.9, 0.4, 1.0], 3) == [1, 3, 4]
-    assert choose_pictures([0.5, 0.1], 6) == [1, 0]
+    qualities = [(0.5, 1), (0.1, 1), (1.0, 3), (0.4, 1), (1.0, 2), (1.0, 1)]
+    marks = [
+        PictureMark(index=i, quality=quality, num_objects=number)
+        for i, (quality, number) in enumerate(qualities)
+    ]
+    assert choose_pictures(marks, 3) == [1, 3, 2]
+    assert choose_pictures(marks[:2], 6) == [1, 0]
 
 
 def test_quality_of_a_picture_counts_wrong_and_rightly_empty_answers() -> None:

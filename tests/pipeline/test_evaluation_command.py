@@ -1,0 +1,72 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from models.registry import NANO_FOLDER, VOCABULARY_FILE
+from models.sam3.config import SAM3_SIZES
+from models.sam3.model import Sam3
+from pipeline.cli import app
+from pipeline.evaluation.report import Evaluation, show
+from pipeline.evaluation.video import VideoSettings, evaluate_video
+from tests.pipeline.oracles import OracleTracker
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the small size, as a checkpoint."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("untrained") / "model.safetensors"
+    save_file(Sam3(SAM3_SIZES["sam3-nano"]).state_dict(), path)
+    shutil.copy(NANO_FOLDER / VOCABULARY_FILE, path.parent)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "measure"), [("images", ("scores", "cgf1")), ("video", ("counts", "truth_masks"))]
+)
+def test_eval_runs_a_real_model_and_writes_one_line_of_json(
+    untrained: Path, kind: str, measure: tuple[str, str]
+) -> None:
+    given = ["eval", kind, "--checkpoint", str(untrained), "--samples", "1", "--size", "84"]
+    result = CliRunner().invoke(app, [*given, "--device", "cpu", "--json"])
+    assert result.exit_code == 0, result.output
+    (line,) = result.stdout.splitlines()
+    fields = json.loads(line)
+    assert (fields["type"], fields["kind"]) == ("evaluation", kind)
+    assert fields[measure[0]][measure[1]] >= 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--model", "sam9"], ["--device", "abacus"], ["--checkpoint", "none.safetensors"]]
+)
+@pytest.mark.parametrize("kind", ["images", "video"])
+def test_eval_with_an_unusable_model_is_bad_usage(kind: str, wrong: list[str]) -> None:
+    result = CliRunner().invoke(app, ["eval", kind, *wrong])
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_tables_show_the_measures(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    settings = VideoSettings(num_clips=1, width=64, height=64, fps=2.0, duration_s=4.0, seed=3)
+    report = evaluate_video(OracleTracker(settings=settings), settings)
+    show(Evaluation(model="oracle", checkpoint=None, report=report), Console(width=120))
+    shown = capsys.readouterr().out
+    assert "J&F" in shown
+    assert "100.0" in shown
+
+
+def test_command_module_loads_neither_torch_nor_the_world() -> None:
+    code = (
+        "import sys, pipeline.evaluation.command as _;"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'connectors.world')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
