@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 MAX_NAMED = 5
@@ -24,6 +24,17 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"cannot read checkpoint {str(path)!r}: {error}; expected safetensors"
         ) from error
+
+
+def write_safetensors(
+    state: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write weights whole or not at all: a kill half-way leaves the former file."""
+    partial = path.with_suffix(path.suffix + ".partial")
+    save_file(
+        {name: value.contiguous() for name, value in state.items()}, partial, dict(metadata or {})
+    )
+    partial.replace(path)
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:

@@ -128,7 +128,8 @@ SAM3_SIZES: dict[str, Sam3Config] = {
         tracker=TrackerConfig(
             image_size=168,
             hidden_dim=64,
-            memory_dim=16,
+            # As in every published size: ports of the model fix this width.
+            memory_dim=64,
             num_heads=4,
             mask_decoder_mlp_dim=256,
             iou_head_dim=64,

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from models.common.boxes import cxcywh_to_xyxy
 from models.protocols import ConceptResult, Detection
+from models.sam3.detector import DetectorOutput
 from models.sam3.model import Sam3, preprocess
 from models.sam3.tokenizer import Tokenizer
 
@@ -37,10 +39,7 @@ class Sam3ImageDetector:
         for row, phrase in enumerate(phrases):
             kept = (scores[row] > self._min_score).nonzero()[:, 0]
             kept = kept[scores[row, kept].argsort(descending=True)]
-            logits = detector.mask_decoder.masks(
-                output.queries[-1][row, kept][None], output.pixel_embedding[row][None]
-            )
-            masks = F.interpolate(logits, size=pixels.shape[:2], mode="bilinear")[0] > 0
+            masks = self._masks(output, row, kept, pixels.shape[:2])
             results.append(
                 ConceptResult(
                     phrase=phrase,
@@ -57,6 +56,17 @@ class Sam3ImageDetector:
                 )
             )
         return results
+
+    def _masks(
+        self, output: DetectorOutput, row: int, queries: Tensor, frame_hw: tuple[int, int]
+    ) -> Tensor:
+        """Masks (D, H, W) of one pair's chosen queries; none is an ordinary answer."""
+        if not len(queries):
+            return torch.zeros(0, *frame_hw, dtype=torch.bool)
+        logits = self._model.detector_model.mask_decoder.masks(
+            output.queries[-1][row, queries][None], output.pixel_embedding[row][None]
+        )
+        return F.interpolate(logits, size=frame_hw, mode="bilinear")[0] > 0
 
 
 def _corners(values: list[float]) -> tuple[float, float, float, float]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from models.weights import read_safetensors, write_safetensors
 
 STATE_FILE, EMA_FILE = "state.pt", "ema.safetensors"
 
@@ -54,7 +55,7 @@ class TrainingState:
             "average_updates": self.average.num_updates,
         }
         _replace(folder / STATE_FILE, lambda path: torch.save(state, path))
-        _replace(folder / EMA_FILE, lambda path: save_file(_contiguous(self.average.values), path))
+        write_safetensors(self.average.values, folder / EMA_FILE)
 
     def resume(self, folder: Path) -> bool:
         """Go on from a folder's state; false if it has none."""
@@ -72,11 +73,7 @@ class TrainingState:
 
 def load_average(folder: Path) -> dict[str, Tensor]:
     """Read the averaged weights of a run."""
-    return load_file(folder / EMA_FILE)
-
-
-def _contiguous(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.contiguous() for name, value in values.items()}
+    return read_safetensors(folder / EMA_FILE)
 
 
 def _replace(path: Path, write: Callable[[Path], None]) -> None:
