@@ -46,6 +46,7 @@ class EvaluationRequest:
         seed: Chooses among held-out sets, at least 0.
         size: Side of the square frames in pixels.
         gallery: Picture file for the best and the worst, pictures only.
+        duration_s: Length of each clip, clips only.
     """
 
     kind: EvaluationKind
@@ -56,6 +57,7 @@ class EvaluationRequest:
     seed: int = 0
     size: int = 168
     gallery: Path | None = None
+    duration_s: float = 10.0
 
 
 def evaluate(request: EvaluationRequest, *, json_output: bool = False) -> "Evaluation":
@@ -102,7 +104,11 @@ def _run_video(request: EvaluationRequest, on_progress: Callable[[], None]) -> "
 
     tracker = build_model(_model_config(request))
     settings = VideoSettings(
-        num_clips=request.samples, seed=request.seed, width=request.size, height=request.size
+        num_clips=request.samples,
+        seed=request.seed,
+        width=request.size,
+        height=request.size,
+        duration_s=request.duration_s,
     )
     return evaluate_video(tracker, settings, on_progress=on_progress)
 
@@ -137,7 +143,8 @@ def _progress(request: EvaluationRequest) -> Generator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(request.kind, total=request.samples)
         yield lambda: bar.advance(task)
 
@@ -190,14 +197,15 @@ def evaluate_pictures(  # noqa: PLR0913 - one parameter per flag
 
 
 @eval_app.command("video")
-def evaluate_clips(
+def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
     *,
     model: Model = DEFAULT_MODEL,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
-    samples: Annotated[int, typer.Option(min=1, help="Number of clips of 10 s.")] = 10,
+    samples: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 10,
     seed: Seed = 0,
     size: Size = 168,
+    duration: Annotated[float, typer.Option(min=0.1, help="Length of each clip, s.")] = 10.0,
     json_lines: Json = False,
 ) -> None:
     """Tracking on clips: J&F, identity switches, false tracks."""
@@ -209,6 +217,7 @@ def evaluate_clips(
         samples=samples,
         seed=seed,
         size=size,
+        duration_s=duration,
     )
     with _telling():
         evaluate(request, json_output=json_lines)

@@ -11,10 +11,18 @@ from connectors.base import Overlay
 from connectors.draw import Style, draw
 from models.protocols import ConceptDetector
 from pipeline.errors import ConfigError
-from pipeline.evaluation.images import Answer, ImageReport, PictureOutcome, examine_picture
+from pipeline.evaluation.images import (
+    Answer,
+    ImageReport,
+    PictureMark,
+    PictureOutcome,
+    examine_picture,
+)
 
 _GAP_PX, _GAP_GREY, _MIN_CELL_PX = 6, 245, 400
 _ENOUGH_IOU = 0.5
+_LINE_PX, _FONT, _FONT_SCALE = 17, cv2.FONT_HERSHEY_DUPLEX, 0.4
+_RIGHT_INK, _WRONG_INK = (20, 110, 40), (190, 20, 20)
 
 
 def write_gallery(
@@ -22,8 +30,8 @@ def write_gallery(
 ) -> None:
     """Ask again about the worst and the best pictures of a report and draw them.
 
-    The upper half of the sheet shows the worst pictures, the lower half the best. Predictions are
-    filled, missed objects outlined and marked "missed".
+    The sheet begins with the worst pictures and ends with the best. Predictions are filled; missed
+    objects are outlined and marked "missed". Below each picture stands what was asked.
 
     Args:
         detector: What the report is about.
@@ -35,14 +43,24 @@ def write_gallery(
     Raises:
         ConfigError: If the file cannot be written, or its ending is no picture's.
     """
-    chosen = choose_pictures(report.quality, columns * rows)
-    cells = [draw_outcome(examine_picture(detector, report.settings, index)) for index in chosen]
+    chosen = choose_pictures(report.pictures, columns * rows)
+    outcomes = [examine_picture(detector, report.settings, index) for index in chosen]
+    num_lines = max(len(outcome.answers) + 1 for outcome in outcomes) // 2
+    cells = [
+        np.concatenate([drawn, _legend(outcome, drawn.shape[1], num_lines)])
+        for outcome in outcomes
+        for drawn in [draw_outcome(outcome)]
+    ]
     _save(path, lay_out(cells, columns))
 
 
-def choose_pictures(quality: Sequence[float], number: int) -> list[int]:
-    """Return the indices of the worst pictures and then the best, half of ``number`` each."""
-    order = sorted(range(len(quality)), key=lambda index: (quality[index], index))
+def choose_pictures(pictures: Sequence[PictureMark], number: int) -> list[int]:
+    """Return the indices of the worst pictures and then the best, half of ``number`` each.
+
+    Of equally good ones, those with more objects are the better.
+    """
+    marks = sorted(pictures, key=lambda mark: (mark.quality, mark.num_objects, mark.index))
+    order = [mark.index for mark in marks]
     if len(order) <= number:
         return order
     num_best = number // 2
@@ -50,7 +68,7 @@ def choose_pictures(quality: Sequence[float], number: int) -> list[int]:
 
 
 def draw_outcome(outcome: PictureOutcome) -> NDArray[np.uint8]:
-    """Draw one picture with its detections, its misses and what was asked."""
+    """Draw one picture with its detections and misses."""
     overlays: list[Overlay] = []
     for answer in outcome.answers:
         for found in answer.detections:
@@ -61,11 +79,9 @@ def draw_outcome(outcome: PictureOutcome) -> NDArray[np.uint8]:
             overlays.append(
                 Overlay(number=len(overlays) + 1, label=label, mask=mask, is_tentative=True)
             )
-    marks = [_mark(answer) for answer in outcome.answers]
-    captions = [f"#{outcome.index}  {outcome.quality:.2f}", *marks]
     width = outcome.frame.pixels.shape[1]
     style = Style(min_width=max(width, _MIN_CELL_PX), mask_opacity=0.4)
-    return draw(outcome.frame.pixels, overlays, captions, style)
+    return draw(outcome.frame.pixels, overlays, (), style)
 
 
 def lay_out(cells: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
@@ -98,11 +114,20 @@ def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return np.count_nonzero(one & other) / union if union else 0.0
 
 
-def _mark(answer: Answer) -> str:
-    phrase, score = answer.question.phrase, answer.score
-    if answer.truth:
-        return f"{phrase}: {score.true_positives[0]} of {score.num_truth}"
-    return f"not {phrase}: {len(answer.detections)} false" if answer.detections else f"not {phrase}"
+def _legend(outcome: PictureOutcome, width: int, num_lines: int) -> NDArray[np.uint8]:
+    """Return a strip with every question in two columns, green where the answer is right."""
+    strip = np.full((_LINE_PX * num_lines + 6, width, 3), 255, dtype=np.uint8)
+    for place, answer in enumerate(outcome.answers):
+        phrase, score = answer.question.phrase, answer.score
+        is_right = score.true_positives[0] == score.num_truth == score.num_predicted
+        found = f"{score.true_positives[0]} of {score.num_truth} {phrase}"
+        told = found if score.num_truth else f"no {phrase}"
+        num_false = score.num_predicted - score.true_positives[0]
+        told += f", {num_false} false" if num_false else ""
+        corner = 6 + place // num_lines * width // 2, _LINE_PX * (place % num_lines + 1) - 2
+        ink = _RIGHT_INK if is_right else _WRONG_INK
+        cv2.putText(strip, told, corner, _FONT, _FONT_SCALE, ink, 1, cv2.LINE_AA)
+    return strip
 
 
 def _save(path: Path, sheet: NDArray[np.uint8]) -> None:

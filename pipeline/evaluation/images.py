@@ -90,6 +90,21 @@ class PictureOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PictureMark:
+    """How one picture went: what is needed to find the best and the worst.
+
+    Attributes:
+        index: Its number in the set.
+        quality: See :attr:`PictureOutcome.quality`.
+        num_objects: Counted objects on it.
+    """
+
+    index: int
+    quality: float
+    num_objects: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReport:
     """How a detector did.
 
@@ -98,7 +113,7 @@ class ImageReport:
         scores: All questions.
         by_concept: Questions about each concept of the world, there or not.
         by_phrasing: Questions by :class:`Phrasing`; those of one sign only have no correlation.
-        quality: Mark of each picture in [0, 1], by index, to find the best and the worst.
+        pictures: Mark of each picture, by index.
         seconds_per_picture: Mean time of ``detect``.
     """
 
@@ -106,7 +121,7 @@ class ImageReport:
     scores: ConceptScores
     by_concept: dict[str, ConceptScores]
     by_phrasing: dict[str, ConceptScores]
-    quality: tuple[float, ...]
+    pictures: tuple[PictureMark, ...]
     seconds_per_picture: float
 
 
@@ -119,7 +134,7 @@ def evaluate_images(
     """Ask a detector about every picture; ``on_progress`` is called after each."""
     by_concept: dict[str, list[QuestionScore]] = defaultdict(list)
     by_phrasing: dict[str, list[QuestionScore]] = defaultdict(list)
-    quality: list[float] = []
+    pictures: list[PictureMark] = []
     seconds = 0.0
     for index in range(settings.num_pictures):
         outcome = examine_picture(detector, settings, index)
@@ -127,7 +142,8 @@ def evaluate_images(
             by_phrasing[answer.question.phrasing].append(answer.score)
             if answer.question.phrasing != Phrasing.FOREIGN:
                 by_concept[answer.question.concept].append(answer.score)
-        quality.append(outcome.quality)
+        num_objects = sum(len(answer.truth) for answer in outcome.answers)
+        pictures.append(PictureMark(index=index, quality=outcome.quality, num_objects=num_objects))
         seconds += outcome.seconds
         if on_progress is not None:
             on_progress()
@@ -138,7 +154,7 @@ def evaluate_images(
         by_phrasing={
             kind: concept_scores(by_phrasing[kind]) for kind in Phrasing if kind in by_phrasing
         },
-        quality=tuple(quality),
+        pictures=tuple(pictures),
         seconds_per_picture=seconds / settings.num_pictures,
     )
 
@@ -170,14 +186,13 @@ def draw_picture(settings: ImageSettings, index: int) -> tuple[WorldFrame, list[
             seed=held_out_world_seed(rng),
             width=settings.width,
             height=settings.height,
-            duration_s=10.0,
+            duration_s=20.0,
             min_objects=2,
             empty_probability=_EMPTY_PROBABILITY,
         )
     )
-    # Scenes fill up and empty towards their ends; the middle half shows most.
-    quarter = world.num_frames // 4
-    frame = world.render(int(rng.integers(quarter, world.num_frames - quarter)))
+    # Casts of a scene follow one another about every 10 s; this is where most of one is on stage.
+    frame = world.render(int(rng.uniform(10.5, 11.5) * world.config.fps))
     present = {thing.concept for thing in frame.objects if is_counted(thing)}
     seen = {thing.concept for thing in frame.objects}
     return frame, draw_questions(rng, present=present, seen=seen)

@@ -30,7 +30,7 @@ class Evaluation:
         """Return everything as JSON values."""
         report = self.report
         fields: dict[str, Any] = {
-            "kind": "images" if isinstance(report, ImageReport) else "video",
+            "task": "images" if isinstance(report, ImageReport) else "video",
             "model": self.model,
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
             **asdict(report),

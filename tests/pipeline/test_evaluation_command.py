@@ -29,17 +29,21 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "measure"), [("images", ("scores", "cgf1")), ("video", ("counts", "truth_masks"))]
+    ("kind", "flags", "measure"),
+    [
+        ("images", [], ("scores", "il_fpr")),
+        ("video", ["--duration", "0.5"], ("counts", "truth_masks")),
+    ],
 )
 def test_eval_runs_a_real_model_and_writes_one_line_of_json(
-    untrained: Path, kind: str, measure: tuple[str, str]
+    untrained: Path, kind: str, flags: list[str], measure: tuple[str, str]
 ) -> None:
     given = ["eval", kind, "--checkpoint", str(untrained), "--samples", "1", "--size", "84"]
-    result = CliRunner().invoke(app, [*given, "--device", "cpu", "--json"])
+    result = CliRunner().invoke(app, [*given, *flags, "--device", "cpu", "--json"])
     assert result.exit_code == 0, result.output
     (line,) = result.stdout.splitlines()
     fields = json.loads(line)
-    assert (fields["type"], fields["kind"]) == ("evaluation", kind)
+    assert (fields["type"], fields["task"]) == ("evaluation", kind)
     assert fields[measure[0]][measure[1]] >= 0
 
 
