@@ -1,0 +1,182 @@
+"""The streaming session on random weights: bounds, independence of streams, life of masklets.
+
+Random weights see nothing, but with low thresholds masklets arise, live and end as with others.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from models.protocols import FrameInput
+from models.registry import NANO_FOLDER, VOCABULARY_FILE
+from models.sam3.association import AssociationRules
+from models.sam3.config import SAM3_SIZES
+from models.sam3.masklet import LifeRules
+from models.sam3.model import Sam3
+from models.sam3.session import Sam3Session, SessionOptions
+from models.sam3.tokenizer import Tokenizer
+
+CONFIG = SAM3_SIZES["sam3-nano"]
+# Every detection begins a masklet while there is room, and re-prompts the one it overlaps.
+EAGER = AssociationRules(new_score=0.0, new_iou=2.0, recondition_score=0.0, recondition_iou=0.3)
+NEVER_MATCH = AssociationRules(new_score=0.0, new_iou=2.0, match_iou=2.0, recondition_iou=2.0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = Sam3(CONFIG)
+    # Sure that every object is there: else hardly a frame is worth remembering and no bank fills.
+    torch.nn.init.constant_(model.tracker_model.mask_decoder.pred_obj_score_head.proj_out.bias, 3.0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer(NANO_FOLDER / VOCABULARY_FILE, context_length=16, vocab_size=1024)
+
+
+@pytest.fixture
+def make_session(model, tokenizer):
+    def make(max_masklets=3, life=LifeRules(), association=EAGER):
+        options = SessionOptions(
+            detection_score=0.0,
+            max_masklets=max_masklets,
+            association=association,
+            life=life,
+        )
+        return Sam3Session(model, tokenizer, options)
+
+    return make
+
+
+def make_frame(stream_id, index, *, time_s=None, seed=0):
+    pixels = np.random.default_rng((seed, index)).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    return FrameInput(
+        stream_id=stream_id, pixels=pixels, time_s=index * 0.1 if time_s is None else time_s
+    )
+
+
+def most_bytes(num_masklets):
+    """What the banks may hold: maps and pointers of the conditioning and the recent frames."""
+    tracker, grid = CONFIG.tracker, CONFIG.vision.grid
+    maps = tracker.max_cond_frames + tracker.num_maskmem
+    pointers = tracker.max_cond_frames + tracker.max_object_pointers + 1
+    floats = maps * tracker.memory_dim * grid**2 + pointers * tracker.hidden_dim
+    return num_masklets * 4 * floats
+
+
+def test_memory_is_bounded_over_many_frames(make_session):
+    long = LifeRules(unmatched_s=99.0, duplicate_s=99.0, expiry_s=99.0, recondition_s=0.2)
+    session = make_session(life=long)
+    session.open_stream("a", ["deer"])
+    stream, sizes = session._streams["a"], []
+    for index in range(60):
+        (seen,) = session.step([make_frame("a", index)])
+        sizes.append(session.num_memory_bytes)
+        assert len(stream.masklets) == len(seen.masklets) <= 3
+        assert all(len(masklet.shared_s) < 3 for masklet in stream.masklets)
+    assert len(stream.masklets) == 3
+    assert most_bytes(3) / 2 < max(sizes) <= most_bytes(3)
+
+
+def test_streams_together_equal_streams_alone(make_session):
+    together, alone = make_session(), {"a": make_session(), "b": make_session()}
+    for stream_id, concepts in (("a", ["deer", "car"]), ("b", ["pig"])):
+        together.open_stream(stream_id, concepts)
+        alone[stream_id].open_stream(stream_id, concepts)
+    for index in range(6):
+        frames = [make_frame("a", index, seed=1), make_frame("b", index, seed=2)]
+        for both, frame in zip(together.step(frames), frames, strict=True):
+            (single,) = alone[frame.stream_id].step([frame])
+            ids = [(seen.masklet_id, seen.concept) for seen in both.masklets]
+            assert ids
+            assert ids == [(seen.masklet_id, seen.concept) for seen in single.masklets]
+            assert both.presence == pytest.approx(single.presence, abs=1e-5)
+            for x, y in zip(both.masklets, single.masklets, strict=True):
+                assert (x.mask != y.mask).mean() < 0.001
+
+
+def test_masks_are_of_the_frames_size_and_ids_in_order(make_session):
+    session = make_session()
+    session.open_stream("a", ["deer", "car"])
+    (seen,) = session.step([make_frame("a", 0)])
+    assert seen.masklets
+    assert [m.masklet_id for m in seen.masklets] == list(range(1, len(seen.masklets) + 1))
+    assert all(m.mask.shape == (60, 80) and m.mask.dtype == np.bool_ for m in seen.masklets)
+    assert all(m.is_matched and m.first_seen_s == m.last_seen_s == 0.0 for m in seen.masklets)
+    assert set(seen.presence) == {"deer", "car"}
+
+
+def test_unmatched_masklets_end_after_expiry(make_session):
+    session = make_session(
+        max_masklets=2, association=NEVER_MATCH, life=LifeRules(probation_s=0.0, expiry_s=1.0)
+    )
+    session.open_stream("a", ["deer"])
+    (first,) = session.step([make_frame("a", 0, time_s=0.0)])
+    born = tuple(masklet.masklet_id for masklet in first.masklets)
+    (last,) = session.step([make_frame("a", 1, time_s=1.0)])
+    assert born
+    assert last.ended == ()
+    (after,) = session.step([make_frame("a", 2, time_s=1.1)])
+    assert after.ended == born
+    assert not {masklet.masklet_id for masklet in after.masklets} & set(born)
+
+
+def test_ids_are_never_used_again(make_session):
+    session = make_session(
+        max_masklets=2, association=NEVER_MATCH, life=LifeRules(probation_s=0.0, expiry_s=0.15)
+    )
+    session.open_stream("a", ["deer"])
+    gone = set()
+    for index in range(8):
+        (seen,) = session.step([make_frame("a", index)])
+        assert not gone & {masklet.masklet_id for masklet in seen.masklets}
+        assert not gone & set(seen.ended)
+        gone |= set(seen.ended)
+    assert len(gone) >= 4
+
+
+def test_closing_forgets_the_memory(make_session):
+    session = make_session()
+    session.open_stream("a", ["deer"])
+    session.step([make_frame("a", 0)])
+    assert session.num_memory_bytes > 0
+    session.close_stream("a")
+    assert session.num_memory_bytes == 0
+    session.open_stream("a", ["deer"])
+    (seen,) = session.step([make_frame("a", 0)])
+    assert seen.masklets[0].masklet_id == 1
+
+
+def test_stream_must_be_open_and_only_once(make_session):
+    session = make_session()
+    with pytest.raises(ValueError, match=r"'a' is not open; open: \[\]"):
+        session.step([make_frame("a", 0)])
+    session.open_stream("a", ["deer"])
+    with pytest.raises(ValueError, match="'a' is open already"):
+        session.open_stream("a", ["deer"])
+    with pytest.raises(KeyError, match="b"):
+        session.close_stream("b")
+
+
+@pytest.mark.parametrize("concepts", [[], ["deer", "deer"], [" "]])
+def test_stream_needs_different_phrases(make_session, concepts):
+    session = make_session()
+    with pytest.raises(ValueError, match="expected"):
+        session.open_stream("a", concepts)
+    session.open_stream("a", ["deer"])
+
+
+def test_step_takes_one_frame_of_a_stream_and_no_earlier_one(make_session):
+    session = make_session()
+    session.open_stream("a", ["deer"])
+    with pytest.raises(ValueError, match="one frame per step"):
+        session.step([make_frame("a", 0), make_frame("a", 1)])
+    session.step([make_frame("a", 5)])
+    with pytest.raises(ValueError, match=r"from 0\.5 s back to 0\.4 s"):
+        session.step([make_frame("a", 4)])
+
+
+def test_step_without_frames_is_empty(make_session):
+    assert make_session().step([]) == []
