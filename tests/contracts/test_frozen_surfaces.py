@@ -29,8 +29,8 @@ CLI = {
     "schema": ["name"],
     "eval images": ["--checkpoint", "--device", "--gallery", "--json", "--model", "--samples",
                     "--seed", "--size"],
-    "eval video": ["--checkpoint", "--device", "--json", "--model", "--samples", "--seed",
-                   "--size"],
+    "eval video": ["--checkpoint", "--device", "--duration", "--json", "--model", "--samples",
+                   "--seed", "--size"],
     "models list": ["--json"],
     "models inspect": ["--checkpoint", "--json", "name"],
 }  # fmt: skip
