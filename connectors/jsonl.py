@@ -54,17 +54,23 @@ class JsonlSink(RecordSink):
 
     @override
     def flush(self) -> None:
-        for descriptor in self._files.values():
-            os.fsync(descriptor)
+        for topic, descriptor in self._files.items():
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                name = str(self._folder / file_name(topic))
+                raise DeliveryFailedError(name, error.strerror or str(error)) from error
 
     @override
     def close(self) -> None:
-        if self._is_open:
+        try:
+            if self._is_open:
+                self.flush()
+        finally:
             self._is_open = False
-            self.flush()
-        for descriptor in self._files.values():
-            os.close(descriptor)
-        self._files.clear()
+            files, self._files = self._files, {}
+            for descriptor in files.values():
+                os.close(descriptor)
 
     def _open_file(self, path: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | (0 if self._append else os.O_TRUNC)

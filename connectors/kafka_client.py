@@ -1,6 +1,7 @@
 """The one seam to kafka-python: its options and its errors, in our words."""
 
 import logging
+import socket
 from typing import Any
 
 from kafka import errors as k
@@ -80,6 +81,29 @@ def client_options(config: KafkaClientConfig) -> dict[str, Any]:
     }
 
 
+def require_listener(config: KafkaClientConfig) -> None:
+    """Return if one of the brokers takes a connection.
+
+    Asked before a client is built: kafka-python goes on trying refused addresses until its
+    timeout, and leaks the sockets of a client that could not be built.
+
+    Raises:
+        OSError: The last address's, if none answers within ``connect_timeout_s``.
+    """
+    if {"proxy_url", "socks5_proxy"} & config.options.keys():
+        return
+    refusal: OSError | None = None
+    for address in config.bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), config.connect_timeout_s):
+                return
+        except OSError as error:
+            refusal = error
+    if refusal is not None:
+        raise refusal
+
+
 def translate_source_error(
     error: Exception, stream_id: str, *, position: Position, bootstrap: str
 ) -> SourceError:
@@ -113,5 +137,7 @@ def translate_sink_error(
 def _describe(error: Exception) -> str:
     if isinstance(error, ConnectorError):
         return error.reason
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
     text = ": ".join(str(part) for part in error.args if part)
     return f"{type(error).__name__}{f': {text}' if text else ''}"

@@ -21,6 +21,7 @@ from connectors.kafka_client import (
     PRODUCER_IS_LOST,
     RECORD_IS_REFUSED,
     client_options,
+    require_listener,
     translate_sink_error,
 )
 from connectors.record import Record, Topic
@@ -175,6 +176,7 @@ class KafkaSink(RecordSink):
             "delivery_timeout_ms": timeout_ms,
         }
         try:
+            require_listener(config)
             return KafkaProducer(**{**options, **client_options(config)})
         except (KafkaError, OSError) as error:
             raise self._translate(error) from error

@@ -22,6 +22,7 @@ from connectors.frame import CaptureClock, Frame
 from connectors.kafka_client import (
     MAX_RECORD_BYTES,
     client_options,
+    require_listener,
     translate_source_error,
 )
 
@@ -81,6 +82,7 @@ class KafkaSource(Source):
         }
         with self._lock:
             try:
+                require_listener(config)
                 self._consumer = KafkaConsumer(**{**options, **client_options(config)})
                 is_there = config.topic in self._consumer.topics()
                 if is_there:
@@ -147,12 +149,14 @@ class KafkaSource(Source):
 
     def on_assigned(self, partitions: Sequence[_Partition]) -> None:
         """Begin where the position given at the start says, else where the group left off."""
+        self._ends = None
         for partition in partitions:
             if partition in self._start:
                 self._consumer.seek(partition, self._start.pop(partition))
 
     def on_revoked(self, partitions: Sequence[_Partition]) -> None:
         """Forget what was fetched and not yet read of partitions that go to another member."""
+        self._ends = None
         gone = set(partitions)
         for partition in gone:
             self._delivered.pop(partition, None)
@@ -196,11 +200,7 @@ class KafkaSource(Source):
     def _is_at_end(self) -> bool:
         if self._ends is None:
             return False
-        return all(
-            self._consumer.position(partition) >= end
-            for partition, end in self._ends.items()
-            if partition in self._consumer.assignment()
-        )
+        return all(self._consumer.position(one) >= end for one, end in self._ends.items())
 
     def _translate(self, error: Exception) -> SourceError:
         position = {"topic": self._config.topic, **self.position()}

@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from typing_extensions import override
@@ -22,6 +23,14 @@ from connectors.frame import Frame
 
 _TICKS_PER_S = 90_000
 _LONGEST_GAP_S = 2.0
+# No look-ahead, so that a killed process leaves at most the open fragment behind in memory.
+_ENCODER = {
+    "preset": "veryfast",
+    "bf": "0",
+    "g": "600",
+    "forced-idr": "1",
+    "x264-params": "rc-lookahead=0:sync-lookahead=0:sliced-threads=0",
+}
 
 
 class VideoSink(PictureSink):
@@ -86,6 +95,7 @@ class _Film:
     size_hw: tuple[int, int]
     frame_s: float
     ticks: int = -1
+    key_ticks: int | None = None
     last: tuple[int, float] | None = None
 
     @classmethod
@@ -95,17 +105,13 @@ class _Film:
         try:
             container = av.open(path, "w", options={} if path.suffix == ".mkv" else options)
             stream = container.add_stream("libx264", rate)
+            stream.height, stream.width = size_hw
+            stream.pix_fmt = "yuv420p"
+            stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
+            stream.options = {**_ENCODER, "crf": str(config.quality)}
+            container.start_encoding()
         except (OSError, FFmpegError) as error:
             raise NotWritableError(str(path), str(error), accepted="a writable path") from error
-        stream.height, stream.width = size_hw
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
-        stream.options = {
-            "crf": str(config.quality),
-            "preset": "veryfast",
-            "g": str(max(round(config.fps), 1)),
-            "bf": "0",
-        }
         return cls(path, container, stream, size_hw, 1.0 / config.fps)
 
     def add(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
@@ -114,6 +120,8 @@ class _Film:
         if picture.shape[:2] != self.size_hw:
             image = image.reformat(width=self.size_hw[1], height=self.size_hw[0])
         image.pts, image.time_base = self.ticks, Fraction(1, _TICKS_PER_S)
+        if self.key_ticks is None or self.ticks - self.key_ticks >= _TICKS_PER_S:
+            image.pict_type, self.key_ticks = PictureType.I, self.ticks
         self._mux(image)
 
     def end(self) -> None:

@@ -52,10 +52,13 @@ def h264_file(tmp_path_factory):
 
 
 def pytest_configure(config):
-    # kafka-python reads its own schemas by a function that Python 3.11 deprecates.
-    config.addinivalue_line(
-        "filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning"
-    )
+    # kafka-python reads its own schemas by functions that Python 3.11 deprecates, and leaves the
+    # sockets of refused connections, which are bound to no address, to the garbage collector.
+    for ignored in (
+        "ignore:(read|open)_text is deprecated:DeprecationWarning",
+        r"ignore:unclosed .*\('0\.0\.0\.0', \d+\)>:ResourceWarning",
+    ):
+        config.addinivalue_line("filterwarnings", ignored)
 
 
 def pytest_terminal_summary(terminalreporter):

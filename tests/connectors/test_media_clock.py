@@ -1,0 +1,32 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.pyav import MediaClock
+
+TIMES = st.one_of(st.none(), st.floats(-1e6, 1e6))
+
+
+@given(st.lists(TIMES, max_size=50))
+def test_times_grow_within_an_epoch_whatever_comes(times):
+    clock, epoch = MediaClock(), []
+    for time in times:
+        advanced = clock.advance(time)
+        if advanced is None:
+            continue
+        pts_s, is_discontinuous = advanced
+        epoch = [] if is_discontinuous else epoch
+        assert not epoch or pts_s > epoch[-1]
+        epoch.append(pts_s)
+
+
+def test_missing_first_time_is_filled_in():
+    clock = MediaClock(step_s=0.04)
+    advanced = [clock.advance(time) for time in (None, 0.0, 0.04)]
+    assert advanced == [(0.0, False), (0.04, False), (0.08, False)]
+
+
+def test_repeated_time_is_refused_and_a_jump_back_begins_anew():
+    clock = MediaClock()
+    assert [clock.advance(time) for time in (5.0, 5.0, 4.9)] == [(5.0, False), None, None]
+    assert clock.advance(0.5) == (0.5, True)
+    assert clock.num_refused == 2
