@@ -105,7 +105,7 @@ class FrameBuffer:
         self._ledger = ledger
         self._on_frame = on_frame
         self._gap_s = 1.0 / max_fps if max_fps else 0.0
-        self._next_s: float | None = None
+        self._due_s: float | None = None
         self._frames: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
@@ -177,10 +177,10 @@ class FrameBuffer:
         if not self._gap_s:
             return False
         now_s = frame.captured_at.timestamp()
-        due_s = self._next_s
-        # A clock that jumped (new epoch, step of NTP) must not gate for long.
-        if due_s is not None and now_s < due_s - 1e-6 and due_s - now_s <= self._gap_s:
+        late_s = 0.0 if self._due_s is None else now_s - self._due_s
+        # Earlier than a whole gap means that the clock has jumped; that must not gate for long.
+        if -self._gap_s <= late_s < -1e-6:
             return True
-        is_on_time = due_s is not None and now_s - due_s < self._gap_s
-        self._next_s = (due_s if is_on_time and due_s is not None else now_s) + self._gap_s
+        base_s = self._due_s if self._due_s is not None and abs(late_s) < self._gap_s else now_s
+        self._due_s = base_s + self._gap_s
         return False

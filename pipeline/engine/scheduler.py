@@ -28,7 +28,7 @@ class Scheduler:
         if max_batch < 1:
             raise ValueError(f"bad max_batch {max_batch!r} (accepted: at least 1)")
         self._max_batch = max_batch
-        self._turn = 0
+        self._num_served = 0
         self._served: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -37,13 +37,14 @@ class Scheduler:
     def next_batch(self, waiting: Sequence[Waiting]) -> tuple[str, ...]:
         """Return the streams that are to give one frame each; none if nothing waits.
 
-        Between streams served equally long ago, the one with more frames waiting goes first.
+        Between streams that were never served, the one with more frames waiting goes first.
         """
         ready = [stream for stream in waiting if stream.num_frames > 0]
         ready.sort(key=lambda s: (self._served.get(s.stream_id, -1), -s.num_frames, s.stream_id))
         chosen = tuple(stream.stream_id for stream in ready[: self._max_batch])
-        self._turn += 1
-        self._served.update(dict.fromkeys(chosen, self._turn))
+        for stream_id in chosen:
+            self._num_served += 1
+            self._served[stream_id] = self._num_served
         return chosen
 
     def forget(self, stream_id: str) -> None:

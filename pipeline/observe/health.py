@@ -10,6 +10,7 @@ from pipeline.clock import Clock
 from pipeline.observe.metrics import Metrics
 from pipeline.records import StreamState
 
+_POLL_S = 0.1  # how soon stopping is noticed
 _READY = frozenset({StreamState.RUNNING, StreamState.WAITING, StreamState.ENDED})
 
 
@@ -69,7 +70,10 @@ class ObserveServer:
         self._server = ThreadingHTTPServer((host, port), _handler_for(metrics, health))
         self._server.daemon_threads = True
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="maskstream-observe", daemon=True
+            target=self._server.serve_forever,
+            args=(_POLL_S,),
+            name="maskstream-observe",
+            daemon=True,
         )
 
     @property

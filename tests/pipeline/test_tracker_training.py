@@ -8,8 +8,8 @@ from models.sam3.config import SAM3_SIZES
 from models.sam3.vision import Backbone
 from models.training.tracker_losses import TrackerLossWeights, clip_losses
 from pipeline.training.clips import make_clips
-from pipeline.training.recipe import Stage
 from pipeline.training.tracker_loop import (
+    ClipStage,
     Lesson,
     TrackerHalf,
     TrackerRecipe,
@@ -84,9 +84,11 @@ def test_every_lesson_can_be_taught(backbone):
 
 
 def run_for(steps, backbone, folder):
-    stage = Stage(name="s", steps=2, image_size=SIZE, images=1, lr_start=1e-3, lr_end=1e-3)
+    stage = ClipStage(
+        name="s", steps=2, image_size=SIZE, images=1, frames=3, lr_start=1e-3, lr_end=1e-3
+    )
     stages = (stage, stage.model_copy(update={"lr_start": 5e-4, "lr_end": 1e-4}))
-    recipe = TrackerRecipe(stages=stages[: steps // 2], frames=3, checkpoint_every=1)
+    recipe = TrackerRecipe(stages=stages[: steps // 2], checkpoint_every=1)
     return train_tracker(TrackerRun(recipe=recipe, config=CONFIG, backbone=backbone, out=folder))
 
 
