@@ -1,6 +1,5 @@
 """Video files, one or a folder of them."""
 
-import logging
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,6 @@ from connectors.errors import (
 from connectors.frame import CaptureClock, Frame
 from connectors.pyav import Picture, VideoReader, open_video, translate_file_error
 
-_log = logging.getLogger("maskstream.connectors.file")
 _NAMED_TIME_UNCERTAINTY_S = 1.0
 _GUESSED_TIME_UNCERTAINTY_S = 86_400.0
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import av
 import cv2
@@ -91,7 +92,8 @@ def test_each_stream_has_its_own_file(tmp_path):
 
 def test_killed_writer_leaves_a_readable_video(tmp_path):
     command = [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path / "a.mp4")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as writer:
         writer.stdout.readline()
         os.kill(writer.pid, signal.SIGKILL)
     _, frames = read_back(tmp_path / "a.mp4")
