@@ -4,6 +4,8 @@ RUNTIME := .venv/.installed-runtime
 DEV := .venv/.installed-dev
 SOURCES := pyproject.toml constraints.txt deploy/setup.sh
 OUT ?= demo-out
+# The tests' tensors are small: a second thread gains nothing, and on a busy machine it costs much.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval clean
@@ -35,13 +37,14 @@ test: ## Lint, types, import rules and all tests that need no accelerator
 	@$(MAKE) --no-print-directory -j2 setup-dev system-packages
 	@$(MAKE) --no-print-directory lint types imports
 	@echo "== tests"
-	@$(BIN)/python -m pytest -q -m "not gpu and not slow and not soak"
+	@$(PYTEST) -m "not gpu and not slow and not soak"
 	@echo "== sizes"
 	@$(BIN)/python -m tests.contracts.test_size_limits
 
 test-full: ## All tests, the slow ones and those for an accelerator included
 	@$(MAKE) --no-print-directory -j2 setup-dev system-packages
-	@$(BIN)/python -m pytest -q
+	@echo "== all tests"
+	@$(PYTEST)
 
 lint: setup-dev ## Formatting and ruff's rules
 	@echo "== formatting"
@@ -65,13 +68,19 @@ train: setup ## Train sam3-nano anew from configs/recipes into runs/ (hours; goe
 	@echo "== training the detector"
 	@$(BIN)/python -m pipeline.training.detector_loop configs/recipes/sam3-nano-detector.yaml --out runs/detector
 	@echo "== training the tracker on the detector's backbone"
-	@$(BIN)/python -m pipeline.training.tracker_loop configs/recipes/sam3-nano-tracker.yaml --trunk runs/detector --out runs/tracker
+	@$(BIN)/python -m pipeline.training.tracker_loop configs/recipes/sam3-nano-tracker.yaml \
+		--trunk runs/detector --out runs/tracker
+	@mkdir -p runs/sam3-nano
+	@cp models/sam3/nano/tokenizer.json runs/sam3-nano/
+	@$(BIN)/python -m pipeline.training.assemble --detector runs/detector --tracker runs/tracker \
+		--out runs/sam3-nano/model.safetensors
+	@echo "== runs/sam3-nano/model.safetensors is there; measure it with CHECKPOINT=... make eval"
 
-eval: setup ## Measure the shipped model on held-out worlds
+eval: setup ## Measure the shipped model, or CHECKPOINT, on held-out worlds
 	@echo "== quality on held-out pictures"
-	@$(BIN)/python -m pipeline eval images
-	@echo "== quality on held-out videos"
-	@$(BIN)/python -m pipeline eval video
+	@$(BIN)/python -m pipeline eval images $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+	@echo "== quality on held-out clips"
+	@$(BIN)/python -m pipeline eval video $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 clean: ## Remove what was built; .venv and runs/ stay
 	rm -rf demo-out dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
