@@ -92,10 +92,11 @@ def build_tracker(
         ValueError: If the name is unknown or no checkpoint is to be had.
         models.weights.CheckpointError: If the checkpoint does not fit.
     """
+    from models.sam3.presets import SESSION_OPTIONS
     from models.sam3.session import Sam3Session
 
     model, tokenizer = build_sam3(name, checkpoint=checkpoint, device=device)
-    return Sam3Session(model, tokenizer, options)
+    return Sam3Session(model, tokenizer, options or SESSION_OPTIONS[name])
 
 
 def build_detector(

@@ -38,7 +38,7 @@ def build_model(config: ModelConfig) -> ConceptTracker:
     from models.registry import build_tracker
 
     check_model_name(config.name)
-    options = build_options(config.options)
+    options = build_options(config.name, config.options)
     try:
         return build_tracker(
             config.name,
@@ -79,25 +79,25 @@ def choose_device(name: str) -> str:
     return name
 
 
-def build_options(options: Mapping[str, bool | int | float | str]) -> "SessionOptions":
-    """Return the model's options; a dot reaches into a group: ``life.expire_s``.
+def build_options(name: str, options: Mapping[str, bool | int | float | str]) -> "SessionOptions":
+    """Return a model's options; a dot reaches into a group: ``life.expiry_s``.
 
     Raises:
         ConfigError: If an option is not known or has the wrong type.
     """
-    from models.sam3.session import SessionOptions
+    from models.sam3.presets import SESSION_OPTIONS
 
-    built = SessionOptions()
+    built = SESSION_OPTIONS[name]
     accepted = _options_of(built)
-    for name, value in options.items():
-        default = accepted.get(name)
+    for option, value in options.items():
+        default = accepted.get(option)
         # True is an int to Python, but not to people.
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         fits = is_number if isinstance(default, float) else type(value) is type(default)
         if not fits:
             names = ", ".join(f"{key}={known!r}" for key, known in sorted(accepted.items()))
-            raise ConfigError([f"model.options.{name}: bad option {value!r} (accepted: {names})"])
-        group, _, leaf = name.rpartition(".")
+            raise ConfigError([f"model.options.{option}: bad option {value!r} (accepted: {names})"])
+        group, _, leaf = option.rpartition(".")
         number = float(value) if isinstance(default, float) else value
         if group:
             built = replace(built, **{group: replace(getattr(built, group), **{leaf: number})})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,9 @@ class AssociationRules:
         match_iou: A masklet without a detection that overlaps it this much is unmatched.
         recondition_score: Least score of a detection that may re-prompt its masklet.
         recondition_iou: Least overlap of such a pair.
+        trust_iou: Least overlap at which a detection's mask stands for its masklet's on a frame,
+            one to one; above 1 means never, as published. Worth it where the detector draws
+            better than the tracker.
     """
 
     new_score: float = 0.7
@@ -29,6 +33,7 @@ class AssociationRules:
     match_iou: float = 0.5
     recondition_score: float = 0.8
     recondition_iou: float = 0.8
+    trust_iou: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,7 @@ class Association:
         is_unmatched: Shape (T,), bool: visible, yet no detection is close. A masklet that is not
             visible is neither matched nor unmatched.
         recondition: Shape (T,), the detection that may re-prompt the masklet, or -1.
+        trusted: Shape (T,), the detection whose mask stands for the masklet's, or -1.
     """
 
     new: tuple[int, ...]
@@ -50,6 +56,7 @@ class Association:
     best_detection: NDArray[np.int64]
     is_unmatched: NDArray[np.bool_]
     recondition: NDArray[np.int64]
+    trusted: NDArray[np.int64]
 
 
 def associate(
@@ -77,6 +84,7 @@ def associate(
             best_detection=nobody,
             is_unmatched=is_visible.copy(),
             recondition=nobody.copy(),
+            trusted=nobody.copy(),
         )
     closest = iou.max(axis=1)
     best = iou.argmax(axis=0)
@@ -97,7 +105,17 @@ def associate(
         best_detection=np.where(overlap >= rules.match_iou, best, -1),
         is_unmatched=is_visible & (overlap < rules.match_iou),
         recondition=recondition,
+        trusted=_assign(iou, rules.trust_iou),
     )
+
+
+def _assign(iou: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+    """Detection of each masklet, shape (T,), one to one at the largest total overlap, or -1."""
+    assigned = np.full(iou.shape[1], -1, dtype=np.int64)
+    for detection, masklet in zip(*linear_sum_assignment(-iou), strict=True):
+        if iou[detection, masklet] >= threshold:
+            assigned[masklet] = detection
+    return assigned
 
 
 def suppress_overlaps(

@@ -276,6 +276,8 @@ class Sam3Session:
                 item.masklet.on_matched(now_s, float(found.scores[plan.best_detection[t]]))
             elif plan.is_unmatched[t]:
                 item.masklet.on_unmatched(elapsed_s)
+            if plan.trusted[t] >= 0:
+                item.mask_logits = found.mask_logits[plan.trusted[t]]
             chosen = int(plan.recondition[t])
             is_due = now_s - item.masklet.last_conditioned_s >= options.life.recondition_s
             if chosen >= 0 and is_due and item.object_logit > options.recondition_logit:

@@ -1,0 +1,17 @@
+"""How a session decides, by size: the published thresholds, and those that suit a small model."""
+
+from models.sam3.association import AssociationRules
+from models.sam3.masklet import LifeRules
+from models.sam3.session import SessionOptions
+
+SESSION_OPTIONS: dict[str, SessionOptions] = {
+    "sam3": SessionOptions(),
+    # The nano detector draws better than the nano tracker; neither is as sure as the large ones.
+    "sam3-nano": SessionOptions(
+        nms_iou=0.3,
+        association=AssociationRules(
+            new_score=0.55, match_iou=0.3, recondition_score=0.7, recondition_iou=0.5, trust_iou=0.3
+        ),
+        life=LifeRules(),
+    ),
+}
