@@ -34,6 +34,6 @@ def test_published_size_has_the_published_keys_and_shapes(published):
 
 
 def test_nano_is_the_same_graph(published):
-    """The nano row differs in widths and depths only, so its keys are some of the published ones."""
+    """Nano differs in widths and depths only, so its keys are some of the published ones."""
     with torch.device("meta"):
         assert set(Sam3(SAM3_SIZES["sam3-nano"]).state_dict()) < set(published)
