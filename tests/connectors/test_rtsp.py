@@ -20,7 +20,7 @@ USER, PASSWORD, WRONG = "adm:in", "p@ss:w/d%", "wr0ng"
 
 
 def camera(url, **options):
-    settings = {"open_timeout_s": 10, "read_timeout_s": 3, "backoff": {"initial_s": 0.05}}
+    settings = {"open_timeout_s": 10, "read_timeout_s": 10, "backoff": {"initial_s": 0.05}}
     config = RtspSourceConfig(url=url, **{**settings, **options})
     return RtspSource(stream_id="gate", config=config)
 
