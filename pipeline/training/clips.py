@@ -1,5 +1,6 @@
 """Training clips from the synthetic world: objects to follow through crossings and occlusions."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -91,7 +92,7 @@ def _random_clip(rng: np.random.Generator, *, frames: int, objects: int, size: i
             empty_probability=0.0,
             prop_probability=0.7,
         )
-        whole = round(size * 1.3)
+        whole = round(size * 1.45)
         film = render_clip(
             rng, size=whole, num_frames=frames, fps=float(rng.choice(FRAME_RATES)), config=config
         )
@@ -104,7 +105,10 @@ def _random_clip(rng: np.random.Generator, *, frames: int, objects: int, size: i
 
 def _follow(rng: np.random.Generator, film: list[WorldFrame], *, objects: int, size: int) -> _Clip:
     whole = len(film[0].pixels)
-    w, h = round(whole * float(rng.uniform(0.7, 1))), round(whole * float(rng.uniform(0.7, 1)))
+    # One window for all frames; a flat one squeezes the objects as a stretched wide picture does.
+    width = float(rng.uniform(0.75, 1.0))
+    height = min(max(width * math.exp(float(rng.uniform(-0.6, 0.1))), 0.5), 1.0)
+    w, h = round(width * whole), round(height * whole)
     x, y = int(rng.integers(whole - w + 1)), int(rng.integers(whole - h + 1))
 
     def cut(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

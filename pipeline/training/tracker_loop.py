@@ -19,10 +19,11 @@ from models.sam3.tracker.memory_bank import MemoryBank
 from models.sam3.tracker.model import Sam3Tracker
 from models.sam3.tracker.outputs import TrackOutput
 from models.sam3.vision import Backbone, Neck
+from models.training.initialise_tracker import initialise_tracker
 from models.training.tracker_losses import TrackerLossWeights, clip_losses, mask_iou
 from pipeline.training.checkpoint import MovingAverage, TrainingState, load_average
 from pipeline.training.clips import ClipBatch, make_clips
-from pipeline.training.recipe import Recipe
+from pipeline.training.recipe import Recipe, Stage
 
 log = logging.getLogger("maskstream.training")
 LOG_EVERY = 20
@@ -34,11 +35,17 @@ RECONDITION_SHARE = 0.3
 UNDECAYED = ("embed", "token", "no_", "temporal_pos")
 
 
-class TrackerRecipe(Recipe):
-    """A tracker run; a stage's ``images`` are clips."""
+class ClipStage(Stage):
+    """A stretch of training on clips; its ``images`` are clips."""
 
-    frames: int = Field(default=6, gt=1, description="Frames of a clip.")
+    frames: int = Field(default=6, gt=0, description="Frames of a clip.")
     objects: int = Field(default=2, gt=0, description="Most objects followed in a clip.")
+
+
+class TrackerRecipe(Recipe):
+    """A tracker run."""
+
+    stages: tuple[ClipStage, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class TrackerHalf(nn.Module):
@@ -92,15 +99,13 @@ def random_lesson(rng: np.random.Generator, frames: int) -> Lesson:
     return Lesson(
         is_taught=bool(rng.random() < TEACHING_SHARE),
         extra_age=int(rng.integers(1, MOST_EXTRA_AGE)) if is_old else 0,
-        recondition_at=int(rng.integers(1, frames)) if is_again else 0,
+        recondition_at=int(rng.integers(1, frames)) if is_again and frames > 1 else 0,
     )
 
 
 def train_tracker(run: TrackerRun) -> TrackerHalf:
     """Train from nothing, or go on from the checkpoint in ``run.out``, to the recipe's end."""
-    with torch.random.fork_rng():
-        torch.manual_seed(run.recipe.seed)
-        half = TrackerHalf(run.config)
+    half = _start(run)
     optimiser = torch.optim.AdamW(
         _parameter_groups(half, run.recipe.weight_decay), lr=1e-3, betas=(0.9, 0.98)
     )
@@ -122,21 +127,44 @@ def train_tracker(run: TrackerRun) -> TrackerHalf:
     return half
 
 
+def _start(run: TrackerRun) -> TrackerHalf:
+    """Make neck and tracker with weights that fit what the backbone gives for the first pictures."""
+    with torch.random.fork_rng():
+        torch.manual_seed(run.recipe.seed)
+        half = TrackerHalf(run.config)
+    seed, stage = run.recipe.seed, run.recipe.stages[0]
+    grid = 4 * stage.image_size // run.config.vision.patch_size
+    batch = make_clips(
+        np.random.default_rng(seed),
+        clips=stage.images,
+        frames=2,
+        objects=1,
+        size=stage.image_size,
+        grid=grid,
+    )
+    with torch.no_grad():
+        trunk = run.backbone(preprocess(batch.pixels, stage.image_size))
+    initialise_tracker(half.tracker_model, half.tracker_neck, trunk, seed=seed)
+    return half
+
+
 def _step(run: TrackerRun, half: TrackerHalf, state: TrainingState) -> dict[str, float]:
     stage, rate = run.recipe.at(state.step)
+    if not isinstance(stage, ClipStage):
+        raise TypeError(f"stage {stage.name!r} has no clips")
     # A step's data depends on its number alone, so a resumed run goes on as if never stopped.
     rng = np.random.default_rng((run.recipe.seed, state.step))
     batch = make_clips(
         rng,
         clips=stage.images,
-        frames=run.recipe.frames,
-        objects=run.recipe.objects,
+        frames=stage.frames,
+        objects=stage.objects,
         size=stage.image_size,
         grid=4 * stage.image_size // run.config.vision.patch_size,
     )
     for group in state.optimiser.param_groups:
         group["lr"] = rate
-    outputs = unroll(half, run.backbone, batch, random_lesson(rng, run.recipe.frames))
+    outputs = unroll(half, run.backbone, batch, random_lesson(rng, stage.frames))
     terms = clip_losses(outputs, batch.targets, run.weights)
     loss = torch.stack(list(terms.values())).sum()
     state.optimiser.zero_grad(set_to_none=True)
@@ -205,19 +233,20 @@ def unroll(
 
 @torch.no_grad()
 def clip_quality(outputs: list[TrackOutput], batch: ClipBatch) -> dict[str, float]:
-    """Mask IoU of tracked visible objects, all and on the last frame, and visibility accuracy."""
+    """Mask IoU of visible objects on the first, every and the last frame; visibility accuracy."""
     overlaps: list[Tensor] = []
     right: list[Tensor] = []
-    for output, targets in zip(outputs[1:], batch.targets[1:], strict=True):
+    for output, targets in zip(outputs, batch.targets, strict=True):
         seen = targets.is_visible
         chosen = output.all_ious.argmax(1)
         masks = output.all_mask_logits[torch.arange(len(chosen)), chosen]
         overlaps.append(mask_iou(masks, targets.masks)[seen])
         right.append((output.object_score_logits[:, 0] > 0) == seen)
-    last = overlaps[-1]
+    given, last = overlaps[0], overlaps[-1]
     everything = torch.cat(overlaps)
     return {
-        "mask_iou": float(everything.mean()) if len(everything) else 0.0,
+        "given_iou": float(given.mean()),
+        "mask_iou": float(everything.mean()),
         "last_iou": float(last.mean()) if len(last) else 0.0,
         "visibility_accuracy": float(torch.cat(right).float().mean()),
         "visible_share": len(everything) / sum(len(r) for r in right),
