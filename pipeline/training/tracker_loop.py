@@ -128,7 +128,7 @@ def train_tracker(run: TrackerRun) -> TrackerHalf:
 
 
 def _start(run: TrackerRun) -> TrackerHalf:
-    """Make neck and tracker with weights that fit what the backbone gives for the first pictures."""
+    """Make neck and tracker with weights that fit what the backbone gives at first."""
     with torch.random.fork_rng():
         torch.manual_seed(run.recipe.seed)
         half = TrackerHalf(run.config)
