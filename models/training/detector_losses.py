@@ -37,8 +37,8 @@ class DetectorLossWeights:
     score: float = 2.0
     box_l1: float = 5.0
     box_giou: float = 2.0
-    mask_bce: float = 5.0
-    mask_dice: float = 2.0
+    mask_bce: float = 20.0
+    mask_dice: float = 10.0
     presence: float = 2.0
     semantic_bce: float = 5.0
     semantic_dice: float = 2.0
