@@ -60,7 +60,7 @@ class KafkaSource(Source):
         self._consumer: Any = None
         self._fetched: deque[Any] = deque()
         self._delivered: dict[_Partition, int] = {}
-        self._ends: dict[_Partition, int] | None = None
+        self._ends: dict[_Partition, int] = {}
         self._closing = threading.Event()
         self._lock = threading.Lock()
 
@@ -102,8 +102,9 @@ class KafkaSource(Source):
                 frame = self._next_fetched()
                 if frame is not None:
                     return frame
-                if self._is_at_end() or not self._fetch():
+                if self._config.until_end and self._is_at_end():
                     return None
+                self._fetch()
             self._drop_consumer()
             return None
 
@@ -149,17 +150,16 @@ class KafkaSource(Source):
 
     def on_assigned(self, partitions: Sequence[_Partition]) -> None:
         """Begin where the position given at the start says, else where the group left off."""
-        self._ends = None
         for partition in partitions:
             if partition in self._start:
                 self._consumer.seek(partition, self._start.pop(partition))
 
     def on_revoked(self, partitions: Sequence[_Partition]) -> None:
         """Forget what was fetched and not yet read of partitions that go to another member."""
-        self._ends = None
         gone = set(partitions)
         for partition in gone:
             self._delivered.pop(partition, None)
+            self._ends.pop(partition, None)
         kept = [one for one in self._fetched if _at(one.topic, one.partition) not in gone]
         self._fetched = deque(kept)
 
@@ -186,21 +186,25 @@ class KafkaSource(Source):
                 ) from error
         return None
 
-    def _fetch(self) -> bool:
+    def _fetch(self) -> None:
         try:
             batches = self._consumer.poll(timeout_ms=_POLL_MS)
-            if self._config.until_end and self._ends is None and self._consumer.assignment():
-                self._ends = self._consumer.end_offsets(list(self._consumer.assignment()))
         except (KafkaError, OSError) as error:
             raise self._translate(error) from error
         for records in batches.values():
             self._fetched.extend(records)
-        return True
+        # What came with the records, not what a broker answers when asked for the end: that was
+        # seen to be too low by all but one record of the last batch.
+        for partition in self._consumer.assignment():
+            end = self._consumer.highwater(partition)
+            if end is not None:
+                self._ends.setdefault(partition, end)
 
     def _is_at_end(self) -> bool:
-        if self._ends is None:
-            return False
-        return all(self._consumer.position(one) >= end for one, end in self._ends.items())
+        owned = self._consumer.assignment()
+        return bool(owned) and all(
+            one in self._ends and self._consumer.position(one) >= self._ends[one] for one in owned
+        )
 
     def _translate(self, error: Exception) -> SourceError:
         position = {"topic": self._config.topic, **self.position()}
