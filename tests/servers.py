@@ -75,11 +75,12 @@ def plain_rtsp_server(
 
 @contextmanager
 def gst_rtsp_server(
-    video: Path, *, port: int | None = None, user: str = "", password: str = ""
+    video: Path, *, port: int | None = None, user: str = "", password: str = "", fps: int = 25
 ) -> Iterator[tuple[str, subprocess.Popen]]:
     """GStreamer's RTSP server, TCP and UDP, with a password: yields the URL and the process."""
     port = port or free_port()
     command = [SYSTEM_PYTHON, str(_GST_SCRIPT), "--video", str(video), "--port", str(port)]
+    command += ["--fps", str(fps)]
     environment = {**os.environ, "MASKSTREAM_TEST_USER": user, "MASKSTREAM_TEST_PASSWORD": password}
     with running(command, port, env=environment) as process:
         yield f"rtsp://127.0.0.1:{port}/camera", process
