@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from pipeline.display import write_error, write_line
 from pipeline.errors import ConfigError
+from pipeline.evaluation.worlds import HeldOutWorld
 
 if TYPE_CHECKING:
     from models.protocols import ConceptDetector
@@ -45,6 +46,7 @@ class EvaluationRequest:
         samples: Number of pictures or clips, at least 1.
         seed: Chooses among held-out sets, at least 0.
         size: Side of the square frames in pixels.
+        world: What the scenes are like.
         gallery: Picture file for the best and the worst, pictures only.
         duration_s: Length of each clip, clips only.
     """
@@ -56,6 +58,7 @@ class EvaluationRequest:
     samples: int = 1
     seed: int = 0
     size: int = 168
+    world: HeldOutWorld = HeldOutWorld.PLAIN
     gallery: Path | None = None
     duration_s: float = 10.0
 
@@ -90,7 +93,11 @@ def _run_images(request: EvaluationRequest, on_progress: Callable[[], None]) -> 
 
     detector = _build_detector(request)
     settings = ImageSettings(
-        num_pictures=request.samples, seed=request.seed, width=request.size, height=request.size
+        num_pictures=request.samples,
+        seed=request.seed,
+        width=request.size,
+        height=request.size,
+        world=request.world,
     )
     report = evaluate_images(detector, settings, on_progress=on_progress)
     if request.gallery is not None:
@@ -109,6 +116,7 @@ def _run_video(request: EvaluationRequest, on_progress: Callable[[], None]) -> "
         width=request.size,
         height=request.size,
         duration_s=request.duration_s,
+        world=request.world,
     )
     return evaluate_video(tracker, settings, on_progress=on_progress)
 
@@ -164,6 +172,9 @@ Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option(min=0, help="Chooses among the held-out sets.")]
 Size = Annotated[int, typer.Option(min=32, help="Side of the square frames in pixels.")]
+WorldOption = Annotated[
+    typer.Option("--world", help="plain: day, 2 or 3 objects; full: nights too, up to 5."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
 
 
@@ -176,6 +187,7 @@ def evaluate_pictures(  # noqa: PLR0913 - one parameter per flag
     samples: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 200,
     seed: Seed = 0,
     size: Size = 168,
+    world: WorldOption = HeldOutWorld.PLAIN,
     gallery: Annotated[
         Path | None, typer.Option(help="Picture file for the worst and the best pictures.")
     ] = None,
@@ -190,6 +202,7 @@ def evaluate_pictures(  # noqa: PLR0913 - one parameter per flag
         samples=samples,
         seed=seed,
         size=size,
+        world=world,
         gallery=gallery,
     )
     with _telling():
@@ -205,6 +218,7 @@ def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
     samples: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 10,
     seed: Seed = 0,
     size: Size = 168,
+    world: WorldOption = HeldOutWorld.PLAIN,
     duration: Annotated[float, typer.Option(min=0.1, help="Length of each clip, s.")] = 10.0,
     json_lines: Json = False,
 ) -> None:
@@ -217,6 +231,7 @@ def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
         samples=samples,
         seed=seed,
         size=size,
+        world=world,
         duration_s=duration,
     )
     with _telling():

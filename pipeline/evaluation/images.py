@@ -26,6 +26,7 @@ from pipeline.evaluation.metrics import (
     iou_matrix,
     score_question,
 )
+from pipeline.evaluation.worlds import HeldOutWorld
 
 _EMPTY_PROBABILITY = 0.05
 
@@ -39,12 +40,14 @@ class ImageSettings:
         seed: Chooses the set; every seed gives held-out pictures.
         width: Picture width in pixels.
         height: Picture height in pixels.
+        world: What the scenes are like.
     """
 
     num_pictures: int = 200
     seed: int = 0
     width: int = 168
     height: int = 168
+    world: HeldOutWorld = HeldOutWorld.PLAIN
 
     def __post_init__(self) -> None:
         if self.num_pictures < 1:
@@ -188,6 +191,8 @@ def draw_picture(settings: ImageSettings, index: int) -> tuple[WorldFrame, list[
             height=settings.height,
             duration_s=20.0,
             min_objects=2,
+            max_objects=settings.world.max_objects,
+            night_probability=settings.world.night_probability,
             empty_probability=_EMPTY_PROBABILITY,
         )
     )

@@ -52,7 +52,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
 def _image_tables(report: ImageReport) -> list[Table]:
     settings, scores = report.settings, report.scores
     head = Table(
-        title=f"{settings.num_pictures} held-out pictures, {settings.width} x {settings.height}, "
+        title=f"{settings.num_pictures} held-out pictures of the {settings.world.value} world, {settings.width} x {settings.height}, "
         f"{scores.num_questions} questions",
         title_justify="left",
     )
@@ -96,7 +96,7 @@ def _group_table(title: str, groups: dict[str, ConceptScores]) -> Table:
 def _video_tables(report: VideoReport) -> list[Table]:
     settings, counts, scores = report.settings, report.counts, report.scores
     head = Table(
-        title=f"{settings.num_clips} held-out clips, {settings.width} x {settings.height}, "
+        title=f"{settings.num_clips} held-out clips of the {settings.world.value} world, {settings.width} x {settings.height}, "
         f"{report.num_frames} frames, {len(report.objects)} objects",
         title_justify="left",
     )

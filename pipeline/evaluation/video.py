@@ -31,6 +31,7 @@ from pipeline.evaluation.metrics import (
     region_similarity,
     score_question,
 )
+from pipeline.evaluation.worlds import HeldOutWorld
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class VideoSettings:
         fps: Frames per second.
         duration_s: Length of each clip.
         confirm_frames: A masklet seen on fewer frames is not yet a track.
+        world: What the scenes are like.
     """
 
     num_clips: int = 10
@@ -54,6 +56,7 @@ class VideoSettings:
     fps: float = 10.0
     duration_s: float = 10.0
     confirm_frames: int = 3
+    world: HeldOutWorld = HeldOutWorld.PLAIN
 
     def __post_init__(self) -> None:
         if self.num_clips < 1:
@@ -170,6 +173,8 @@ def draw_clip(settings: VideoSettings, number: int) -> tuple[World, list[Questio
             fps=settings.fps,
             duration_s=settings.duration_s,
             min_objects=2,
+            max_objects=settings.world.max_objects,
+            night_probability=settings.world.night_probability,
             empty_probability=0.05,
         )
     )

@@ -28,9 +28,9 @@ CLI = {
     "check": ["--json", "config"],
     "schema": ["name"],
     "eval images": ["--checkpoint", "--device", "--gallery", "--json", "--model", "--samples",
-                    "--seed", "--size"],
+                    "--seed", "--size", "--world"],
     "eval video": ["--checkpoint", "--device", "--duration", "--json", "--model", "--samples",
-                   "--seed", "--size"],
+                   "--seed", "--size", "--world"],
     "models list": ["--json"],
     "models inspect": ["--checkpoint", "--json", "name"],
 }  # fmt: skip
