@@ -173,6 +173,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option(min=0, help="Chooses among the held-out sets.")]
 Size = Annotated[int, typer.Option(min=32, help="Side of the square frames in pixels.")]
 WorldOption = Annotated[
+    HeldOutWorld,
     typer.Option("--world", help="plain: day, 2 or 3 objects; full: nights too, up to 5."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]

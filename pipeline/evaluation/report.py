@@ -52,8 +52,8 @@ def show(evaluation: Evaluation, console: Console) -> None:
 def _image_tables(report: ImageReport) -> list[Table]:
     settings, scores = report.settings, report.scores
     head = Table(
-        title=f"{settings.num_pictures} held-out pictures of the {settings.world.value} world, {settings.width} x {settings.height}, "
-        f"{scores.num_questions} questions",
+        title=f"{settings.num_pictures} held-out pictures of the {settings.world.value} world, "
+        f"{settings.width} x {settings.height}, {scores.num_questions} questions",
         title_justify="left",
     )
     for column in ("measure", "50-95", "@ .50", "@ .75"):
@@ -96,8 +96,9 @@ def _group_table(title: str, groups: dict[str, ConceptScores]) -> Table:
 def _video_tables(report: VideoReport) -> list[Table]:
     settings, counts, scores = report.settings, report.counts, report.scores
     head = Table(
-        title=f"{settings.num_clips} held-out clips of the {settings.world.value} world, {settings.width} x {settings.height}, "
-        f"{report.num_frames} frames, {len(report.objects)} objects",
+        title=f"{settings.num_clips} held-out clips of the {settings.world.value} world, "
+        f"{settings.width} x {settings.height}, {report.num_frames} frames, "
+        f"{len(report.objects)} objects",
         title_justify="left",
     )
     head.add_column("measure")
