@@ -107,6 +107,28 @@ def test_detection_reconditions_at_most_one_masklet(case):
     assert (scores[chosen] >= RULES.recondition_score).all()
 
 
+@given(overlaps(), share)
+@quick
+def test_trusted_detections_go_to_one_masklet_each(case, trust_iou):
+    iou, scores, is_visible = case
+    result = associate(iou, scores, is_visible, AssociationRules(trust_iou=trust_iou))
+    masklets = np.flatnonzero(result.trusted >= 0)
+    chosen = result.trusted[masklets]
+    assert len(set(chosen.tolist())) == len(chosen)
+    assert (iou[chosen, masklets] >= trust_iou).all()
+
+
+def test_nothing_is_trusted_as_published():
+    assert plan([[1.0]], [1.0]).trusted.tolist() == [-1]
+
+
+def test_trust_follows_the_largest_total_overlap():
+    table = np.array([[0.9, 0.8], [0.8, 0.1]], dtype=np.float32)
+    rules = AssociationRules(trust_iou=0.5)
+    both = associate(table, np.ones(2, np.float32), np.ones(2, bool), rules)
+    assert both.trusted.tolist() == [1, 0]
+
+
 @given(overlaps())
 @quick
 def test_visible_masklet_is_either_matched_or_unmatched(case):
