@@ -7,21 +7,32 @@ from typing_extensions import override
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention; queries, keys and values of one width.
+    """Scaled dot-product attention with separate projections, possibly narrower inside.
 
     Shape legend:
         B batch, L queries, S keys, C channels, N heads.
     """
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, *, inner_dim: int | None = None, kv_dim: int | None = None
+    ) -> None:
+        """Build.
+
+        Args:
+            dim: Channels of queries and output.
+            num_heads: Number of heads.
+            inner_dim: Channels inside, all heads together; ``dim`` when left out.
+            kv_dim: Channels of keys and values; ``dim`` when left out.
+        """
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"dim {dim!r} is not a multiple of num_heads {num_heads!r}")
+        inner_dim, kv_dim = inner_dim or dim, kv_dim or dim
+        if inner_dim % num_heads:
+            raise ValueError(f"width {inner_dim!r} is not a multiple of num_heads {num_heads!r}")
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(dim, dim)
-        self.v_proj = nn.Linear(dim, dim)
-        self.o_proj = nn.Linear(dim, dim)
+        self.q_proj = nn.Linear(dim, inner_dim)
+        self.k_proj = nn.Linear(kv_dim, inner_dim)
+        self.v_proj = nn.Linear(kv_dim, inner_dim)
+        self.o_proj = nn.Linear(inner_dim, dim)
 
     @override
     def forward(

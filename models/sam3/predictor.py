@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from models.common.boxes import cxcywh_to_xyxy
 from models.protocols import ConceptResult, Detection
 from models.sam3.detector import DetectorOutput
+from models.sam3.masks import to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.tokenizer import Tokenizer
 
@@ -29,7 +30,7 @@ class Sam3ImageDetector:
         """Look for phrases on an RGB picture (H, W, 3), uint8; one result per phrase, in order."""
         detector = self._model.detector_model
         device = next(self._model.parameters()).device
-        picture = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)[None]
+        picture = to_images(pixels, device)
         vision = detector.vision_encoder(preprocess(picture, self._model.config.vision.image_size))
         text = detector.encode_text(self._tokenizer.encode(phrases).to(device))
         output = detector(vision, torch.zeros(len(phrases), dtype=torch.int64, device=device), text)

@@ -130,7 +130,7 @@ class Sam3Session:
         """
         if stream_id in self._streams:
             raise ValueError(f"stream {stream_id!r} is open already")
-        if not concepts or len(set(concepts)) != len(concepts):
+        if not concepts or len({" ".join(c.lower().split()) for c in concepts}) != len(concepts):
             raise ValueError(
                 f"stream {stream_id!r} has concepts {list(concepts)!r}; "
                 "expected one or more, all different"
@@ -151,7 +151,8 @@ class Sam3Session:
         Raises:
             ValueError: If a stream is given twice, is not open, or its time runs backwards.
         """
-        streams = [self._advance(item) for item in inputs]
+        # All checks come first: a refused step leaves every stream as it was.
+        streams = [self._stream_of(item) for item in inputs]
         if len({stream.stream_id for stream in streams}) != len(streams):
             raise ValueError("a stream may have one frame per step")
         if not streams:
@@ -160,6 +161,8 @@ class Sam3Session:
         images = torch.cat(
             [preprocess(to_images(item.pixels, self.device), size) for item in inputs]
         )
+        for stream in streams:
+            stream.frame_index += 1
         vision = self._model.encode_image(images)
         first, second, third = vision.tracker_pyramid
         features = self._model.tracker_model.prepare_features((first, second, third))
@@ -180,7 +183,7 @@ class Sam3Session:
             for n, stream in enumerate(streams)
         ]
 
-    def _advance(self, item: FrameInput) -> _Stream:
+    def _stream_of(self, item: FrameInput) -> _Stream:
         stream = self._streams.get(item.stream_id)
         if stream is None:
             raise ValueError(
@@ -190,7 +193,6 @@ class Sam3Session:
             raise ValueError(
                 f"stream {item.stream_id!r} went from {stream.time_s!r} s back to {item.time_s!r} s"
             )
-        stream.frame_index += 1
         return stream
 
     def _detect(self, streams: list[_Stream], vision: VisionFeatures) -> list[list[_Detections]]:

@@ -7,8 +7,9 @@ from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import (
     Sam3TrackerVideoInferenceSession,
 )
 
+from models.common.positional import sine_grid
 from models.sam3.config import TrackerConfig
-from models.sam3.tracker.layers import resize, sine_grid
+from models.sam3.tracker.layers import resize
 from models.sam3.tracker.memory_attention import MemoryTokens
 from models.sam3.tracker.memory_bank import MemoryBank
 from models.sam3.tracker.model import Sam3Tracker
@@ -150,7 +151,7 @@ def test_memory_encoder_matches(pair):
     masks = torch.randn(2, 1, 16 * GRID, 16 * GRID) * 10
     memory, pos = theirs.memory_encoder(features, masks)
     assert relative_error(ours.memory_encoder(features, masks), memory) <= 1e-5
-    mine = sine_grid(GRID, CONFIG.memory_dim, memory.device, memory.dtype)
+    mine = sine_grid(GRID, GRID, CONFIG.memory_dim, memory.device)
     assert relative_error(mine.expand_as(pos), pos) <= 1e-5
 
 
@@ -159,7 +160,7 @@ def test_memory_attention_matches(pair):
     dim, maps, pointers, cells = CONFIG.hidden_dim, 3, 10, GRID**2
     features = torch.randn(2, dim, GRID, GRID)
     memory, pos = torch.randn(2, 2, maps * cells + pointers, CONFIG.memory_dim)
-    place = sine_grid(GRID, dim, features.device, features.dtype)
+    place = sine_grid(GRID, GRID, dim, features.device)
     reference = theirs.memory_attention(
         current_vision_features=features.flatten(2).permute(2, 0, 1),
         current_vision_position_embeddings=place.flatten(1).T[:, None],
@@ -193,7 +194,7 @@ def reference_clip(theirs, features, mask):
     place = [
         torch.zeros(1),
         torch.zeros(1),
-        sine_grid(GRID, CONFIG.hidden_dim, mask.device, mask.dtype),
+        sine_grid(GRID, GRID, CONFIG.hidden_dim, mask.device),
     ]
     place[2] = place[2].flatten(1).T[:, None]
     session.obj_id_to_idx(1)

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from models.common.attention import Attention
 from models.sam3.config import TrackerConfig
-from models.sam3.tracker.layers import Attention, FeedForward, LayerNorm2d
+from models.sam3.tracker.layers import FeedForward, LayerNorm2d
 
 NUM_MULTIMASKS = 3
 STABILITY_DELTA = 0.05
@@ -39,14 +40,14 @@ class TwoWayBlock(nn.Module):
         super().__init__()
         dim, heads = config.hidden_dim, config.num_heads
         self.is_first = is_first
-        self.self_attn = Attention(dim, dim, heads)
+        self.self_attn = Attention(dim, heads)
         self.layer_norm1 = nn.LayerNorm(dim)
-        self.cross_attn_token_to_image = Attention(dim, dim // 2, heads)
+        self.cross_attn_token_to_image = Attention(dim, heads, inner_dim=dim // 2)
         self.layer_norm2 = nn.LayerNorm(dim)
         self.mlp = FeedForward(dim, config.mask_decoder_mlp_dim, dim, depth=2)
         self.layer_norm3 = nn.LayerNorm(dim)
         self.layer_norm4 = nn.LayerNorm(dim)
-        self.cross_attn_image_to_token = Attention(dim, dim // 2, heads)
+        self.cross_attn_image_to_token = Attention(dim, heads, inner_dim=dim // 2)
 
     @override
     def forward(
@@ -77,7 +78,7 @@ class TwoWayTransformer(nn.Module):
         self.layers = nn.ModuleList(
             TwoWayBlock(config, is_first=i == 0) for i in range(config.mask_decoder_depth)
         )
-        self.final_attn_token_to_image = Attention(dim, dim // 2, config.num_heads)
+        self.final_attn_token_to_image = Attention(dim, config.num_heads, inner_dim=dim // 2)
         self.layer_norm_final_attn = nn.LayerNorm(dim)
 
     @override

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from models.common.attention import Attention, key_mask, merge_heads, split_heads
+from models.common.positional import axial_rotary_table, rotate, sine_grid
 from models.sam3.config import TrackerConfig
-from models.sam3.tracker.layers import Attention, rope_grid, rotate, sine_grid
 
 POSITION_WEIGHT = 0.1
 
@@ -37,8 +38,8 @@ class MemoryAttentionLayer(nn.Module):
     def __init__(self, config: TrackerConfig) -> None:
         super().__init__()
         dim = config.hidden_dim
-        self.self_attn = Attention(dim, dim, 1)
-        self.cross_attn_image = Attention(dim, dim, 1, kv_dim=config.memory_dim)
+        self.self_attn = Attention(dim, 1)
+        self.cross_attn_image = Attention(dim, 1, kv_dim=config.memory_dim)
         self.linear1 = nn.Linear(dim, config.memory_attention_mlp_dim)
         self.linear2 = nn.Linear(config.memory_attention_mlp_dim, dim)
         self.layer_norm1 = nn.LayerNorm(dim)
@@ -48,25 +49,26 @@ class MemoryAttentionLayer(nn.Module):
     def attend_self(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
         """First third of the layer; does not depend on the object."""
         attn, normed = self.self_attn, self.layer_norm1(x)
-        query = rotate(attn.split(attn.q_proj(normed)), table)
-        key = rotate(attn.split(attn.k_proj(normed)), table)
-        return x + attn.merge(
-            F.scaled_dot_product_attention(query, key, attn.split(attn.v_proj(normed)))
-        )
+        query = rotate(split_heads(attn.q_proj(normed), 1), *table)
+        key = rotate(split_heads(attn.k_proj(normed), 1), *table)
+        value = split_heads(attn.v_proj(normed), 1)
+        return x + attn.o_proj(merge_heads(F.scaled_dot_product_attention(query, key, value)))
 
     def attend_memory(
         self, x: Tensor, memory: MemoryTokens, table: tuple[Tensor, Tensor]
     ) -> Tensor:
         """Second third: spatial keys are rotated map by map, pointer keys are not rotated."""
         attn = self.cross_attn_image
-        query = rotate(attn.split(attn.q_proj(self.layer_norm2(x))), table)
-        key = attn.split(attn.k_proj(memory.tokens + memory.pos))
-        value = attn.split(attn.v_proj(memory.tokens))
+        query = rotate(split_heads(attn.q_proj(self.layer_norm2(x)), 1), *table)
+        key = split_heads(attn.k_proj(memory.tokens + memory.pos), 1)
+        value = split_heads(attn.v_proj(memory.tokens), 1)
         length = x.shape[1] * memory.num_maps
-        maps = rotate(key[:, :, :length].unflatten(2, (memory.num_maps, -1)), table).flatten(2, 3)
+        maps = rotate(key[:, :, :length].unflatten(2, (memory.num_maps, -1)), *table).flatten(2, 3)
         key = torch.cat([maps, key[:, :, length:]], dim=2)
-        mask = None if memory.is_valid is None else memory.is_valid[:, None, None, :]
-        return x + attn.merge(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+        seen = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=key_mask(memory.is_valid)
+        )
+        return x + attn.o_proj(merge_heads(seen))
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Last third."""
@@ -97,15 +99,16 @@ class MemoryAttention(nn.Module):
             Shape (B, C, g, g).
         """
         channels, grid = features.shape[1], features.shape[-1]
-        table = rope_grid(grid, channels, self.theta, features.device)
-        x = features + POSITION_WEIGHT * sine_grid(grid, channels, features.device, features.dtype)
+        device = features.device
+        table = axial_rotary_table(grid, grid, channels, scale=1.0, theta=self.theta, device=device)
+        place = sine_grid(grid, grid, channels, device).to(features.dtype)
+        x = features + POSITION_WEIGHT * place
         x = x.flatten(2).transpose(1, 2)
         for number, module in enumerate(self.layers):
             layer = cast("MemoryAttentionLayer", module)
             x = layer.attend_self(x, table)
-            if (
-                number == 0
-            ):  # up to here all objects of a frame are alike, so it was done once per frame
+            if number == 0:
+                # Up to here all objects of a frame are alike, so it was done once per frame.
                 x = x[frame_index]
             x = layer.feed_forward(layer.attend_memory(x, memory, table))
         return self.layer_norm(x).transpose(1, 2).unflatten(2, (grid, grid))

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.common.positional import sine_grid
 from models.sam3.config import TrackerConfig
-from models.sam3.tracker.layers import FeedForward, resize, sine_grid, sine_time
+from models.sam3.tracker.layers import FeedForward, resize, sine_time
 from models.sam3.tracker.mask_decoder import (
     DecodedMasks,
     MaskDecoder,
@@ -294,7 +295,8 @@ class Sam3Tracker(nn.Module):
             device=top.device,
             dtype=torch.float32,
         )
-        place = sine_grid(features.grid, memory_dim, top.device, top.dtype).flatten(1).T
+        grid = features.grid
+        place = sine_grid(grid, grid, memory_dim, top.device).to(top.dtype).flatten(1).T
         map_pos = place + self.memory_temporal_positional_encoding[slots, 0]
         time_code = sine_time(ages / (self.config.max_object_pointers - 1), self.config.hidden_dim)
         pointer_pos = self.temporal_positional_encoding_projection_layer(time_code.to(top.dtype))

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from models.sam3.config import TrackerConfig
-from models.sam3.tracker.layers import GRID_CACHE_SIZE, LayerNorm2d
+from models.sam3.tracker.layers import LayerNorm2d
 
 LABEL_PAD = -1
 LABEL_NEGATIVE = 0
@@ -38,7 +38,7 @@ class FourierPosition(nn.Module):
         return self(_cell_centres(grid, self.positional_embedding.device)).permute(2, 0, 1)[None]
 
 
-@lru_cache(maxsize=GRID_CACHE_SIZE)
+@lru_cache(maxsize=32)
 def _cell_centres(grid: int, device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):
         steps = (torch.arange(grid, dtype=torch.float32, device=device) + 0.5) / grid
