@@ -1,24 +1,26 @@
 """Easy scenes by day, and how well records agree with their truth."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import av
 import numpy as np
 
+from connectors.world.compose import WorldObject
 from connectors.world.motion import Actor
 from connectors.world.motion import Path as Walk
 from connectors.world.scene import World, WorldConfig
 from pipeline.records import MaskRecord, decode_mask
 
-FPS = 6
+FPS, LOOP_S = 6, 12.0
 # From the middle to the right edge and back: the end is the start, so the clip can be looped.
 DEER = Actor(
     concept="deer",
     path=Walk.VISIT,
     start_x=0.42,
     start_s=0.0,
-    velocity=0.4 / 3,
-    span_s=6.0,
+    velocity=0.4 / 6,
+    span_s=LOOP_S,
     nearness=0.5,
     height=0.42,
     steps_per_s=1.0,
@@ -36,7 +38,7 @@ ZONE_X = 0.6
 ZONE = f"{{name: right, polygon: [[{ZONE_X}, 0], [1, 0], [1, 1], [{ZONE_X}, 1]]}}"
 
 
-def make_world(*cast: Actor, seconds: float = 6.0) -> World:
+def make_world(*cast: Actor, seconds: float = LOOP_S) -> World:
     config = WorldConfig(
         seed=3,
         width=320,
@@ -65,7 +67,7 @@ def write_world(path: Path, world: World, *, options: dict[str, str] | None = No
 
 def ious_with_truth(world: World, masklets: dict, index: int) -> list[float]:
     """Return, for each confirmed object of a record, its best IoU with the truth of its concept."""
-    things = world.render(index).visible_objects
+    things = _visible_things(world, index)
     shown = [one for one in masklets["objects"] if one["state"] == "confirmed" and one["mask"]]
     return [
         max(
@@ -74,6 +76,11 @@ def ious_with_truth(world: World, masklets: dict, index: int) -> list[float]:
         )
         for one in shown
     ]
+
+
+@lru_cache(maxsize=80)
+def _visible_things(world: World, index: int) -> tuple[WorldObject, ...]:
+    return world.render(index).visible_objects
 
 
 def _iou(mask: dict, truth: np.ndarray) -> float:

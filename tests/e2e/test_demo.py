@@ -76,7 +76,7 @@ def test_masks_lie_on_what_was_drawn(shown):
         for iou in ious_with_truth(world, body, body["frame_seq"])
     ]
     assert len(ious) >= NUM_FRAMES // 5
-    assert np.median(ious) >= 0.6
+    assert np.median(ious) >= 0.5
 
 
 def test_video_has_every_frame_and_the_picture_shows_one(shown):
