@@ -38,16 +38,17 @@ def build_model(config: ModelConfig) -> ConceptTracker:
     from models.registry import build_tracker
 
     check_model_name(config.name)
+    path = config.checkpoint
+    if path is not None and not path.is_file():
+        raise ConfigError([f"model.checkpoint: no file {str(path)!r} (accepted: .safetensors)"])
     options = build_options(config.name, config.options)
     try:
         return build_tracker(
             config.name,
-            checkpoint=config.checkpoint,
+            checkpoint=path,
             device=choose_device(config.device),
             options=options,
         )
-    except FileNotFoundError as error:
-        raise ConfigError([f"model.checkpoint: {error}"]) from error
     except ValueError as error:
         raise ConfigError([f"model: {error}"]) from error
 

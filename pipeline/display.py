@@ -98,7 +98,7 @@ def _stream_table(summary: RunSummary) -> Table:
     for stream in summary.streams:
         counts = stream.counts
         lost = {**({"gated": counts.gated} if counts.gated else {}), **counts.dropped}
-        ending = Text("failed: " + stream.error, style="red") if stream.error else Text("well")
+        ending = Text("failed", style="red") if stream.error else Text("well")
         table.add_row(
             stream.stream_id,
             f"{counts.processed} of {counts.received}",
