@@ -1,9 +1,14 @@
 """One object's life inside a session, in seconds of capture time."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from models.sam3.tracker.memory_bank import MemoryBank
+
+SPEED_SHARE = 0.3
+# Nobody walks on unseen in a straight line for longer.
+MOST_AHEAD_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +28,10 @@ class LifeRules:
             system lets nothing go after probation, so on a stream its cost would grow for ever.
         recondition_s: Least time between two re-promptings of a masklet (published: every 16
             frames).
+        suppress_s: Time since the last matching detection after which a masklet counts as hidden,
+            whatever the tracker draws: by then it follows the background (published: never).
+        revive_reach: How far from where a hidden masklet is expected a new detection may lie to
+            bring it back, as a share of the picture's side; 0 means never, as published.
     """
 
     probation_s: float = 1.5
@@ -30,6 +39,37 @@ class LifeRules:
     duplicate_s: float = 0.8
     expiry_s: float = 4.0
     recondition_s: float = 0.5
+    suppress_s: float = math.inf
+    revive_reach: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an object was last seen, and how fast it moved; x and y as shares of the picture."""
+
+    x: float
+    y: float
+    time_s: float
+    speed_x: float = 0.0
+    speed_y: float = 0.0
+
+    def moved_to(self, x: float, y: float, time_s: float) -> "Place":
+        """Return the next place; the speed is smoothed over a few sightings."""
+        elapsed_s = time_s - self.time_s
+        if elapsed_s <= 0:
+            return self
+        return Place(
+            x=x,
+            y=y,
+            time_s=time_s,
+            speed_x=(1 - SPEED_SHARE) * self.speed_x + SPEED_SHARE * (x - self.x) / elapsed_s,
+            speed_y=(1 - SPEED_SHARE) * self.speed_y + SPEED_SHARE * (y - self.y) / elapsed_s,
+        )
+
+    def distance(self, x: float, y: float, time_s: float) -> float:
+        """Return how far a point lies from where the object should be by now."""
+        ahead_s = min(time_s - self.time_s, MOST_AHEAD_S)
+        return math.hypot(x - self.x - ahead_s * self.speed_x, y - self.y - ahead_s * self.speed_y)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +89,7 @@ class Masklet:
     last_conditioned_s: float
     last_occluded_s: float = -math.inf
     unmatched_s: float = 0.0
+    place: Place | None = None
     shared_s: dict[int, float] = field(default_factory=dict)
 
     def is_on_probation(self, now_s: float, rules: LifeRules) -> bool:
@@ -58,6 +99,13 @@ class Masklet:
     def on_matched(self, now_s: float, score: float) -> None:
         """Note a detection that matches."""
         self.last_matched_s, self.score = now_s, score
+
+    def on_seen(self, x: float, y: float, now_s: float) -> None:
+        """Note where a matching detection saw the object."""
+        if self.place is None:
+            self.place = Place(x=x, y=y, time_s=now_s)
+        else:
+            self.place = self.place.moved_to(x, y, now_s)
 
     def on_unmatched(self, elapsed_s: float) -> None:
         """Note that the masklet is visible and no detection agrees.
@@ -79,3 +127,16 @@ class Masklet:
             return False
         is_duplicate = max(self.shared_s.values(), default=0.0) >= rules.duplicate_s
         return is_duplicate or self.unmatched_s >= rules.unmatched_s
+
+
+def nearest_hidden(
+    hidden: Sequence[Masklet], *, x: float, y: float, now_s: float, reach: float
+) -> int | None:
+    """Return which hidden masklet is expected nearest to a point, if any is within reach."""
+    distances = {
+        k: masklet.place.distance(x, y, now_s)
+        for k, masklet in enumerate(hidden)
+        if masklet.place is not None
+    }
+    nearest = min(distances, key=lambda k: distances[k], default=None)
+    return nearest if nearest is not None and distances[nearest] <= reach else None

@@ -42,6 +42,15 @@ def mask_iou(a: Tensor, b: Tensor) -> NDArray[np.float32]:
     return (inter / union.clamp(min=1)).numpy(force=True)
 
 
+def mask_centre(mask_logits: Tensor) -> tuple[float, float]:
+    """Return the centre (x, y) of a non-empty mask (g_h, g_w), as shares of its sides."""
+    rows, columns = (mask_logits > 0).nonzero(as_tuple=True)
+    height, width = mask_logits.shape
+    return (float(columns.float().mean()) + 0.5) / width, (
+        float(rows.float().mean()) + 0.5
+    ) / height
+
+
 def frame_masks(
     logits: Tensor,
     *,

@@ -25,8 +25,8 @@ from models.sam3.association import (
     suppress_overlaps,
     suppress_recently_occluded,
 )
-from models.sam3.masklet import LifeRules, Masklet
-from models.sam3.masks import frame_masks, mask_iou, stack_masks, to_images
+from models.sam3.masklet import LifeRules, Masklet, nearest_hidden
+from models.sam3.masks import frame_masks, mask_centre, mask_iou, stack_masks, to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
@@ -289,10 +289,41 @@ class Sam3Session:
             together = np.flatnonzero(sharers)
             for t in together[1:]:
                 mine[t].masklet.on_shared(mine[together[0]].masklet.masklet_id, elapsed_s)
-        room = max(options.max_masklets - len(tracked), 0)
-        for d in plan.new[:room]:
-            begun = self._begin(stream, concept, float(found.scores[d]), found.mask_logits[d])
-            tracked.append(begun)
+        hidden = self._hide(mine, now_s)
+        for d in plan.new:
+            if not self._revive(hidden, found, d, now_s) and len(tracked) < options.max_masklets:
+                begun = self._begin(stream, concept, float(found.scores[d]), found.mask_logits[d])
+                tracked.append(begun)
+
+    def _hide(self, mine: list[_Tracked], now_s: float) -> list[_Tracked]:
+        """Blank masklets that no detection has matched for long; return all that are hidden."""
+        for item in mine:
+            if now_s - item.masklet.last_matched_s > self._options.life.suppress_s:
+                item.mask_logits = torch.full_like(item.mask_logits, -SURE_LOGIT)
+        return [item for item in mine if not item.is_matched and _is_empty(item.mask_logits)]
+
+    def _revive(
+        self, hidden: list[_Tracked], found: _Detections, detection: int, now_s: float
+    ) -> bool:
+        """Give a detection that no masklet explains to the hidden one that is due there, if any."""
+        mask_logits = found.mask_logits[detection]
+        if not hidden or _is_empty(mask_logits):
+            return False
+        x, y = mask_centre(mask_logits)
+        chosen = nearest_hidden(
+            [item.masklet for item in hidden],
+            x=x,
+            y=y,
+            now_s=now_s,
+            reach=self._options.life.revive_reach,
+        )
+        if chosen is None:
+            return False
+        item = hidden.pop(chosen)
+        item.mask_logits, item.object_logit, item.is_matched = mask_logits, SURE_LOGIT, True
+        item.masklet.last_conditioned_s = now_s
+        item.masklet.on_matched(now_s, float(found.scores[detection]))
+        return True
 
     def _begin(self, stream: _Stream, concept: int, score: float, mask_logits: Tensor) -> _Tracked:
         now_s = stream.time_s
@@ -335,10 +366,12 @@ class Sam3Session:
                     if hidden:
                         item.mask_logits = torch.full_like(item.mask_logits, -SURE_LOGIT)
         for item in tracked:
-            if bool((item.mask_logits > 0).any()):
-                item.masklet.last_seen_s = stream.time_s
-            else:
+            if _is_empty(item.mask_logits):
                 item.masklet.last_occluded_s = stream.time_s
+                continue
+            item.masklet.last_seen_s = stream.time_s
+            if item.is_matched:
+                item.masklet.on_seen(*mask_centre(item.mask_logits), stream.time_s)
         ending = {
             item.masklet.masklet_id
             for item in tracked
@@ -442,3 +475,7 @@ class Sam3Session:
             ended=ended,
             presence=presence,
         )
+
+
+def _is_empty(mask_logits: Tensor) -> bool:
+    return not bool((mask_logits > 0).any())

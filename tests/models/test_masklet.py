@@ -3,7 +3,7 @@
 import pytest
 
 from models.sam3.config import TrackerConfig
-from models.sam3.masklet import LifeRules, Masklet
+from models.sam3.masklet import LifeRules, Masklet, Place, nearest_hidden
 from models.sam3.tracker.memory_bank import MemoryBank
 
 RULES = LifeRules(probation_s=1.5, unmatched_s=0.8, duplicate_s=0.8, expiry_s=4.0)
@@ -77,3 +77,27 @@ def test_match_puts_expiry_off_and_sets_the_score():
     assert not masklet.should_end(17.0, RULES)
     assert masklet.should_end(17.1, RULES)
     assert masklet.score == 0.9
+
+
+def test_place_expects_an_object_further_on():
+    place = Place(x=0.2, y=0.5, time_s=0.0)
+    for step in range(1, 30):
+        place = place.moved_to(0.2 + 0.01 * step, 0.5, 0.1 * step)
+    assert place.speed_x == pytest.approx(0.1, rel=0.01)
+    assert place.distance(place.x + 0.1, 0.5, place.time_s + 1.0) < 0.01
+    assert place.distance(place.x, 0.5, place.time_s + 1.0) == pytest.approx(0.1, abs=0.01)
+
+
+def test_place_is_not_expected_ever_further():
+    place = Place(x=0.5, y=0.5, time_s=0.0, speed_x=0.1)
+    assert place.distance(0.7, 0.5, 60.0) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("x", "reach", "expected"), [(0.3, 0.2, 0), (0.72, 0.2, 1), (0.5, 0.1, None)]
+)
+def test_nearest_hidden_masklet_is_found_within_reach(x, reach, expected):
+    hidden = [make_masklet(), make_masklet(), make_masklet()]
+    hidden[0].on_seen(0.25, 0.5, 10.0)
+    hidden[1].on_seen(0.75, 0.5, 10.0)
+    assert nearest_hidden(hidden, x=x, y=0.5, now_s=10.5, reach=reach) == expected
