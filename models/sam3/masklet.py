@@ -9,6 +9,8 @@ from models.sam3.tracker.memory_bank import MemoryBank
 SPEED_SHARE = 0.3
 # Nobody walks on unseen in a straight line for longer.
 MOST_AHEAD_S = 2.0
+# Share of the picture's side within which an object may be coming in or leaving.
+EDGE = 0.08
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +68,10 @@ class Place:
             speed_y=(1 - SPEED_SHARE) * self.speed_y + SPEED_SHARE * (y - self.y) / elapsed_s,
         )
 
-    def distance(self, x: float, y: float, time_s: float) -> float:
-        """Return how far a point lies from where the object should be by now."""
+    def expected(self, time_s: float) -> tuple[float, float]:
+        """Return where the object should be by now, (x, y)."""
         ahead_s = min(time_s - self.time_s, MOST_AHEAD_S)
-        return math.hypot(x - self.x - ahead_s * self.speed_x, y - self.y - ahead_s * self.speed_y)
+        return self.x + ahead_s * self.speed_x, self.y + ahead_s * self.speed_y
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,11 +134,21 @@ class Masklet:
 def nearest_hidden(
     hidden: Sequence[Masklet], *, x: float, y: float, now_s: float, reach: float
 ) -> int | None:
-    """Return which hidden masklet is expected nearest to a point, if any is within reach."""
-    distances = {
-        k: masklet.place.distance(x, y, now_s)
-        for k, masklet in enumerate(hidden)
-        if masklet.place is not None
-    }
+    """Return which hidden masklet is expected nearest to a point, if any is within reach.
+
+    Whatever should have left the picture by now, or is only just coming in, is somebody else.
+    """
+    if not _is_inside(x, y):
+        return None
+    distances: dict[int, float] = {}
+    for k, masklet in enumerate(hidden):
+        if masklet.place is not None:
+            due_x, due_y = masklet.place.expected(now_s)
+            if _is_inside(due_x, due_y):
+                distances[k] = math.hypot(x - due_x, y - due_y)
     nearest = min(distances, key=lambda k: distances[k], default=None)
     return nearest if nearest is not None and distances[nearest] <= reach else None
+
+
+def _is_inside(x: float, y: float) -> bool:
+    return EDGE < x < 1 - EDGE and EDGE < y < 1 - EDGE

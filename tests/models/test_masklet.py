@@ -84,13 +84,19 @@ def test_place_expects_an_object_further_on():
     for step in range(1, 30):
         place = place.moved_to(0.2 + 0.01 * step, 0.5, 0.1 * step)
     assert place.speed_x == pytest.approx(0.1, rel=0.01)
-    assert place.distance(place.x + 0.1, 0.5, place.time_s + 1.0) < 0.01
-    assert place.distance(place.x, 0.5, place.time_s + 1.0) == pytest.approx(0.1, abs=0.01)
+    assert place.expected(place.time_s + 1.0) == pytest.approx((place.x + 0.1, 0.5), abs=0.01)
 
 
 def test_place_is_not_expected_ever_further():
     place = Place(x=0.5, y=0.5, time_s=0.0, speed_x=0.1)
-    assert place.distance(0.7, 0.5, 60.0) == pytest.approx(0.0, abs=1e-9)
+    assert place.expected(60.0) == pytest.approx((0.7, 0.5))
+
+
+def test_masklet_that_should_have_left_is_not_revived():
+    leaving = make_masklet()
+    leaving.on_seen(0.8, 0.5, 10.0)
+    leaving.on_seen(0.9, 0.5, 10.1)
+    assert nearest_hidden([leaving], x=0.9, y=0.5, now_s=11.0, reach=1.0) is None
 
 
 @pytest.mark.parametrize(
