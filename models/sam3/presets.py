@@ -10,8 +10,8 @@ SESSION_OPTIONS: dict[str, SessionOptions] = {
     "sam3-nano": SessionOptions(
         nms_iou=0.3,
         association=AssociationRules(
-            new_score=0.55, match_iou=0.3, recondition_score=0.7, recondition_iou=0.5, trust_iou=0.3
+            match_iou=0.3, recondition_score=0.7, recondition_iou=0.5, trust_iou=0.3
         ),
-        life=LifeRules(),
+        life=LifeRules(suppress_s=0.5, revive_reach=0.15),
     ),
 }
