@@ -7,13 +7,11 @@ from models.sam3.session import SessionOptions
 SESSION_OPTIONS: dict[str, SessionOptions] = {
     "sam3": SessionOptions(),
     # The nano detector draws better than the nano tracker; neither is as sure as the large ones.
-    # Weak detections begin nothing, but they keep alive what is there.
     "sam3-nano": SessionOptions(
-        detection_score=0.3,
         nms_iou=0.3,
         association=AssociationRules(
-            match_iou=0.2, recondition_score=0.7, recondition_iou=0.5, trust_iou=0.2
+            match_iou=0.3, recondition_score=0.7, recondition_iou=0.5, trust_iou=0.3
         ),
-        life=LifeRules(suppress_s=0.8, revive_reach=0.15),
+        life=LifeRules(suppress_s=0.5, revive_reach=0.15),
     ),
 }
