@@ -57,25 +57,35 @@ def frame_masks(
     groups: Sequence[int],
     sureness: Sequence[float],
     frame_hw: tuple[int, int],
+    one_place_iou: float,
 ) -> list[NDArray[np.bool_]]:
-    """Return masks at the frame's size; where two of one group meet, the surer takes the pixel.
+    """Return masks at the frame's size, each pixel given to one object.
+
+    Where two objects of one group meet, the surer takes the pixel, as published. Where groups meet,
+    two masks that lie on one place are two names for one thing and share it; any others are two
+    things, and the one whose mask is surer of the pixel takes it.
 
     Args:
         logits: Mask logits, shape (K, g_h, g_w).
-        groups: Which objects must not share a pixel, length K.
+        groups: Phrase of each object, length K.
         sureness: How sure each object is, length K.
         frame_hw: Height and width of the frame in px.
+        one_place_iou: Least overlap of masks that lie on one place.
     """
     if not groups:
         return []
     resized = F.interpolate(logits[:, None], size=frame_hw, mode="bilinear")[:, 0]
     masks = (resized > 0).numpy(force=True)
-    taken: dict[int, NDArray[np.bool_]] = {}
-    for k in sorted(range(len(groups)), key=lambda k: -sureness[k]):
-        group = groups[k]
-        if group in taken:
-            masks[k] &= ~taken[group]
-            taken[group] = taken[group] | masks[k]
-        else:
-            taken[group] = masks[k].copy()
+    overlap = mask_iou(resized > 0, resized > 0)
+    order = sorted(range(len(groups)), key=lambda k: -sureness[k])
+    for place, k in enumerate(order):
+        for other in order[:place]:
+            if overlap[k, other] == 0:
+                continue
+            if groups[other] == groups[k]:
+                masks[k] &= ~masks[other]
+            elif overlap[k, other] < one_place_iou:
+                is_others = (resized[other] >= resized[k]).numpy(force=True)
+                masks[k] &= ~(masks[other] & is_others)
+                masks[other] &= ~(masks[k] & ~is_others)
     return list(masks)

@@ -454,6 +454,7 @@ class Sam3Session:
             groups=[item.masklet.concept for item in tracked],
             sureness=[item.object_logit for item in tracked],
             frame_hw=frame_hw,
+            one_place_iou=self._options.one_place_iou,
         )
         observations = [
             MaskletObservation(

@@ -36,7 +36,9 @@ def test_stack_of_nothing_has_the_grid_of_its_like():
 @pytest.mark.parametrize("sureness", [(1.0, 2.0), (2.0, 1.0)])
 def test_surer_object_takes_the_shared_pixels(sureness):
     logits = torch.stack((half("left"), half("right")))
-    masks = frame_masks(logits, groups=[0, 0], sureness=sureness, frame_hw=(8, 12))
+    masks = frame_masks(
+        logits, groups=[0, 0], sureness=sureness, frame_hw=(8, 12), one_place_iou=0.7
+    )
     surer = int(np.argmax(sureness))
     assert [mask.shape for mask in masks] == [(8, 12), (8, 12)]
     assert masks[surer].sum() > masks[1 - surer].sum() > 0
@@ -45,13 +47,31 @@ def test_surer_object_takes_the_shared_pixels(sureness):
 
 def test_objects_of_different_phrases_may_share_pixels():
     logits = torch.stack((half("left"), half("left")))
-    first, second = frame_masks(logits, groups=[0, 1], sureness=[1.0, 2.0], frame_hw=(8, 8))
+    first, second = frame_masks(
+        logits, groups=[0, 1], sureness=[1.0, 2.0], frame_hw=(8, 8), one_place_iou=0.7
+    )
     assert first.any()
     assert np.array_equal(first, second)
 
 
+def test_two_things_of_different_phrases_share_no_pixel():
+    """Of the two middle columns each goes to the mask that is surer of it."""
+    logits = torch.stack((half("left"), half("right")))
+    logits[0, :, 2], logits[1, :, 1] = 1.0, 2.0
+    first, second = frame_masks(
+        logits, groups=[0, 1], sureness=[1.0, 2.0], frame_hw=(4, 4), one_place_iou=0.7
+    )
+    assert first[0].tolist() == [True, True, False, False]
+    assert second[0].tolist() == [False, False, True, True]
+
+
 def test_no_object_gives_no_mask():
-    assert frame_masks(torch.zeros(0, 4, 4), groups=[], sureness=[], frame_hw=(8, 8)) == []
+    assert (
+        frame_masks(
+            torch.zeros(0, 4, 4), groups=[], sureness=[], frame_hw=(8, 8), one_place_iou=0.7
+        )
+        == []
+    )
 
 
 def test_pixels_become_one_picture():
