@@ -12,7 +12,9 @@ def contains(polygon: Sequence[Point], point: Point) -> bool:
     """Return whether a point lies in a polygon (even-odd rule), edges included."""
     x, y = point
     inside = False
-    for (x1, y1), (x2, y2) in zip(polygon, (*polygon[1:], polygon[0]), strict=True):
+    for corners in zip(polygon, (*polygon[1:], polygon[0]), strict=True):
+        # In one order whichever way round the polygon is given, so that rounding is the same.
+        (x1, y1), (x2, y2) = sorted(corners)
         if _is_on_segment(point, (x1, y1), (x2, y2)):
             return True
         if (y1 > y) != (y2 > y) and x < x1 + (y - y1) * (x2 - x1) / (y2 - y1):
