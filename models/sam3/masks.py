@@ -76,7 +76,8 @@ def frame_masks(
         return []
     resized = F.interpolate(logits[:, None], size=frame_hw, mode="bilinear")[:, 0]
     masks = (resized > 0).numpy(force=True)
-    overlap = mask_iou(resized > 0, resized > 0)
+    # On the grid, not at the frame's size: there the product would cost gigabytes.
+    overlap = mask_iou(logits > 0, logits > 0)
     order = sorted(range(len(groups)), key=lambda k: -sureness[k])
     for place, k in enumerate(order):
         for other in order[:place]:

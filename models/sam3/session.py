@@ -97,6 +97,7 @@ class _Tracked:
     quality: float
     is_matched: bool = False
     is_new: bool = False
+    is_prompted: bool = False
 
 
 class Sam3Session:
@@ -285,6 +286,7 @@ class Sam3Session:
             if chosen >= 0 and is_due and item.object_logit > options.recondition_logit:
                 item.masklet.last_conditioned_s = now_s
                 item.mask_logits = found.mask_logits[chosen]
+                item.is_prompted = True
         for sharers in plan.supports:
             together = np.flatnonzero(sharers)
             for t in together[1:]:
@@ -320,7 +322,8 @@ class Sam3Session:
         if chosen is None:
             return False
         item = hidden.pop(chosen)
-        item.mask_logits, item.object_logit, item.is_matched = mask_logits, SURE_LOGIT, True
+        item.mask_logits, item.object_logit = mask_logits, SURE_LOGIT
+        item.is_matched = item.is_prompted = True
         item.masklet.last_conditioned_s = now_s
         item.masklet.on_matched(now_s, float(found.scores[detection]))
         return True
@@ -347,6 +350,7 @@ class Sam3Session:
             quality=1.0,
             is_matched=True,
             is_new=True,
+            is_prompted=True,
         )
 
     def _let_go(self, stream: _Stream, tracked: list[_Tracked]) -> tuple[int, ...]:
@@ -393,7 +397,7 @@ class Sam3Session:
         tracker = self._model.tracker_model
         frame = torch.tensor([n for n, _ in rows], device=self.device)
         logits = torch.stack([item.mask_logits for _, item in rows])[:, None]
-        prompted = [item.masklet.last_conditioned_s == streams[n].time_s for n, item in rows]
+        prompted = [item.is_prompted for _, item in rows]
         pointers = torch.stack(
             [
                 item.pointer
