@@ -1,6 +1,7 @@
 """Encoded frames from Kafka."""
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ _Partition = tuple[str, int]
 
 _POLL_MS = 200
 _CLOSE_S = 1.0
-_RAW = "application/x-maskstream-rgb24"
+_RAW = b"application/x-maskstream-rgb24"
 
 
 class KafkaSource(Source):
@@ -241,26 +242,35 @@ def _stream_of(record: Any) -> str:  # noqa: ANN401 - kafka-python is untyped
 
 
 def _to_frame(record: Any, stream_id: str, max_pixels: int) -> Frame:  # noqa: ANN401 - as above
-    headers = {name: value.decode() for name, value in record.headers or () if value is not None}
+    # Left as bytes: a header that is not ours may hold anything.
+    headers = {name: value for name, value in record.headers or () if value is not None}
     timestamp_ms = cast("int | None", record.timestamp)
     has_time = timestamp_ms is not None and timestamp_ms >= 0
     captured_at = datetime.now(tz=UTC)
     if timestamp_ms is not None and has_time:
         captured_at = datetime.fromtimestamp(timestamp_ms / 1000, tz=UTC)
     is_append_time = record.timestamp_type == 1 or not has_time
+    stream_epoch = int(headers.get("stream_epoch", 0))
+    frame_seq = int(headers.get("frame_seq", record.offset))
+    pts_s = float(headers.get("pts_s", captured_at.timestamp()))
+    if stream_epoch < 0 or frame_seq < 0 or not math.isfinite(pts_s):
+        raise ValueError(
+            f"stream_epoch {stream_epoch}, frame_seq {frame_seq}, pts_s {pts_s}: "
+            "a negative number or a time that is not finite"
+        )
     return Frame(
         stream_id=stream_id,
-        stream_epoch=int(headers.get("stream_epoch", 0)),
-        frame_seq=int(headers.get("frame_seq", record.offset)),
+        stream_epoch=stream_epoch,
+        frame_seq=frame_seq,
         pixels=_to_pixels(record.value or b"", headers, max_pixels),
-        pts_s=float(headers.get("pts_s", captured_at.timestamp())),
+        pts_s=pts_s,
         captured_at=captured_at,
         capture_clock=CaptureClock.KAFKA_TIMESTAMP if has_time else CaptureClock.ARRIVAL,
         capture_uncertainty_s=1.0 if is_append_time else 0.001,
     )
 
 
-def _to_pixels(value: bytes, headers: dict[str, str], max_pixels: int) -> NDArray[np.uint8]:
+def _to_pixels(value: bytes, headers: dict[str, bytes], max_pixels: int) -> NDArray[np.uint8]:
     if headers.get("content-type") == _RAW:
         height, width = int(headers.get("height", 0)), int(headers.get("width", 0))
         if height < 1 or width < 1 or height * width > max_pixels:

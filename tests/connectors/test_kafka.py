@@ -191,6 +191,10 @@ GARBAGE = (
     ({"value": b"x", "headers": [("content-type", RGB.encode())]}, "raw RGB of 0x0"),
     ({"value": PNG, "key": None}, "without a key"),
     ({"value": PNG, "headers": [("pts_s", b"soon")]}, "could not convert"),
+    ({"value": PNG, "headers": [("pts_s", b"nan")]}, "not finite"),
+    ({"value": PNG, "headers": [("frame_seq", b"-1")]}, "negative"),
+    ({"value": PNG, "headers": [("stream_epoch", b"-1")]}, "negative"),
+    ({"value": PNG, "headers": [("frame_seq", b"\xff")]}, "invalid literal"),
 )
 
 
@@ -206,6 +210,12 @@ def test_garbage_is_a_typed_error_with_its_place_and_bytes_and_reading_goes_on(
                 source.read()
             assert caught.value.position == {"topic": topic, "partition": 0, "offset": offset}
             assert caught.value.payload == (record["value"] or b"")
+        assert number_of(source.read().pixels) == 1
+
+
+def test_binary_header_that_is_not_ours_does_no_harm(kafka_bootstrap, topic):
+    produce(kafka_bootstrap, topic, value=PNG, headers=[("trace", b"\xff\xfe")])
+    with kafka_source(kafka_bootstrap, topic) as source:
         assert number_of(source.read().pixels) == 1
 
 
