@@ -2,7 +2,8 @@
 
 A slow sink sheds whole results that may be shed (live pictures and masklets without news) first;
 for everything else it makes the engine wait, which in turn makes live cameras drop frames, counted.
-A failing sink is tried again for a while, then given up; the others go on.
+A failing sink is tried again for a while, then given up; the others go on. A result that cannot be
+put into records is dropped and counted as an error of the sink, which goes on with the next.
 """
 
 import logging
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from connectors.backoff import Backoff
 from connectors.base import PictureSink, RecordSink
 from connectors.errors import SinkError
+from connectors.record import Record
 from pipeline.engine.result import Parcel, to_overlays
 from pipeline.observe.metrics import Metrics
 
@@ -106,13 +108,24 @@ class SinkThread:
     def _write(self, parcel: Parcel) -> None:
         sink = self._sink
         if isinstance(sink, RecordSink):
-            records = parcel.records()
+            records = self._encode(parcel)
+            if records is None:
+                return
             sink.write(records)
             for record in records:
                 self._metrics.records.labels(self.name, record.topic.value).inc()
         elif parcel.result is not None and parcel.result.scene is not None:
             scene = parcel.result.scene
             sink.write(scene.frame, to_overlays(scene.tracks), scene.captions)
+
+    def _encode(self, parcel: Parcel) -> tuple[Record, ...] | None:
+        """Return the records of a parcel, or none: it is at fault, not the sink."""
+        try:
+            return parcel.records()
+        except Exception:
+            self._metrics.sink_errors.labels(self.name).inc()
+            _logger.exception("sink %s: dropped a result that cannot be encoded", self.name)
+            return None
 
     def _try(
         self,

@@ -116,6 +116,24 @@ def test_a_sink_that_stays_away_is_given_up_and_the_others_go_on():
     assert bad.is_closed
 
 
+def test_a_result_that_cannot_be_encoded_is_dropped_and_the_sink_goes_on(monkeypatch):
+    sink = MemorySink()
+    publisher, metrics = make_publisher(sink, capacity=4)
+    bad = make_parcel(1)
+    encode = Parcel.records
+    monkeypatch.setattr(
+        Parcel, "records", lambda self: StatusRecord() if self is bad else encode(self)
+    )
+    publisher.start()
+    for parcel in (make_parcel(0), bad, make_parcel(2)):
+        publisher.put(parcel)
+    assert publisher.flush()
+    publisher.stop()
+    assert [record.key for record in sink.records] == ["s0", "s2"]
+    assert not publisher.errors
+    assert value_of(metrics, "sink_errors_total", sink="sink-0") == 1
+
+
 class BrokenSink(GateSink):
     def open(self):
         raise NotWritableError("folder", "no right to write")
