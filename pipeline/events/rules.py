@@ -27,6 +27,7 @@ from pipeline.records import EventPhase, TrackChangeKind, TrackState
 from pipeline.tracking.tracks import Track, TrackUpdate
 
 _EPSILON_S = 1e-9
+_GONE_REASONS = frozenset({"expired", "tracker"})  # the object went; other ends are the engine's
 
 Condition = Callable[[Track], bool | None]
 
@@ -148,7 +149,8 @@ class RuleMachine:
         if watch is None:
             return []
         events: list[Event] = []
-        if isinstance(self._config, DisappearRule) and watch.start_s is None:
+        is_gone = not track.is_visible or reason in _GONE_REASONS
+        if isinstance(self._config, DisappearRule) and watch.start_s is None and is_gone:
             # It is gone for good, however short the wait was.
             watch.start_s = time_s - track.unseen_s
             events.append(self._say(EventPhase.NEW, watch, track, time_s))

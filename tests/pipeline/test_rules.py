@@ -12,13 +12,13 @@ RIGHT = ZoneConfig(name="right", polygon=((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0
 LEFT_SIDE, RIGHT_SIDE = (0.2, 0.5), (0.8, 0.5)
 
 
-def play(rule, steps, *, step_s=0.5):
+def play(rule, steps, *, step_s=0.5, reason="expired"):
     """Run a rule over tracks, one step each; a list holds several, ``None`` ends the last one."""
     book, said, last = RuleBook([rule], [RIGHT]), [], None
     for number, step in enumerate(steps):
         changes = ()
         if step is None:
-            ended = TrackChange(kind=TrackChangeKind.ENDED, track=last, reason="expired")
+            ended = TrackChange(kind=TrackChangeKind.ENDED, track=last, reason=reason)
             changes, tracks = (ended,), ()
         else:
             tracks, last = (step,), step
@@ -63,6 +63,27 @@ def test_disappear_tells_of_a_track_that_ended_before_the_wait_was_over():
     rule = DisappearRule(type="disappear", name="r", after_s=60.0)
     said, _ = play(rule, [make_track(), None])
     assert said == [(1, "new", None), (1, "end", "expired")]
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_told"),
+    [
+        ("tracker", True),
+        ("merged", False),
+        ("discontinuity", False),
+        ("stream_ended", False),
+        ("stopped", False),
+        ("model_error", False),
+    ],
+)
+def test_a_visible_track_disappears_only_if_its_object_went(reason, is_told):
+    rule = DisappearRule(type="disappear", name="r", after_s=60.0)
+    said, book = play(rule, [make_track(), None], reason=reason)
+    assert said == ([(1, "new", None), (1, "end", reason)] if is_told else [])
+    assert len(book) == 0
+    hidden = make_track(unseen_s=0.1, state=TrackState.OCCLUDED)
+    said, _ = play(rule, [make_track(), hidden, None], reason=reason)
+    assert said == [(2, "new", None), (2, "end", reason)]
 
 
 def test_enter_believes_a_crossing_after_settling():
