@@ -7,14 +7,20 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from connectors.config import ConsoleSinkConfig, sink_from_url, source_from_url
+from connectors.config import (
+    ConsoleSinkConfig,
+    KafkaSourceConfig,
+    sink_from_url,
+    source_from_url,
+)
 from connectors.errors import redact_url
-from pipeline.config import RunConfig
+from pipeline.config import ANY_STREAM, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.loading import explain_invalid
 
 _Config = TypeVar("_Config")
-DEFAULT_STREAM_ID = "camera"
+DEFAULT_STREAM_ID = ""  # a name that suits the source
+_CAMERA_ID = "camera"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +49,8 @@ class OneCamera:
         concepts: What to look for.
         sinks: As ``sink_from_url`` takes them; none means the terminal.
         zones: ``NAME=x,y x,y x,y`` with corners from 0 to 1.
-        stream_id: The stream's name.
+        stream_id: The stream's name; if empty, ``camera``, or ``*`` for Kafka, whose records name
+            their streams.
         max_fps: Frames beyond this rate are gated.
         json_lines: Whether a terminal without other sinks gets JSON.
     """
@@ -66,9 +73,11 @@ def config_from_flags(flags: OneCamera, overrides: Overrides) -> RunConfig:
     if not flags.concepts:
         raise ConfigError(["--concept: is missing (accepted: what to look for, such as deer)"])
     zones = [_parse_zone(text) for text in flags.zones]
+    source = _parsed("--source", source_from_url, flags.source)
+    default_id = ANY_STREAM if isinstance(source, KafkaSourceConfig) else _CAMERA_ID
     stream = {
-        "id": flags.stream_id,
-        "source": _parsed("--source", source_from_url, flags.source),
+        "id": flags.stream_id or default_id,
+        "source": source,
         "concepts": tuple(flags.concepts),
         "zones": zones,
         "rules": _default_rules([str(zone["name"]) for zone in zones]),

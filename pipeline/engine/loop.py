@@ -160,6 +160,8 @@ class Engine:
         with self._metrics.stage.labels("rules").time():
             result = lane.apply(frame, outcome.prediction, now=now)
         self._publish(lane, result)
+        if self._health.states.get(lane.stream_id) is StreamState.WAITING:
+            self._supervisor.tell(lane.stream_id, StreamState.RUNNING, lane=lane)
         lane.ledger.finish()
         self._observe(lane, frame, result)
 

@@ -59,6 +59,7 @@ class Supervisor:
         self._lanes: dict[str, Lane] = {}
         self._strays: dict[str, FrameLedger] = {}
         self._owners: dict[str, Capture] = {}
+        self._warned: set[str] = set()
         self.captures = tuple(
             Capture(stream, source, self, engine=config.engine, clock=clock)
             for stream, source in zip(config.streams, sources, strict=True)
@@ -117,6 +118,7 @@ class Supervisor:
         with self._removed:
             if self._lanes.get(lane.stream_id) is lane:
                 self._lanes.pop(lane.stream_id)
+                self._owners.pop(lane.stream_id, None)
             self._removed.notify_all()
         state = StreamState.ENDED if lane.error is None else StreamState.FAILED
         self.tell(lane.stream_id, state, error=lane.error, lane=lane)
@@ -214,12 +216,28 @@ class Supervisor:
         if lane is not None:
             return lane
         if capture.config.id != ANY_STREAM:
-            return "unknown_stream" if stream_id != capture.config.id else "stopped"
+            if stream_id == capture.config.id:
+                return "stopped"
+            self._warn_unknown(capture, stream_id)
+            return "unknown_stream"
         try:
             return self._open_lane(capture, stream_id)
         except StreamLimitError as error:
             _logger.warning("%s", error)
             return "stream_limit"
+
+    def _warn_unknown(self, capture: Capture, stream_id: str) -> None:
+        """Say once per source that it sends what is not looked at."""
+        if capture.config.id in self._warned:
+            return
+        self._warned.add(capture.config.id)
+        _logger.warning(
+            "stream %r: its source sends frames of stream %r, which are dropped as unknown "
+            "(accepted: that key as the stream's id, or %r for every stream of the source)",
+            capture.config.id,
+            stream_id,
+            ANY_STREAM,
+        )
 
     def _wait_removed(self, lane: Lane) -> None:
         with self._removed:

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from connectors.config import FileSourceConfig
-from connectors.memory import Corrupt, Disconnect, MemorySink, MemorySource
+from connectors.memory import Corrupt, Disconnect, MemorySink, MemorySource, Pause
 from connectors.record import Topic
 from pipeline.app import build_app
+from pipeline.clock import ManualClock
 from pipeline.config import RunConfig
 from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
 
@@ -151,7 +152,11 @@ def test_a_source_may_name_its_streams():
         for pair in zip(make_walk(8, stream_id="a"), make_walk(8, stream_id="b"), strict=True)
         for f in pair
     ]
-    summary, sink = run(make_config("*"), frames)
+    sink = MemorySink()
+    source = MemorySource(frames, stream_id="*")
+    app = build_app(make_config("*"), tracker=BlobTracker(), sources=[source], sinks=[sink])
+    summary = app.engine.run()
+    assert not app.engine._supervisor._owners
     assert {record["stream_id"] for record in bodies(sink, Topic.MASKLETS)} == {"a", "b"}
     assert summary.streams[0].counts.processed == 16
 
@@ -185,3 +190,24 @@ def test_stop_processes_what_was_read_and_ends_the_tracks():
     assert counts.received == counts.processed < 500
     assert bodies(sink, Topic.TRACKS)[-1]["kind"] == "ended"
     assert not sink.is_open
+
+
+def test_frames_of_an_unknown_stream_are_warned_of_once(caplog):
+    frames = [*make_walk(3), *make_walk(3, stream_id="other")]
+    summary, _ = run(make_config(), frames)
+    warnings = [r.getMessage() for r in caplog.records if r.name == "maskstream.supervisor"]
+    assert summary.streams[0].counts.processed == 3
+    assert len(warnings) == 1
+    assert all(word in warnings[0] for word in ("'cam'", "'other'", "'*'"))
+
+
+def test_a_stream_runs_again_after_a_gap():
+    sink, clock = MemorySink(), ManualClock()
+    source = MemorySource([*make_walk(3), Pause(1.0), *make_walk(6)[3:]], stream_id="cam")
+    app = build_app(
+        make_config(), tracker=BlobTracker(), sources=[source], sinks=[sink], clock=clock
+    )
+    app.engine.run(on_turn=lambda: clock.advance(20.0))
+    states = [status["state"] for status in bodies(sink, Topic.STATUS)]
+    assert "running" in states[states.index("waiting") :]
+    assert states[-1] == "ended"
