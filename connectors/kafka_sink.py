@@ -42,12 +42,14 @@ class KafkaSink(RecordSink):
     """Writes records to topics, keyed by stream, with their headers and capture time.
 
     A producer that the broker has forgotten (restarted without its state) or fenced is replaced.
+    A record that is refused, such as one too large, is dropped, logged and counted in
+    ``num_refused``; the others go on.
 
     Guarantee: at least once: a record is kept, up to ``max_pending`` of them, until the broker
-        has confirmed it, and sent again with a new producer if need be; repeats carry the same
-        deterministic id. With ``acks`` all the producer is idempotent, so repeats happen only
-        after such a replacement. When ``flush`` returns all are confirmed. A ``write`` that
-        raises has taken none of its records.
+        has confirmed or refused it, and sent again with a new producer if need be; repeats carry
+        the same deterministic id. With ``acks`` all the producer is idempotent, so repeats happen
+        only after such a replacement. When ``flush`` returns all are confirmed or refused.
+        A ``write`` that raises has taken none of its records.
     Ordering: that of the writes for each key; a repeat repeats a whole tail in order.
     Parallelism: one writer; several sinks may write to one topic.
     """
@@ -58,6 +60,7 @@ class KafkaSink(RecordSink):
         self._pending: deque[_Pending] = deque()
         self._must_resend = False
         self.num_rebuilt = 0
+        self.num_refused = 0
 
     @property
     def num_pending(self) -> int:
@@ -77,7 +80,8 @@ class KafkaSink(RecordSink):
             self._reap(deadline=deadline, keep=max(self._config.max_pending - len(records), 0))
         taken = [_Pending(record) for record in records]
         self._pending.extend(taken)
-        self._send(taken)
+        if not self._must_resend:  # else they would overtake what is still to be sent again
+            self._send(taken)
 
     @override
     def flush(self) -> None:
@@ -128,7 +132,10 @@ class KafkaSink(RecordSink):
         error = head.future.exception
         if isinstance(error, RECORD_IS_REFUSED):
             self._pending.popleft()
-            raise self._translate(error, head.record) from error
+            self.num_refused += 1
+            size = len(head.record.value)
+            _log.error("%s; dropped, %d bytes", self._translate(error, head.record), size)
+            return
         self._must_resend = True
         if not isinstance(error, PRODUCER_IS_LOST):
             raise self._translate(error, head.record) from error
@@ -143,7 +150,10 @@ class KafkaSink(RecordSink):
         self._send(list(self._pending))
 
     def _send(self, batch: Sequence[_Pending]) -> None:
-        """Hand records to the producer; what it does not take now is sent at the next call."""
+        """Hand records to the producer; what it does not take now is sent at the next call.
+
+        The first that is not taken keeps the error, for when all before it are settled.
+        """
         for one in batch:
             record = one.record
             try:
@@ -155,8 +165,9 @@ class KafkaSink(RecordSink):
                     timestamp_ms=record.timestamp_ms,
                 )
             except RECORD_IS_REFUSED as error:
-                one.future = _Refused(error)
+                one.future = _NotTaken(error)
             except KafkaError as error:
+                one.future = _NotTaken(error)
                 _log.warning("sink %r: cannot send: %s", self._name, error)
                 self._must_resend = True
                 return
@@ -208,8 +219,8 @@ class KafkaSink(RecordSink):
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
-    """Stands for the future of a record that the producer would not even take."""
+class _NotTaken:
+    """Stands for the future of a record that the producer did not even take."""
 
     exception: KafkaError
     is_done: bool = True

@@ -3,13 +3,14 @@ import time
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
 from connectors.config import KafkaSinkConfig, KafkaSourceConfig
 from connectors.encoding import encode_image
 from connectors.errors import (
     BadFrameError,
-    DeliveryFailedError,
     NotFoundError,
+    SinkUnauthorizedError,
     SinkUnreachableError,
     UnreachableError,
 )
@@ -92,14 +93,40 @@ def test_pending_records_are_bounded(kafka_bootstrap, topic):
     assert numbers(consume(kafka_bootstrap, topic, 200)) == list(range(200))
 
 
-def test_refused_record_is_named_and_the_others_go_on(kafka_bootstrap, topic):
+def test_refused_record_is_dropped_and_named_and_the_others_go_on(kafka_bootstrap, topic, caplog):
     options = {"max_request_size": 10_000}
     with KafkaSink(config=sink_config(kafka_bootstrap, topic, options=options)) as sink:
         sink.write([event(0), event(1, value=bytes(20_000)), event(2)])
-        with pytest.raises(DeliveryFailedError, match=f"topic {topic}, key gate"):
-            sink.flush()
         sink.flush()
+        assert (sink.num_refused, sink.num_pending) == (1, 0)
+    assert f"topic {topic}, key gate" in caplog.text
+    assert "20000 bytes" in caplog.text
     assert numbers(consume(kafka_bootstrap, topic, 2)) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("foreign", "ours"),
+    [
+        (KafkaTimeoutError("no metadata"), SinkUnreachableError),
+        (TopicAuthorizationFailedError("events"), SinkUnauthorizedError),
+    ],
+)
+def test_record_that_the_producer_did_not_take_is_a_typed_error_and_is_sent_later(
+    kafka_bootstrap, topic, monkeypatch, foreign, ours
+):
+    def refuse(*_, **__):
+        raise foreign
+
+    with KafkaSink(config=sink_config(kafka_bootstrap, topic)) as sink:
+        with monkeypatch.context() as patch:
+            patch.setattr(KafkaProducer, "send", refuse)
+            sink.write([event(0), event(1)])
+            for _ in range(2):
+                with pytest.raises(ours, match=f"topic {topic}, key gate"):
+                    sink.write([event(2)])
+        sink.write([event(2)])
+        sink.flush()
+    assert numbers(consume(kafka_bootstrap, topic, 3)) == [0, 1, 2]
 
 
 def test_dead_broker_is_unreachable_within_the_connect_timeout():
