@@ -4,6 +4,7 @@ The unions are static: the JSON schema never depends on what is installed. Conne
 distributions are named with ``type: plugin``. Importing this loads no connector.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -331,6 +332,10 @@ _SOURCE_URLS = (
     "rtsp://host/path, kafka://host:port/topic, world://demo, world://SEED, webcam:0, "
     "a video file, a folder of videos or pictures, a pattern such as 'night/*.jpg'"
 )
+_STRAY_AT = (  # quotes nothing: what seems to be the host or the port may be half a password
+    "bad URL, with an @ behind its first /, ? or #; "
+    "accepted: percent-encode the password, or give user and password as fields"
+)
 _SINK_URLS = "kafka://host:port, jsonl:FOLDER, FILE.mp4, FILE.png, console"
 
 
@@ -381,7 +386,14 @@ def sink_from_url(url: str) -> SinkConfig:
     raise ValueError(f"unknown sink {redact_url(url)!r}; accepted: {_SINK_URLS}")
 
 
+def _refuse_stray_at(url: str) -> None:
+    _, *behind = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)
+    if behind and "@" in behind[0]:
+        raise ValueError(_STRAY_AT)
+
+
 def _split(url: str) -> SplitResult:
+    _refuse_stray_at(url)
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -391,6 +403,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _from_kafka_url(url: str, *, with_topic: bool) -> dict[str, Any]:
+    _refuse_stray_at(url)
     parts = urlsplit(url)
     fields: dict[str, Any] = {key: values[-1] for key, values in parse_qs(parts.query).items()}
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")

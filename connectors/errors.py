@@ -29,9 +29,11 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s?#]*@")
+# Up to the last @ of the word: passwords with a bare / or # are met, though no URL may hold them.
+_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s'\"]*@|[^/\s?#]*@)+")
 _SECRET_PARAMETER = re.compile(
-    r"(?P<name>[\w.-]*(?:password|passwd|pwd|secret|token|apikey|api_key)[\w.-]*=)[^&\s;,'\"]+",
+    r"(?P<name>(?:[\w.-]*(?:password|passwd|pwd|secret|token|apikey|api_key)[\w.-]*"
+    r"|[\w.-]*(?:pass|pw))=)[^&\s;,'\"]+",
     re.IGNORECASE,
 )
 

@@ -13,6 +13,10 @@ PASSWORDS = [
     "rtsp://admin:s3cr3t@camera/1",
     "cannot open 'rtsp://admin:s3cr3t@camera:554/1': refused",
     "rtsp://camera/1?user=a&password=s3cr3t&x=1",
+    "cannot open 'rtsp://admin:12#s3cr3t@camera/1'",
+    "rtsp://admin:12/s3cr3t@x?s3cr3t@camera/1",
+    "rtsp://admin:it's3cr3t@camera/1",
+    "rtsp://camera/1?usr=a&pass=s3cr3t&pw=s3cr3t",
     "kafka://u:s3cr3t@host:9092 and http://h/?api_key=s3cr3t",
 ]
 
