@@ -35,15 +35,20 @@ PRODUCER_IS_LOST = (
     k.InvalidProducerIdMappingError,
     k.ProducerFencedError,
 )
-# Sending the same record again cannot help.
+# No record will get through until somebody mends the configuration.
+CONFIGURATION_IS_WRONG = (
+    k.KafkaConfigurationError,
+    k.UnsupportedVersionError,
+    k.UnsupportedCompressionTypeError,
+    k.InvalidTopicError,
+)
+# Sending the same record again cannot help; the next one may pass.
 RECORD_IS_REFUSED = (
     k.MessageSizeTooLargeError,
     k.RecordListTooLargeError,
-    k.InvalidTopicError,
     k.InvalidRecordError,
     k.CorruptRecordError,
     k.InvalidTimestampError,
-    k.UnsupportedCompressionTypeError,
     k.UnsupportedForMessageFormatError,
     k.PolicyViolationError,
 )
@@ -114,7 +119,7 @@ def translate_source_error(
         kind, accepted = UnauthorizedError, "a user with the right to read"
     elif isinstance(error, _IS_MISSING):
         kind, accepted = NotFoundError, "a topic that exists"
-    elif isinstance(error, (k.KafkaConfigurationError, k.UnsupportedVersionError)):
+    elif isinstance(error, CONFIGURATION_IS_WRONG):
         kind, accepted = SourceError, "options that kafka-python and the broker know"
     return kind(stream_id, _describe(error), position=position, accepted=accepted)
 
@@ -129,7 +134,7 @@ def translate_sink_error(
         kind, accepted = SinkUnauthorizedError, "a user with the right to write"
     elif isinstance(error, RECORD_IS_REFUSED):
         kind, accepted = DeliveryFailedError, "a record that the broker takes"
-    elif isinstance(error, (k.KafkaConfigurationError, k.UnsupportedVersionError)):
+    elif isinstance(error, CONFIGURATION_IS_WRONG):
         kind, accepted = SinkError, "options that kafka-python and the broker know"
     return kind(sink, _describe(error), position=position, accepted=accepted)
 

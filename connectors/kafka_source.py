@@ -172,7 +172,7 @@ class KafkaSource(Source):
                 stream_id = _stream_of(record)
                 if not self._config.streams or stream_id in self._config.streams:
                     return _to_frame(record, stream_id, self._config.max_pixels)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise BadFrameError(
                     record.key.decode("utf-8", "replace") if record.key else self._stream_id,
                     str(error),

@@ -97,7 +97,9 @@ def run(  # noqa: PLR0913 - one parameter per flag
     zone: Annotated[
         list[str] | None, typer.Option(help="'gate=0.1,0.2 0.9,0.2 0.5,0.9'; may be given again.")
     ] = None,
-    stream_id: Annotated[str, typer.Option(help="Name of the stream.")] = DEFAULT_STREAM_ID,
+    stream_id: Annotated[
+        str, typer.Option(help="Name of the stream: camera, or * (every key) for Kafka.")
+    ] = DEFAULT_STREAM_ID,
     max_fps: Annotated[float | None, typer.Option(help="Look at no more frames a second.")] = None,
     model: Model = None,
     checkpoint: Checkpoint = None,
