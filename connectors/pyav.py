@@ -35,6 +35,7 @@ from connectors.errors import (
 MAX_PIXELS = 100_000_000
 _DEFAULT_STEP_S = 0.04
 _BACKWARD_JUMP_S = 1.0
+_SAME_TIME_S = 0.001
 _VIDEOS = "a video that FFmpeg decodes (MP4, MKV, AVI, MOV, TS, WebM, …)"
 
 _Translation = tuple[tuple[type[Exception], ...], type[SourceError], str]
@@ -75,10 +76,12 @@ class MediaClock:
     """Makes times of presentation grow: fills in missing ones, refuses repeated ones.
 
     A camera's first picture often has no time; a jump back by more than a second is a
-    discontinuity (loop, restarted camera).
+    discontinuity (loop, restarted camera). Some cameras stamp pictures in the order of decoding,
+    so that those shown between others come with earlier times: a live clock keeps them.
     """
 
     step_s: float = _DEFAULT_STEP_S
+    keeps_disordered: bool = False
     _last: float | None = None
     _base: float | None = None
     num_refused: int = 0
@@ -96,6 +99,9 @@ class MediaClock:
             self._last = now
             return now, False
         if now > self._last - _BACKWARD_JUMP_S:
+            if self.keeps_disordered and now < self._last - _SAME_TIME_S:
+                self._last += _SAME_TIME_S
+                return self._last, False
             self.num_refused += 1
             return None
         self._base, self._last = 0.0, pts_s
@@ -268,7 +274,7 @@ def open_video(
     stream.thread_type = "SLICE" if is_live else "AUTO"
     rate = stream.average_rate or stream.guessed_rate
     step_s = float(1 / rate) if rate else _DEFAULT_STEP_S
-    return VideoReader(url, container, stream, MediaClock(step_s=step_s))
+    return VideoReader(url, container, stream, MediaClock(step_s=step_s, keeps_disordered=is_live))
 
 
 def translate_file_error(

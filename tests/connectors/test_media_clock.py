@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,3 +31,14 @@ def test_repeated_time_is_refused_and_a_jump_back_begins_anew():
     assert [clock.advance(time) for time in (5.0, 5.0, 4.9)] == [(5.0, False), None, None]
     assert clock.advance(0.5) == (0.5, True)
     assert clock.num_refused == 2
+
+
+def test_live_clock_keeps_pictures_stamped_in_the_order_of_decoding():
+    """Stamps of three pictures shown between two others, as a server that ignores them gives."""
+    clock = MediaClock(step_s=0.04, keeps_disordered=True)
+    told = [clock.advance(number * 0.04) for number in (6, 5, 7, 4, 10, 9, 11, 8)]
+    assert None not in told
+    times = [pts_s for pts_s, _ in told]
+    assert times == sorted(set(times))
+    assert times[-1] - times[0] == pytest.approx(0.2, abs=0.01)
+    assert clock.advance(times[-1]) is None
