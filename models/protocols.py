@@ -86,6 +86,28 @@ class ConceptTracker(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExemplarBox:
+    """A box on the picture itself that shows what is meant, or with ``is_positive`` false what not.
+
+    ``box_xyxy`` holds x0, y0, x1, y1 as shares of the picture's width and height.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    is_positive: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptQuery:
+    """What to find all instances of: a noun phrase, exemplars, or both (SAM 3, section 3).
+
+    Without a phrase the exemplars alone say it; SAM 3 then reads the word "visual".
+    """
+
+    phrase: str | None = None
+    exemplars: tuple[ExemplarBox, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Detection:
     """One instance of a concept on one picture, without identity.
 

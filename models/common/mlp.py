@@ -1,4 +1,4 @@
-"""The two kinds of perceptron that the family uses."""
+"""The kinds of perceptron that the family uses."""
 
 from itertools import pairwise
 
@@ -38,3 +38,27 @@ class NumberedMLP(nn.Module):
         for index, layer in enumerate(self.children()):
             x = layer(x) if index == last else F.relu(layer(x))
         return x
+
+
+class StackedMLP(nn.Module):
+    """Linear layers with ReLU between them.
+
+    Args:
+        dim_in: Channels in.
+        dim_hidden: Channels of every hidden layer.
+        dim_out: Channels out.
+        depth: Number of linear layers, at least 2.
+    """
+
+    def __init__(self, dim_in: int, dim_hidden: int, dim_out: int, depth: int) -> None:
+        super().__init__()
+        self.proj_in = nn.Linear(dim_in, dim_hidden)
+        self.layers = nn.ModuleList(nn.Linear(dim_hidden, dim_hidden) for _ in range(depth - 2))
+        self.proj_out = nn.Linear(dim_hidden, dim_out)
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.proj_in(x))
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return self.proj_out(x)

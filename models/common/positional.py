@@ -69,3 +69,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         .flatten(-2)
         .to(x.dtype)
     )
+
+
+def sine_time(time: Tensor, channels: int) -> Tensor:
+    """Sine code of scalars, shape ``(*time.shape, channels)``: all sines, then all cosines."""
+    half = channels // 2
+    index = torch.arange(half, device=time.device)
+    wavelength = 10000.0 ** (2 * (index // 2).float() / half)
+    phase = time.float()[..., None] / wavelength
+    return torch.cat([phase.sin(), phase.cos()], dim=-1)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from models.sam2.config import TrackerConfig
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionConfig:
@@ -57,29 +59,6 @@ class DetectorConfig:
     roi_size: int = 7
     upsampling_stages: int = 3
     norm_eps: float = 1e-5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackerConfig:
-    """Memory tracker (SAM 2, section 4; SAM 3, section 3)."""
-
-    image_size: int = 1008
-    patch_size: int = 14
-    hidden_dim: int = 256
-    memory_dim: int = 64
-    num_heads: int = 8
-    mask_decoder_depth: int = 2
-    mask_decoder_mlp_dim: int = 2048
-    mask_in_chans: int = 16
-    iou_head_dim: int = 256
-    memory_attention_layers: int = 4
-    memory_attention_mlp_dim: int = 2048
-    memory_fuser_layers: int = 2
-    memory_fuser_dim: int = 1024
-    num_maskmem: int = 7
-    max_cond_frames: int = 4
-    max_object_pointers: int = 16
-    rope_theta: float = 10000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from models.sam3.tracker.memory_bank import MemoryBank
+from models.sam2.memory_bank import MemoryBank
 
 SPEED_SHARE = 0.3
 # Nobody walks on unseen in a straight line for longer.

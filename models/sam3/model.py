@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from models.sam2.tracker import MemoryTracker
 from models.sam3.config import Sam3Config
 from models.sam3.detector import Detector
-from models.sam3.tracker.model import Sam3Tracker
 from models.sam3.vision import Neck, VisionFeatures
 
 
@@ -23,7 +23,7 @@ class Sam3(nn.Module):
         self.detector_model = Detector(
             config, clamp_presence=clamp_presence, cls_without_boxes=cls_without_boxes
         )
-        self.tracker_model = Sam3Tracker(config.tracker)
+        self.tracker_model = MemoryTracker(config.tracker)
         self.tracker_neck = Neck(config.vision)
 
     def encode_image(self, images: Tensor) -> VisionFeatures:

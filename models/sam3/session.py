@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.protocols import FrameInput, MaskletObservation, Prediction
+from models.sam2.memory_bank import MemoryBank
+from models.sam2.outputs import TrackerFeatures
 from models.sam3.association import (
     AssociationRules,
     associate,
@@ -30,8 +32,6 @@ from models.sam3.masks import frame_masks, mask_centre, mask_iou, stack_masks, t
 from models.sam3.model import Sam3, preprocess
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
-from models.sam3.tracker.memory_bank import MemoryBank
-from models.sam3.tracker.outputs import TrackerFeatures
 from models.sam3.vision import VisionFeatures
 
 SURE_LOGIT = 10.0

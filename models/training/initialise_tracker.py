@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from models.sam3.tracker.layers import FeedForward
-from models.sam3.tracker.memory_attention import MemoryAttentionLayer
-from models.sam3.tracker.model import MASK_BIAS, MASK_SCALE, Sam3Tracker
+from models.common.mlp import StackedMLP
+from models.sam2.memory_attention import MemoryAttentionLayer
+from models.sam2.tracker import MASK_BIAS, MASK_SCALE, MemoryTracker
 from models.sam3.vision import Neck, PyramidLevel
 
 NEARNESS = 2.0
@@ -14,7 +14,7 @@ PROMPT_GAIN = 4.0
 MASK_GAIN = 0.3
 
 
-def initialise_tracker(tracker: Sam3Tracker, neck: Neck, trunk: Tensor, *, seed: int) -> None:
+def initialise_tracker(tracker: MemoryTracker, neck: Neck, trunk: Tensor, *, seed: int) -> None:
     """Set starting weights in place.
 
     - Projections and convolutions keep the variance of what goes through them, and the neck gives
@@ -49,7 +49,7 @@ def initialise_tracker(tracker: Sam3Tracker, neck: Neck, trunk: Tensor, *, seed:
                 _fill_bias(module.cross_attn_image.k_proj, NEARNESS)
                 module.cross_attn_image.k_proj.weight *= KEY_GAIN
         for mlp in tracker.mask_decoder.output_hypernetworks_mlps:
-            if isinstance(mlp, FeedForward):
+            if isinstance(mlp, StackedMLP):
                 mlp.proj_out.weight *= MASK_GAIN
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.sam3.tracker.outputs import TrackOutput
+from models.sam2.outputs import TrackOutput
 from models.training.matching import dice_loss, focal_bce
 
 

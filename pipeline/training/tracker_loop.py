@@ -13,11 +13,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.sam2.memory_bank import MemoryBank
+from models.sam2.outputs import TrackOutput
+from models.sam2.tracker import MemoryTracker
 from models.sam3.config import SAM3_SIZES, Sam3Config
 from models.sam3.model import preprocess
-from models.sam3.tracker.memory_bank import MemoryBank
-from models.sam3.tracker.model import Sam3Tracker
-from models.sam3.tracker.outputs import TrackOutput
 from models.sam3.vision import Backbone, Neck
 from models.training.initialise_tracker import initialise_tracker
 from models.training.tracker_losses import TrackerLossWeights, clip_losses, mask_iou
@@ -54,7 +54,7 @@ class TrackerHalf(nn.Module):
     def __init__(self, config: Sam3Config) -> None:
         super().__init__()
         self.tracker_neck = Neck(config.vision)
-        self.tracker_model = Sam3Tracker(config.tracker)
+        self.tracker_model = MemoryTracker(config.tracker)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

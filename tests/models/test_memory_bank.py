@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.sam3.config import TrackerConfig
-from models.sam3.tracker.memory_bank import QUALITY_THRESHOLD, MemoryBank
+from models.sam2.config import TrackerConfig
+from models.sam2.memory_bank import QUALITY_THRESHOLD, MemoryBank
 
 CONFIG = TrackerConfig(hidden_dim=4, memory_dim=2)
 FRAMES = 500

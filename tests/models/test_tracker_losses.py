@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.sam3.tracker.outputs import TrackOutput
+from models.sam2.outputs import TrackOutput
 from models.training.tracker_losses import (
     TrackerLossWeights,
     TrackerTargets,

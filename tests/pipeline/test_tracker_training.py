@@ -64,7 +64,7 @@ def test_a_fixed_clip_is_learned(backbone):
     half, batch, weights = TrackerHalf(CONFIG), clips(3), TrackerLossWeights()
     optimiser = torch.optim.AdamW(half.parameters(), lr=1e-3)
     losses = []
-    for _ in range(15):
+    for _ in range(20):
         outputs = unroll(half, backbone, batch, Lesson())
         loss = torch.stack(list(clip_losses(outputs, batch.targets, weights).values())).sum()
         optimiser.zero_grad()

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from models.common.attention import Attention, key_mask, merge_heads, split_heads
 from models.common.positional import axial_rotary_table, rotate, sine_grid
-from models.sam3.config import TrackerConfig
+from models.sam2.config import TrackerConfig
 
 POSITION_WEIGHT = 0.1
 

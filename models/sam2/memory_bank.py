@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.sam3.config import TrackerConfig
+from models.sam2.config import TrackerConfig
 
 QUALITY_THRESHOLD = 0.01
 

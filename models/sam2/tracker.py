@@ -5,25 +5,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.common.positional import sine_grid
-from models.sam3.config import TrackerConfig
-from models.sam3.tracker.layers import FeedForward, resize, sine_time
-from models.sam3.tracker.mask_decoder import (
-    DecodedMasks,
-    MaskDecoder,
+from models.common.mask_decoder import (
+    DecodedObjects,
+    ObjectMaskDecoder,
     choose_multimask,
     choose_single_mask,
 )
-from models.sam3.tracker.memory_attention import MemoryAttention, MemoryTokens
-from models.sam3.tracker.memory_bank import MemoryBank, MemorySelection
-from models.sam3.tracker.memory_encoder import MemoryEncoder
-from models.sam3.tracker.outputs import TrackerFeatures, TrackerSemantics, TrackOutput
-from models.sam3.tracker.prompt_encoder import (
+from models.common.mlp import StackedMLP
+from models.common.positional import sine_grid, sine_time
+from models.common.prompt_encoder import (
     LABEL_BOX_BOTTOM_RIGHT,
     LABEL_BOX_TOP_LEFT,
     FourierPosition,
     PromptEncoder,
 )
+from models.common.resize import resize
+from models.sam2.config import TrackerConfig
+from models.sam2.memory_attention import MemoryAttention, MemoryTokens
+from models.sam2.memory_bank import MemoryBank, MemorySelection
+from models.sam2.memory_encoder import MemoryEncoder
+from models.sam2.outputs import TrackerFeatures, TrackerSemantics, TrackOutput
 
 ABSENT_LOGIT = -1024.0
 MASK_SCALE = 20.0
@@ -32,7 +33,7 @@ MASK_BIAS = -10.0
 MAX_AMBIGUOUS_POINTS = 1
 
 
-class Sam3Tracker(nn.Module):
+class MemoryTracker(nn.Module):
     """Memory tracker of SAM 3 (and, with other features, of SAM 2.1).
 
     All methods are batched over B objects, which may be of different frames and streams:
@@ -50,12 +51,12 @@ class Sam3Tracker(nn.Module):
         self.config = config
         self.semantics = TrackerSemantics() if semantics is None else semantics
         self.shared_image_embedding = FourierPosition(dim)
-        self.prompt_encoder = PromptEncoder(config)
-        self.mask_decoder = MaskDecoder(config)
+        self.prompt_encoder = PromptEncoder(config.prompt_encoder)
+        self.mask_decoder = ObjectMaskDecoder(config.mask_decoder)
         self.memory_attention = MemoryAttention(config)
         self.memory_encoder = MemoryEncoder(config)
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
-        self.object_pointer_proj = FeedForward(dim, dim, dim, depth=3)
+        self.object_pointer_proj = StackedMLP(dim, dim, dim, depth=3)
         self.temporal_positional_encoding_projection_layer = nn.Linear(dim, memory_dim)
         self.memory_temporal_positional_encoding = _small(config.num_maskmem, 1, 1, memory_dim)
         self.no_memory_embedding = _small(1, 1, dim)
@@ -246,18 +247,18 @@ class Sam3Tracker(nn.Module):
         image: Tensor,
         sparse: Tensor,
         dense: Tensor,
-    ) -> DecodedMasks:
+    ) -> DecodedObjects:
         image_pos = self.shared_image_embedding.image(features.grid).to(image.dtype)
         fine = (features.fine0[frame_index], features.fine1[frame_index])
         return self.mask_decoder(image, image_pos, sparse, dense, fine)
 
-    def _pointer(self, decoded: DecodedMasks, token: Tensor, is_visible: Tensor) -> Tensor:
+    def _pointer(self, decoded: DecodedObjects, token: Tensor, is_visible: Tensor) -> Tensor:
         rows = torch.arange(len(token), device=token.device)
         pointer = self.object_pointer_proj(decoded.tokens[rows, token])
         return torch.where(is_visible[:, None], pointer, self.no_object_pointer)
 
     def _output(
-        self, decoded: DecodedMasks, chosen: Tensor, token: Tensor, is_visible: Tensor
+        self, decoded: DecodedObjects, chosen: Tensor, token: Tensor, is_visible: Tensor
     ) -> TrackOutput:
         rows = torch.arange(len(chosen), device=chosen.device)
         mask = decoded.mask_logits[rows, chosen][:, None]

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from models.sam3.config import TrackerConfig
-from models.sam3.tracker.layers import LayerNorm2d
+from models.common.norm import LayerNorm2d
+from models.sam2.config import TrackerConfig
 
 # Each of four convolutions halves the side and quadruples the channels: 16 g to g, 1 to 256.
 DOWNSAMPLER_CHANNELS = (1, 4, 16, 64, 256)

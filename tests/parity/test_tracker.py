@@ -8,12 +8,12 @@ from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import (
 )
 
 from models.common.positional import sine_grid
-from models.sam3.config import TrackerConfig
-from models.sam3.tracker.layers import resize
-from models.sam3.tracker.memory_attention import MemoryTokens
-from models.sam3.tracker.memory_bank import MemoryBank
-from models.sam3.tracker.model import Sam3Tracker
-from models.sam3.tracker.outputs import TRANSFORMERS_SEMANTICS
+from models.common.resize import resize
+from models.sam2.config import TrackerConfig
+from models.sam2.memory_attention import MemoryTokens
+from models.sam2.memory_bank import MemoryBank
+from models.sam2.outputs import TRANSFORMERS_SEMANTICS
+from models.sam2.tracker import MemoryTracker
 
 GRID = 6
 # transformers fixes the width of the memories at 64, whatever its configuration says.
@@ -60,7 +60,7 @@ def pair():
     with torch.no_grad():
         for parameter in theirs.parameters():  # some start at zero, which would hide mistakes
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    ours = Sam3Tracker(CONFIG, TRANSFORMERS_SEMANTICS).eval()
+    ours = MemoryTracker(CONFIG, TRANSFORMERS_SEMANTICS).eval()
     ours.load_state_dict(theirs.state_dict())
     return ours, theirs
 
@@ -89,7 +89,7 @@ def test_published_size_has_the_names_and_shapes_of_transformers():
     with torch.device("meta"):
         config = Sam3TrackerVideoConfig()
         theirs = Sam3TrackerVideoModel(config, remove_vision_encoder=True)
-        ours = Sam3Tracker(TrackerConfig())
+        ours = MemoryTracker(TrackerConfig())
     assert shapes(ours) == shapes(theirs)
     assert sum(p.numel() for p in ours.parameters()) == 11_743_362
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from models.sam2.memory_bank import MemoryBank
+from models.sam2.tracker import ABSENT_LOGIT, MemoryTracker
 from models.sam3.config import SAM3_SIZES
-from models.sam3.tracker.memory_bank import MemoryBank
-from models.sam3.tracker.model import ABSENT_LOGIT, Sam3Tracker
 
 CONFIG = SAM3_SIZES["sam3-nano"].tracker
 
@@ -13,7 +13,7 @@ CONFIG = SAM3_SIZES["sam3-nano"].tracker
 @pytest.fixture(scope="module")
 def tracker():
     torch.manual_seed(0)
-    return Sam3Tracker(CONFIG).eval()
+    return MemoryTracker(CONFIG).eval()
 
 
 @pytest.fixture(autouse=True)

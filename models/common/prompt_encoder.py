@@ -1,5 +1,6 @@
 """Turns points, box corners and masks into decoder tokens and a dense map."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -7,14 +8,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from models.sam3.config import TrackerConfig
-from models.sam3.tracker.layers import LayerNorm2d
+from models.common.norm import LayerNorm2d
 
 LABEL_PAD = -1
 LABEL_NEGATIVE = 0
 LABEL_POSITIVE = 1
 LABEL_BOX_TOP_LEFT = 2
 LABEL_BOX_BOTTOM_RIGHT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptEncoderConfig:
+    """Sizes of a prompt encoder (SAM, section 3). ``patch_size`` is in px of the model's input."""
+
+    dim: int = 256
+    mask_in_chans: int = 16
+    patch_size: int = 14
 
 
 class FourierPosition(nn.Module):
@@ -47,16 +56,16 @@ def _cell_centres(grid: int, device: torch.device) -> Tensor:
 
 
 class MaskEmbedding(nn.Module):
-    """Brings mask logits at four times the grid down to the grid, in ``hidden_dim`` channels."""
+    """Brings mask logits at four times the grid down to the grid, in ``dim`` channels."""
 
-    def __init__(self, config: TrackerConfig) -> None:
+    def __init__(self, config: PromptEncoderConfig) -> None:
         super().__init__()
         narrow = config.mask_in_chans // 4
         self.conv1 = nn.Conv2d(1, narrow, kernel_size=2, stride=2)
         self.layer_norm1 = LayerNorm2d(narrow)
         self.conv2 = nn.Conv2d(narrow, config.mask_in_chans, kernel_size=2, stride=2)
         self.layer_norm2 = LayerNorm2d(config.mask_in_chans)
-        self.conv3 = nn.Conv2d(config.mask_in_chans, config.hidden_dim, kernel_size=1)
+        self.conv3 = nn.Conv2d(config.mask_in_chans, config.dim, kernel_size=1)
 
     @override
     def forward(self, mask_logits: Tensor) -> Tensor:
@@ -68,29 +77,31 @@ class MaskEmbedding(nn.Module):
 class PromptEncoder(nn.Module):
     """Prompt tokens and dense prompt map of the mask decoder."""
 
-    def __init__(self, config: TrackerConfig) -> None:
+    def __init__(self, config: PromptEncoderConfig) -> None:
         super().__init__()
         self.patch_size = config.patch_size
-        self.shared_embedding = FourierPosition(config.hidden_dim)
+        self.shared_embedding = FourierPosition(config.dim)
         self.mask_embed = MaskEmbedding(config)
-        self.no_mask_embed = nn.Embedding(1, config.hidden_dim)
-        self.point_embed = nn.Embedding(4, config.hidden_dim)
-        self.not_a_point_embed = nn.Embedding(1, config.hidden_dim)
+        self.no_mask_embed = nn.Embedding(1, config.dim)
+        self.point_embed = nn.Embedding(4, config.dim)
+        self.not_a_point_embed = nn.Embedding(1, config.dim)
 
-    def points(self, points: Tensor, labels: Tensor, grid: int) -> Tensor:
-        """Encode points, and one closing pad point.
+    def points(self, points: Tensor, labels: Tensor, grid: int, *, closes: bool = True) -> Tensor:
+        """Encode points.
 
         Args:
             points: Shape (B, P, 2), x and y, 0 to 1 over width and height; P may be 0.
             labels: Shape (B, P), integers: -1 pad, 0 off, 1 on the object, 2 and 3 box corners.
             grid: Tokens along one side of the picture.
+            closes: Whether a pad point closes the list. SAM 2 and 3 always close it, SAM 1 only
+                when there is no box.
 
         Returns:
-            Tokens, shape (B, P + 1, hidden_dim).
+            Tokens, shape (B, P + closes, dim).
         """
         # A point means the middle of its pixel, in pixels of the model's input.
-        points = F.pad(points + 0.5 / (grid * self.patch_size), (0, 0, 0, 1))
-        labels = F.pad(labels, (0, 1), value=LABEL_PAD)[..., None]
+        points = F.pad(points + 0.5 / (grid * self.patch_size), (0, 0, 0, int(closes)))
+        labels = F.pad(labels, (0, int(closes)), value=LABEL_PAD)[..., None]
         place = torch.where(
             labels == LABEL_PAD, self.not_a_point_embed.weight, self.shared_embedding(points)
         )
@@ -98,13 +109,13 @@ class PromptEncoder(nn.Module):
         return place + kind
 
     def nothing(self, batch: int) -> Tensor:
-        """Tokens of a step without a prompt: two pad points, shape (batch, 2, hidden_dim)."""
+        """Tokens of a step without a prompt: two pad points, shape (batch, 2, dim)."""
         return self.not_a_point_embed.weight[None].expand(batch, 2, -1)
 
     def mask(self, mask_logits: Tensor) -> Tensor:
-        """Dense map of mask logits (B, 1, 4g, 4g), shape (B, hidden_dim, g, g)."""
+        """Dense map of mask logits (B, 1, 4g, 4g), shape (B, dim, g, g)."""
         return self.mask_embed(mask_logits)
 
     def no_mask(self) -> Tensor:
-        """Dense map of "no mask given", shape (1, hidden_dim, 1, 1)."""
+        """Dense map of "no mask given", shape (1, dim, 1, 1)."""
         return self.no_mask_embed.weight[..., None, None]

@@ -1,0 +1,238 @@
+"""One picture, one embedding, many prompts: the same for SAM 1, SAM 2.1 and SAM 3's tracker.
+
+Shape legend:
+    B objects, P points of each, M masks of each (3 or 1), H W the picture in px, s the mask side.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from models.common.prompting import (
+    FloatArray,
+    InputFrame,
+    MaskCandidates,
+    ObjectPrompts,
+    PromptableModel,
+    State,
+    check_array,
+    check_boxes,
+    check_labels,
+    check_pixels,
+)
+
+MASK_THRESHOLD = 0.0
+# Objects decoded at once: bounds the memory of thousands of prompts.
+BATCH = 64
+
+
+class MaskPrediction(NamedTuple):
+    """Masks of one prompt, in the order that users of SAM know.
+
+    Attributes:
+        masks: Shape (M, H, W), bool, or fp32 logits when these were asked for.
+        scores: Shape (M,), predicted IoU.
+        logits: Shape (M, s, s), fp32, fit to be given again as ``mask_input``.
+    """
+
+    masks: NDArray[np.bool_] | FloatArray
+    scores: FloatArray
+    logits: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held(Generic[State]):
+    state: State
+    frame: InputFrame
+
+
+class ImagePredictor(Generic[State]):
+    """Segments objects of one picture from points, boxes and masks (SAM, section 3).
+
+    The picture is embedded once by :meth:`set_image`; each :meth:`predict` after that costs only
+    the small prompt encoder and mask decoder. Not thread-safe.
+    """
+
+    def __init__(
+        self, model: PromptableModel[State], *, mask_threshold: float = MASK_THRESHOLD
+    ) -> None:
+        """Wrap a model; logits above ``mask_threshold`` are mask."""
+        self.model = model
+        self.mask_threshold = mask_threshold
+        self._held: _Held[State] | None = None
+
+    @property
+    def is_image_set(self) -> bool:
+        """Whether there is a picture to ask about."""
+        return self._held is not None
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the picture in px. Raises ``ValueError`` if none is set."""
+        return self._embedded().frame.picture_hw
+
+    @torch.inference_mode()
+    def set_image(self, pixels: NDArray[np.uint8]) -> None:
+        """Embed an RGB picture.
+
+        Args:
+            pixels: Shape (H, W, 3), uint8, H and W at least 1.
+
+        Raises:
+            ValueError: If the picture has another shape or type; the one before is kept then.
+        """
+        checked = np.ascontiguousarray(check_pixels(pixels))
+        picture = torch.from_numpy(checked).to(self.model.device)[None]
+        frame = self.model.frame_of((checked.shape[0], checked.shape[1]))
+        self._held = _Held(state=self.model.encode_picture(picture), frame=frame)
+
+    def reset(self) -> None:
+        """Forget the picture."""
+        self._held = None
+
+    def predict(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        *,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> MaskPrediction:
+        """Segment one object; see :meth:`predict_batch` for many.
+
+        Args:
+            point_coords: Shape (P, 2), x and y in px of the picture; outside it is allowed.
+            point_labels: Shape (P,): 1 on the object, 0 off it. All 1 when left out.
+            box: Shape (4,), x0, y0, x1, y1 in px.
+            mask_input: Shape (s, s) or (1, s, s), the logits of an earlier answer.
+            multimask_output: Three candidates for an ambiguous prompt, otherwise one mask.
+            return_logits: Give logits instead of bool masks.
+
+        Raises:
+            ValueError: If no picture is set, nothing is asked, or an argument has a wrong shape.
+        """
+        points = (
+            None if point_coords is None else check_array("point_coords", point_coords, (None, 2))
+        )
+        labels = None
+        if point_labels is not None:
+            if points is None:
+                raise ValueError("point_labels is given without point_coords; accepted: both")
+            labels = check_labels("point_labels", point_labels, (len(points),))[None]
+        boxes = None if box is None else check_array("box", box, (4,))[None]
+        mask = None
+        if mask_input is not None:
+            side = self.model.mask_side
+            array = np.asarray(mask_input)
+            array = array[None] if array.ndim == 2 else array
+            mask = check_array("mask_input", array, (1, side, side))[None]
+        found = self.predict_batch(
+            None if points is None else points[None],
+            labels,
+            boxes,
+            mask,
+            multimask_output=multimask_output,
+            return_logits=return_logits,
+        )
+        return MaskPrediction(found.masks[0], found.scores[0], found.logits[0])
+
+    @torch.inference_mode()
+    def predict_batch(
+        self,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        boxes: ArrayLike | None = None,
+        masks: ArrayLike | None = None,
+        *,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> MaskPrediction:
+        """Segment B objects of the picture.
+
+        Args:
+            points: Shape (B, P, 2), px.
+            labels: Shape (B, P): 1, 0, or -1 for padding. All 1 when left out.
+            boxes: Shape (B, 4), px.
+            masks: Shape (B, 1, s, s), logits.
+            multimask_output: As for :meth:`predict`.
+            return_logits: As for :meth:`predict`.
+
+        Returns:
+            Masks (B, M, H, W), scores (B, M) and logits (B, M, s, s).
+
+        Raises:
+            ValueError: As for :meth:`predict`.
+        """
+        held = self._embedded()
+        prompts = self._prompts(points, labels, boxes, masks, held.frame)
+        parts: list[MaskPrediction] = []
+        for start in range(0, len(prompts.points), BATCH):
+            found = self.decode(prompts.rows(start, start + BATCH), multimask=multimask_output)
+            large = self.model.upscale(found.mask_logits, held.frame)
+            shown = large.float() if return_logits else large > self.mask_threshold
+            parts.append(
+                MaskPrediction(
+                    shown.numpy(force=True),
+                    found.predicted_iou.float().numpy(force=True),
+                    found.mask_logits.float().numpy(force=True),
+                )
+            )
+        return MaskPrediction(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+
+    def prompts_from_points(self, points: FloatArray) -> ObjectPrompts:
+        """Make one single-point prompt of each (B, 2) point in px."""
+        labels = np.ones((len(points), 1), np.int64)
+        return self._prompts(points[:, None], labels, None, None, self._embedded().frame)
+
+    def decode(self, prompts: ObjectPrompts, *, multimask: bool) -> MaskCandidates:
+        """Answer prompts on the picture that is set, without bringing masks to its size."""
+        return self.model.decode_prompts(self._embedded().state, prompts, multimask=multimask)
+
+    def _embedded(self) -> _Held[State]:
+        if self._held is None:
+            raise ValueError("no picture is set; call set_image first")
+        return self._held
+
+    def _prompts(
+        self,
+        points: ArrayLike | None,
+        labels: ArrayLike | None,
+        boxes: ArrayLike | None,
+        masks: ArrayLike | None,
+        frame: InputFrame,
+    ) -> ObjectPrompts:
+        if points is None and boxes is None and masks is None:
+            raise ValueError("no prompt; accepted: points, boxes or masks, or several of them")
+        coords = None if points is None else check_array("points", points, (None, None, 2))
+        corners = (
+            None if boxes is None else check_boxes("boxes", check_array("boxes", boxes, (None, 4)))
+        )
+        side = self.model.mask_side
+        given = None if masks is None else check_array("masks", masks, (None, 1, side, side))
+        counts = {len(x) for x in (coords, corners, given) if x is not None}
+        if len(counts) != 1 or 0 in counts:
+            raise ValueError(
+                f"points, boxes and masks are for {sorted(counts)!r} objects; "
+                "accepted: the same number, at least 1"
+            )
+        device, batch = self.model.device, counts.pop()
+        scale = np.array(frame.scale_xy, np.float32)
+        placed = np.zeros((batch, 0, 2), np.float32) if coords is None else coords * scale
+        kinds = np.ones(placed.shape[:2], np.int64)
+        if labels is not None:
+            kinds = check_labels("labels", labels, placed.shape[:2])
+        if not placed.shape[1] and corners is None and given is None:
+            raise ValueError("points has no point; accepted: at least one, or a box or a mask")
+        return ObjectPrompts(
+            points=torch.from_numpy(placed).to(device),
+            labels=torch.from_numpy(kinds).to(device),
+            boxes=None
+            if corners is None
+            else torch.from_numpy(corners * np.tile(scale, 2)).to(device),
+            mask_logits=None if given is None else torch.from_numpy(given).to(device),
+        )

@@ -1,0 +1,1 @@
+"""SAM 1: one picture, one embedding, many prompts (Segment Anything, Kirillov et al., 2023)."""

@@ -1,1 +1,0 @@
-"""Memory tracker: follows given objects through a stream, one bounded memory bank each."""
