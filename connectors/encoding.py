@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 ImageKind = Literal["jpeg", "png"]
+# Three times 8K. Larger pictures are taken for mistakes or attacks.
+MAX_PIXELS = 100_000_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"

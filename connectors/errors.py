@@ -13,6 +13,7 @@
     │   ├── StreamStalledError     the peer is there but silent              (recoverable)
     │   └── BadFrameError          one frame of a stream is unusable; carries the input for the
     │                              dead-letter topic                         (recoverable)
+    ├── PictureError               a single picture is not there, or cannot be decoded
     └── SinkError                  sink, recoverable
         ├── SinkUnreachableError   nobody answers at that address            (recoverable)
         ├── SinkUnauthorizedError  user, password or access right refused
@@ -160,6 +161,12 @@ class BadFrameError(SourceError):
         super().__init__(name, reason, position=position, accepted=accepted)
         self.payload = payload
         self.headers = headers
+
+
+class PictureError(ConnectorError):
+    """A single picture is not there, or cannot be decoded."""
+
+    kind = "picture"
 
 
 class SinkError(ConnectorError):

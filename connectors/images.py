@@ -9,11 +9,11 @@ from typing_extensions import override
 
 from connectors.base import Source
 from connectors.config import IMAGE_SUFFIXES, ImagesSourceConfig
-from connectors.encoding import decode_image
+from connectors.encoding import MAX_PIXELS, decode_image
 from connectors.errors import BadFrameError, NotFoundError, Position
 from connectors.exif import taken_at
 from connectors.frame import CaptureClock, Frame
-from connectors.pyav import MAX_PIXELS
+from connectors.stills import list_pictures
 
 _EXIF_UNCERTAINTY_S = 1.0
 _ZONE_UNCERTAINTY_S = 14 * 3600.0
@@ -51,7 +51,7 @@ class ImagesSource(Source):
     def open(self) -> None:
         self._closing.clear()
         self._pace = None
-        self._paths = _list_pictures(self._config.path)
+        self._paths = list_pictures(self._config.path, IMAGE_SUFFIXES)
         if not self._paths:
             reason = f"no picture at {str(self._config.path)!r}"
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
@@ -114,18 +114,3 @@ class ImagesSource(Source):
             self._pace = (now, index)
         due = self._pace[0] + (index - self._pace[1]) / self._config.fps
         self._closing.wait(max(due - now, 0.0))
-
-
-def _list_pictures(path: Path) -> tuple[Path, ...]:
-    if path.is_file():
-        return (path,)
-    if path.is_dir():
-        found = path.iterdir()
-    else:
-        fixed = next((one for one in path.parents if not _is_pattern(str(one))), Path())
-        found = fixed.glob(str(path.relative_to(fixed)))
-    return tuple(sorted(one for one in found if one.suffix.lower() in IMAGE_SUFFIXES))
-
-
-def _is_pattern(text: str) -> bool:
-    return any(sign in text for sign in "*?[")

@@ -20,6 +20,7 @@ from av.error import (
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from connectors.encoding import MAX_PIXELS
 from connectors.errors import (
     CorruptMediaError,
     NotFoundError,
@@ -32,7 +33,6 @@ from connectors.errors import (
     UnsupportedMediaError,
 )
 
-MAX_PIXELS = 100_000_000
 _DEFAULT_STEP_S = 0.04
 _BACKWARD_JUMP_S = 1.0
 _SAME_TIME_S = 0.001
