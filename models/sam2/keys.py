@@ -69,6 +69,12 @@ OFFICIAL = KeyMap(
     [
         *under("image_encoder.trunk.", "vision_encoder.backbone.", _TRUNK),
         same("image_encoder.neck.convs.{i}.conv.{*}", "vision_encoder.neck.convs.{i}.{*}"),
+        # Before the shared names: only SAM 2 counts the layers of these perceptrons.
+        *under(
+            "sam_mask_decoder.transformer.layers.{i}.mlp.",
+            "mask_decoder.transformer.layers.{i}.mlp.",
+            [same("layers.0.{*}", "proj_in.{*}"), same("layers.1.{*}", "proj_out.{*}")],
+        ),
         *under("memory_attention.", "memory_attention.", MEMORY_ATTENTION_RULES),
         *under("memory_encoder.", "memory_encoder.", MEMORY_ENCODER_RULES),
         *SHARED_TRACKER_RULES,
