@@ -97,6 +97,18 @@ class ExemplarBox:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExemplarPoint:
+    """A point on what is meant, or with ``is_positive`` false on what is not.
+
+    ``point_xy`` holds x and y as shares of the picture's width and height. Only checkpoints in the
+    official layout know points as exemplars.
+    """
+
+    point_xy: tuple[float, float]
+    is_positive: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConceptQuery:
     """What to find all instances of: a noun phrase, exemplars, or both (SAM 3, section 3).
 
@@ -104,7 +116,7 @@ class ConceptQuery:
     """
 
     phrase: str | None = None
-    exemplars: tuple[ExemplarBox, ...] = ()
+    exemplars: tuple[ExemplarBox | ExemplarPoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,19 +138,26 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConceptResult:
-    """What one phrase finds on one picture.
+    """What one query finds on one picture.
 
-    ``presence_score`` says how sure it is there at all; ``detections`` are best first.
+    Attributes:
+        phrase: The phrase that was read: the query's own, or "visual" for exemplars alone.
+        presence_score: Probability that the concept is on the picture at all, 0 to 1.
+        detections: Best first.
+        semantic_map: Probability of each pixel to show the concept, shape (H, W), if asked for.
     """
 
     phrase: str
     presence_score: float
     detections: tuple[Detection, ...]
+    semantic_map: NDArray[np.float32] | None = None
 
 
 class ConceptDetector(Protocol):
     """Finds all instances of concepts on single pictures."""
 
-    def detect(self, pixels: NDArray[np.uint8], phrases: Sequence[str]) -> list[ConceptResult]:
-        """Look for phrases on an RGB picture (H, W, 3); one result per phrase, in order."""
+    def detect(
+        self, pixels: NDArray[np.uint8], queries: Sequence[str | ConceptQuery]
+    ) -> list[ConceptResult]:
+        """Look for concepts on an RGB picture (H, W, 3); one result per query, in order."""
         ...

@@ -47,7 +47,11 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorConfig:
-    """Exemplar encoder, fusion encoder, DETR decoder, scoring and mask head."""
+    """Exemplar encoder, fusion encoder, DETR decoder, scoring and mask head.
+
+    ``point_exemplars`` tells whether the exemplar encoder takes points beside boxes: checkpoints in
+    the official layout do, those in transformers' layout lack the weights.
+    """
 
     dim: int = 256
     num_heads: int = 8
@@ -59,6 +63,7 @@ class DetectorConfig:
     roi_size: int = 7
     upsampling_stages: int = 3
     norm_eps: float = 1e-5
+    point_exemplars: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,75 +1,361 @@
-"""Concept detection on single pictures (SAM 3, section 3), for evaluation and stills."""
+"""Concept prompts on single pictures: text, exemplars, or both (SAM 3, section 3).
+
+Shape legend:
+    D detections, H W the picture in px, s the side of the model's masks.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.common.boxes import cxcywh_to_xyxy
-from models.protocols import ConceptResult, Detection
-from models.sam3.detector import DetectorOutput
-from models.sam3.masks import to_images
+from models.common.prompting import FloatArray, check_array, check_pixels
+from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox, ExemplarPoint
 from models.sam3.model import Sam3, preprocess
+from models.sam3.phrases import PhraseEncoder
+from models.sam3.queries import Exemplar, pack_exemplars, phrase_of, read_query
+from models.sam3.search import Found, find
+from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
+from models.sam3.vision import VisionFeatures
+
+# Mask pixels brought to the picture's size at once: bounds the memory of many masks on a large one.
+MAX_PIXELS = 2**25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptPrediction:
+    """What one query finds on one picture, best first.
+
+    Attributes:
+        query: What was asked, with its boxes clipped to the picture.
+        masks: Shape (D, H, W), bool, the picture's size.
+        boxes_xyxy: Corners in px of the picture, shape (D, 4).
+        scores: Query score times presence, shape (D,), 0 to 1.
+        presence_score: Probability that the concept is on the picture at all, 0 to 1.
+        logits: Masks as the model draws them, shape (D, s, s).
+        semantic_logits: Dense map of the concept, shape (s, s).
+        picture_hw: Height and width of the picture in px.
+    """
+
+    query: ConceptQuery
+    masks: NDArray[np.bool_]
+    boxes_xyxy: FloatArray
+    scores: FloatArray
+    presence_score: float
+    logits: FloatArray
+    semantic_logits: FloatArray
+    picture_hw: tuple[int, int]
+
+    def mask_logits(self) -> FloatArray:
+        """Return the masks' logits at the picture's size, shape (D, H, W); above 0 is mask."""
+        return _resized(torch.from_numpy(self.logits), self.picture_hw).numpy()
+
+    def semantic_map(self) -> FloatArray:
+        """Return each pixel's probability to show the concept, shape (H, W), 0 to 1."""
+        logits = torch.from_numpy(self.semantic_logits)[None]
+        return _resized(logits, self.picture_hw)[0].sigmoid().numpy()
 
 
 class Sam3ImageDetector:
-    """Detects phrases on pictures; see :class:`models.protocols.ConceptDetector`."""
+    """Finds all instances of concepts; see :class:`models.protocols.ConceptDetector`."""
 
-    def __init__(self, model: Sam3, tokenizer: Tokenizer, *, min_score: float = 0.5) -> None:
-        """Wrap a model; detections with a joint score of at most ``min_score`` are dropped."""
-        self._model = model.eval()
-        self._tokenizer = tokenizer
-        self._min_score = min_score
+    def __init__(
+        self,
+        model: Sam3,
+        tokenizer: Tokenizer,
+        *,
+        min_score: float = 0.5,
+        phrases: PhraseEncoder | None = None,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: The model.
+            tokenizer: Its vocabulary.
+            min_score: Detections with a joint score of at most this are dropped.
+            phrases: Encoder to share with others that ask this model; a new one when left out.
+        """
+        self.model = model.eval()
+        self.phrases = phrases or PhraseEncoder(model.detector_model, tokenizer)
+        self.min_score = min_score
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return next(self.model.parameters()).device
+
+    @property
+    def takes_points(self) -> bool:
+        """Whether points may be exemplars: only official checkpoints hold the weights for it."""
+        return self.model.config.detector.point_exemplars
 
     @torch.inference_mode()
-    def detect(self, pixels: NDArray[np.uint8], phrases: Sequence[str]) -> list[ConceptResult]:
-        """Look for phrases on an RGB picture (H, W, 3), uint8; one result per phrase, in order."""
-        detector = self._model.detector_model
-        device = next(self._model.parameters()).device
-        picture = to_images(pixels, device)
-        vision = detector.vision_encoder(preprocess(picture, self._model.config.vision.image_size))
-        text = detector.encode_text(self._tokenizer.encode(phrases).to(device))
-        output = detector(vision, torch.zeros(len(phrases), dtype=torch.int64, device=device), text)
-        scores, presence = output.joint_scores(), output.presence_logits[-1].sigmoid()
-        boxes = cxcywh_to_xyxy(output.boxes_cxcywh[-1]).clamp(0, 1)
-        results: list[ConceptResult] = []
-        for row, phrase in enumerate(phrases):
-            kept = (scores[row] > self._min_score).nonzero()[:, 0]
-            kept = kept[scores[row, kept].argsort(descending=True)]
-            masks = self._masks(output, row, kept, pixels.shape[:2])
-            results.append(
-                ConceptResult(
-                    phrase=phrase,
-                    presence_score=float(presence[row]),
-                    detections=tuple(
-                        Detection(
-                            score=float(scores[row, query]),
-                            presence_score=float(presence[row]),
-                            box_xyxy=_corners(boxes[row, query].tolist()),
-                            mask=mask.numpy(force=True),
-                        )
-                        for query, mask in zip(kept.tolist(), masks, strict=True)
-                    ),
-                )
-            )
-        return results
+    def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> VisionFeatures:
+        """Embed RGB pictures (H, W, 3), uint8, of any sizes, for :meth:`search`."""
+        size = self.model.config.vision.image_size
+        images = [
+            preprocess(torch.from_numpy(np.ascontiguousarray(p)).to(self.device)[None], size)
+            for p in map(check_pixels, pictures)
+        ]
+        return self.model.detector_model.vision_encoder(torch.cat(images))
 
-    def _masks(
-        self, output: DetectorOutput, row: int, queries: Tensor, frame_hw: tuple[int, int]
-    ) -> Tensor:
-        """Masks (D, H, W) of one pair's chosen queries; none is an ordinary answer."""
-        if not len(queries):
-            return torch.zeros(0, *frame_hw, dtype=torch.bool)
-        logits = self._model.detector_model.mask_decoder.masks(
-            output.queries[-1][row, queries][None], output.pixel_embedding[row][None]
+    @torch.inference_mode()
+    def search(
+        self,
+        vision: VisionFeatures,
+        sizes_hw: Sequence[tuple[int, int]],
+        queries: Sequence[Sequence[str | ConceptQuery]],
+    ) -> list[list[ConceptPrediction]]:
+        """Ask each picture its own queries, all (picture, query) pairs in one batch.
+
+        Args:
+            vision: What :meth:`encode` made of the pictures.
+            sizes_hw: Height and width of each picture in px.
+            queries: Queries of each picture; none is an ordinary question.
+
+        Raises:
+            ValueError: If a query says nothing or an exemplar is not on the picture.
+        """
+        asked = [[read_query(q, takes_points=self.takes_points) for q in row] for row in queries]
+        owners = [n for n, row in enumerate(asked) for _ in row]
+        if not owners:
+            return [[] for _ in asked]
+        flat = [query for row in asked for query in row]
+        found = find(
+            self.model.detector_model,
+            vision,
+            torch.tensor(owners, device=self.device),
+            TextFeatures.join(self.phrases.encode([phrase_of(query) for query in flat])),
+            pack_exemplars([query.exemplars for query in flat], self.device),
+            min_score=self.min_score,
         )
-        return F.interpolate(logits, size=frame_hw, mode="bilinear")[0] > 0
+        answers = iter(
+            _prediction(query, one, sizes_hw[n])
+            for n, query, one in zip(owners, flat, found, strict=True)
+        )
+        return [[next(answers) for _ in row] for row in asked]
+
+    def detect(
+        self,
+        pixels: NDArray[np.uint8],
+        queries: Sequence[str | ConceptQuery],
+        *,
+        with_semantic_map: bool = False,
+    ) -> list[ConceptResult]:
+        """Look for concepts on one picture.
+
+        Args:
+            pixels: RGB, shape (H, W, 3), uint8.
+            queries: Phrases, or queries with exemplars on this picture.
+            with_semantic_map: Whether to give the dense map of each concept, too.
+
+        Returns:
+            One result per query, in order.
+
+        Raises:
+            ValueError: If the picture has another shape or type, or as for :meth:`search`.
+        """
+        vision = self.encode([pixels])
+        (found,) = self.search(vision, [(pixels.shape[0], pixels.shape[1])], [queries])
+        return [_result(one, with_semantic_map=with_semantic_map) for one in found]
 
 
-def _corners(values: list[float]) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = values
-    return x0, y0, x1, y1
+class Sam3ImagePredictor:
+    """Asks one picture many things; it is embedded once (SAM 3, section 3).
+
+    Concept prompts (:meth:`set_text_prompt`, :meth:`add_geometric_prompt`, :meth:`add_exemplar`)
+    add up to one query for all instances of a concept. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        model: Sam3,
+        tokenizer: Tokenizer,
+        *,
+        confidence_threshold: float = 0.5,
+        phrases: PhraseEncoder | None = None,
+    ) -> None:
+        """Wrap a model; arguments as for :class:`Sam3ImageDetector`.
+
+        Raises:
+            ValueError: If ``confidence_threshold`` is not from 0 to 1.
+        """
+        self._detector = Sam3ImageDetector(model, tokenizer, phrases=phrases)
+        self._vision: VisionFeatures | None = None
+        self._hw = (0, 0)
+        self._query = ConceptQuery()
+        self.set_confidence_threshold(confidence_threshold)
+
+    @property
+    def is_image_set(self) -> bool:
+        """Whether there is a picture to ask about."""
+        return self._vision is not None
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the picture in px. Raises ``ValueError`` if none is set."""
+        self._embedded()
+        return self._hw
+
+    @property
+    def query(self) -> ConceptQuery:
+        """The concept prompts given so far."""
+        return self._query
+
+    @torch.inference_mode()
+    def set_image(self, pixels: NDArray[np.uint8]) -> None:
+        """Embed an RGB picture (H, W, 3), uint8, and forget all prompts.
+
+        Raises:
+            ValueError: If the picture has another shape or type; the one before is kept then.
+        """
+        self._vision = self._detector.encode([pixels])
+        self._hw = (pixels.shape[0], pixels.shape[1])
+        self.reset_all_prompts()
+
+    def reset_all_prompts(self) -> None:
+        """Forget phrase and exemplars, and keep the picture."""
+        self._query = ConceptQuery()
+
+    def set_confidence_threshold(self, threshold: float) -> None:
+        """Drop detections with a joint score of at most ``threshold`` from now on.
+
+        Raises:
+            ValueError: If it is not from 0 to 1.
+        """
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is {threshold!r}; accepted: 0 to 1")
+        self._detector.min_score = threshold
+
+    def set_text_prompt(self, phrase: str) -> ConceptPrediction:
+        """Set the phrase in place of the one before, and ask.
+
+        Raises:
+            ValueError: If no picture is set or the phrase is empty; nothing has changed then.
+        """
+        return self._ask(replace(self._query, phrase=phrase))
+
+    def add_geometric_prompt(self, box: ArrayLike, label: bool = True) -> ConceptPrediction:  # noqa: FBT001, FBT002 - the call that users of SAM 3 know
+        """Add an exemplar box, and ask.
+
+        Args:
+            box: Centre x and y, width and height, as shares of the picture's width and height.
+            label: Whether it shows what is meant, or what is not.
+
+        Raises:
+            ValueError: As for :meth:`add_exemplar`.
+        """
+        x, y, width, height = check_array("box", box, (4,)).tolist()
+        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        return self._ask_with(ExemplarBox(box_xyxy=corners, is_positive=label))
+
+    def add_exemplar(
+        self,
+        *,
+        box: ArrayLike | None = None,
+        point: ArrayLike | None = None,
+        is_positive: bool = True,
+    ) -> ConceptPrediction:
+        """Add an exemplar in px of the picture, and ask.
+
+        Args:
+            box: x0, y0, x1, y1; what lies outside the picture is cut off.
+            point: x, y, in place of a box; only official checkpoints know points.
+            is_positive: Whether it shows what is meant, or what is not.
+
+        Raises:
+            ValueError: If no picture is set, not one of ``box`` and ``point`` is given, or it is
+                not on the picture; nothing has changed then.
+        """
+        if (box is None) == (point is None):
+            raise ValueError(f"box is {box!r}, point is {point!r}; accepted: one of them")
+        height, width = self.image_hw
+        if point is not None:
+            x, y = check_array("point", point, (2,)).tolist()
+            place = (x / width, y / height)
+            return self._ask_with(ExemplarPoint(point_xy=place, is_positive=is_positive))
+        x0, y0, x1, y1 = check_array("box", box, (4,)).tolist()
+        corners = (x0 / width, y0 / height, x1 / width, y1 / height)
+        return self._ask_with(ExemplarBox(box_xyxy=corners, is_positive=is_positive))
+
+    def ask(self) -> ConceptPrediction:
+        """Ask for the concept as prompted so far.
+
+        Raises:
+            ValueError: If no picture is set or no prompt was given.
+        """
+        return self._ask(self._query)
+
+    def _ask_with(self, exemplar: Exemplar) -> ConceptPrediction:
+        return self._ask(replace(self._query, exemplars=(*self._query.exemplars, exemplar)))
+
+    def _ask(self, query: ConceptQuery) -> ConceptPrediction:
+        ((found,),) = self._detector.search(self._embedded(), [self._hw], [[query]])
+        self._query = found.query
+        return found
+
+    def _embedded(self) -> VisionFeatures:
+        if self._vision is None:
+            raise ValueError("no picture is set; call set_image first")
+        return self._vision
+
+
+def _prediction(
+    query: ConceptQuery, found: Found, picture_hw: tuple[int, int]
+) -> ConceptPrediction:
+    found = found.select(np.argsort(-found.scores, kind="stable"))
+    height, width = picture_hw
+    corners = cxcywh_to_xyxy(found.boxes_cxcywh.float()).clamp(0, 1)
+    return ConceptPrediction(
+        query=query,
+        masks=_masks(found.mask_logits.float(), picture_hw).numpy(force=True),
+        boxes_xyxy=corners.numpy(force=True) * np.array([width, height] * 2, np.float32),
+        scores=found.scores,
+        presence_score=found.presence,
+        logits=found.mask_logits.float().numpy(force=True),
+        semantic_logits=found.semantic_logits.float().numpy(force=True),
+        picture_hw=picture_hw,
+    )
+
+
+def _masks(logits: Tensor, picture_hw: tuple[int, int]) -> Tensor:
+    """Bring mask logits (D, s, s) to the picture's size and decide, shape (D, H, W)."""
+    masks = torch.zeros(len(logits), *picture_hw, dtype=torch.bool, device=logits.device)
+    at_once = max(MAX_PIXELS // (picture_hw[0] * picture_hw[1]), 1)
+    for start in range(0, len(logits), at_once):
+        part = slice(start, start + at_once)
+        masks[part] = _resized(logits[part], picture_hw) > 0
+    return masks
+
+
+def _resized(logits: Tensor, picture_hw: tuple[int, int]) -> Tensor:
+    if not len(logits):
+        return logits.new_zeros(0, *picture_hw)
+    return F.interpolate(logits[None], size=picture_hw, mode="bilinear")[0]
+
+
+def _result(found: ConceptPrediction, *, with_semantic_map: bool) -> ConceptResult:
+    height, width = found.picture_hw
+    shares = (found.boxes_xyxy / np.array([width, height] * 2, np.float32)).tolist()
+    return ConceptResult(
+        phrase=phrase_of(found.query),
+        presence_score=found.presence_score,
+        detections=tuple(
+            Detection(
+                score=score,
+                presence_score=found.presence_score,
+                box_xyxy=(x0, y0, x1, y1),
+                mask=mask,
+            )
+            for score, (x0, y0, x1, y1), mask in zip(
+                found.scores.tolist(), shares, found.masks, strict=True
+            )
+        ),
+        semantic_map=found.semantic_map() if with_semantic_map else None,
+    )

@@ -4,6 +4,7 @@ Shape legend:
     P phrases, T tokens (the context length), C text width, D detector width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,7 +20,7 @@ from models.sam3.config import TextConfig
 PAD_TOKEN = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class TextFeatures:
     """Encoded phrases.
 
@@ -34,6 +35,14 @@ class TextFeatures:
     def select(self, index: Tensor) -> Self:
         """Repeat or reorder the phrases by an index of shape (B,)."""
         return type(self)(tokens=self.tokens[index], is_valid=self.is_valid[index])
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Put phrases of several one after another."""
+        return cls(
+            tokens=torch.cat([part.tokens for part in parts]),
+            is_valid=torch.cat([part.is_valid for part in parts]),
+        )
 
 
 class TextAttention(nn.Module):

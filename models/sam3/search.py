@@ -1,0 +1,99 @@
+"""Looks for concepts on pictures: the detector, and masks for what is worth one (section 3).
+
+Shape legend:
+    B (picture, concept) pairs, D kept detections of one, g tokens along a side.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.sam3.detector import Detector
+from models.sam3.exemplars import Exemplars
+from models.sam3.text import TextFeatures
+from models.sam3.vision import VisionFeatures
+
+# Pairs in one pass: bounds the memory of many concepts; more would hardly be faster.
+MAX_PAIRS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the detector finds of one concept on one picture, in the order of its queries.
+
+    Attributes:
+        scores: Query score times presence, shape (D,), 0 to 1.
+        boxes_cxcywh: Shape (D, 4), normalised.
+        mask_logits: Shape (D, 4g, 4g).
+        semantic_logits: Dense map of the concept, shape (4g, 4g).
+        presence: Probability that the concept is there at all.
+    """
+
+    scores: NDArray[np.float32]
+    boxes_cxcywh: Tensor
+    mask_logits: Tensor
+    semantic_logits: Tensor
+    presence: float
+
+    def select(self, index: NDArray[np.int64]) -> "Found":
+        """Choose or reorder detections."""
+        rows = torch.from_numpy(index).to(self.mask_logits.device)
+        return Found(
+            scores=self.scores[index],
+            boxes_cxcywh=self.boxes_cxcywh[rows],
+            mask_logits=self.mask_logits[rows],
+            semantic_logits=self.semantic_logits,
+            presence=self.presence,
+        )
+
+
+def find(
+    detector: Detector,
+    vision: VisionFeatures,
+    image_index: Tensor,
+    text: TextFeatures,
+    exemplars: Exemplars | None,
+    *,
+    min_score: float,
+) -> list[Found]:
+    """Look for B concepts, and return what is found of each.
+
+    Args:
+        detector: The model.
+        vision: Features of the pictures.
+        image_index: Picture of each pair, shape (B,).
+        text: Features of B phrases.
+        exemplars: Exemplars of each pair, or none at all.
+        min_score: Detections with a joint score above it are kept.
+    """
+    found: list[Found] = []
+    for pairs in torch.arange(len(image_index), device=image_index.device).split(MAX_PAIRS):
+        is_all = len(pairs) == len(image_index)
+        output = detector(
+            vision,
+            image_index[pairs],
+            text if is_all else text.select(pairs),
+            exemplars if is_all or exemplars is None else exemplars.select(pairs),
+        )
+        scores = output.joint_scores().float().numpy(force=True)
+        presence = output.presence_logits[-1].sigmoid().float().tolist()
+        for pair, score in enumerate(scores):
+            kept = np.flatnonzero(score > min_score)
+            rows = torch.from_numpy(kept).to(image_index.device)
+            # Only kept queries get masks: most of the mask head's output would be thrown away.
+            masks = detector.mask_decoder.masks(
+                output.queries[-1][pair, rows][None], output.pixel_embedding[pair][None]
+            )[0]
+            found.append(
+                Found(
+                    scores=score[kept],
+                    boxes_cxcywh=output.boxes_cxcywh[-1][pair, rows],
+                    mask_logits=masks,
+                    semantic_logits=output.semantic_logits[pair],
+                    presence=presence[pair],
+                )
+            )
+    return found
