@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from connectors.errors import ConnectorError
 from connectors.record import Topic
 from pipeline.config import RunConfig
 from pipeline.display import Progress, show_summary, write_error, write_line
-from pipeline.errors import ConfigError, MaskstreamError
+from pipeline.errors import ConfigError
 from pipeline.evaluation.command import eval_app
 from pipeline.flags import (
     DEFAULT_STREAM_ID,
@@ -29,12 +27,11 @@ from pipeline.loading import load_config
 from pipeline.observe.logs import set_up_logs
 from pipeline.observe.metrics import package_version
 from pipeline.records import RECORD_TYPES, schema_of
+from pipeline.telling import DEBUG_VARIABLE, FAILED, is_debugging, telling
 
 if TYPE_CHECKING:
     from pipeline.engine.loop import Engine
 
-FAILED, BAD_USAGE = 1, 2
-_DEBUG_VARIABLE = "MASKSTREAM_DEBUG"
 
 app = typer.Typer(
     name="maskstream",
@@ -77,7 +74,7 @@ def set_up(
 ) -> None:
     """Camera feeds in, masklets and events out."""
     if debug:
-        os.environ[_DEBUG_VARIABLE] = "1"
+        os.environ[DEBUG_VARIABLE] = "1"
 
 
 @app.command()
@@ -111,7 +108,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     overrides = Overrides(
         model=model, checkpoint=checkpoint, device=device, metrics_port=metrics_port
     )
-    with _telling():
+    with telling():
         if (config is None) == (source is None):
             raise ConfigError(["give either a configuration file or --source (accepted: one)"])
         if config is not None:
@@ -145,7 +142,7 @@ def demo(
     """Watch a synthetic meadow: records, an annotated video and a picture, without any set-up."""
     from pipeline.demo import demo_config
 
-    with _telling():
+    with telling():
         overrides = Overrides(checkpoint=checkpoint, device=device)
         _run_to_end(apply_overrides(demo_config(out), overrides), json_lines=json_lines)
 
@@ -157,7 +154,7 @@ def check(
     json_lines: Json = False,
 ) -> None:
     """Check a configuration without opening anything."""
-    with _telling(json_lines=json_lines):
+    with telling(json_lines=json_lines):
         resolved = load_config(config)
         from pipeline.app import check_model_name
 
@@ -176,7 +173,7 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema of a kind of record, or of the configuration; without a name, all."""
-    with _telling():
+    with telling():
         schemas = all_schemas()
         if name is not None and name not in schemas:
             raise ConfigError([f"no schema {name!r} (accepted: {', '.join(schemas)})"])
@@ -207,7 +204,7 @@ def inspect_model(
 
     from models.registry import MODEL_NAMES, describe
 
-    with _telling():
+    with telling():
         if name not in MODEL_NAMES:
             raise ConfigError([f"unknown model {name!r} (accepted: {', '.join(MODEL_NAMES)})"])
         fields = asdict(describe(name, checkpoint=checkpoint))
@@ -231,7 +228,7 @@ def _run_to_end(config: RunConfig, *, json_lines: bool) -> None:
     from pipeline.app import build_app, serve_observations
     from pipeline.demo import list_files
 
-    level = logging.DEBUG if _is_debugging() else logging.WARNING
+    level = logging.DEBUG if is_debugging() else logging.WARNING
     set_up_logs(style=config.observe.log_format, level=level)
     built = build_app(config)
     with serve_observations(config, built) as port, _stopping_on_signals(built.engine):
@@ -272,34 +269,3 @@ def _stopping_on_signals(engine: "Engine") -> Generator[None]:
         yield
     finally:
         restore()
-
-
-@contextmanager
-def _telling(*, json_lines: bool = False) -> Generator[None]:
-    """Turn errors into one clear line each and an exit code."""
-    try:
-        yield
-    except ConfigError as error:
-        for problem in error.problems:
-            write_error(problem)
-        if json_lines:
-            write_line("check", ok=False, problems=error.problems)
-        raise typer.Exit(BAD_USAGE) from None
-    except (MaskstreamError, ConnectorError) as error:
-        write_error(str(error))
-        raise typer.Exit(FAILED) from None
-    except BrokenPipeError:
-        # The reader of our output has left, as `head` does. Nothing more can be said.
-        sys.stdout = None
-        raise typer.Exit(FAILED) from None
-    except (typer.Exit, typer.Abort):
-        raise
-    except Exception as error:
-        if _is_debugging():
-            raise
-        write_error(f"{type(error).__name__}: {error} (--debug shows where)")
-        raise typer.Exit(FAILED) from None
-
-
-def _is_debugging() -> bool:
-    return bool(os.environ.get(_DEBUG_VARIABLE))
