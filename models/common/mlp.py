@@ -1,5 +1,6 @@
 """The kinds of perceptron that the family uses."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -41,24 +42,34 @@ class NumberedMLP(nn.Module):
 
 
 class StackedMLP(nn.Module):
-    """Linear layers with ReLU between them.
+    """Linear layers with an activation between them.
 
     Args:
         dim_in: Channels in.
         dim_hidden: Channels of every hidden layer.
         dim_out: Channels out.
         depth: Number of linear layers, at least 2.
+        activation: Between them; ReLU when left out.
     """
 
-    def __init__(self, dim_in: int, dim_hidden: int, dim_out: int, depth: int) -> None:
+    def __init__(
+        self,
+        dim_in: int,
+        dim_hidden: int,
+        dim_out: int,
+        depth: int,
+        *,
+        activation: Callable[[Tensor], Tensor] = F.relu,
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.proj_in = nn.Linear(dim_in, dim_hidden)
         self.layers = nn.ModuleList(nn.Linear(dim_hidden, dim_hidden) for _ in range(depth - 2))
         self.proj_out = nn.Linear(dim_hidden, dim_out)
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.proj_in(x))
+        x = self.activation(self.proj_in(x))
         for layer in self.layers:
-            x = F.relu(layer(x))
+            x = self.activation(layer(x))
         return self.proj_out(x)

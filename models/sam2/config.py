@@ -1,4 +1,4 @@
-"""Sizes of the memory tracker that SAM 2.1 and SAM 3 share."""
+"""Sizes of SAM 2.1, rows of a table, and of the memory tracker that it shares with SAM 3."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,10 @@ from models.common.prompt_encoder import PromptEncoderConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackerConfig:
-    """Memory tracker (SAM 2, section 4; SAM 3, section 3). The defaults are SAM 3's."""
+    """Memory tracker (SAM 2, section 4; SAM 3, section 3). The defaults are SAM 3's.
+
+    A frame attends to the ``max_cond_frames`` closest conditioning frames; ``None`` means to all.
+    """
 
     image_size: int = 1008
     patch_size: int = 14
@@ -24,7 +27,7 @@ class TrackerConfig:
     memory_fuser_layers: int = 2
     memory_fuser_dim: int = 1024
     num_maskmem: int = 7
-    max_cond_frames: int = 4
+    max_cond_frames: int | None = 4
     max_object_pointers: int = 16
     rope_theta: float = 10000.0
 
@@ -45,3 +48,73 @@ class TrackerConfig:
             mlp_dim=self.mask_decoder_mlp_dim,
             iou_head_dim=self.iou_head_dim,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HieraConfig:
+    """Hiera backbone with windows (SAM 2, appendix D; Hiera, Ryali et al., 2023).
+
+    Attributes:
+        dim: Channels of the first of four stages; each further one has twice as many.
+        num_heads: Heads of the first stage; each further one has twice as many.
+        blocks: Blocks per stage.
+        windows: Side in tokens of the windows of each stage.
+        global_blocks: Blocks, counted through all stages, that attend to the whole picture.
+        background_grid: Side in tokens of the coarse part of the position embedding.
+        mlp_ratio: Width of a feed-forward over that of its block.
+    """
+
+    dim: int
+    num_heads: int
+    blocks: tuple[int, int, int, int]
+    windows: tuple[int, int, int, int] = (8, 4, 14, 7)
+    global_blocks: tuple[int, ...]
+    background_grid: int = 7
+    mlp_ratio: int = 4
+
+    @property
+    def stage_dims(self) -> tuple[int, ...]:
+        """Channels of each stage, finest first."""
+        return tuple(self.dim * 2**stage for stage in range(len(self.blocks)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sam2Config:
+    """One row of the size table.
+
+    Attributes:
+        hiera: Its backbone.
+        tracker: All the rest, which every size has alike. As released, a frame attends to every
+            conditioning frame.
+    """
+
+    hiera: HieraConfig
+    tracker: TrackerConfig = TrackerConfig(image_size=1024, patch_size=16, max_cond_frames=None)
+
+
+SAM2_SIZES: dict[str, Sam2Config] = {
+    "sam2.1-tiny": Sam2Config(
+        hiera=HieraConfig(dim=96, num_heads=1, blocks=(1, 2, 7, 2), global_blocks=(5, 7, 9))
+    ),
+    "sam2.1-small": Sam2Config(
+        hiera=HieraConfig(dim=96, num_heads=1, blocks=(1, 2, 11, 2), global_blocks=(7, 10, 13))
+    ),
+    "sam2.1-base-plus": Sam2Config(
+        hiera=HieraConfig(
+            dim=112,
+            num_heads=2,
+            blocks=(2, 3, 16, 3),
+            global_blocks=(12, 16, 20),
+            background_grid=14,
+        )
+    ),
+    "sam2.1-large": Sam2Config(
+        hiera=HieraConfig(
+            dim=144,
+            num_heads=2,
+            blocks=(2, 6, 36, 4),
+            windows=(8, 4, 16, 8),
+            global_blocks=(23, 33, 43),
+        )
+    ),
+}

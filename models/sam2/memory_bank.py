@@ -1,59 +1,20 @@
 """What one object remembers, bounded for ever on an endless stream."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from models.sam2.config import TrackerConfig
+from models.sam2.memory_selection import (
+    ConditioningMemory,
+    HeldMemories,
+    MemorySelection,
+    neighbours,
+    read_memories,
+)
 
 QUALITY_THRESHOLD = 0.01
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapMemory:
-    """One spatial memory as the attention reads it.
-
-    Attributes:
-        frame_index: Frame it was made on.
-        slot: Row of the temporal position table: 0 for the last frame, up to ``num_maskmem - 1``
-            for a conditioning frame.
-        spatial: Shape (memory_dim, g, g).
-    """
-
-    frame_index: int
-    slot: int
-    spatial: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointerMemory:
-    """One object pointer as the attention reads it.
-
-    Attributes:
-        frame_index: Frame it was made on.
-        age: Frames ago; among selected frames their rank counts, not their true age.
-        pointer: Shape (C,).
-    """
-
-    frame_index: int
-    age: int
-    pointer: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemorySelection:
-    """The memories that one object's next step attends to."""
-
-    maps: tuple[MapMemory, ...]
-    pointers: tuple[PointerMemory, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    spatial: Tensor
-    pointer: Tensor
 
 
 class MemoryBank:
@@ -97,7 +58,7 @@ class MemoryBank:
         self._config = config
         self._selects = select_by_quality
         self._dtype = dtype
-        self._conditioning: dict[int, _Entry] = {}
+        self._conditioning: dict[int, ConditioningMemory] = {}
         self._maps: dict[int, Tensor] = {}
         self._pointers: dict[int, Tensor] = {}
         self._good: list[int] = []
@@ -138,10 +99,11 @@ class MemoryBank:
         self._maps.pop(frame_index, None)
         self._pointers.pop(frame_index, None)
         self._good = [t for t in self._good if t != frame_index]
-        self._conditioning[frame_index] = _Entry(
+        self._conditioning[frame_index] = ConditioningMemory(
             spatial=self._own(spatial), pointer=self._own(pointer)
         )
-        while len(self._conditioning) > self._config.max_cond_frames:
+        limit = self._config.max_cond_frames
+        while limit is not None and len(self._conditioning) > limit:
             oldest = next(iter(self._conditioning))
             entry = self._conditioning.pop(oldest)
             if not self._selects:
@@ -185,28 +147,14 @@ class MemoryBank:
         if time <= self._newest:
             raise ValueError(f"time {time!r} is not after the newest frame, {self._newest!r}")
         ranked = self._ranked(time)
-        last_slot = self._config.num_maskmem - 1
-        maps = [
-            MapMemory(frame_index=t, slot=last_slot, spatial=e.spatial)
-            for t, e in self._conditioning.items()
-        ]
-        maps += [
-            MapMemory(frame_index=t, slot=rank, spatial=self._maps[t])
-            for rank, t in enumerate(ranked[:last_slot])
-            if t in self._maps
-        ]
-        pointers = [
-            PointerMemory(frame_index=t, age=time - t, pointer=e.pointer)
-            for t, e in self._conditioning.items()
-        ]
-        # With selection the oldest listed frame lends no pointer; the weights were trained so.
-        listed = ranked[: len(ranked) - 1] if self._selects else ranked
-        pointers += [
-            PointerMemory(frame_index=t, age=rank + 1, pointer=self._pointers[t])
-            for rank, t in enumerate(listed[: self._num_pointers])
-            if t in self._pointers
-        ]
-        return MemorySelection(maps=tuple(maps), pointers=tuple(pointers))
+        return read_memories(
+            HeldMemories(conditioning=self._conditioning, maps=self._maps, pointers=self._pointers),
+            time,
+            ranked=ranked,
+            # With selection the oldest listed frame lends no pointer; the weights were trained so.
+            num_pointers=min(len(ranked) - self._selects, self._num_pointers),
+            config=self._config,
+        )
 
     @property
     def _num_pointers(self) -> int:
@@ -215,7 +163,7 @@ class MemoryBank:
     def _ranked(self, time: int) -> Sequence[int]:
         """Frames that count, newest first; a conditioning frame among them leaves a gap."""
         if not self._selects:
-            return range(time - 1, max(time - 1 - self._num_pointers, -1), -1)
+            return neighbours(time, self._num_pointers)
         good = self._good[::-1][: self._num_pointers]
         return good if time - 1 in good else [time - 1, *good]
 

@@ -19,11 +19,13 @@ from models.common.prompt_encoder import (
     FourierPosition,
     PromptEncoder,
 )
+from models.common.prompting import ObjectPrompts
 from models.common.resize import resize
 from models.sam2.config import TrackerConfig
 from models.sam2.memory_attention import MemoryAttention, MemoryTokens
-from models.sam2.memory_bank import MemoryBank, MemorySelection
+from models.sam2.memory_bank import MemoryBank
 from models.sam2.memory_encoder import MemoryEncoder
+from models.sam2.memory_selection import MemorySelection
 from models.sam2.outputs import TrackerFeatures, TrackerSemantics, TrackOutput
 
 ABSENT_LOGIT = -1024.0
@@ -105,7 +107,7 @@ class MemoryTracker(nn.Module):
         decoded = self._decode(
             features,
             frame_index,
-            features.top[frame_index],
+            rows_of(features.top, frame_index),
             self.prompt_encoder.nothing(len(mask)),
             dense,
         )
@@ -115,13 +117,15 @@ class MemoryTracker(nn.Module):
             chosen = torch.zeros_like(frame_index)
         is_there = (mask > 0).flatten(1).any(dim=1)
         is_decoded = decoded.object_score_logits[:, 0] > 0
+        given = mask * MASK_SCALE + MASK_BIAS
         return TrackOutput(
-            mask_logits=resize(mask * MASK_SCALE + MASK_BIAS, 4 * grid),
+            mask_logits=resize(given, 4 * grid),
             object_score_logits=is_there[:, None] * MASK_SCALE + MASK_BIAS,
             predicted_iou=torch.ones_like(decoded.iou[:, 0]),
             pointer=self._pointer(decoded, chosen, is_there & is_decoded),
             all_mask_logits=decoded.mask_logits[:, 1:],
             all_ious=decoded.iou[:, 1:],
+            given_mask_logits=given if self.semantics.memory_of_full_mask else None,
         )
 
     def prompt(
@@ -132,8 +136,10 @@ class MemoryTracker(nn.Module):
         points: Tensor | None = None,
         labels: Tensor | None = None,
         boxes: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+        memories: Sequence[MemorySelection] | None = None,
     ) -> TrackOutput:
-        """Segment objects from points or boxes, without memory.
+        """Segment objects from points or boxes.
 
         Args:
             features: Features of N frames.
@@ -141,32 +147,54 @@ class MemoryTracker(nn.Module):
             points: Shape (B, P, 2), x and y, 0 to 1 over width and height.
             labels: Shape (B, P): 1 on the object, 0 off it, -1 padding. All 1 when left out.
             boxes: Shape (B, 4), x0, y0, x1, y1, 0 to 1.
+            mask_logits: Shape (B, 1, 4g, 4g), an earlier answer that the points correct.
+            memories: What each object remembers; none when left out, as for the first prompt.
 
         Raises:
             ValueError: If neither points nor boxes are given.
         """
         if points is None and boxes is None:
             raise ValueError("no prompt: points or boxes are needed")
-        batch, top = len(frame_index), features.top
-        points = top.new_zeros(batch, 0, 2) if points is None else points
-        labels = (
-            frame_index.new_ones(points.shape[:2]) if labels is None else labels.to(frame_index)
-        )
-        if boxes is not None:
-            corners = frame_index.new_tensor([LABEL_BOX_TOP_LEFT, LABEL_BOX_BOTTOM_RIGHT])
-            points = torch.cat([boxes.unflatten(1, (2, 2)), points], dim=1)
-            labels = torch.cat([corners.expand(batch, 2), labels], dim=1)
+        batch = len(frame_index)
+        points = features.top.new_zeros(batch, 0, 2) if points is None else points
+        if labels is None:
+            labels = frame_index.new_ones(points.shape[:2])
+        points, labels = with_corners(points, labels.to(frame_index), boxes)
         decoded = self._decode(
             features,
             frame_index,
-            top[frame_index] + self.no_memory_embedding[..., None].movedim(2, 1),
+            self._without_memory(features, frame_index)
+            if memories is None
+            else self._with_memory(features, frame_index, memories),
             self.prompt_encoder.points(points, labels, features.grid),
-            self.prompt_encoder.no_mask(),
+            self._dense(mask_logits),
         )
         is_ambiguous = points.shape[1] <= MAX_AMBIGUOUS_POINTS
         chosen = choose_multimask(decoded) if is_ambiguous else choose_single_mask(decoded)
         token = chosen if is_ambiguous else torch.zeros_like(chosen)
         return self._output(decoded, chosen, token, decoded.object_score_logits[:, 0] > 0)
+
+    def decode_prompts(
+        self, features: TrackerFeatures, frame_index: Tensor, prompts: ObjectPrompts
+    ) -> DecodedObjects:
+        """Answer prompts on single pictures, without memory, with all candidates.
+
+        A mask alone is a prompt, too; it then stands without any point, as in the official image
+        predictor.
+
+        Args:
+            features: Features of N frames.
+            frame_index: Frame of each object, shape (B,).
+            prompts: Prompts of B objects.
+        """
+        points, labels = with_corners(prompts.points, prompts.labels, prompts.boxes)
+        if not points.shape[1] and self.semantics.point_with_lone_mask:
+            sparse = self.prompt_encoder.nothing(len(points))
+        else:
+            closes = points.shape[1] > 0
+            sparse = self.prompt_encoder.points(points, labels, features.grid, closes=closes)
+        image = self._without_memory(features, frame_index)
+        return self._decode(features, frame_index, image, sparse, self._dense(prompts.mask_logits))
 
     def track(
         self,
@@ -185,22 +213,38 @@ class MemoryTracker(nn.Module):
             banks: Memory of each object; they are only read.
             times: Time index of each object's frame in the count of its bank; the one after the
                 newest written when left out.
-            is_visible: Shape (B,), bool; in training the known visibility, which then blanks masks
-                and pointers instead of the object score.
+            is_visible: As for :meth:`follow`.
 
         Raises:
             ValueError: If a bank is empty or not older than its time.
         """
         if times is None:
             times = [bank.newest + 1 for bank in banks]
-        memory = self._memory_tokens(
-            [bank.select(time) for bank, time in zip(banks, times, strict=True)], features
-        )
+        memories = [bank.select(time) for bank, time in zip(banks, times, strict=True)]
+        return self.follow(features, frame_index, memories, is_visible=is_visible)
+
+    def follow(
+        self,
+        features: TrackerFeatures,
+        frame_index: Tensor,
+        memories: Sequence[MemorySelection],
+        *,
+        is_visible: Tensor | None = None,
+    ) -> TrackOutput:
+        """Find objects on a frame by what each remembers.
+
+        Args:
+            features: Features of N frames.
+            frame_index: Frame of each object, shape (B,).
+            memories: Memories of each object.
+            is_visible: Shape (B,), bool; in training the known visibility, which then blanks masks
+                and pointers instead of the object score.
+        """
         decoded = self._decode(
             features,
             frame_index,
-            self.memory_attention(features.top, frame_index, memory),
-            self.prompt_encoder.nothing(len(banks)),
+            self._with_memory(features, frame_index, memories),
+            self.prompt_encoder.nothing(len(memories)),
             self.prompt_encoder.no_mask(),
         )
         if is_visible is None:
@@ -233,12 +277,28 @@ class MemoryTracker(nn.Module):
         logits = resize(resize(mask_logits, self._mask_side(grid)), 16 * grid)
         sure = (logits > 0).to(logits.dtype)
         mask = torch.where(binarize[:, None, None, None], sure, logits.sigmoid())
-        memory = self.memory_encoder(features.top[frame_index], mask * MASK_SCALE + MASK_BIAS)
+        memory = self.memory_encoder(
+            rows_of(features.top, frame_index), mask * MASK_SCALE + MASK_BIAS
+        )
         is_absent = (object_score_logits <= 0).to(memory.dtype)
         return memory + (is_absent * self.occlusion_spatial_embedding_parameter)[..., None, None]
 
     def _mask_side(self, grid: int) -> int:
         return (self.config.patch_size if self.semantics.resample_through_image else 16) * grid
+
+    def _dense(self, mask_logits: Tensor | None) -> Tensor:
+        encoder = self.prompt_encoder
+        return encoder.no_mask() if mask_logits is None else encoder.mask(mask_logits)
+
+    def _without_memory(self, features: TrackerFeatures, frame_index: Tensor) -> Tensor:
+        placed = features.top + self.no_memory_embedding[..., None].movedim(2, 1)
+        return rows_of(placed, frame_index)
+
+    def _with_memory(
+        self, features: TrackerFeatures, frame_index: Tensor, memories: Sequence[MemorySelection]
+    ) -> Tensor:
+        tokens = self._memory_tokens(memories, features)
+        return self.memory_attention(features.top, frame_index, tokens)
 
     def _decode(
         self,
@@ -249,7 +309,7 @@ class MemoryTracker(nn.Module):
         dense: Tensor,
     ) -> DecodedObjects:
         image_pos = self.shared_image_embedding.image(features.grid).to(image.dtype)
-        fine = (features.fine0[frame_index], features.fine1[frame_index])
+        fine = (rows_of(features.fine0, frame_index), rows_of(features.fine1, frame_index))
         return self.mask_decoder(image, image_pos, sparse, dense, fine)
 
     def _pointer(self, decoded: DecodedObjects, token: Tensor, is_visible: Tensor) -> Tensor:
@@ -284,7 +344,9 @@ class MemoryTracker(nn.Module):
             [[m.spatial.to(top.dtype) for m in s.maps] for s in selections], num_maps, no_map
         )
         slots = torch.tensor(
-            [_fill([m.slot for m in s.maps], num_maps) for s in selections], device=top.device
+            [_fill([m.slot for m in s.maps], num_maps) for s in selections],
+            device=top.device,
+            dtype=torch.int64,
         )
         pointers = _stack(
             [[p.pointer.to(top.dtype) for p in s.pointers] for s in selections],
@@ -292,14 +354,17 @@ class MemoryTracker(nn.Module):
             no_pointer,
         )
         ages = torch.tensor(
-            [_fill([self._age(p.age) for p in s.pointers], num_pointers) for s in selections],
+            [
+                _fill([self._age(p.age) / s.longest_age for p in s.pointers], num_pointers)
+                for s in selections
+            ],
             device=top.device,
             dtype=torch.float32,
         )
         grid = features.grid
         place = sine_grid(grid, grid, memory_dim, top.device).to(top.dtype).flatten(1).T
         map_pos = place + self.memory_temporal_positional_encoding[slots, 0]
-        time_code = sine_time(ages / (self.config.max_object_pointers - 1), self.config.hidden_dim)
+        time_code = sine_time(ages, self.config.hidden_dim)
         pointer_pos = self.temporal_positional_encoding_projection_layer(time_code.to(top.dtype))
         splits = self.config.hidden_dim // memory_dim
         is_valid = _validity(selections, (num_maps, features.grid**2), (num_pointers, splits))
@@ -323,16 +388,34 @@ class MemoryTracker(nn.Module):
         return age if limit is None else min(age, limit)
 
 
+def with_corners(points: Tensor, labels: Tensor, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Put the two corners of boxes (B, 4) in front of points (B, P, 2) and labels (B, P)."""
+    if boxes is None:
+        return points, labels
+    corners = labels.new_tensor([LABEL_BOX_TOP_LEFT, LABEL_BOX_BOTTOM_RIGHT])
+    return (
+        torch.cat([boxes.unflatten(1, (2, 2)), points], dim=1),
+        torch.cat([corners.expand(len(labels), 2), labels], dim=1),
+    )
+
+
+def rows_of(x: Tensor, frame_index: Tensor) -> Tensor:
+    """Give each of B objects the row (of N) of its frame; one frame's is shared, not copied."""
+    return x.expand(len(frame_index), *x.shape[1:]) if len(x) == 1 else x[frame_index]
+
+
 def _small(*shape: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
 
-def _fill(values: list[int], length: int) -> list[int]:
-    return values + [0] * (length - len(values))
+def _fill(values: Sequence[float], length: int) -> list[float]:
+    return [*values, *[0] * (length - len(values))]
 
 
 def _stack(rows: list[list[Tensor]], length: int, padding: Tensor) -> Tensor:
     """Stack rows of tensors of one shape as (len(rows), length, *shape)."""
+    if length == 0:
+        return padding.new_zeros(len(rows), 0, *padding.shape)
     flat = [t for row in rows for t in (*row, *[padding] * (length - len(row)))]
     return torch.stack(flat).unflatten(0, (len(rows), length))
 
