@@ -89,6 +89,10 @@ class ImagePredictor(Generic[State]):
         frame = self.model.frame_of((checked.shape[0], checked.shape[1]))
         self._held = _Held(state=self.model.encode_picture(picture), frame=frame)
 
+    def set_embedding(self, state: State, picture_hw: tuple[int, int]) -> None:
+        """Take an embedding that was made elsewhere, of a picture of this height and width."""
+        self._held = _Held(state=state, frame=self.model.frame_of(picture_hw))
+
     def reset(self) -> None:
         """Forget the picture."""
         self._held = None

@@ -18,7 +18,11 @@ STABILITY_THRESHOLD = 0.98
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskDecoderConfig:
-    """Sizes of a mask decoder (SAM, appendix A; SAM 2, appendix D); ``norm_eps`` of its tokens."""
+    """Sizes of a mask decoder (SAM, appendix A; SAM 2, appendix D).
+
+    ``norm_eps`` belongs to the norms of the two-way blocks: 1e-5 in the original, 1e-6 in
+    transformers.
+    """
 
     dim: int = 256
     num_heads: int = 8
@@ -100,7 +104,7 @@ class TwoWayTransformer(nn.Module):
             TwoWayBlock(config, is_first=i == 0) for i in range(config.depth)
         )
         self.final_attn_token_to_image = Attention(dim, config.num_heads, inner_dim=dim // 2)
-        self.layer_norm_final_attn = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.layer_norm_final_attn = nn.LayerNorm(dim)
 
     @override
     def forward(self, tokens: Tensor, image: Tensor, image_pos: Tensor) -> tuple[Tensor, Tensor]:

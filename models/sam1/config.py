@@ -1,0 +1,85 @@
+"""Sizes of SAM 1, rows of a table."""
+
+from dataclasses import dataclass, field
+
+from models.common.mask_decoder import MaskDecoderConfig
+from models.common.prompt_encoder import PromptEncoderConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionConfig:
+    """Vision encoder (SAM, appendix A; ViTDet, section 3).
+
+    ``window`` is in tokens, ``global_blocks`` are the indices of the blocks that see the whole
+    picture, ``norm_eps`` belongs to the norms of the blocks.
+    """
+
+    image_size: int = 1024
+    patch_size: int = 16
+    dim: int = 768
+    mlp_dim: int = 3072
+    num_blocks: int = 12
+    num_heads: int = 12
+    window: int = 14
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    neck_dim: int = 256
+    norm_eps: float = 1e-6
+
+    @property
+    def grid(self) -> int:
+        """Tokens along one side of the picture."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sam1Config:
+    """SAM 1 as a whole; ``mask_decoder.dim`` has to be ``vision.neck_dim``."""
+
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
+    mask_in_chans: int = 16
+
+    def __post_init__(self) -> None:
+        vision = self.vision
+        if self.mask_decoder.dim != vision.neck_dim:
+            raise ValueError(
+                f"mask_decoder.dim {self.mask_decoder.dim!r} differs from neck_dim; "
+                f"accepted: {vision.neck_dim}"
+            )
+        if vision.image_size % vision.patch_size:
+            raise ValueError(
+                f"image_size {vision.image_size!r} is not a multiple of "
+                f"patch_size {vision.patch_size!r}"
+            )
+
+    @property
+    def prompt_encoder(self) -> PromptEncoderConfig:
+        """Sizes of its prompt encoder."""
+        return PromptEncoderConfig(
+            dim=self.vision.neck_dim,
+            mask_in_chans=self.mask_in_chans,
+            patch_size=self.vision.patch_size,
+        )
+
+
+SAM1_SIZES: dict[str, Sam1Config] = {
+    "sam1-b": Sam1Config(),
+    "sam1-l": Sam1Config(
+        vision=VisionConfig(
+            dim=1024,
+            mlp_dim=4096,
+            num_blocks=24,
+            num_heads=16,
+            global_blocks=(5, 11, 17, 23),
+        )
+    ),
+    "sam1-h": Sam1Config(
+        vision=VisionConfig(
+            dim=1280,
+            mlp_dim=5120,
+            num_blocks=32,
+            num_heads=16,
+            global_blocks=(7, 15, 23, 31),
+        )
+    ),
+}
