@@ -1,11 +1,11 @@
-"""Draws masklets on frames: translucent masks, outlines, name plates, captions.
+"""Draws objects on frames: translucent masks, outlines, name plates, captions, prompts.
 
 Shape legend:
-    H, W frame height and width; h, w height and width of the drawing (the frame, perhaps doubled).
+    H, W frame height and width; h, w height and width of the drawing.
 """
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,6 +23,7 @@ _FONT = cv2.FONT_HERSHEY_DUPLEX
 _GOLDEN_TURN = 0.61803398875
 _INK_DARK: Colour = (16, 18, 22)
 _INK_LIGHT: Colour = (248, 248, 248)
+_YES, _NO = (40, 200, 90), (235, 60, 60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +31,42 @@ class Style:
     """How a drawing looks.
 
     Attributes:
-        min_width: Frames narrower than this many pixels are drawn twice as large.
+        min_width: Frames narrower than this many pixels are drawn larger by a whole factor.
         mask_opacity: 0 leaves the picture as it is, 1 covers it.
+        max_factor: The largest such factor.
+        max_side: Drawings are made no longer than this on either side; 0 sets no limit.
     """
 
     min_width: int = 960
     mask_opacity: float = 0.45
+    max_factor: int = 2
+    max_side: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What a person pointed at on the frame, in its px; the last value of each is "yes" or "no".
+
+    Attributes:
+        points: x, y, and whether it is on the object.
+        boxes: x, y, width, height, and whether it is around what is meant.
+    """
+
+    points: tuple[tuple[float, float, bool], ...] = ()
+    boxes: tuple[tuple[float, float, float, float, bool], ...] = ()
+
+
+_NO_MARKS = Marks()
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """Where and how an object's name plate is to stand."""
+
+    text: str
+    colour: Colour
+    strength: float
+    box: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +88,49 @@ def colour_of(number: int) -> Colour:
 
 
 def drawing_size(height: int, width: int, style: Style) -> tuple[int, int]:
-    """Return (h, w) of the drawing of a frame: even, and doubled if the frame is small."""
-    factor = 2 if width < style.min_width else 1
-    h, w = height * factor, width * factor
+    """Return (h, w) of the drawing of a frame: even, and larger or smaller as the style says."""
+    factor = min(max(-(-style.min_width // width), 1), style.max_factor)
+    scale = min(factor, style.max_side / max(height, width)) if style.max_side else factor
+    h, w = round(height * scale), round(width * scale)
     return max(h - h % 2, 2), max(w - w % 2, 2)
 
 
 def draw(
-    pixels: Picture, overlays: Sequence[Overlay], captions: Sequence[str], style: Style
+    pixels: Picture,
+    overlays: Iterable[Overlay],
+    captions: Sequence[str],
+    style: Style,
+    *,
+    marks: Marks = _NO_MARKS,
 ) -> Picture:
     """Return a new RGB picture, shape (h, w, 3), with everything drawn on it.
 
     Args:
         pixels: Shape (H, W, 3), RGB, uint8; not changed.
-        overlays: Objects; later ones are drawn over earlier ones, name plates over all.
+        overlays: Objects; later ones are drawn over earlier ones, name plates over all. Taken one
+            at a time, so that a generator need not hold all masks at once.
         captions: Lines for the corner, newest last.
         style: Sizes and opacity.
+        marks: What a person pointed at.
     """
-    h, w = drawing_size(pixels.shape[0], pixels.shape[1], style)
+    height, width = pixels.shape[:2]
+    h, w = drawing_size(height, width, style)
     canvas = _resized(pixels, h, w)
-    masks = [_mask_to(overlay.mask, h, w) for overlay in overlays]
-    for overlay, mask in zip(overlays, masks, strict=True):
-        _draw_mask(canvas, overlay, mask, style)
+    labels: list[_Label] = []
+    for overlay in overlays:
+        mask = _mask_to(overlay.mask, h, w)
+        box = _box_of(mask)
+        if box is None:
+            continue
+        _draw_mask(canvas, overlay, mask, box, style)
+        if overlay.label:
+            strength = 0.55 if overlay.is_occluded or overlay.is_tentative else 0.92
+            text = f"{overlay.number}  {overlay.label}"
+            labels.append(_Label(text, colour_of(overlay.number), strength, box))
+    _draw_marks(canvas, marks, (w / width, h / height))
     taken: list[tuple[int, int, int, int]] = []
-    for overlay, mask in zip(overlays, masks, strict=True):
-        _draw_label(canvas, overlay, mask, taken)
+    for label in labels:
+        _draw_label(canvas, label, taken)
     _draw_captions(canvas, captions)
     return canvas
 
@@ -89,7 +138,8 @@ def draw(
 def _resized(pixels: Picture, h: int, w: int) -> Picture:
     if pixels.shape[:2] == (h, w):
         return pixels.copy()
-    return cast("Picture", cv2.resize(pixels, (w, h), interpolation=cv2.INTER_CUBIC))
+    way = cv2.INTER_AREA if h < pixels.shape[0] else cv2.INTER_CUBIC
+    return cast("Picture", cv2.resize(pixels, (w, h), interpolation=way))
 
 
 def _mask_to(mask: NDArray[np.bool_], h: int, w: int) -> Picture:
@@ -97,15 +147,22 @@ def _mask_to(mask: NDArray[np.bool_], h: int, w: int) -> Picture:
     plane = mask.astype(np.uint8) * np.uint8(255)
     if plane.shape == (h, w):
         return plane
+    if h < plane.shape[0]:
+        # A quarter of a pixel is enough, or thin objects would vanish.
+        shrunk = cv2.resize(plane, (w, h), interpolation=cv2.INTER_AREA)
+        return cast("Picture", cv2.threshold(shrunk, 63, 255, cv2.THRESH_BINARY)[1])
     enlarged = cv2.resize(plane, (w, h), interpolation=cv2.INTER_LINEAR)
     smooth = cv2.GaussianBlur(enlarged, (0, 0), 1.2)
     return cast("Picture", cv2.threshold(smooth, 127, 255, cv2.THRESH_BINARY)[1])
 
 
-def _draw_mask(canvas: Picture, overlay: Overlay, mask: Picture, style: Style) -> None:
-    box = _box_of(mask)
-    if box is None:
-        return
+def _draw_mask(
+    canvas: Picture,
+    overlay: Overlay,
+    mask: Picture,
+    box: tuple[int, int, int, int],
+    style: Style,
+) -> None:
     x, y, width, height = box
     region, inside = canvas[y : y + height, x : x + width], mask[y : y + height, x : x + width] > 0
     colour = colour_of(overlay.number)
@@ -130,22 +187,42 @@ def _draw_dashed(canvas: Picture, contour: MatLike, colour: Colour, thickness: i
         cv2.polylines(canvas, [piece], False, colour, thickness, cv2.LINE_AA)  # noqa: FBT003
 
 
-def _draw_label(
-    canvas: Picture,
-    overlay: Overlay,
-    mask: Picture,
-    taken: list[tuple[int, int, int, int]],
-) -> None:
-    box = _box_of(mask)
-    if box is None:
-        return
-    plate = _measure((f"{overlay.number}  {overlay.label}",), _unit(canvas) * 0.5)
-    x, y = _place(canvas, plate, box, taken)
+def _draw_marks(canvas: Picture, marks: Marks, scale_xy: tuple[float, float]) -> None:
+    unit = _unit(canvas)
+    to_canvas = np.array(scale_xy)
+    for *corners, is_positive in marks.boxes:
+        corner, size = np.array(corners[:2]), np.array(corners[2:])
+        x0, y0 = np.rint(corner * to_canvas).astype(int)
+        x1, y1 = np.rint((corner + size) * to_canvas).astype(int)
+        outline = _rectangle(x0, y0, x1, y1)
+        cv2.polylines(canvas, [outline], True, _INK_DARK, 3 * unit, cv2.LINE_AA)  # noqa: FBT003
+        _draw_dashed(canvas, outline, _YES if is_positive else _NO, 2 * unit)
+    for x, y, is_positive in marks.points:
+        centre = round(x * scale_xy[0]), round(y * scale_xy[1])
+        colour = _YES if is_positive else _NO
+        for radius, ink in ((9, _INK_DARK), (8, _INK_LIGHT), (6, colour)):
+            cv2.circle(canvas, centre, radius * unit, ink, cv2.FILLED, cv2.LINE_AA)
+
+
+def _rectangle(x0: int, y0: int, x1: int, y1: int) -> MatLike:
+    """Return every pixel on a rectangle's edge in order, shape (n, 1, 2), int32."""
+    across, down = np.arange(x0, x1), np.arange(y0, y1)
+    edges = (
+        (across, np.full_like(across, y0)),
+        (np.full_like(down, x1), down),
+        (across[::-1] + 1, np.full_like(across, y1)),
+        (np.full_like(down, x0), down[::-1] + 1),
+    )
+    xs, ys = (np.concatenate(values) for values in zip(*edges, strict=True))
+    return np.stack([xs, ys], axis=1)[:, None].astype(np.int32)
+
+
+def _draw_label(canvas: Picture, label: _Label, taken: list[tuple[int, int, int, int]]) -> None:
+    plate = _measure((label.text,), _unit(canvas) * 0.5)
+    x, y = _place(canvas, plate, label.box, taken)
     taken.append((x, y, *plate.size_wh))
-    colour = colour_of(overlay.number)
-    strength = 0.55 if overlay.is_occluded or overlay.is_tentative else 0.92
-    _fill(canvas, (x, y, *plate.size_wh), colour, strength)
-    luma = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    _fill(canvas, (x, y, *plate.size_wh), label.colour, label.strength)
+    luma = float(np.dot(label.colour, (0.299, 0.587, 0.114)))
     _write(canvas, plate, (x, y), _INK_DARK if luma > 110 else _INK_LIGHT)
 
 

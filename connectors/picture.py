@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
@@ -14,6 +12,7 @@ from connectors.config import PictureSinkConfig
 from connectors.draw import Style, draw
 from connectors.errors import NotWritableError
 from connectors.frame import Frame
+from connectors.stills import write_picture
 from connectors.video import path_for
 
 
@@ -60,7 +59,7 @@ class BestPictureSink(PictureSink):
             for number, candidate in enumerate(chosen, start=1):
                 single = self._config.num_pictures == 1
                 name = path if single else path.with_name(f"{path.stem}-{number}{path.suffix}")
-                _save(name, candidate.picture)
+                write_picture(name, candidate.picture)
 
     @override
     def close(self) -> None:
@@ -113,15 +112,3 @@ class _Album:
             for one in self.candidates
             if one.epoch == epoch and abs(one.pts_s - pts_s) < self.min_gap_s
         ]
-
-
-def _save(path: Path, picture: NDArray[np.uint8]) -> None:
-    is_written, encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not is_written:
-        raise NotWritableError(str(path), "the picture cannot be encoded", accepted=".png, .jpg")
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(encoded.tobytes())
-        part.replace(path)
-    except OSError as error:
-        raise NotWritableError(str(path), str(error.strerror)) from error

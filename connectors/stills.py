@@ -1,6 +1,6 @@
-"""Single pictures from files of every common kind, with distrust.
+"""Single pictures from files of every common kind, with distrust; and to files.
 
-What comes out is always RGB, 8 bit, upright. Deeper pictures are scaled, not clipped: 16 bit by
+What is read is always RGB, 8 bit, upright. Deeper pictures are scaled, not clipped: 16 bit by
 their full range, floats from 0 to 1 or 0 to 255, anything else from its least to its greatest
 value. Transparency is dropped, not blended: the colours stored beneath it show, as they do to SAM's
 own code. Of animations and multi-page files the first picture is taken. Colour profiles are not
@@ -13,12 +13,13 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from connectors.encoding import MAX_PIXELS, Pixels
-from connectors.errors import PictureError
+from connectors.errors import NotWritableError, PictureError
 
 PICTURE_SUFFIXES = frozenset(
     f".{name}"
@@ -86,6 +87,30 @@ def decode_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise
     except Exception as error:  # damaged files make Pillow's readers raise all sorts
         raise ValueError(f"the picture is damaged: {error}".rstrip(": ").lower()) from error
+
+
+def write_picture(path: Path, pixels: Pixels) -> None:
+    """Write a picture of shape (H, W, 3), RGB, or (H, W), grey, in the kind its ending names.
+
+    The file is there whole or not at all.
+
+    Raises:
+        NotWritableError: If the ending is no picture's or the file cannot be written.
+    """
+    is_grey = pixels.ndim == 2
+    ordered = pixels if is_grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    try:
+        is_encoded, encoded = cv2.imencode(path.suffix, ordered)
+    except cv2.error:
+        is_encoded, encoded = False, np.zeros(0, np.uint8)
+    if not is_encoded:
+        raise NotWritableError(str(path), "the picture cannot be encoded", accepted=".png, .jpg")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(encoded.tobytes())
+        part.replace(path)
+    except OSError as error:
+        raise NotWritableError(str(path), str(error.strerror)) from error
 
 
 def list_pictures(path: Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> tuple[Path, ...]:
