@@ -46,24 +46,22 @@ class MemoryAttentionLayer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(dim)
         self.layer_norm3 = nn.LayerNorm(dim)
 
-    def attend_self(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    def attend_self(self, x: Tensor, table: Tensor) -> Tensor:
         """First third of the layer; does not depend on the object."""
         attn, normed = self.self_attn, self.layer_norm1(x)
-        query = rotate(split_heads(attn.q_proj(normed), 1), *table)
-        key = rotate(split_heads(attn.k_proj(normed), 1), *table)
+        query = rotate(split_heads(attn.q_proj(normed), 1), table)
+        key = rotate(split_heads(attn.k_proj(normed), 1), table)
         value = split_heads(attn.v_proj(normed), 1)
         return x + attn.o_proj(merge_heads(F.scaled_dot_product_attention(query, key, value)))
 
-    def attend_memory(
-        self, x: Tensor, memory: MemoryTokens, table: tuple[Tensor, Tensor]
-    ) -> Tensor:
+    def attend_memory(self, x: Tensor, memory: MemoryTokens, table: Tensor) -> Tensor:
         """Second third: spatial keys are rotated map by map, pointer keys are not rotated."""
         attn = self.cross_attn_image
-        query = rotate(split_heads(attn.q_proj(self.layer_norm2(x)), 1), *table)
+        query = rotate(split_heads(attn.q_proj(self.layer_norm2(x)), 1), table)
         key = split_heads(attn.k_proj(memory.tokens + memory.pos), 1)
         value = split_heads(attn.v_proj(memory.tokens), 1)
         length = x.shape[1] * memory.num_maps
-        maps = rotate(key[:, :, :length].unflatten(2, (memory.num_maps, -1)), *table).flatten(2, 3)
+        maps = rotate(key[:, :, :length].unflatten(2, (memory.num_maps, -1)), table).flatten(2, 3)
         key = torch.cat([maps, key[:, :, length:]], dim=2)
         seen = F.scaled_dot_product_attention(
             query, key, value, attn_mask=key_mask(memory.is_valid)

@@ -14,6 +14,7 @@ from typing_extensions import override
 from models.common.attention import merge_heads, split_heads
 from models.common.mlp import FeedForward
 from models.common.positional import axial_rotary_table, rotate
+from models.common.windows import join_windows, partition_windows
 from models.sam3.config import VisionConfig
 
 ROPE_THETA = 10000.0
@@ -83,10 +84,10 @@ class RotaryAttention(nn.Module):
         self.o_proj = nn.Linear(dim, dim)
 
     @override
-    def forward(self, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-        """Attend within (B, L, C); ``table`` holds cosine and sine of shape (L, C / heads / 2)."""
-        q = rotate(split_heads(self.q_proj(x), self.num_heads), *table)
-        k = rotate(split_heads(self.k_proj(x), self.num_heads), *table)
+    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+        """Attend within (B, L, C); ``table`` is of shape (L, C / heads / 2, 2)."""
+        q = rotate(split_heads(self.q_proj(x), self.num_heads), table)
+        k = rotate(split_heads(self.k_proj(x), self.num_heads), table)
         v = split_heads(self.v_proj(x), self.num_heads)
         return self.o_proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
 
@@ -105,44 +106,50 @@ class Block(nn.Module):
         self.mlp = FeedForward(config.dim, config.mlp_dim, nn.GELU)
 
     @override
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, H, W, C) to the same shape."""
-        x = x + self._attend(self.layer_norm1(x))
+    def forward(self, x: Tensor, grid: "TokenGrid") -> Tensor:
+        """Map (N, L, C) to the same shape."""
+        x = x + self._attend(self.layer_norm1(x), grid)
         return x + self.mlp(self.layer_norm2(x))
 
-    def _attend(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1:3]
+    def _attend(self, x: Tensor, grid: "TokenGrid") -> Tensor:
         if self.window == 0:
             # Positions are squeezed onto the grid that the frequencies were trained on.
-            scale = self.pretrain_grid / width
+            scale = self.pretrain_grid / grid.columns
             table = axial_rotary_table(
-                height, width, self.head_dim, scale=scale, theta=ROPE_THETA, device=x.device
+                grid.rows,
+                grid.columns,
+                self.head_dim,
+                scale=scale,
+                theta=ROPE_THETA,
+                device=x.device,
+                window=grid.window,
             )
-            return self.attention(x.flatten(1, 2), table).unflatten(1, (height, width))
+            return self.attention(x, table)
         side = self.window
         table = axial_rotary_table(
             side, side, self.head_dim, scale=1.0, theta=ROPE_THETA, device=x.device
         )
-        windows, padded = partition_windows(x, side)
-        return join_windows(self.attention(windows, table), side, padded)[:, :height, :width]
+        if grid.window is not None:
+            return self.attention(x.view(-1, side * side, x.shape[-1]), table).view(x.shape)
+        windows, padded = partition_windows(x.unflatten(1, (grid.rows, grid.columns)), side)
+        joined = join_windows(self.attention(windows, table), side, padded)
+        return joined[:, : grid.rows, : grid.columns].flatten(1, 2)
 
 
-def partition_windows(x: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
-    """Cut (N, H, W, C) into (N * windows, side², C), zero padded; also the padded size."""
-    height, width = x.shape[1:3]
-    pad_h, pad_w = -height % side, -width % side
-    if pad_h or pad_w:
-        x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h))
-    rows, columns = (height + pad_h) // side, (width + pad_w) // side
-    tiles = x.unflatten(2, (columns, side)).unflatten(1, (rows, side)).transpose(2, 3)
-    return tiles.reshape(-1, side * side, x.shape[-1]), (height + pad_h, width + pad_w)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenGrid:
+    """How the tokens of a picture are listed.
 
+    Attributes:
+        rows: Rows of the grid.
+        columns: Columns of the grid.
+        window: Side of the windows, one after another, that the tokens are listed by; ``None``
+            for row by row, where windows do not fill the grid.
+    """
 
-def join_windows(windows: Tensor, side: int, padded: tuple[int, int]) -> Tensor:
-    """Undo :func:`partition_windows`: (N * windows, side * side, C) to (N, H, W, C)."""
-    rows, columns = padded[0] // side, padded[1] // side
-    tiles = windows.view(-1, rows, columns, side, side, windows.shape[-1])
-    return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    rows: int
+    columns: int
+    window: int | None
 
 
 class Backbone(nn.Module):
@@ -150,6 +157,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
+        self.window = config.window
         self.embeddings = Embeddings(config)
         self.layer_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.layers = nn.ModuleList(
@@ -161,9 +169,19 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, S, S) in -1 … 1 to (N, C, G, G)."""
         x = self.layer_norm(self.embeddings(images))
+        rows, columns = x.shape[1:3]
+        # Tokens stay listed by windows from the first block to the last: nothing but the position
+        # tables depends on their order, so that no block has to move them.
+        fits = not (rows % self.window or columns % self.window)
+        grid = TokenGrid(rows=rows, columns=columns, window=self.window if fits else None)
+        x = (partition_windows(x, self.window)[0] if fits else x).reshape(
+            len(images), rows * columns, -1
+        )
         for layer in self.layers:
-            x = layer(x)
-        return x.permute(0, 3, 1, 2)
+            x = layer(x, grid)
+        if fits:
+            x = join_windows(x.view(-1, self.window**2, x.shape[-1]), self.window, (rows, columns))
+        return x.view(len(images), rows, columns, -1).permute(0, 3, 1, 2)
 
 
 class PyramidLevel(nn.Module):
