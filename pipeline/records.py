@@ -259,7 +259,7 @@ def decode_mask(record: MaskRecord) -> NDArray[np.bool_]:
         ValueError: If the run lengths do not fill the size.
     """
     height, width = record.size
-    runs = _decode_counts(record.counts)
+    runs = decode_counts(record.counts)
     if min(runs, default=0) < 0 or sum(runs) != height * width:
         raise ValueError(
             f"run lengths of {sum(runs)} pixels for a mask of {height}x{width} "
@@ -269,22 +269,26 @@ def decode_mask(record: MaskRecord) -> NDArray[np.bool_]:
     return np.repeat(is_object, runs).reshape(width, height).T
 
 
-def _decode_counts(counts: str) -> list[int]:
-    """Undo COCO's compression: 5 bits a letter, from the third run on the change to two before."""
+def decode_counts(counts: str) -> list[int]:
+    """Undo COCO's compression: 5 bits a letter, from the third run on the change to two before.
+
+    Raises:
+        ValueError: If it is no ASCII text; runs that make no mask are for the caller to refuse.
+    """
     # pycocotools' own decoder reads outside its buffer when the counts are damaged.
-    runs: list[int] = []
-    value, shift = 0, 0
-    for letter in counts.encode("ascii"):
-        bits = letter - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value, shift = 0, 0
-    return runs
+    letters = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(letters & 0x20 == 0)
+    if not len(ends):
+        return []
+    letters = letters[: ends[-1] + 1]
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    shifts = 5 * np.minimum(np.arange(len(letters)) - np.repeat(starts, lengths), 11)
+    runs = np.add.reduceat((letters & 0x1F) << shifts, starts)
+    runs -= np.where(letters[ends] & 0x10, np.left_shift(1, 5 * np.minimum(lengths, 12)), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return [int(run) for run in runs]
 
 
 def to_concept_id(phrase: str) -> str:

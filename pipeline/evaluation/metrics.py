@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 IOU_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
 SCORE_THRESHOLD = 0.5
 BOUNDARY_TOLERANCE = 0.008
-_AT_50, _AT_75 = 0, 5
+AT_50, AT_75 = 0, 5
 _EPS_COUNT, _EPS_PRESENCE = 1e-4, 1e-6
 
 
@@ -86,6 +86,11 @@ class QuestionScore:
     matched_ious: tuple[float, ...] = ()
 
     @property
+    def is_rightly_empty(self) -> bool:
+        """Whether there was nothing and nothing was predicted, which has no F1."""
+        return not self.num_truth and not self.num_predicted
+
+    @property
     def local_f1(self) -> Floats:
         """F1 of this question alone at each threshold, shape (K,)."""
         hits = np.array(self.true_positives, dtype=np.float64)
@@ -146,7 +151,35 @@ class ConceptScores:
     mean_iou: float
 
 
-def concept_scores(questions: Iterable[QuestionScore]) -> ConceptScores:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreCurves:
+    """Answers to many questions, summed up at each of :data:`IOU_THRESHOLDS`; each shape (K,).
+
+    Attributes:
+        precision: Share of predictions that hit, those of negative questions included.
+        recall: Share of true objects that were hit.
+        f1: Harmonic mean of the two.
+        positive_micro_f1: The same with predictions of positive questions only.
+        positive_macro_f1: Mean F1 of the questions with both truth and predictions.
+        positive_macro_f1_all: The same over all positive questions, 0 where nothing was predicted.
+        il_mcc: Matthews correlation of "predicted anything" with "is there", one number.
+    """
+
+    precision: Floats
+    recall: Floats
+    f1: Floats
+    positive_micro_f1: Floats
+    positive_macro_f1: Floats
+    positive_macro_f1_all: Floats
+    il_mcc: float
+
+    @property
+    def cgf1(self) -> Floats:
+        """Classification-gated F1: positive micro F1 times the correlation."""
+        return self.positive_micro_f1 * self.il_mcc
+
+
+def score_curves(questions: Sequence[QuestionScore]) -> ScoreCurves:
     """Sum up answers as classification-gated F1 (SAM 3 paper; ``sam3/eval/cgf1_eval.py``).
 
     With TP, FP, FN summed over questions, FP over positive questions only, e = 1e-4::
@@ -160,29 +193,41 @@ def concept_scores(questions: Iterable[QuestionScore]) -> ConceptScores:
     and cgF1 = pmF1 x IL_MCC at each threshold. Without a negative (or without a positive) question
     IL_MCC, and so cgF1, is 0: ask some of both. The macro F1 is 0 where the source divides 0 by 0.
     """
-    asked = list(questions)
-    positive = [question for question in asked if question.num_truth]
+    positive = [question for question in questions if question.num_truth]
     hits = np.array([q.true_positives for q in positive], dtype=np.float64)
     hits = hits.reshape(-1, len(IOU_THRESHOLDS)).sum(0)
-    micro = _f1(
-        hits,
-        sum(q.num_predicted for q in positive) - hits,
-        sum(q.num_truth for q in positive) - hits,
-    )
-    presence = _presence(asked)
-    cgf1 = micro * presence.mcc
+    missed = sum(q.num_truth for q in positive) - hits
+    precision, recall, f1 = _f1_parts(hits, sum(q.num_predicted for q in questions) - hits, missed)
     answered = [q.local_f1 for q in positive if q.num_predicted]
+    summed = np.sum(answered, axis=0) if answered else np.zeros(len(IOU_THRESHOLDS))
+    return ScoreCurves(
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        positive_micro_f1=_f1(hits, sum(q.num_predicted for q in positive) - hits, missed),
+        positive_macro_f1=summed / max(len(answered), 1),
+        positive_macro_f1_all=summed / max(len(positive), 1),
+        il_mcc=_presence(questions).mcc,
+    )
+
+
+def concept_scores(questions: Iterable[QuestionScore]) -> ConceptScores:
+    """Sum up answers as :func:`score_curves` does, into the numbers that are reported."""
+    asked = list(questions)
+    positive = [question for question in asked if question.num_truth]
+    curves, presence = score_curves(asked), _presence(asked)
+    cgf1, micro = curves.cgf1, curves.positive_micro_f1
     overlaps = [iou for q in positive for iou in q.matched_ious]
     return ConceptScores(
         num_questions=len(asked),
         num_positive=len(positive),
         cgf1=float(cgf1.mean()),
-        cgf1_50=float(cgf1[_AT_50]),
-        cgf1_75=float(cgf1[_AT_75]),
+        cgf1_50=float(cgf1[AT_50]),
+        cgf1_75=float(cgf1[AT_75]),
         positive_micro_f1=float(micro.mean()),
-        positive_micro_f1_50=float(micro[_AT_50]),
-        positive_micro_f1_75=float(micro[_AT_75]),
-        positive_macro_f1=float(np.mean(answered)) if answered else 0.0,
+        positive_micro_f1_50=float(micro[AT_50]),
+        positive_micro_f1_75=float(micro[AT_75]),
+        positive_macro_f1=float(curves.positive_macro_f1.mean()),
         il_mcc=presence.mcc,
         il_recall=presence.hits / (presence.hits + presence.misses + _EPS_PRESENCE),
         il_precision=presence.hits / (presence.hits + presence.alarms + _EPS_PRESENCE),
@@ -191,10 +236,32 @@ def concept_scores(questions: Iterable[QuestionScore]) -> ConceptScores:
     )
 
 
-def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
+def most_favourable(scores: Sequence[QuestionScore]) -> QuestionScore:
+    """Return the score against the annotator that the answer agrees with best (SA-Co/Gold).
+
+    The greater mean F1 wins and the earlier of equals; an answer that is rightly empty for any
+    annotator is right (``sam3/eval/cgf1_eval.py``).
+
+    Args:
+        scores: One per annotator, at least one.
+    """
+    best = scores[0]
+    for score in scores[1:]:
+        if score.is_rightly_empty or (
+            not best.is_rightly_empty and score.local_f1.mean() > best.local_f1.mean()
+        ):
+            best = score
+    return best
+
+
+def _f1_parts(hits: Floats, false: Floats, missed: Floats) -> tuple[Floats, Floats, Floats]:
     precision = hits / (hits + false + _EPS_COUNT)
     recall = hits / (hits + missed + _EPS_COUNT)
-    return 2 * precision * recall / (precision + recall + _EPS_COUNT)
+    return precision, recall, 2 * precision * recall / (precision + recall + _EPS_COUNT)
+
+
+def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
+    return _f1_parts(hits, false, missed)[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
