@@ -1,6 +1,6 @@
 """Checkpoints into modules: only safe formats, every key accounted for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -49,18 +49,15 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, source: str
         CheckpointError: Names missing, unexpected and misshapen keys.
     """
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    faults = [
-        *_listed("missing", sorted(wanted.keys() - state.keys())),
-        *_listed("unexpected", sorted(state.keys() - wanted.keys())),
-        *_listed(
-            "misshapen",
-            [
-                f"{name} is {tuple(state[name].shape)}, expected {shape}"
-                for name, shape in wanted.items()
-                if name in state and tuple(state[name].shape) != shape
-            ],
-        ),
-    ]
+    faults = describe_faults(
+        missing=wanted.keys() - state.keys(),
+        unexpected=state.keys() - wanted.keys(),
+        misshapen=[
+            f"{name} is {tuple(state[name].shape)}, expected {shape}"
+            for name, shape in wanted.items()
+            if name in state and tuple(state[name].shape) != shape
+        ],
+    )
     if faults:
         raise CheckpointError(
             f"checkpoint {source!r} does not fit {type(module).__name__}: {'; '.join(faults)}"
@@ -68,8 +65,13 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, source: str
     module.load_state_dict(dict(state), assign=True)
 
 
-def _listed(kind: str, names: list[str]) -> list[str]:
-    if not names:
-        return []
-    more = f" (+{len(names) - MAX_NAMED} more)" if len(names) > MAX_NAMED else ""
-    return [f"{len(names)} {kind}: {', '.join(names[:MAX_NAMED])}{more}"]
+def describe_faults(**kinds: Iterable[str]) -> list[str]:
+    """Say what does not fit, by kind: how many there are, and the first of them by name."""
+    told: list[str] = []
+    for kind, unsorted in kinds.items():
+        names = sorted(set(unsorted))
+        if names:
+            more = f" (+{len(names) - MAX_NAMED} more)" if len(names) > MAX_NAMED else ""
+            listed = ", ".join(names[:MAX_NAMED])
+            told.append(f"{len(names)} {kind.replace('_', ' ')}: {listed}{more}")
+    return told

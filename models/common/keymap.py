@@ -232,7 +232,15 @@ class MappedState(Mapping[str, Tensor]):
     @override
     def __getitem__(self, name: str) -> Tensor:
         origin = self.translation.origins[name]
-        return _change([self._state[source] for source in origin.sources], origin)
+        tensors = [self._state[source] for source in origin.sources]
+        try:
+            return _change(tensors, origin)
+        except (RuntimeError, IndexError, TypeError) as error:
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+            raise ValueError(
+                f"cannot make {name!r} of {' + '.join(origin.sources)} with shape {shapes}; "
+                f"expected what {origin.change.name.lower()} can be done to"
+            ) from error
 
     @override
     def __iter__(self) -> Iterator[str]:
