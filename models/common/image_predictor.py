@@ -4,12 +4,14 @@ Shape legend:
     B objects, P points of each, M masks of each (3 or 1), H W the picture in px, s the mask side.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from models.common.prompting import (
     FloatArray,
@@ -21,12 +23,15 @@ from models.common.prompting import (
     check_array,
     check_boxes,
     check_labels,
+    check_mask,
     check_pixels,
 )
 
 MASK_THRESHOLD = 0.0
-# Objects decoded at once: bounds the memory of thousands of prompts.
-BATCH = 64
+# Objects decoded at once: bounds the memory of thousands of prompts to about 1 GB.
+BATCH = 32
+# Pixels of masks held as logits at once, 128 MiB: one mask of an 8K picture.
+CHUNK_PIXELS = 2**25
 
 
 class MaskPrediction(NamedTuple):
@@ -128,13 +133,12 @@ class ImagePredictor(Generic[State]):
             if points is None:
                 raise ValueError("point_labels is given without point_coords; accepted: both")
             labels = check_labels("point_labels", point_labels, (len(points),))[None]
-        boxes = None if box is None else check_array("box", box, (4,))[None]
+        boxes = None
+        if box is not None:
+            boxes = check_boxes("box", check_array("box", box, (4,))[None])
         mask = None
         if mask_input is not None:
-            side = self.model.mask_side
-            array = np.asarray(mask_input)
-            array = array[None] if array.ndim == 2 else array
-            mask = check_array("mask_input", array, (1, side, side))[None]
+            mask = check_mask("mask_input", mask_input, self.model.mask_side)[None]
         found = self.predict_batch(
             None if points is None else points[None],
             labels,
@@ -158,6 +162,9 @@ class ImagePredictor(Generic[State]):
     ) -> MaskPrediction:
         """Segment B objects of the picture.
 
+        All masks come back at the picture's size. Where these would be too much memory, use
+        :meth:`decode` and :meth:`upscaled`, which hold a few at a time.
+
         Args:
             points: Shape (B, P, 2), px.
             labels: Shape (B, P): 1, 0, or -1 for padding. All 1 when left out.
@@ -174,19 +181,43 @@ class ImagePredictor(Generic[State]):
         """
         held = self._embedded()
         prompts = self._prompts(points, labels, boxes, masks, held.frame)
-        parts: list[MaskPrediction] = []
-        for start in range(0, len(prompts.points), BATCH):
+        count, side = len(prompts.points), self.model.mask_side
+        shape = (count, 3 if multimask_output else 1)
+        # Filled piece by piece: no second copy of what may be gigabytes.
+        shown: NDArray[Any] = np.empty(
+            (*shape, *held.frame.picture_hw), np.float32 if return_logits else np.bool_
+        )
+        scores = np.empty(shape, np.float32)
+        logits = np.empty((*shape, side, side), np.float32)
+        for start in range(0, count, BATCH):
+            here = slice(start, start + BATCH)
             found = self.decode(prompts.rows(start, start + BATCH), multimask=multimask_output)
-            large = self.model.upscale(found.mask_logits, held.frame)
-            shown = large.float() if return_logits else large > self.mask_threshold
-            parts.append(
-                MaskPrediction(
-                    shown.numpy(force=True),
-                    found.predicted_iou.float().numpy(force=True),
-                    found.mask_logits.float().numpy(force=True),
-                )
-            )
-        return MaskPrediction(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+            scores[here] = found.predicted_iou.float().numpy(force=True)
+            logits[here] = found.mask_logits.float().numpy(force=True)
+            flat = shown[here].reshape(-1, *held.frame.picture_hw)
+            for rows, large in self.upscaled(found.mask_logits.flatten(0, 1)):
+                part = large if return_logits else large > self.mask_threshold
+                flat[rows] = part.numpy(force=True)
+        return MaskPrediction(shown, scores, logits)
+
+    def upscaled(self, mask_logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Bring masks to the picture's size, a few at a time so that memory stays bounded.
+
+        Args:
+            mask_logits: Shape (n, s, s), as :meth:`decode` gives them.
+
+        Yields:
+            Which masks, and their fp32 logits (k, H, W).
+
+        Raises:
+            ValueError: If no picture is set.
+        """
+        frame = self._embedded().frame
+        pixels = max(frame.picture_hw[0] * frame.picture_hw[1], frame.side**2)
+        step = max(1, CHUNK_PIXELS // pixels)
+        for start in range(0, len(mask_logits), step):
+            rows = slice(start, start + step)
+            yield rows, self.model.upscale(mask_logits[rows, None], frame)[:, 0].float()
 
     def prompts_from_points(self, points: FloatArray) -> ObjectPrompts:
         """Make one single-point prompt of each (B, 2) point in px."""
@@ -212,11 +243,13 @@ class ImagePredictor(Generic[State]):
     ) -> ObjectPrompts:
         if points is None and boxes is None and masks is None:
             raise ValueError("no prompt; accepted: points, boxes or masks, or several of them")
-        coords = None if points is None else check_array("points", points, (None, None, 2))
-        corners = (
-            None if boxes is None else check_boxes("boxes", check_array("boxes", boxes, (None, 4)))
-        )
+        if points is None and labels is not None:
+            raise ValueError("labels is given without points; accepted: both")
         side = self.model.mask_side
+        coords = None if points is None else check_array("points", points, (None, None, 2))
+        corners = None
+        if boxes is not None:
+            corners = check_boxes("boxes", check_array("boxes", boxes, (None, 4)))
         given = None if masks is None else check_array("masks", masks, (None, 1, side, side))
         counts = {len(x) for x in (coords, corners, given) if x is not None}
         if len(counts) != 1 or 0 in counts:
@@ -224,19 +257,20 @@ class ImagePredictor(Generic[State]):
                 f"points, boxes and masks are for {sorted(counts)!r} objects; "
                 "accepted: the same number, at least 1"
             )
-        device, batch = self.model.device, counts.pop()
+        batch = counts.pop()
         scale = np.array(frame.scale_xy, np.float32)
         placed = np.zeros((batch, 0, 2), np.float32) if coords is None else coords * scale
+        if not placed.shape[1] and corners is None and given is None:
+            raise ValueError("points has no point; accepted: at least one, or a box or a mask")
         kinds = np.ones(placed.shape[:2], np.int64)
         if labels is not None:
             kinds = check_labels("labels", labels, placed.shape[:2])
-        if not placed.shape[1] and corners is None and given is None:
-            raise ValueError("points has no point; accepted: at least one, or a box or a mask")
         return ObjectPrompts(
-            points=torch.from_numpy(placed).to(device),
-            labels=torch.from_numpy(kinds).to(device),
-            boxes=None
-            if corners is None
-            else torch.from_numpy(corners * np.tile(scale, 2)).to(device),
-            mask_logits=None if given is None else torch.from_numpy(given).to(device),
+            points=self._tensor(placed),
+            labels=self._tensor(kinds),
+            boxes=None if corners is None else self._tensor(corners * np.tile(scale, 2)),
+            mask_logits=None if given is None else self._tensor(given),
         )
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.model.device)

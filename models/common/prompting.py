@@ -135,10 +135,7 @@ def check_array(name: str, value: object, shape: tuple[int | None, ...]) -> Floa
         ValueError: Names the argument, what it is and what would be accepted.
     """
     wanted = "(" + ", ".join("*" if size is None else str(size) for size in shape) + ")"
-    try:
-        array = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is not numbers ({error}); accepted: shape {wanted}") from error
+    array = _numbers(name, value, wanted)
     if array.ndim != len(shape) or any(
         want is not None and have != want for have, want in zip(array.shape, shape, strict=True)
     ):
@@ -146,6 +143,27 @@ def check_array(name: str, value: object, shape: tuple[int | None, ...]) -> Floa
     if not np.isfinite(array).all():
         raise ValueError(f"{name} has values that are not finite; accepted: finite numbers")
     return array
+
+
+def _numbers(name: str, value: object, wanted: str) -> FloatArray:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is not numbers ({error}); accepted: shape {wanted}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} is of type {array.dtype}; accepted: numbers of shape {wanted}")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told so
+        return array.astype(np.float32)
+
+
+def check_mask(name: str, value: object, side: int) -> FloatArray:
+    """Return one mask of logits, (side, side) or (1, side, side), as (1, side, side).
+
+    Raises:
+        ValueError: Names the argument, what it is and what would be accepted.
+    """
+    array = _numbers(name, value, f"({side}, {side})")
+    return check_array(name, array[None] if array.ndim == 2 else array, (1, side, side))
 
 
 def check_labels(name: str, value: object, shape: tuple[int, ...]) -> NDArray[np.int64]:

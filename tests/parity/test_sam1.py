@@ -179,6 +179,7 @@ def test_published_size_has_the_shapes_of_transformers(name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", SAM1_SIZES)
 def test_published_size_matches(name, tmp_path):
     config, path = SAM1_SIZES[name], tmp_path / "model.safetensors"
