@@ -64,16 +64,9 @@ imports: setup-dev ## Who may import whom (import-linter)
 	@echo "== import rules"
 	@$(BIN)/lint-imports --no-cache
 
-train: setup ## Train sam3-nano anew from configs/recipes into runs/ (hours; goes on where it was stopped)
-	@echo "== training the detector"
-	@$(BIN)/python -m pipeline.training.detector_loop configs/recipes/sam3-nano-detector.yaml --out runs/detector
-	@echo "== training the tracker on the detector's backbone"
-	@$(BIN)/python -m pipeline.training.tracker_loop configs/recipes/sam3-nano-tracker.yaml \
-		--trunk runs/detector --out runs/tracker
-	@mkdir -p runs/sam3-nano
-	@cp models/sam3/nano/tokenizer.json runs/sam3-nano/
-	@$(BIN)/python -m pipeline.training.assemble --detector runs/detector --tracker runs/tracker \
-		--out runs/sam3-nano/model.safetensors
+train: setup ## Train sam3-nano anew by its recipe into runs/ (hours; goes on where it was stopped)
+	@echo "== training"
+	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano.yaml --out runs/sam3-nano
 	@echo "== runs/sam3-nano/model.safetensors is there; measure it with CHECKPOINT=... make eval"
 
 eval: setup ## Measure the shipped model, or CHECKPOINT, on held-out worlds

@@ -1,7 +1,8 @@
 """Training clips from the synthetic world: objects to follow through crossings and occlusions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from connectors.world.compose import WorldFrame
-from connectors.world.concepts import CONCEPT_NAMES
 from connectors.world.still import StillConfig, render_clip
 from models.training.tracker_losses import TrackerTargets
+from pipeline.training.recipe import Stage
 
 # An object must show this much, in px of the training picture, to be followed from the start.
 MIN_START_PX = 60
@@ -43,7 +44,7 @@ class ClipBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Clip:
+class Clip:
     """Pixels (T, S, S, 3); of each followed object masks (T, S, S) and visibility (T,)."""
 
     pixels: NDArray[np.uint8]
@@ -51,23 +52,64 @@ class _Clip:
     visible: list[NDArray[np.bool_]]
 
 
+class ClipSource(Protocol):
+    """Where training clips come from."""
+
+    def draw(self, rng: np.random.Generator, stage: Stage) -> Clip:
+        """Draw a clip of ``stage.frames`` frames that begins with something to follow."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldClips:
+    """Clips of the synthetic world; ``config`` says what may appear."""
+
+    config: StillConfig
+
+    def draw(self, rng: np.random.Generator, stage: Stage) -> Clip:
+        """Draw; see :class:`ClipSource`."""
+        size = stage.image_size
+        for _ in range(MOST_TRIES):
+            # Few concepts in a scene make look-alikes, which is what identities are lost to.
+            few: list[str] = rng.permutation(self.config.concepts)[: rng.integers(1, 4)].tolist()
+            config = replace(
+                self.config,
+                min_objects=2,
+                max_objects=4,
+                concepts=tuple(few),
+                empty_probability=0.0,
+                prop_probability=0.7,
+            )
+            film = render_clip(
+                rng,
+                size=round(size * 1.45),
+                num_frames=stage.frames,
+                fps=float(rng.choice(FRAME_RATES)),
+                config=config,
+            )
+            film = film[::-1] if rng.random() < 0.5 else film
+            clip = _follow(rng, film, objects=stage.objects, size=size)
+            if clip.masks:
+                return clip
+        raise RuntimeError(f"no object in view at the start of {MOST_TRIES} clips of {size} px")
+
+
 def make_clips(
-    rng: np.random.Generator, *, clips: int, frames: int, objects: int, size: int, grid: int
+    rng: np.random.Generator, source: ClipSource, stage: Stage, *, grid: int
 ) -> ClipBatch:
-    """Draw clips.
+    """Draw the clips of one batch.
 
     Args:
         rng: Source of every choice.
-        clips: Number of clips C.
-        frames: Frames of each, T.
-        objects: Most objects to follow in each.
-        size: Side of the pictures in px.
+        source: Where the clips come from.
+        stage: Says how many, how long, how large, and how many objects to follow.
         grid: Side of the mask grid, 4 g.
     """
-    drawn = [_random_clip(rng, frames=frames, objects=objects, size=size) for _ in range(clips)]
+    drawn = [source.draw(rng, stage) for _ in range(stage.images)]
     masks = [mask for clip in drawn for mask in clip.masks]
     visible = np.stack([row for clip in drawn for row in clip.visible])
     first = np.stack([_like_detected(rng, mask[0]) for mask in masks])
+    frames = stage.frames
     share = _to_grid(np.concatenate(masks), grid).reshape(len(masks), frames, grid, grid)
     return ClipBatch(
         pixels=torch.from_numpy(np.stack([clip.pixels for clip in drawn], axis=1)).flatten(0, 1),
@@ -80,30 +122,7 @@ def make_clips(
     )
 
 
-def _random_clip(rng: np.random.Generator, *, frames: int, objects: int, size: int) -> _Clip:
-    """Draw clips until one starts with something to follow."""
-    for _ in range(MOST_TRIES):
-        # Few concepts in a scene make look-alikes, which is what identities are lost to.
-        few: list[str] = rng.permutation(CONCEPT_NAMES)[: rng.integers(1, 4)].tolist()
-        config = StillConfig(
-            min_objects=2,
-            max_objects=4,
-            concepts=tuple(few),
-            empty_probability=0.0,
-            prop_probability=0.7,
-        )
-        whole = round(size * 1.45)
-        film = render_clip(
-            rng, size=whole, num_frames=frames, fps=float(rng.choice(FRAME_RATES)), config=config
-        )
-        film = film[::-1] if rng.random() < 0.5 else film
-        clip = _follow(rng, film, objects=objects, size=size)
-        if clip.masks:
-            return clip
-    raise RuntimeError(f"no object in view at the start of {MOST_TRIES} clips of {size} px")
-
-
-def _follow(rng: np.random.Generator, film: list[WorldFrame], *, objects: int, size: int) -> _Clip:
+def _follow(rng: np.random.Generator, film: list[WorldFrame], *, objects: int, size: int) -> Clip:
     whole = len(film[0].pixels)
     # One window for all frames; a flat one squeezes the objects as a stretched wide picture does.
     width = float(rng.uniform(0.75, 1.0))
@@ -129,7 +148,7 @@ def _follow(rng: np.random.Generator, film: list[WorldFrame], *, objects: int, s
     if masks and len(film) > 2 and rng.random() < HIDING_SHARE:
         _hide(rng, pixels, masks)
     least = (size / 48) ** 2  # about one cell of the mask grid
-    return _Clip(
+    return Clip(
         pixels=pixels,
         masks=masks,
         visible=[mask.sum((1, 2)) >= least for mask in masks],

@@ -1,65 +1,189 @@
 """What a training run does, as one YAML file."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import ConfigError
+
+TaskName = Literal["backbone", "detector", "tracker"]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class WorldData(_Strict):
+    """Pictures and clips of the synthetic world, drawn afresh for every step."""
+
+    type: Literal["world"] = "world"
+    style: Literal["plain", "full"] = Field(
+        default="full", description="plain: day and few objects; full: nights and crowds too."
+    )
+    weight: float = Field(
+        default=1.0, gt=0, description="Share of the pictures, against the others."
+    )
+
+
+class CocoData(_Strict):
+    """Pictures of one's own with COCO annotations; the names of the categories are the phrases."""
+
+    type: Literal["coco"]
+    images: Path = Field(description="Folder that file_name is looked up in.")
+    annotations: Path = Field(description="JSON in COCO's format, with masks (polygons or RLE).")
+    on_bad: Literal["skip", "fail"] = Field(
+        default="skip", description="What to do with entries that cannot be used; all are listed."
+    )
+    weight: float = Field(default=1.0, gt=0)
+
+
+class YtvisData(_Strict):
+    """Clips of one's own in the YTVIS or SA-Co/VEval format; frames are files."""
+
+    type: Literal["ytvis"]
+    images: Path = Field(description="Folder that file_names are looked up in.")
+    annotations: Path = Field(description="JSON with videos, categories and annotations.")
+    on_bad: Literal["skip", "fail"] = "skip"
+    weight: float = Field(default=1.0, gt=0)
+
+
+Data = Annotated[WorldData | CocoData | YtvisData, Field(discriminator="type")]
+
+
 class Stage(_Strict):
-    """A stretch of training with one picture size and a linear course of the learning rate."""
+    """A stretch of training: one task, one picture size, a linear course of the learning rate."""
 
     name: str
+    task: TaskName = "detector"
     steps: int = Field(gt=0, description="Optimiser steps of this stage.")
     image_size: int = Field(
         gt=0, description="Side of the square picture in px, a multiple of the patch size."
     )
-    images: int = Field(default=12, gt=0, description="Pictures (or clips) per step.")
+    images: int = Field(default=12, gt=0, description="Pictures (or clips) per batch.")
+    accumulate: int = Field(default=1, gt=0, description="Batches per optimiser step.")
     lr_start: float = Field(gt=0)
     lr_end: float = Field(gt=0)
     exemplar_probability: float = Field(
         default=0.2, ge=0, le=1, description="Share of concepts shown by boxes too."
     )
+    negative_exemplar_probability: float = Field(
+        default=0.0, ge=0, le=1, description="Share of those that also show what is not meant."
+    )
+    hard_negatives: float = Field(
+        default=0.75,
+        ge=0,
+        le=1,
+        description="Share of absent phrases that name a thing of the world, not a stranger.",
+    )
     max_objects: int = Field(default=5, gt=0)
-    freeze_trunk: bool = Field(
-        default=False, description="Keep the vision backbone and text encoder as they are."
+    frames: int = Field(default=6, gt=0, description="Frames of a clip (tracker).")
+    objects: int = Field(default=2, gt=0, description="Most objects followed in a clip (tracker).")
+    train: tuple[str, ...] = Field(
+        default=(),
+        description="Beginnings of the parameter names that learn; the task's own when left out.",
+    )
+    freeze: tuple[str, ...] = Field(
+        default=(), description="Beginnings of parameter names that stay as they are all the same."
+    )
+    lora_rank: int = Field(
+        default=0,
+        ge=0,
+        description="Learn low-rank changes of the linear layers among them, merged on saving.",
     )
 
 
 class Recipe(_Strict):
-    """A training run: a size, a seed and stages one after another."""
+    """A training run: a size, where to start, data, and stages one after another."""
 
     model: str = "sam3-nano"
+    start: Path | Literal["nothing", "shipped"] = Field(
+        default="nothing", description="Weights to start from: nothing, shipped, or a checkpoint."
+    )
     seed: int = 0
-    warmup_steps: int = 200
+    data: tuple[Data, ...] = (WorldData(),)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    warmup_steps: int = Field(default=200, gt=0)
     weight_decay: float = 0.02
     grad_clip: float = 1.0
     ema_decay: float = 0.998
     checkpoint_every: int = Field(default=200, gt=0)
-    stages: tuple[Stage, ...]
+    picture_every: int = Field(
+        default=500, ge=0, description="Steps between pictures of predictions; 0 for none."
+    )
+    workers: int = Field(default=0, ge=0, description="Processes that prepare batches.")
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"stages are called {names!r}; each needs a name of its own")
+        return self
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a recipe. Raises pydantic's ``ValidationError`` for unknown or impossible fields."""
-        return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        """Read a recipe. Paths in it are relative to it.
+
+        Raises:
+            ConfigError: Names file, field and what would be accepted.
+        """
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError([f"{path}: {error} (accepted: a recipe in YAML)"]) from error
+        try:
+            recipe = cls.model_validate(found)
+        except ValidationError as error:
+            raise ConfigError(
+                [
+                    f"{path}: {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}, "
+                    f"got {fault['input']!r}"
+                    for fault in error.errors()
+                ]
+            ) from error
+        return recipe.model_copy(
+            update={
+                "start": _from(path, recipe.start),
+                "data": tuple(_located(path, data) for data in recipe.data),
+            }
+        )
 
     @property
     def total_steps(self) -> int:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def at(self, step: int) -> tuple[Stage, float]:
-        """Return the stage of a step and its learning rate."""
-        start = 0
-        for stage in self.stages:
-            if step < start + stage.steps:
-                share = (step - start) / stage.steps
-                rate = stage.lr_start + share * (stage.lr_end - stage.lr_start)
-                return stage, rate * min(1.0, (step + 1) / self.warmup_steps)
-            start += stage.steps
+    def start_of(self, index: int) -> int:
+        """Return the first step of a stage."""
+        return sum(stage.steps for stage in self.stages[:index])
+
+    def stage_index(self, step: int) -> int:
+        """Return which stage a step belongs to. Raises ``IndexError`` beyond the last."""
+        for index in range(len(self.stages)):
+            if step < self.start_of(index + 1):
+                return index
         raise IndexError(f"step {step} lies beyond the recipe's {self.total_steps} steps")
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step; each stage of another task warms up anew."""
+        index = self.stage_index(step)
+        stage, begin = self.stages[index], self.start_of(index)
+        first = index
+        while first and self.stages[first - 1].task == stage.task:
+            first -= 1
+        share = (step - begin) / stage.steps
+        rate = stage.lr_start + share * (stage.lr_end - stage.lr_start)
+        return rate * min(1.0, (step - self.start_of(first) + 1) / self.warmup_steps)
+
+
+def _from(recipe: Path, path: Path | str) -> Path | str:
+    return recipe.parent / path if isinstance(path, Path) else path
+
+
+def _located(recipe: Path, data: WorldData | CocoData | YtvisData) -> BaseModel:
+    if isinstance(data, WorldData):
+        return data
+    where = {"images": recipe.parent / data.images, "annotations": recipe.parent / data.annotations}
+    return data.model_copy(update=where)

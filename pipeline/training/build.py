@@ -1,0 +1,135 @@
+"""From a recipe to a run: the model, its vocabulary, the data and the tasks."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from connectors.world.still import StillConfig
+from models.registry import NANO_FOLDER, VOCABULARY_FILE, WEIGHTS_FILE
+from models.sam3.config import SAM3_SIZES, Sam3Config
+from models.sam3.model import Sam3
+from models.sam3.tokenizer import Tokenizer
+from models.weights import load_strictly, read_safetensors
+from pipeline.errors import ConfigError
+from pipeline.evaluation.worlds import HeldOutWorld
+from pipeline.training.backbone_task import BackboneTask
+from pipeline.training.clips import ClipSource, WorldClips
+from pipeline.training.detector_task import DetectorTask
+from pipeline.training.fleet import Fleet
+from pipeline.training.loop import TrainingRun
+from pipeline.training.panels import draw_cells
+from pipeline.training.pictures import PictureSource, WorldPictures
+from pipeline.training.recipe import Recipe, Stage, TaskName, WorldData
+from pipeline.training.tasks import Task
+from pipeline.training.tracker_task import TrackerTask
+
+PANEL_SEED = 2_000_003
+
+
+def build_run(recipe: Recipe, *, out: Path, fleet: Fleet) -> TrainingRun:
+    """Build a run.
+
+    Raises:
+        ConfigError: If the recipe names a model or data that cannot be had.
+        models.weights.CheckpointError: If the weights to start from do not fit.
+    """
+    if recipe.model not in SAM3_SIZES:
+        raise ConfigError([f"model {recipe.model!r} (accepted: {', '.join(SAM3_SIZES)})"])
+    config = SAM3_SIZES[recipe.model]
+    weights = _start_of(recipe)
+    tokenizer = Tokenizer(
+        vocabulary_of(recipe),
+        context_length=config.text.context_length,
+        vocab_size=config.text.vocab_size,
+    )
+    return TrainingRun(
+        recipe=recipe,
+        make_model=_maker(config, weights, recipe.seed),
+        tokenizer=tokenizer,
+        tasks=_tasks(recipe, config),
+        out=out,
+        fleet=fleet,
+        is_fresh=weights is None,
+    )
+
+
+def vocabulary_of(recipe: Recipe) -> Path:
+    """Return the vocabulary that goes with the weights to start from."""
+    weights = _start_of(recipe)
+    return (weights.parent if weights else NANO_FOLDER) / VOCABULARY_FILE
+
+
+def _start_of(recipe: Recipe) -> Path | None:
+    if isinstance(recipe.start, Path):
+        return recipe.start
+    if recipe.start == "shipped":
+        if recipe.model != "sam3-nano":
+            raise ConfigError([f"start: {recipe.model} ships no weights (accepted: a checkpoint)"])
+        return NANO_FOLDER / WEIGHTS_FILE
+    if recipe.model != "sam3-nano":
+        raise ConfigError(
+            [f"start: {recipe.model} is not trained from nothing here (accepted: a checkpoint)"]
+        )
+    return None
+
+
+def _maker(config: Sam3Config, weights: Path | None, seed: int) -> Callable[[], Sam3]:
+    def make() -> Sam3:
+        if weights is None:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                return Sam3(config)
+        with torch.device("meta"):
+            model = Sam3(config)
+        state = {name: value.clone() for name, value in read_safetensors(weights).items()}
+        load_strictly(model, state, source=str(weights))
+        return model
+
+    return make
+
+
+def _tasks(recipe: Recipe, config: Sam3Config) -> Mapping[TaskName, Task[Any]]:
+    patch = config.vision.patch_size
+    pictures, clips = picture_source(recipe), clip_source(recipe)
+    return {
+        "backbone": BackboneTask(source=pictures, patch_size=patch),
+        "detector": DetectorTask(source=pictures, patch_size=patch),
+        "tracker": TrackerTask(source=clips, patch_size=patch),
+    }
+
+
+def _still_config(data: WorldData) -> StillConfig:
+    world = HeldOutWorld(data.style)
+    return StillConfig(max_objects=world.max_objects, night_probability=world.night_probability)
+
+
+def picture_source(recipe: Recipe) -> PictureSource:
+    """Return where the recipe's pictures come from."""
+    (data,) = recipe.data
+    if not isinstance(data, WorldData):
+        raise ConfigError([f"data of type {data.type!r} (accepted: world)"])
+    return WorldPictures(config=_still_config(data))
+
+
+def clip_source(recipe: Recipe) -> ClipSource:
+    """Return where the recipe's clips come from."""
+    (data,) = recipe.data
+    if not isinstance(data, WorldData):
+        raise ConfigError([f"data of type {data.type!r} (accepted: world)"])
+    return WorldClips(config=_still_config(data))
+
+
+def make_panel(run: TrainingRun) -> Callable[[Sam3, Stage], list[NDArray[np.uint8]]]:
+    """Return what draws the model's predictions on pictures that training does not see."""
+
+    def panel(model: Sam3, stage: Stage) -> list[NDArray[np.uint8]]:
+        rng = np.random.default_rng((PANEL_SEED, run.recipe.seed))
+        task = run.tasks["detector" if stage.task == "backbone" else stage.task]
+        batch = task.draw(rng, stage.model_copy(update={"images": 8}))
+        return draw_cells(model, run.tokenizer, batch)
+
+    return panel

@@ -1,0 +1,74 @@
+"""``maskstream train``: trains or fine-tunes a model by a recipe."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import ConfigError
+from pipeline.telling import telling
+from pipeline.training.recipe import Recipe
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, see configs/recipes.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints, log and pictures.")],
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; what there is by default.")
+    ] = None,
+    curves: Annotated[bool, typer.Option("--curves", help="Write TensorBoard curves too.")] = False,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="Write machine-readable lines to stdout.")
+    ] = False,
+) -> None:
+    """Train or fine-tune by a recipe; started again, it goes on where it was stopped.
+
+    The averaged weights are in OUT/model.safetensors at every moment, to be given as --checkpoint.
+    On several GPUs: torchrun --nproc-per-node N -m pipeline train RECIPE --out OUT.
+    """
+    with telling():
+        run_recipe(
+            Recipe.load(recipe), out=out, device=device, curves=curves, json_lines=json_lines
+        )
+
+
+def run_recipe(
+    recipe: Recipe, *, out: Path, device: str | None, curves: bool, json_lines: bool
+) -> None:
+    """Run a recipe to its end.
+
+    Raises:
+        ConfigError: If it cannot be run, or its state cannot be written.
+    """
+    import shutil
+
+    from models.registry import VOCABULARY_FILE
+    from pipeline.training.build import build_run, make_panel, vocabulary_of
+    from pipeline.training.fleet import join_fleet
+    from pipeline.training.loop import train as train_run
+    from pipeline.training.report import Reporter
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with join_fleet(device) as fleet:
+        run = build_run(recipe, out=out, fleet=fleet)
+        report = Reporter(
+            out=out,
+            panel=make_panel(run),
+            has_curves=curves,
+            json_lines=json_lines,
+            is_quiet=not fleet.is_leader,
+        )
+        try:
+            if fleet.is_leader:
+                out.mkdir(parents=True, exist_ok=True)
+                # Weights are of use with their vocabulary beside them only.
+                shutil.copyfile(vocabulary_of(recipe), out / VOCABULARY_FILE)
+            train_run(run, report)
+        except OSError as error:
+            raise ConfigError(
+                [f"cannot write to {str(out)!r}: {error}; the last whole checkpoint is still there"]
+            ) from error
+        finally:
+            report.end()

@@ -1,0 +1,102 @@
+"""Teaches the detector to find every instance of a phrase (SAM 3, section 4 and appendix)."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.sam3.detector import Detector, DetectorOutput
+from models.sam3.model import Sam3, preprocess
+from models.sam3.tokenizer import Tokenizer
+from models.training.detector_losses import DetectorLossWeights, DetectorTargets, detector_losses
+from models.training.initialise import initialise_detector
+from pipeline.training.pictures import Batch, PictureSource, make_batch
+from pipeline.training.recipe import Stage
+from pipeline.training.tasks import Losses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorTask:
+    """Boxes, masks, scores and presence of all instances.
+
+    Attributes:
+        source: Where the pictures come from.
+        patch_size: Of the model, in px.
+        weights: Of the terms of the loss.
+        learns: Beginnings of the names of the parameters that learn.
+    """
+
+    source: PictureSource
+    patch_size: int
+    weights: DetectorLossWeights = field(default_factory=DetectorLossWeights)
+    learns: tuple[str, ...] = ("detector_model.",)
+
+    def initialise(self, model: Sam3, stage: Stage, *, seed: int) -> None:
+        """Set starting weights with which little training goes far."""
+        del stage
+        initialise_detector(model.detector_model, seed=seed)
+
+    def draw(self, rng: np.random.Generator, stage: Stage) -> Batch:
+        """Draw pictures and questions."""
+        return make_batch(rng, self.source, stage, grid=4 * stage.image_size // self.patch_size)
+
+    def losses(
+        self, model: Sam3, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator
+    ) -> Losses:
+        """Answer the questions and judge the answers."""
+        del rng
+        output = answer(model.detector_model, tokenizer, batch)
+        terms = detector_losses(model.detector_model, output, batch.targets, self.weights)
+        return Losses(
+            terms=terms, figures=answer_quality(model.detector_model, output, batch.targets)
+        )
+
+
+def answer(detector: Detector, tokenizer: Tokenizer, batch: Batch) -> DetectorOutput:
+    """Run the detector on a batch; frozen parts take no gradient and keep no activations."""
+    unique = sorted(set(batch.phrases))
+    device = batch.pixels.device
+    with torch.set_grad_enabled(_any_learns(detector.text_encoder)):
+        text_tokens = tokenizer.encode(unique).to(device)
+        encoded = detector.encode_text(text_tokens)
+    with torch.set_grad_enabled(_any_learns(detector.vision_encoder.backbone)):
+        trunk = detector.vision_encoder.backbone(
+            preprocess(batch.pixels, int(batch.pixels.shape[1]))
+        )
+    vision = detector.vision_encoder.from_trunk(trunk)
+    rows = torch.tensor([unique.index(phrase) for phrase in batch.phrases], device=device)
+    exemplars = batch.exemplars if batch.exemplars.is_valid.any() else None
+    return detector(vision, batch.image_index, encoded.select(rows), exemplars)
+
+
+def _any_learns(module: torch.nn.Module) -> bool:
+    return torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
+
+
+@torch.no_grad()
+def answer_quality(
+    detector: Detector, output: DetectorOutput, targets: DetectorTargets
+) -> dict[str, float]:
+    """Presence accuracy, and of present pairs the best-scored query's IoU with its best object."""
+    device = output.logits.device
+    is_present = torch.tensor([count > 0 for count in targets.counts], device=device)
+    accuracy = ((output.presence_logits[-1] > 0) == is_present).float().mean()
+    best = output.logits[-1].argmax(1)
+    pairs = torch.arange(len(best), device=device)
+    masks = detector.masks(output, output.queries[-1][pairs, best][:, None])[:, 0] > 0
+    overlaps: list[Tensor] = []
+    start = 0
+    for pair, count in enumerate(targets.counts):
+        if count:
+            truth = targets.masks[start : start + count] > 0.5
+            inter = (truth & masks[pair]).sum((1, 2))
+            overlaps.append((inter / (truth | masks[pair]).sum((1, 2)).clamp(min=1)).max())
+        start += count
+    return {
+        "presence_accuracy": float(accuracy),
+        "top_mask_iou": float(torch.stack(overlaps).mean()) if overlaps else 0.0,
+        "top_score": float(output.logits[-1][is_present].sigmoid().amax(1).mean())
+        if is_present.any()
+        else 0.0,
+    }

@@ -1,0 +1,225 @@
+"""The training loop: stages one after another, resumable at every step that was saved."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
+
+from models.sam3.model import Sam3
+from models.sam3.tokenizer import Tokenizer
+from models.training.lora import add_lora
+from pipeline.training.fleet import Fleet
+from pipeline.training.recipe import Recipe, Stage, TaskName
+from pipeline.training.report import Reporter
+from pipeline.training.state import MovingAverage, TrainingState, saved_phase
+from pipeline.training.tasks import Task, learned_names, move
+
+LOG_EVERY = 20
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+FIRST_SCALE = 2.0**12
+UNDECAYED = ("embed", "token", "no_", "temporal_pos", "lora_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun:
+    """What stays the same through a run.
+
+    Attributes:
+        recipe: What to do.
+        make_model: Makes the model with its starting weights; called anew for each phase.
+        tokenizer: Of the model.
+        tasks: By name.
+        out: Folder of checkpoints, log and pictures.
+        fleet: This process among all.
+        is_fresh: Whether the model starts from nothing, so that tasks set its starting weights.
+    """
+
+    recipe: Recipe
+    make_model: Callable[[], Sam3]
+    tokenizer: Tokenizer
+    tasks: Mapping[TaskName, Task[Any]]
+    out: Path
+    fleet: Fleet
+    is_fresh: bool = True
+
+
+class _Draws(Dataset[Any]):
+    """Batches of one stage by number; each depends on its number alone, so a run can go on."""
+
+    def __init__(self, run: TrainingRun, index: int, begin: int) -> None:
+        self._task = run.tasks[run.recipe.stages[index].task]
+        self._stage = run.recipe.stages[index]
+        self._seed, self._fleet = run.recipe.seed, run.fleet
+        self._steps = range(begin, run.recipe.start_of(index + 1))
+
+    def __len__(self) -> int:
+        return len(self._steps) * self._stage.accumulate
+
+    @override
+    def __getitem__(self, number: int) -> tuple[Any, np.random.Generator]:
+        if number >= len(self):
+            raise IndexError(number)
+        step, part = divmod(number, self._stage.accumulate)
+        # Two processes with one batch each see what one process with two batches sees.
+        place = part * self._fleet.size + self._fleet.rank
+        rng = np.random.default_rng((self._seed, self._steps[step], place))
+        return self._task.draw(rng, self._stage), rng
+
+
+def train(run: TrainingRun, report: Reporter) -> None:
+    """Train from the start, or go on from the state in ``run.out``, to the recipe's end."""
+    recipe = run.recipe
+    phase = saved_phase(run.out)
+    state = _begin_phase(run, phase or 0, None, resumes=phase is not None)
+    report.begin(step=state.step, total=recipe.total_steps)
+    while state.step < recipe.total_steps:
+        index = recipe.stage_index(state.step)
+        if _learns_other(recipe, state.phase, index):
+            state = _begin_phase(run, index, state, resumes=False)
+        _run_stage(run, state, index, report)
+        _save(run, state)
+
+
+def _learns_other(recipe: Recipe, phase: int, index: int) -> bool:
+    """Whether a stage learns other parameters than the stretch of stages before it."""
+
+    def what(stage: Stage) -> tuple[object, ...]:
+        return stage.task, stage.train, stage.freeze, stage.lora_rank
+
+    return what(recipe.stages[phase]) != what(recipe.stages[index])
+
+
+def _begin_phase(
+    run: TrainingRun, index: int, before: TrainingState | None, *, resumes: bool
+) -> TrainingState:
+    """Choose what learns; what the stages before have learned goes on as its average."""
+    recipe, stage = run.recipe, run.recipe.stages[index]
+    task = run.tasks[stage.task]
+    model = run.make_model()
+    if before is not None:
+        model.load_state_dict(before.averaged())
+    is_first = index == 0 or all(s.task != stage.task for s in recipe.stages[:index])
+    builds_on_backbone = stage.task == "detector" and any(
+        s.task == "backbone" for s in recipe.stages[:index]
+    )
+    model = model.to(run.fleet.device)
+    if run.is_fresh and is_first and not builds_on_backbone and not resumes:
+        task.initialise(model, stage, seed=recipe.seed)
+    model.requires_grad_(requires_grad=False)
+    names = learned_names([name for name, _ in model.named_parameters()], stage, task)
+    if stage.lora_rank:
+        names = add_lora(model, names, rank=stage.lora_rank)
+    learned = {name: p for name, p in model.named_parameters() if name in set(names)}
+    for parameter in learned.values():
+        parameter.requires_grad = True
+    state = TrainingState(
+        model=model,
+        learned=learned,
+        optimiser=_optimiser(learned, recipe.weight_decay),
+        average=MovingAverage(learned, recipe.ema_decay),
+        step=before.step if before else 0,
+        phase=index,
+        scale=FIRST_SCALE if recipe.precision == "fp16" else 1.0,
+    )
+    if resumes:
+        state.resume(run.out)
+    return state
+
+
+def _optimiser(
+    learned: Mapping[str, torch.nn.Parameter], weight_decay: float
+) -> torch.optim.Optimizer:
+    decayed = {n for n, p in learned.items() if p.ndim > 1 and not any(w in n for w in UNDECAYED)}
+    return torch.optim.AdamW(
+        [
+            {"params": [learned[n] for n in learned if n in decayed], "weight_decay": weight_decay},
+            {"params": [learned[n] for n in learned if n not in decayed], "weight_decay": 0.0},
+        ],
+        lr=1e-3,
+        betas=(0.9, 0.98),
+    )
+
+
+def _run_stage(run: TrainingRun, state: TrainingState, index: int, report: Reporter) -> None:
+    recipe, stage = run.recipe, run.recipe.stages[index]
+    end = recipe.start_of(index + 1)
+    loader = DataLoader(
+        _Draws(run, index, state.step),
+        batch_size=None,
+        num_workers=recipe.workers,
+        prefetch_factor=4 if recipe.workers else None,
+    )
+    batches = iter(loader)
+    window: dict[str, list[float]] = defaultdict(list)
+    while state.step < end:
+        began = time.monotonic()
+        for name, value in _step(run, state, stage, batches).items():
+            window[name].append(value)
+        window["seconds"].append(time.monotonic() - began)
+        state.step += 1
+        if state.step % LOG_EVERY == 0 or state.step == end:
+            report.log(state.step, stage, {n: sum(v) / len(v) for n, v in window.items()})
+            window.clear()
+        if recipe.picture_every and state.step % recipe.picture_every == 0:
+            report.show(state.step, stage, state.model)
+        if state.step % recipe.checkpoint_every == 0 and state.step < end:
+            _save(run, state)
+
+
+def _save(run: TrainingRun, state: TrainingState) -> None:
+    if run.fleet.is_leader:
+        state.save(run.out)
+    run.fleet.wait()
+
+
+def _step(
+    run: TrainingRun,
+    state: TrainingState,
+    stage: Stage,
+    batches: Iterator[tuple[Any, np.random.Generator]],
+) -> dict[str, float]:
+    recipe, device = run.recipe, run.fleet.device
+    rate = recipe.rate_at(state.step)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    state.optimiser.zero_grad(set_to_none=True)
+    sums: dict[str, float] = defaultdict(float)
+    for _ in range(stage.accumulate):
+        batch, rng = next(batches)
+        with torch.autocast(
+            device.type, DTYPES.get(recipe.precision), enabled=recipe.precision in DTYPES
+        ):
+            losses = run.tasks[stage.task].losses(
+                state.model, run.tokenizer, move(batch, device), rng
+            )
+        loss = torch.stack([term.float() for term in losses.terms.values()]).sum()
+        (loss * (state.scale / stage.accumulate)).backward()
+        told = {name: float(term.detach()) for name, term in losses.terms.items()}
+        for name, value in {"loss": float(loss.detach()), **told, **losses.figures}.items():
+            sums[name] += value / stage.accumulate
+    run.fleet.average_gradients(state.learned.values())
+    norm = _learn(state, recipe)
+    return {**sums, "grad_norm": norm, "lr": rate}
+
+
+def _learn(state: TrainingState, recipe: Recipe) -> float:
+    """Take the optimiser's step, unless the gradients are not finite; return their norm."""
+    gradients: list[Tensor] = [p.grad for p in state.learned.values() if p.grad is not None]
+    for gradient in gradients:
+        gradient.div_(state.scale)
+    norm = float(torch.nn.utils.clip_grad_norm_(state.learned.values(), recipe.grad_clip))
+    if not np.isfinite(norm):
+        # fp16 overflowed: a smaller scale will do. Otherwise one spoilt batch is passed over.
+        state.scale = max(state.scale / 2, 1.0)
+        return norm
+    state.optimiser.step()
+    state.average.update(state.learned)
+    return norm

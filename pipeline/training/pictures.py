@@ -1,0 +1,253 @@
+"""Training pictures: crops, phrases, negatives, exemplars.
+
+Shape legend:
+    S side of the picture in px, K boxes, B (picture, phrase) pairs.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from connectors.world.concepts import ABSENT_PHRASES, CONCEPTS, concept_named
+from connectors.world.still import StillConfig, render_still
+from models.sam3.exemplars import Exemplars
+from models.training.detector_losses import DetectorTargets
+from pipeline.training.recipe import Stage
+
+VISUAL_PHRASE = "visual"
+# Of the questions that show boxes, how many say nothing in words.
+BOX_ONLY_SHARE = 0.4
+MIN_VISIBLE_SHARE = 0.15
+MIN_VISIBLE_PX = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One object of a training picture: its concept and its visible mask, shape (S, S), bool."""
+
+    concept: str
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A phrase asked of one picture.
+
+    Attributes:
+        phrase: The noun phrase.
+        masks: All objects it names, each (S, S), bool; none for a negative.
+        others: Objects it does not name.
+    """
+
+    phrase: str
+    masks: list[NDArray[np.bool_]]
+    others: list[NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A box (cxcywh, normalised) that shows what is meant or, if not positive, what is not."""
+
+    box: NDArray[np.float32]
+    is_positive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One step's data: N pictures, B (picture, phrase) pairs.
+
+    Attributes:
+        pixels: Shape (N, S, S, 3), uint8.
+        image_index: Shape (B,).
+        phrases: Length B.
+        exemplars: Boxes of each pair.
+        targets: Truth of each pair.
+    """
+
+    pixels: Tensor
+    image_index: Tensor
+    phrases: list[str]
+    exemplars: Exemplars
+    targets: DetectorTargets
+
+
+def random_picture(
+    rng: np.random.Generator, size: int, config: StillConfig
+) -> tuple[NDArray[np.uint8], list[Instance]]:
+    """Draw a scene and crop it at random, also squeezed as a stretched wide frame is."""
+    whole = round(size * 1.45)
+    frame = render_still(rng, size=whole, config=config)
+    width = rng.uniform(0.75, 1.0)
+    height = float(np.clip(width * np.exp(rng.uniform(-0.55, 0.1)), 0.5, 1.0))
+    w, h = round(width * whole), round(height * whole)
+    x, y = int(rng.integers(whole - w + 1)), int(rng.integers(whole - h + 1))
+
+    def cut(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return cv2.resize(
+            image[y : y + h, x : x + w], (size, size), interpolation=cv2.INTER_AREA
+        ).astype(np.uint8)
+
+    instances: list[Instance] = []
+    for thing in frame.objects:
+        full = float(thing.full_mask.sum())
+        mask = cut(thing.visible_mask.astype(np.uint8) * 255) > 127
+        shown = mask.sum() / (size * size) * (w * h)
+        if mask.sum() >= MIN_VISIBLE_PX and shown >= MIN_VISIBLE_SHARE * full:
+            instances.append(Instance(concept=thing.concept, mask=mask))
+        elif mask.any():
+            # Too little to be asked for, too much to be called absent: such a concept is left out
+            # of the questions.
+            instances.append(Instance(concept=f"?{thing.concept}", mask=mask))
+    return cut(frame.pixels), instances
+
+
+def random_phrase(rng: np.random.Generator, concept: str) -> str:
+    """Name a concept by its name or one of its synonyms."""
+    names = concept_named(concept)
+    return (
+        names.name if rng.random() < 0.6 or not names.synonyms else str(rng.choice(names.synonyms))
+    )
+
+
+class PictureSource(Protocol):
+    """Where training pictures and the questions about them come from."""
+
+    def draw(
+        self, rng: np.random.Generator, size: int, stage: Stage
+    ) -> tuple[NDArray[np.uint8], list[Question]]:
+        """Draw a picture (size, size, 3) and questions; every choice comes from ``rng``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldPictures:
+    """Pictures of the synthetic world with two questions each: mostly one there and one not.
+
+    ``config`` says what may appear; the stage overrides its number of objects.
+    """
+
+    config: StillConfig
+
+    def draw(
+        self, rng: np.random.Generator, size: int, stage: Stage
+    ) -> tuple[NDArray[np.uint8], list[Question]]:
+        """Draw; see :class:`PictureSource`."""
+        most = min(stage.max_objects, self.config.max_objects)
+        picture, instances = random_picture(rng, size, replace(self.config, max_objects=most))
+        questions: list[Question] = []
+        for concept in _asked(rng, instances, stage.hard_negatives):
+            is_known = any(concept == known.name for known in CONCEPTS)
+            questions.append(
+                Question(
+                    phrase=random_phrase(rng, concept) if is_known else concept,
+                    masks=[thing.mask for thing in instances if thing.concept == concept],
+                    others=[thing.mask for thing in instances if thing.concept != concept],
+                )
+            )
+        return picture, questions
+
+
+def _asked(rng: np.random.Generator, instances: list[Instance], hard_negatives: float) -> list[str]:
+    present = sorted({thing.concept for thing in instances if not thing.concept.startswith("?")})
+    seen = {thing.concept.removeprefix("?") for thing in instances}
+    absent = [concept.name for concept in CONCEPTS if concept.name not in seen]
+
+    def negative() -> str:
+        is_hard = rng.random() < hard_negatives
+        return str(rng.choice(absent if is_hard else ABSENT_PHRASES))
+
+    if not present:
+        return [negative(), negative()]
+    first = str(rng.choice(present))
+    others = [concept for concept in present if concept != first]
+    second = str(rng.choice(others)) if others and rng.random() < 0.45 else negative()
+    return [first, second]
+
+
+def make_batch(
+    rng: np.random.Generator,
+    source: PictureSource,
+    stage: Stage,
+    *,
+    grid: int,
+) -> Batch:
+    """Draw the pictures of one batch and lay their questions out.
+
+    Args:
+        rng: Source of every choice.
+        source: Where the pictures come from.
+        stage: Says how many, how large, and how often objects are shown by boxes.
+        grid: Side of the mask grid.
+    """
+    pixels: list[NDArray[np.uint8]] = []
+    index: list[int] = []
+    questions: list[Question] = []
+    shown: list[list[Shown]] = []
+    for n in range(stage.images):
+        picture, asked = source.draw(rng, stage.image_size, stage)
+        pixels.append(picture)
+        for question in asked:
+            boxes = _show(rng, question, stage)
+            is_alone = bool(boxes) and rng.random() < BOX_ONLY_SHARE
+            questions.append(replace(question, phrase=VISUAL_PHRASE) if is_alone else question)
+            shown.append(boxes)
+            index.append(n)
+    return Batch(
+        pixels=torch.from_numpy(np.stack(pixels)),
+        image_index=torch.tensor(index),
+        phrases=[question.phrase for question in questions],
+        exemplars=_exemplars(shown),
+        targets=_targets([question.masks for question in questions], grid),
+    )
+
+
+def _show(rng: np.random.Generator, question: Question, stage: Stage) -> list[Shown]:
+    """Choose boxes that show what is meant, and sometimes one that shows what is not."""
+    if not question.masks or rng.random() >= stage.exemplar_probability:
+        return []
+    chosen: list[int] = rng.permutation(len(question.masks))[: rng.integers(1, 4)].tolist()
+    boxes = [Shown(box=mask_box(question.masks[i]), is_positive=True) for i in chosen]
+    if question.others and rng.random() < stage.negative_exemplar_probability:
+        other = question.others[int(rng.integers(len(question.others)))]
+        boxes.append(Shown(box=mask_box(other), is_positive=False))
+    return boxes
+
+
+def mask_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the normalised cxcywh box of a non-empty mask (H, W)."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    box = np.array([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dtype=np.float32)
+    return box / np.array([mask.shape[1], mask.shape[0]] * 2, dtype=np.float32)
+
+
+def _exemplars(shown: list[list[Shown]]) -> Exemplars:
+    most = max(len(boxes) for boxes in shown)
+    packed = torch.zeros(len(shown), most, 4)
+    is_valid = torch.zeros(len(shown), most, dtype=torch.bool)
+    is_positive = torch.zeros(len(shown), most, dtype=torch.bool)
+    for row, boxes in enumerate(shown):
+        for column, one in enumerate(boxes):
+            packed[row, column] = torch.from_numpy(one.box)
+            is_valid[row, column], is_positive[row, column] = True, one.is_positive
+    return Exemplars(boxes_cxcywh=packed, is_positive=is_positive, is_valid=is_valid)
+
+
+def _targets(objects: list[list[NDArray[np.bool_]]], grid: int) -> DetectorTargets:
+    flat = [mask for masks in objects for mask in masks]
+    if not flat:
+        empty = torch.zeros(0, grid, grid)
+        return DetectorTargets(
+            boxes_cxcywh=torch.zeros(0, 4), masks=empty, counts=[0] * len(objects)
+        )
+    stacked = torch.from_numpy(np.stack(flat)).float()[:, None]
+    return DetectorTargets(
+        boxes_cxcywh=torch.from_numpy(np.stack([mask_box(mask) for mask in flat])),
+        masks=torch.nn.functional.interpolate(stacked, size=(grid, grid), mode="area")[:, 0],
+        counts=[len(masks) for masks in objects],
+    )

@@ -1,0 +1,121 @@
+"""State of a training run: written whole or not at all, whatever kills it or fills the disk.
+
+Two files, both safetensors: ``state.safetensors`` to go on from, and ``model.safetensors``, the
+averaged weights under the model's own names, to use.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models.sam3.model import Sam3
+from models.training.lora import merged_state
+from models.weights import read_safetensors, write_safetensors
+
+STATE_FILE, MODEL_FILE = "state.safetensors", "model.safetensors"
+_MODEL, _AVERAGE, _OPTIMISER = "model:", "average:", "optimiser:"
+
+
+class MovingAverage:
+    """Exponential moving average of parameters; it is what gets evaluated and shipped."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.num_updates = 0
+        self.values = {name: value.detach().clone() for name, value in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Blend in the present parameters; young averages forget faster."""
+        self.num_updates += 1
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        for name, value in parameters.items():
+            self.values[name].lerp_(value, 1 - decay)
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingState:
+    """All that a resumed run needs.
+
+    Attributes:
+        model: The whole model, with low-rank changes if there are any.
+        learned: The parameters that learn at present, by name.
+        optimiser: Of those.
+        average: Of those.
+        step: Steps done.
+        phase: First stage of the stretch of stages that share the learned parameters.
+        scale: Scale of the loss, for fp16.
+        notes: What the weights say of themselves.
+    """
+
+    model: Sam3
+    learned: dict[str, nn.Parameter]
+    optimiser: Optimizer
+    average: MovingAverage
+    step: int = 0
+    phase: int = 0
+    scale: float = 1.0
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def averaged(self) -> dict[str, Tensor]:
+        """Return the model's weights with the averages in place of what learns."""
+        return merged_state(dict(self.model.state_dict()) | self.average.values)
+
+    def save(self, folder: Path) -> None:
+        """Write the run's state and its model, replacing the former ones atomically.
+
+        Raises:
+            OSError: If they cannot be written; the former ones are still there then.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {_MODEL + name: value for name, value in self.model.state_dict().items()}
+        tensors |= {_AVERAGE + name: value for name, value in self.average.values.items()}
+        for name, parameter in self.learned.items():
+            for key, value in self.optimiser.state[parameter].items():
+                tensors[f"{_OPTIMISER}{key}:{name}"] = value
+        numbers = {
+            "step": self.step,
+            "phase": self.phase,
+            "scale": self.scale,
+            "average_updates": self.average.num_updates,
+        }
+        write_safetensors(tensors, folder / STATE_FILE, metadata={"numbers": json.dumps(numbers)})
+        notes = {**self.notes, "steps": str(self.step)}
+        write_safetensors(self.averaged(), folder / MODEL_FILE, metadata=notes)
+
+    def resume(self, folder: Path) -> None:
+        """Go on from a folder's state, which must be of the same phase; see :func:`saved_phase`."""
+        tensors = read_safetensors(folder / STATE_FILE)
+        with safe_open(folder / STATE_FILE, framework="pt") as file:
+            numbers = json.loads(file.metadata()["numbers"])
+        self.step, self.phase, self.scale = numbers["step"], numbers["phase"], numbers["scale"]
+        self.average.num_updates = numbers["average_updates"]
+        self.model.load_state_dict(_part(tensors, _MODEL))
+        for name, value in _part(tensors, _AVERAGE).items():
+            self.average.values[name].copy_(value)
+        for key, value in _part(tensors, _OPTIMISER).items():
+            kind, _, name = key.partition(":")
+            parameter = self.learned[name]
+            place = "cpu" if kind == "step" else parameter.device
+            self.optimiser.state[parameter][kind] = value.to(place, copy=True)
+
+
+def saved_phase(folder: Path) -> int | None:
+    """Return the phase that a folder's state is in, ``None`` if there is no state."""
+    if not (folder / STATE_FILE).is_file():
+        return None
+    with safe_open(folder / STATE_FILE, framework="pt") as file:
+        return int(json.loads(file.metadata()["numbers"])["phase"])
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -1,0 +1,135 @@
+"""A run can be stopped anywhere, shared out, and narrowed to a few parameters."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.training.lora import UP
+from models.weights import load_strictly
+from pipeline.training import state as state_module
+from pipeline.training.state import MODEL_FILE, STATE_FILE
+from tests.pipeline.training.runs import make_model, recipe, run, stage
+
+PLAN = recipe(
+    stage("look", task="backbone"),
+    stage("find", task="detector", steps=3),
+    stage("again", task="detector"),
+    stage("follow", task="tracker"),
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    run(PLAN, out)
+    return out
+
+
+def weights(folder):
+    return load_file(folder / MODEL_FILE)
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("last", [1, 2, 4, 8])
+def test_a_run_stopped_anywhere_ends_as_one_that_was_not(last, whole, tmp_path, monkeypatch):
+    write = state_module.write_safetensors
+    saved = []
+
+    def write_and_stop(*given, **named):
+        write(*given, **named)
+        saved.append(given[1].name)
+        if saved.count(STATE_FILE) == last:
+            raise StoppedError
+
+    monkeypatch.setattr(state_module, "write_safetensors", write_and_stop)
+    with pytest.raises(StoppedError):
+        run(PLAN, tmp_path)
+    monkeypatch.undo()
+    run(PLAN, tmp_path)
+    torch.testing.assert_close(weights(tmp_path), weights(whole), rtol=0, atol=0)
+    rows = [json.loads(row) for row in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 5, 7, 9]
+
+
+def test_a_finished_run_is_left_as_it_is(whole):
+    before = (whole / STATE_FILE).read_bytes()
+    run(PLAN, whole)
+    assert (whole / STATE_FILE).read_bytes() == before
+    assert not list(whole.glob("*.partial"))
+
+
+def test_the_weights_fit_the_model_and_only_what_a_stage_learns_changes(whole):
+    state = weights(whole)
+    load_strictly(make_model(), state, source="whole")
+    out = make_model().state_dict()
+    tracker_only = recipe(stage(task="tracker", freeze=("tracker_model.memory_",)))
+    folder = whole.parent / "narrow"
+    run(tracker_only, folder, is_fresh=False)
+    changed = {n for n, v in weights(folder).items() if not torch.equal(v, out[n])}
+    assert changed
+    assert all(n.startswith(("tracker_model.", "tracker_neck.")) for n in changed)
+    assert not any(n.startswith("tracker_model.memory_") for n in changed)
+
+
+def test_low_rank_changes_are_merged_under_the_models_own_names(tmp_path):
+    plan = recipe(stage(train=("detector_model.detr_decoder.",), lora_rank=2, lr_start=1e-2))
+    run(plan, tmp_path, is_fresh=False)
+    before, after = make_model().state_dict(), weights(tmp_path)
+    assert after.keys() == before.keys()
+    changed = {n: after[n] - before[n] for n in after if not torch.equal(after[n], before[n])}
+    assert changed
+    assert all("detr_decoder" in name for name in changed)
+    assert all(torch.linalg.matrix_rank(change, rtol=1e-3) <= 2 for change in changed.values())
+    assert any(name.endswith(UP) for name in load_file(tmp_path / STATE_FILE))
+
+
+def test_a_stage_that_learns_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="learns nothing"):
+        run(recipe(stage(train=("no_such_part.",))), tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    run(recipe(stage()), tmp_path)
+    before = weights(tmp_path)
+    write = state_module.write_safetensors
+
+    def no_space(tensors, path, **named):
+        write(tensors, path.with_suffix(".lost"), **named)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state_module, "write_safetensors", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        run(recipe(stage(), stage("more")), tmp_path)
+    torch.testing.assert_close(weights(tmp_path), before, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_from_both_shares(tmp_path):
+    run(recipe(stage(accumulate=2)), tmp_path / "one")
+    script = "from tests.pipeline.training.shared import main; main()"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "--no-python", sys.executable, "-c", script),
+            str(tmp_path / "two"),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    # Sums of gradients differ in their last bits, and Adam's first steps magnify the tiny ones.
+    torch.testing.assert_close(
+        weights(tmp_path / "two"), weights(tmp_path / "one"), rtol=1e-2, atol=1e-4
+    )
+
+
+def test_half_precision_learns_too(tmp_path):
+    run(recipe(stage(), precision="bf16"), tmp_path)
+    assert all(bool(value.isfinite().all()) for value in weights(tmp_path).values())
