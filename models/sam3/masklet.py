@@ -9,6 +9,8 @@ from models.sam2.memory_bank import MemoryBank
 SPEED_SHARE = 0.3
 # Nobody walks on unseen in a straight line for longer.
 MOST_AHEAD_S = 2.0
+# Concept of an object that a person chose, and no detector found.
+CHOSEN = -1
 # Share of the picture's side within which an object may be coming in or leaving.
 EDGE = 0.08
 
@@ -78,7 +80,8 @@ class Place:
 class Masklet:
     """State of one object.
 
-    Bounded: the bank is, and all else are numbers and the pairs of its probation.
+    Bounded: the bank is, and all else are numbers and the pairs of its probation. ``concept`` is
+    an index of the stream's, or :data:`CHOSEN`; ``label`` is then what the person calls it.
     """
 
     masklet_id: int
@@ -92,6 +95,7 @@ class Masklet:
     last_occluded_s: float = -math.inf
     unmatched_s: float = 0.0
     place: Place | None = None
+    label: str = ""
     shared_s: dict[int, float] = field(default_factory=dict)
 
     def is_on_probation(self, now_s: float, rules: LifeRules) -> bool:
@@ -121,7 +125,12 @@ class Masklet:
         self.shared_s[older_id] = self.shared_s.get(older_id, 0.0) + elapsed_s
 
     def should_end(self, now_s: float, rules: LifeRules) -> bool:
-        """Tell whether the masklet is to be let go on this frame."""
+        """Tell whether the masklet is to be let go on this frame.
+
+        What a person chose stays until the person lets it go.
+        """
+        if self.concept == CHOSEN:
+            return False
         if now_s - self.last_matched_s > rules.expiry_s:
             return True
         if not self.is_on_probation(now_s, rules):

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.common.prompting import check_pixels
+
 
 def to_images(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Move a picture of shape (H, W, 3), uint8, to the device as (1, H, W, 3).
@@ -19,11 +21,7 @@ def to_images(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     Raises:
         ValueError: If it has another shape or type.
     """
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(
-            f"pixels are {pixels.dtype} of shape {pixels.shape}; expected uint8 of shape (H, W, 3)"
-        )
-    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device)[None]
+    return torch.from_numpy(np.ascontiguousarray(check_pixels(pixels))).to(device)[None]
 
 
 def stack_masks(rows: Sequence[Tensor], like: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from models.sam2.outputs import TrackerFeatures
 from models.sam2.tracker import MemoryTracker
 from models.sam3.config import Sam3Config
 from models.sam3.detector import Detector
@@ -30,6 +31,11 @@ class Sam3(nn.Module):
         """Encode (N, 3, S, S) pictures in -1 … 1 for detector and tracker in one pass."""
         features = self.detector_model.vision_encoder(images)
         return replace(features, tracker_pyramid=self.tracker_neck(features.trunk))
+
+    def tracker_features(self, vision: VisionFeatures) -> TrackerFeatures:
+        """Prepare the tracker's view of pictures, with its own neck if that has not been asked."""
+        first, second, third = vision.tracker_pyramid or self.tracker_neck(vision.trunk)
+        return self.tracker_model.prepare_features((first, second, third))
 
 
 def preprocess(pixels: Tensor, size: int) -> Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.common.boxes import cxcywh_to_xyxy
-from models.common.prompting import FloatArray, check_array, check_pixels
+from models.common.prompting import FloatArray, check_array
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox, ExemplarPoint
+from models.sam3.masks import to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.phrases import PhraseEncoder
 from models.sam3.queries import Exemplar, pack_exemplars, phrase_of, read_query
@@ -99,10 +100,7 @@ class Sam3ImageDetector:
     def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> VisionFeatures:
         """Embed RGB pictures (H, W, 3), uint8, of any sizes, for :meth:`search`."""
         size = self.model.config.vision.image_size
-        images = [
-            preprocess(torch.from_numpy(np.ascontiguousarray(p)).to(self.device)[None], size)
-            for p in map(check_pixels, pictures)
-        ]
+        images = [preprocess(to_images(pixels, self.device), size) for pixels in pictures]
         return self.model.detector_model.vision_encoder(torch.cat(images))
 
     @torch.inference_mode()

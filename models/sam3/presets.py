@@ -2,7 +2,7 @@
 
 from models.sam3.association import AssociationRules
 from models.sam3.masklet import LifeRules
-from models.sam3.session import SessionOptions
+from models.sam3.options import SessionOptions
 
 SESSION_OPTIONS: dict[str, SessionOptions] = {
     "sam3": SessionOptions(),

@@ -35,8 +35,6 @@ def read_query(query: object, *, takes_points: bool) -> ConceptQuery:
         )
     if query.phrase is None and not query.exemplars:
         raise ValueError(f"{query!r} says nothing; accepted: a phrase, exemplars, or both")
-    if query.phrase is not None and not query.phrase.strip():
-        raise ValueError(f"phrase {query.phrase!r} is empty; accepted: words such as 'red car'")
     return replace(query, exemplars=check_exemplars(query.exemplars, takes_points=takes_points))
 
 

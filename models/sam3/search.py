@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.common.positional import sine_grid
 from models.sam3.detector import Detector
 from models.sam3.exemplars import Exemplars
 from models.sam3.text import TextFeatures
@@ -97,3 +98,17 @@ def find(
                 )
             )
     return found
+
+
+def encode_exemplars(
+    detector: Detector, vision: VisionFeatures, image_index: Tensor, exemplars: Exemplars
+) -> TextFeatures:
+    """Return the prompt tokens of exemplars as their pictures show them, without the picture token.
+
+    They can go with a phrase to other pictures, by :meth:`models.sam3.text.TextFeatures.extend`.
+    """
+    coarse = vision.detector_pyramid[-1][image_index]
+    rows, columns = coarse.shape[-2:]
+    place = sine_grid(rows, columns, coarse.shape[1], coarse.device).to(coarse.dtype)
+    tokens, is_valid = detector.geometry_encoder(exemplars, coarse, place)
+    return TextFeatures(tokens=tokens[:, :-1], is_valid=is_valid[:, :-1])

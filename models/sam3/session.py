@@ -10,106 +10,53 @@ Shape legend:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
+from numpy.typing import ArrayLike
 
-from models.protocols import FrameInput, MaskletObservation, Prediction
-from models.sam2.memory_bank import MemoryBank
+from models.protocols import ConceptQuery, FrameInput, MaskletObservation, Prediction
 from models.sam2.outputs import TrackerFeatures
-from models.sam3.association import (
-    AssociationRules,
-    associate,
-    suppress_overlaps,
-    suppress_recently_occluded,
-)
-from models.sam3.masklet import LifeRules, Masklet, nearest_hidden
-from models.sam3.masks import frame_masks, mask_centre, mask_iou, stack_masks, to_images
+from models.sam3.choose import ObjectPrompt, choose_object
+from models.sam3.masks import frame_masks, to_images
 from models.sam3.model import Sam3, preprocess
+from models.sam3.options import SessionOptions
+from models.sam3.phrases import VISUAL_PHRASE, PhraseEncoder
+from models.sam3.queries import Exemplar, check_exemplars, pack_exemplars, phrase_of, read_query
+from models.sam3.reconcile import Reconciler, without_duplicates
+from models.sam3.remember import remember
+from models.sam3.search import Found, encode_exemplars, find
+from models.sam3.stream import LastFrame, Sought, Stream, Tracked
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
 from models.sam3.vision import VisionFeatures
 
-SURE_LOGIT = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionOptions:
-    """How a session decides.
-
-    Attributes:
-        detection_score: Least joint score of a detection that is kept.
-        nms_iou: Kept detections of one phrase overlap at most this much.
-        one_place_iou: Two masklets overlapping this much cannot both be right.
-        least_kept_area: A masklet that other masklets cover but for this share is not remembered
-            as it is.
-        recondition_logit: Least object score logit of a masklet that may be re-prompted.
-        max_masklets: Most living masklets of a stream; the best-scored detections begin first.
-        association: Thresholds for matching detections with masklets.
-        life: When masklets end.
-    """
-
-    detection_score: float = 0.5
-    nms_iou: float = 0.1
-    one_place_iou: float = 0.7
-    least_kept_area: float = 0.3
-    recondition_logit: float = 0.8
-    max_masklets: int = 64
-    association: AssociationRules = field(default_factory=AssociationRules)
-    life: LifeRules = field(default_factory=LifeRules)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Stream:
-    stream_id: str
-    concepts: tuple[str, ...]
-    text: TextFeatures
-    masklets: list[Masklet] = field(default_factory=list)
-    next_id: int = 1
-    frame_index: int = -1
-    time_s: float = -math.inf
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Detections:
-    """Kept detections of one (frame, phrase) pair.
-
-    Scores are of shape (D,), mask logits (D, 4g, 4g); presence is the phrase's.
-    """
-
-    scores: NDArray[np.float32]
-    mask_logits: Tensor
-    presence: float
-
-
-@dataclass(slots=True, kw_only=True)
-class _Tracked:
-    """A masklet on this frame: its logits as decided so far, and what the tracker said."""
-
-    masklet: Masklet
-    mask_logits: Tensor
-    object_logit: float
-    pointer: Tensor
-    quality: float
-    is_matched: bool = False
-    is_new: bool = False
-    is_prompted: bool = False
+__all__ = ["Sam3Session", "SessionOptions"]
 
 
 class Sam3Session:
     """Tracks concepts on streams; see :class:`models.protocols.ConceptTracker`. Not thread-safe."""
 
     def __init__(
-        self, model: Sam3, tokenizer: Tokenizer, options: SessionOptions | None = None
+        self,
+        model: Sam3,
+        tokenizer: Tokenizer,
+        options: SessionOptions | None = None,
+        *,
+        phrases: PhraseEncoder | None = None,
     ) -> None:
+        """Begin without streams.
+
+        Args:
+            model: The model.
+            tokenizer: Its vocabulary.
+            options: How to decide.
+            phrases: Encoder to share with others that ask this model; a new one when left out.
+        """
         self._model = model.eval()
-        self._tokenizer = tokenizer
+        self._phrases = phrases or PhraseEncoder(model.detector_model, tokenizer)
         self._options = options or SessionOptions()
-        self._streams: dict[str, _Stream] = {}
+        self._reconciler = Reconciler(self._options, model.config.tracker)
+        self._streams: dict[str, Stream] = {}
 
     @property
     def device(self) -> torch.device:
@@ -121,29 +68,128 @@ class Sam3Session:
         """Bytes of all memories of all streams."""
         return sum(m.bank.num_bytes for stream in self._streams.values() for m in stream.masklets)
 
-    @torch.inference_mode()
-    def open_stream(self, stream_id: str, concepts: Sequence[str]) -> None:
-        """Begin a stream with phrases to look for.
+    def open_stream(self, stream_id: str, concepts: Sequence[str | ConceptQuery]) -> None:
+        """Begin a stream with concepts to look for.
+
+        Exemplars of a query illustrate it on the first frame; see :meth:`add_exemplars`.
 
         Raises:
-            ValueError: If it is open already, or there is no phrase, or one is empty or given
-                twice.
+            ValueError: If it is open already, or there is no concept, or one says nothing or is
+                given twice.
         """
         if stream_id in self._streams:
             raise ValueError(f"stream {stream_id!r} is open already")
-        if not concepts or len({" ".join(c.lower().split()) for c in concepts}) != len(concepts):
+        takes_points = self._model.config.detector.point_exemplars
+        queries = [read_query(concept, takes_points=takes_points) for concept in concepts]
+        names = [phrase_of(query) for query in queries]
+        if not names or len({_plain(name) for name in names}) != len(names):
             raise ValueError(
-                f"stream {stream_id!r} has concepts {list(concepts)!r}; "
-                "expected one or more, all different"
+                f"stream {stream_id!r} has concepts {names!r}; expected one or more, all different"
             )
-        text = self._model.detector_model.encode_text(
-            self._tokenizer.encode(concepts).to(self.device)
+        self._streams[stream_id] = Stream(
+            stream_id=stream_id,
+            concepts=tuple(
+                Sought(
+                    name=name,
+                    text=text,
+                    has_phrase=query.phrase is not None,
+                    pending=query.exemplars,
+                )
+                for name, text, query in zip(
+                    names, self._phrases.encode(names), queries, strict=True
+                )
+            ),
         )
-        self._streams[stream_id] = _Stream(stream_id=stream_id, concepts=tuple(concepts), text=text)
 
     def close_stream(self, stream_id: str) -> None:
         """Forget a stream. Raises ``KeyError`` if it is not open."""
         del self._streams[stream_id]
+
+    def add_exemplars(
+        self, stream_id: str, exemplars: Sequence[Exemplar], *, concept: str = VISUAL_PHRASE
+    ) -> None:
+        """Illustrate a concept of a stream on the next frame.
+
+        As published, exemplars are read on that frame alone: what is found there is then tracked.
+        With ``SessionOptions.keep_exemplars`` what they show goes on saying what is meant.
+
+        Args:
+            stream_id: An open stream.
+            exemplars: Boxes and points on the next frame.
+            concept: A phrase that the stream was opened with; one that was opened with exemplars
+                alone is called "visual".
+
+        Raises:
+            ValueError: If the stream is not open or has no such concept, or an exemplar is not on
+                the picture; the stream stays as it was then.
+        """
+        sought = self._concept_of(stream_id, concept)
+        sought.pending = check_exemplars(
+            (*sought.pending, *exemplars),
+            takes_points=self._model.config.detector.point_exemplars,
+        )
+
+    def clear_exemplars(self, stream_id: str, *, concept: str = VISUAL_PHRASE) -> None:
+        """Forget the exemplars of a concept, kept ones and those for the next frame.
+
+        Raises:
+            ValueError: If the stream is not open or has no such concept.
+        """
+        sought = self._concept_of(stream_id, concept)
+        sought.pending, sought.kept = (), None
+
+    @torch.inference_mode()
+    def add_object(
+        self,
+        stream_id: str,
+        *,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        label: str = VISUAL_PHRASE,
+    ) -> MaskletObservation:
+        """Choose an object on the newest frame of a stream, to be tracked from there on.
+
+        No detection is asked about it: it stays until :meth:`remove_object` (SAM 3, section 3,
+        visual prompts).
+
+        Args:
+            stream_id: An open stream that has had a frame.
+            points: Shape (P, 2), x and y in px of that frame.
+            labels: Shape (P,): 1 on the object, 0 off it. All 1 when left out.
+            box: Shape (4,), x0, y0, x1, y1 in px of that frame; alone or with points.
+            mask: Shape (H, W) of that frame, bool; alone.
+            label: What to call it.
+
+        Returns:
+            The object on that frame.
+
+        Raises:
+            ValueError: If the stream is not open, has had no frame yet or is full, or the prompt
+                says nothing or has a wrong shape.
+        """
+        stream = self._open(stream_id)
+        if len(stream.masklets) >= self._options.max_masklets:
+            raise ValueError(
+                f"stream {stream_id!r} has {len(stream.masklets)} masklets; "
+                f"accepted: at most {self._options.max_masklets} (max_masklets)"
+            )
+        prompt = ObjectPrompt(points=points, labels=labels, box=box, mask=mask)
+        item, frame_hw = choose_object(self._model.tracker_model, stream, prompt, label)
+        return self._observe(stream, [item], frame_hw)[0]
+
+    def remove_object(self, stream_id: str, masklet_id: int) -> None:
+        """Let a masklet go, whoever found it.
+
+        Raises:
+            ValueError: If the stream is not open or has no such masklet.
+        """
+        stream = self._open(stream_id)
+        ids = [masklet.masklet_id for masklet in stream.masklets]
+        if masklet_id not in ids:
+            raise ValueError(f"stream {stream_id!r} has no masklet {masklet_id!r}; living: {ids!r}")
+        del stream.masklets[ids.index(masklet_id)]
 
     @torch.inference_mode()
     def step(self, inputs: Sequence[FrameInput]) -> list[Prediction]:
@@ -165,9 +211,8 @@ class Sam3Session:
         for stream in streams:
             stream.frame_index += 1
         vision = self._model.encode_image(images)
-        first, second, third = vision.tracker_pyramid
-        features = self._model.tracker_model.prepare_features((first, second, third))
-        detections = self._detect(streams, vision)
+        features = self._model.tracker_features(vision)
+        found = self._detect(streams, vision)
         tracked = self._propagate(streams, features)
         ended: list[tuple[int, ...]] = []
         for n, stream in enumerate(streams):
@@ -176,64 +221,91 @@ class Sam3Session:
             )
             stream.time_s = inputs[n].time_s
             for concept in range(len(stream.concepts)):
-                self._reconcile(stream, tracked[n], concept, detections[n][concept], elapsed_s)
-            ended.append(self._let_go(stream, tracked[n]))
-        self._remember(streams, tracked, features)
-        return [
-            self._predict(stream, tracked[n], detections[n], ended[n], inputs[n].pixels.shape[:2])
-            for n, stream in enumerate(streams)
-        ]
-
-    def _stream_of(self, item: FrameInput) -> _Stream:
-        stream = self._streams.get(item.stream_id)
-        if stream is None:
-            raise ValueError(
-                f"stream {item.stream_id!r} is not open; open: {sorted(self._streams)!r}"
+                self._reconciler.match(stream, tracked[n], concept, found[n][concept], elapsed_s)
+            ended.append(self._reconciler.let_go(stream, tracked[n]))
+        remember(
+            self._model.tracker_model,
+            features,
+            streams,
+            tracked,
+            least_kept_area=self._options.least_kept_area,
+        )
+        predictions: list[Prediction] = []
+        for n, stream in enumerate(streams):
+            frame_hw = (inputs[n].pixels.shape[0], inputs[n].pixels.shape[1])
+            stream.last = LastFrame.of(features, n, frame_hw)
+            observations = self._observe(stream, tracked[n], frame_hw)
+            predictions.append(
+                Prediction(
+                    stream_id=stream.stream_id,
+                    masklets=tuple(sorted(observations, key=lambda seen: seen.masklet_id)),
+                    ended=ended[n],
+                    presence={sought.name: sought.presence for sought in stream.concepts},
+                )
             )
+        return predictions
+
+    def _open(self, stream_id: str) -> Stream:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            raise ValueError(f"stream {stream_id!r} is not open; open: {sorted(self._streams)!r}")
+        return stream
+
+    def _concept_of(self, stream_id: str, concept: str) -> Sought:
+        concepts = self._open(stream_id).concepts
+        for sought in concepts:
+            if _plain(sought.name) == _plain(concept):
+                return sought
+        names = [sought.name for sought in concepts]
+        raise ValueError(f"stream {stream_id!r} has no concept {concept!r}; it has {names!r}")
+
+    def _stream_of(self, item: FrameInput) -> Stream:
+        stream = self._open(item.stream_id)
         if item.time_s < stream.time_s:
             raise ValueError(
                 f"stream {item.stream_id!r} went from {stream.time_s!r} s back to {item.time_s!r} s"
             )
         return stream
 
-    def _detect(self, streams: list[_Stream], vision: VisionFeatures) -> list[list[_Detections]]:
-        """Look for every phrase of every stream on its frame, in one pass."""
-        detector = self._model.detector_model
-        text = TextFeatures(
-            tokens=torch.cat([stream.text.tokens for stream in streams]),
-            is_valid=torch.cat([stream.text.is_valid for stream in streams]),
+    def _detect(self, streams: list[Stream], vision: VisionFeatures) -> list[list[Found | None]]:
+        """Look for every concept of every stream on its frame, in one pass."""
+        pairs = [(n, c) for n, stream in enumerate(streams) for c in stream.concepts if c.is_due]
+        answers: list[list[Found | None]] = [[None] * len(stream.concepts) for stream in streams]
+        if not pairs:
+            return answers
+        frame = torch.tensor([n for n, _ in pairs], device=self.device)
+        found = find(
+            self._model.detector_model,
+            vision,
+            frame,
+            TextFeatures.join([sought.prompt for _, sought in pairs]),
+            pack_exemplars([sought.pending for _, sought in pairs], self.device),
+            min_score=self._options.detection_score,
         )
-        frame = torch.tensor(
-            [n for n, stream in enumerate(streams) for _ in stream.concepts], device=self.device
-        )
-        output = detector(vision, frame, text)
-        scores = output.joint_scores().float().numpy(force=True)
-        presence = output.presence_logits[-1].sigmoid().float().numpy(force=True)
-        found: list[_Detections] = []
-        for pair in range(len(scores)):
-            kept = np.flatnonzero(scores[pair] > self._options.detection_score)
-            # Only kept queries get masks: most of the mask head's output would be thrown away.
-            queries = output.queries[-1][pair, torch.from_numpy(kept).to(self.device)]
-            masks = detector.mask_decoder.masks(queries[None], output.pixel_embedding[pair][None])[
-                0
-            ]
-            chosen = suppress_overlaps(
-                mask_iou(masks > 0, masks > 0), scores[pair][kept], self._options.nms_iou
-            )
-            found.append(
-                _Detections(
-                    scores=scores[pair][kept][chosen],
-                    mask_logits=masks[torch.from_numpy(chosen).to(self.device)],
-                    presence=float(presence[pair]),
-                )
-            )
-        pairs = iter(found)
-        return [[next(pairs) for _ in stream.concepts] for stream in streams]
+        for (n, sought), one in zip(pairs, found, strict=True):
+            if sought.pending:
+                self._keep_exemplars(n, sought, vision)
+            sought.presence = one.presence
+            place = streams[n].concepts.index(sought)
+            answers[n][place] = without_duplicates(one, self._options.nms_iou)
+        return answers
 
-    def _propagate(self, streams: list[_Stream], features: TrackerFeatures) -> list[list[_Tracked]]:
+    def _keep_exemplars(self, n: int, sought: Sought, vision: VisionFeatures) -> None:
+        """Be done with the exemplars of this frame, or keep what they show."""
+        packed = pack_exemplars([sought.pending], self.device)
+        sought.pending = ()
+        if packed is None or not self._options.keep_exemplars:
+            return
+        tokens = encode_exemplars(
+            self._model.detector_model, vision, torch.tensor([n], device=self.device), packed
+        )
+        every = tokens if sought.kept is None else sought.kept.extend(tokens)
+        sought.kept = every.newest(self._options.max_kept_exemplars)
+
+    def _propagate(self, streams: list[Stream], features: TrackerFeatures) -> list[list[Tracked]]:
         """Carry every masklet of every stream into its frame, in one pass."""
         owners = [n for n, stream in enumerate(streams) for _ in stream.masklets]
-        tracked: list[list[_Tracked]] = [[] for _ in streams]
+        tracked: list[list[Tracked]] = [[] for _ in streams]
         if not owners:
             return tracked
         masklets = [masklet for stream in streams for masklet in stream.masklets]
@@ -247,7 +319,7 @@ class Sam3Session:
         logits = output.object_score_logits[:, 0].float().tolist()
         for k, (n, masklet) in enumerate(zip(owners, masklets, strict=True)):
             tracked[n].append(
-                _Tracked(
+                Tracked(
                     masklet=masklet,
                     mask_logits=output.mask_logits[k, 0],
                     object_logit=logits[k],
@@ -257,215 +329,24 @@ class Sam3Session:
             )
         return tracked
 
-    def _reconcile(
-        self,
-        stream: _Stream,
-        tracked: list[_Tracked],
-        concept: int,
-        found: _Detections,
-        elapsed_s: float,
-    ) -> None:
-        """Match one phrase's detections with its masklets; begin new masklets."""
-        options, now_s = self._options, stream.time_s
-        mine = [item for item in tracked if item.masklet.concept == concept and not item.is_new]
-        masks = stack_masks([item.mask_logits for item in mine], found.mask_logits)
-        visible = (masks > 0).flatten(1).any(1).numpy(force=True)
-        plan = associate(
-            mask_iou(found.mask_logits > 0, masks > 0), found.scores, visible, options.association
-        )
-        for t, item in enumerate(mine):
-            if plan.best_detection[t] >= 0:
-                item.is_matched = True
-                item.masklet.on_matched(now_s, float(found.scores[plan.best_detection[t]]))
-            elif plan.is_unmatched[t]:
-                item.masklet.on_unmatched(elapsed_s)
-            if plan.trusted[t] >= 0:
-                item.mask_logits = found.mask_logits[plan.trusted[t]]
-            chosen = int(plan.recondition[t])
-            is_due = now_s - item.masklet.last_conditioned_s >= options.life.recondition_s
-            if chosen >= 0 and is_due and item.object_logit > options.recondition_logit:
-                item.masklet.last_conditioned_s = now_s
-                item.mask_logits = found.mask_logits[chosen]
-                item.is_prompted = True
-        for sharers in plan.supports:
-            together = np.flatnonzero(sharers)
-            for t in together[1:]:
-                mine[t].masklet.on_shared(mine[together[0]].masklet.masklet_id, elapsed_s)
-        hidden = self._hide(mine, now_s)
-        for d in plan.new:
-            if not self._revive(hidden, found, d, now_s) and len(tracked) < options.max_masklets:
-                begun = self._begin(stream, concept, float(found.scores[d]), found.mask_logits[d])
-                tracked.append(begun)
-
-    def _hide(self, mine: list[_Tracked], now_s: float) -> list[_Tracked]:
-        """Blank masklets that no detection has matched for long; return all that are hidden."""
-        for item in mine:
-            if now_s - item.masklet.last_matched_s > self._options.life.suppress_s:
-                item.mask_logits = torch.full_like(item.mask_logits, -SURE_LOGIT)
-        return [item for item in mine if not item.is_matched and _is_empty(item.mask_logits)]
-
-    def _revive(
-        self, hidden: list[_Tracked], found: _Detections, detection: int, now_s: float
-    ) -> bool:
-        """Give a detection that no masklet explains to the hidden one that is due there, if any."""
-        mask_logits = found.mask_logits[detection]
-        if not hidden or _is_empty(mask_logits):
-            return False
-        x, y = mask_centre(mask_logits)
-        chosen = nearest_hidden(
-            [item.masklet for item in hidden],
-            x=x,
-            y=y,
-            now_s=now_s,
-            reach=self._options.life.revive_reach,
-        )
-        if chosen is None:
-            return False
-        item = hidden.pop(chosen)
-        item.mask_logits, item.object_logit = mask_logits, SURE_LOGIT
-        item.is_matched = item.is_prompted = True
-        item.masklet.last_conditioned_s = now_s
-        item.masklet.on_matched(now_s, float(found.scores[detection]))
-        return True
-
-    def _begin(self, stream: _Stream, concept: int, score: float, mask_logits: Tensor) -> _Tracked:
-        now_s = stream.time_s
-        masklet = Masklet(
-            masklet_id=stream.next_id,
-            concept=concept,
-            bank=MemoryBank(self._model.config.tracker),
-            score=score,
-            first_seen_s=now_s,
-            last_seen_s=now_s,
-            last_matched_s=now_s,
-            last_conditioned_s=now_s,
-        )
-        stream.next_id += 1
-        stream.masklets.append(masklet)
-        return _Tracked(
-            masklet=masklet,
-            mask_logits=mask_logits,
-            object_logit=SURE_LOGIT,
-            pointer=mask_logits.new_zeros(0),
-            quality=1.0,
-            is_matched=True,
-            is_new=True,
-            is_prompted=True,
-        )
-
-    def _let_go(self, stream: _Stream, tracked: list[_Tracked]) -> tuple[int, ...]:
-        """Hide masklets that sit on another's place, end those whose time is over."""
-        for concept in range(len(stream.concepts)):
-            mine = [item for item in tracked if item.masklet.concept == concept]
-            if len(mine) > 1:
-                masks = torch.stack([item.mask_logits for item in mine]) > 0
-                occluded = np.array([item.masklet.last_occluded_s for item in mine])
-                for hidden, item in zip(
-                    suppress_recently_occluded(
-                        mask_iou(masks, masks), occluded, self._options.one_place_iou
-                    ),
-                    mine,
-                    strict=True,
-                ):
-                    if hidden:
-                        item.mask_logits = torch.full_like(item.mask_logits, -SURE_LOGIT)
-        for item in tracked:
-            if _is_empty(item.mask_logits):
-                item.masklet.last_occluded_s = stream.time_s
-                continue
-            item.masklet.last_seen_s = stream.time_s
-            if item.is_matched:
-                item.masklet.on_seen(*mask_centre(item.mask_logits), stream.time_s)
-        ending = {
-            item.masklet.masklet_id
-            for item in tracked
-            if item.masklet.should_end(stream.time_s, self._options.life)
-        }
-        stream.masklets = [
-            masklet for masklet in stream.masklets if masklet.masklet_id not in ending
-        ]
-        tracked[:] = [item for item in tracked if item.masklet.masklet_id not in ending]
-        return tuple(sorted(ending))
-
-    def _remember(
-        self, streams: list[_Stream], tracked: list[list[_Tracked]], features: TrackerFeatures
-    ) -> None:
-        """Encode this frame into every masklet's memory, in one pass."""
-        rows = [(n, item) for n, items in enumerate(tracked) for item in items]
-        if not rows:
-            return
-        tracker = self._model.tracker_model
-        frame = torch.tensor([n for n, _ in rows], device=self.device)
-        logits = torch.stack([item.mask_logits for _, item in rows])[:, None]
-        prompted = [item.is_prompted for _, item in rows]
-        pointers = torch.stack(
-            [
-                item.pointer
-                if item.pointer.numel()
-                else item.pointer.new_zeros(self._model.config.tracker.hidden_dim)
-                for _, item in rows
-            ]
-        )
-        is_prompted = torch.tensor(prompted, device=self.device)
-        if any(prompted):
-            given = F.interpolate(logits[is_prompted], scale_factor=4, mode="bilinear") > 0
-            pointers[is_prompted] = tracker.condition_on_mask(
-                features, frame[is_prompted], given
-            ).pointer
-        remembered = self._limit_overlap(logits, frame)
-        sureness = torch.where((remembered > 0).flatten(1).any(1), SURE_LOGIT, -SURE_LOGIT)[:, None]
-        spatial = tracker.encode_memory(features, frame, remembered, sureness, binarize=is_prompted)
-        for k, (n, item) in enumerate(rows):
-            index = streams[n].frame_index
-            if prompted[k]:
-                item.masklet.bank.write_conditioning(index, spatial[k], pointers[k])
-            else:
-                item.masklet.bank.write(index, spatial[k], pointers[k], item.quality)
-
-    def _limit_overlap(self, logits: Tensor, frame: Tensor) -> Tensor:
-        """Blank masks that others cover almost wholly: remembering them would merge two objects."""
-        limited = logits
-        for n in frame.unique().tolist():
-            rows = (frame == n).nonzero()[:, 0]
-            if len(rows) < 2:
-                continue
-            masks = logits[rows, 0]
-            winner = masks.argmax(0)
-            own = (masks > 0) & (
-                winner[None] == torch.arange(len(rows), device=masks.device)[:, None, None]
-            )
-            area = (masks > 0).flatten(1).sum(1).clamp(min=1)
-            is_covered = own.flatten(1).sum(1) / area < self._options.least_kept_area
-            blank = masks.clamp(max=-SURE_LOGIT)
-            limited = limited.clone() if limited is logits else limited
-            limited[rows, 0] = torch.where(is_covered[:, None, None], blank, masks)
-        return limited
-
-    def _predict(
-        self,
-        stream: _Stream,
-        tracked: list[_Tracked],
-        detections: list[_Detections],
-        ended: tuple[int, ...],
-        frame_hw: tuple[int, int],
-    ) -> Prediction:
-        presence = {
-            phrase: found.presence
-            for phrase, found in zip(stream.concepts, detections, strict=True)
-        }
+    def _observe(
+        self, stream: Stream, tracked: list[Tracked], frame_hw: tuple[int, int]
+    ) -> list[MaskletObservation]:
+        if not tracked:
+            return []
         masks = frame_masks(
-            stack_masks([item.mask_logits for item in tracked], detections[0].mask_logits),
+            torch.stack([item.mask_logits for item in tracked]),
             groups=[item.masklet.concept for item in tracked],
             sureness=[item.object_logit for item in tracked],
             frame_hw=frame_hw,
             one_place_iou=self._options.one_place_iou,
         )
-        observations = [
+        return [
             MaskletObservation(
                 masklet_id=item.masklet.masklet_id,
-                concept=stream.concepts[item.masklet.concept],
+                concept=stream.name_of(item.masklet),
                 score=item.masklet.score,
-                presence_score=detections[item.masklet.concept].presence,
+                presence_score=stream.presence_of(item.masklet),
                 occlusion_score=1 / (1 + math.exp(-max(min(item.object_logit, 30.0), -30.0))),
                 is_matched=item.is_matched,
                 first_seen_s=item.masklet.first_seen_s,
@@ -474,13 +355,7 @@ class Sam3Session:
             )
             for item, mask in zip(tracked, masks, strict=True)
         ]
-        return Prediction(
-            stream_id=stream.stream_id,
-            masklets=tuple(sorted(observations, key=lambda seen: seen.masklet_id)),
-            ended=ended,
-            presence=presence,
-        )
 
 
-def _is_empty(mask_logits: Tensor) -> bool:
-    return not bool((mask_logits > 0).any())
+def _plain(phrase: str) -> str:
+    return " ".join(phrase.lower().split())

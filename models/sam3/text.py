@@ -36,12 +36,29 @@ class TextFeatures:
         """Repeat or reorder the phrases by an index of shape (B,)."""
         return type(self)(tokens=self.tokens[index], is_valid=self.is_valid[index])
 
+    def extend(self, other: Self) -> Self:
+        """Let each phrase go on with the tokens of another, (P, U, D), to (P, T + U, D)."""
+        return type(self)(
+            tokens=torch.cat((self.tokens, other.tokens), dim=1),
+            is_valid=torch.cat((self.is_valid, other.is_valid), dim=1),
+        )
+
+    def newest(self, count: int) -> Self:
+        """Keep the last ``count`` tokens of each phrase at most."""
+        return type(self)(tokens=self.tokens[:, -count:], is_valid=self.is_valid[:, -count:])
+
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        """Put phrases of several one after another."""
+        """Put phrases of several one after another, padded to the longest."""
+        longest = max(part.tokens.shape[1] for part in parts)
+        missing = [longest - part.tokens.shape[1] for part in parts]
         return cls(
-            tokens=torch.cat([part.tokens for part in parts]),
-            is_valid=torch.cat([part.is_valid for part in parts]),
+            tokens=torch.cat(
+                [F.pad(p.tokens, (0, 0, 0, n)) for p, n in zip(parts, missing, strict=True)]
+            ),
+            is_valid=torch.cat(
+                [F.pad(p.is_valid, (0, n)) for p, n in zip(parts, missing, strict=True)]
+            ),
         )
 
 

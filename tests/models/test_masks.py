@@ -84,5 +84,5 @@ def test_pixels_become_one_picture():
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)],
 )
 def test_pixels_of_another_kind_are_refused(pixels):
-    with pytest.raises(ValueError, match=r"expected uint8 of shape \(H, W, 3\)"):
+    with pytest.raises(ValueError, match=r"accepted: RGB, uint8, shape \(H, W, 3\)"):
         to_images(pixels, CPU)

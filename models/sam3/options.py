@@ -1,0 +1,37 @@
+"""How a streaming session decides; what suits which size is in :mod:`models.sam3.presets`."""
+
+from dataclasses import dataclass, field
+
+from models.sam3.association import AssociationRules
+from models.sam3.masklet import LifeRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """How a session decides.
+
+    Attributes:
+        detection_score: Least joint score of a detection that is kept.
+        nms_iou: Kept detections of one phrase overlap at most this much.
+        one_place_iou: Two masklets overlapping this much cannot both be right.
+        least_kept_area: A masklet that other masklets cover but for this share is not remembered
+            as it is.
+        recondition_logit: Least object score logit of a masklet that may be re-prompted.
+        max_masklets: Most living masklets of a stream; the best-scored detections begin first.
+        keep_exemplars: Whether exemplars go on saying what is meant after the frame they were drawn
+            on. The published system reads them on that frame alone.
+        max_kept_exemplars: Most exemplars of a phrase that are kept so; the newest stay.
+        association: Thresholds for matching detections with masklets.
+        life: When masklets end.
+    """
+
+    detection_score: float = 0.5
+    nms_iou: float = 0.1
+    one_place_iou: float = 0.7
+    least_kept_area: float = 0.3
+    recondition_logit: float = 0.8
+    max_masklets: int = 64
+    keep_exemplars: bool = False
+    max_kept_exemplars: int = 16
+    association: AssociationRules = field(default_factory=AssociationRules)
+    life: LifeRules = field(default_factory=LifeRules)
