@@ -86,8 +86,8 @@ class _Ranking(_COCO_EVAL):
         self.evalImgs = defaultdict(list)
         self.eval = {}
 
-    def computeIoU(self, imgId: int, catId: int) -> Floats | list[float]:
-        answer = self._answers[imgId]
+    def computeIoU(self, picture: int, _category: int) -> Floats | list[float]:  # noqa: N802
+        answer = self._answers[picture]
         if not answer.ious.size:
             return []
         order = np.argsort([-score for score in answer.scores], kind="mergesort")

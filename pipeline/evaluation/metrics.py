@@ -22,7 +22,7 @@ IOU_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
 SCORE_THRESHOLD = 0.5
 BOUNDARY_TOLERANCE = 0.008
 AT_50, AT_75 = 0, 5
-_EPS_COUNT, _EPS_PRESENCE = 1e-4, 1e-6
+_EPS_COUNT, EPS_PRESENCE = 1e-4, 1e-6
 
 
 def iou_matrix(predicted: Sequence[Mask], truth: Sequence[Mask]) -> Floats:
@@ -94,7 +94,7 @@ class QuestionScore:
     def local_f1(self) -> Floats:
         """F1 of this question alone at each threshold, shape (K,)."""
         hits = np.array(self.true_positives, dtype=np.float64)
-        return _f1(hits, self.num_predicted - hits, self.num_truth - hits)
+        return _f1_parts(hits, self.num_predicted - hits, self.num_truth - hits)[2]
 
 
 def score_question(ious: Floats) -> QuestionScore:
@@ -159,7 +159,8 @@ class ScoreCurves:
         precision: Share of predictions that hit, those of negative questions included.
         recall: Share of true objects that were hit.
         f1: Harmonic mean of the two.
-        positive_micro_f1: The same with predictions of positive questions only.
+        positive_micro_precision: ``precision`` with predictions of positive questions only.
+        positive_micro_f1: ``f1`` with that precision.
         positive_macro_f1: Mean F1 of the questions with both truth and predictions.
         positive_macro_f1_all: The same over all positive questions, 0 where nothing was predicted.
         il_mcc: Matthews correlation of "predicted anything" with "is there", one number.
@@ -168,6 +169,7 @@ class ScoreCurves:
     precision: Floats
     recall: Floats
     f1: Floats
+    positive_micro_precision: Floats
     positive_micro_f1: Floats
     positive_macro_f1: Floats
     positive_macro_f1_all: Floats
@@ -198,13 +200,15 @@ def score_curves(questions: Sequence[QuestionScore]) -> ScoreCurves:
     hits = hits.reshape(-1, len(IOU_THRESHOLDS)).sum(0)
     missed = sum(q.num_truth for q in positive) - hits
     precision, recall, f1 = _f1_parts(hits, sum(q.num_predicted for q in questions) - hits, missed)
+    micro = _f1_parts(hits, sum(q.num_predicted for q in positive) - hits, missed)
     answered = [q.local_f1 for q in positive if q.num_predicted]
     summed = np.sum(answered, axis=0) if answered else np.zeros(len(IOU_THRESHOLDS))
     return ScoreCurves(
         precision=precision,
         recall=recall,
         f1=f1,
-        positive_micro_f1=_f1(hits, sum(q.num_predicted for q in positive) - hits, missed),
+        positive_micro_precision=micro[0],
+        positive_micro_f1=micro[2],
         positive_macro_f1=summed / max(len(answered), 1),
         positive_macro_f1_all=summed / max(len(positive), 1),
         il_mcc=_presence(questions).mcc,
@@ -229,9 +233,9 @@ def concept_scores(questions: Iterable[QuestionScore]) -> ConceptScores:
         positive_micro_f1_75=float(micro[AT_75]),
         positive_macro_f1=float(curves.positive_macro_f1.mean()),
         il_mcc=presence.mcc,
-        il_recall=presence.hits / (presence.hits + presence.misses + _EPS_PRESENCE),
-        il_precision=presence.hits / (presence.hits + presence.alarms + _EPS_PRESENCE),
-        il_fpr=presence.alarms / (presence.alarms + presence.silences + _EPS_PRESENCE),
+        il_recall=presence.hits / (presence.hits + presence.misses + EPS_PRESENCE),
+        il_precision=presence.hits / (presence.hits + presence.alarms + EPS_PRESENCE),
+        il_fpr=presence.alarms / (presence.alarms + presence.silences + EPS_PRESENCE),
         mean_iou=float(np.mean(overlaps)) if overlaps else 0.0,
     )
 
@@ -260,10 +264,6 @@ def _f1_parts(hits: Floats, false: Floats, missed: Floats) -> tuple[Floats, Floa
     return precision, recall, 2 * precision * recall / (precision + recall + _EPS_COUNT)
 
 
-def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
-    return _f1_parts(hits, false, missed)[2]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Presence:
     hits: int
@@ -275,7 +275,7 @@ class _Presence:
     def mcc(self) -> float:
         tp, fp, fn, tn = self.hits, self.alarms, self.misses, self.silences
         spread = float((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
-        return (tp * tn - fp * fn) / (spread + _EPS_PRESENCE)
+        return (tp * tn - fp * fn) / (spread + EPS_PRESENCE)
 
 
 def _presence(questions: Sequence[QuestionScore]) -> _Presence:

@@ -7,7 +7,16 @@ import numpy as np
 
 from pipeline.evaluation.clip_scores import MaskletScores, QuestionReport
 from pipeline.evaluation.hota import HotaScores
-from pipeline.evaluation.metrics import AT_50, AT_75, Floats, QuestionScore, ScoreCurves
+from pipeline.evaluation.metrics import (
+    AT_50,
+    AT_75,
+    EPS_PRESENCE,
+    ConceptScores,
+    Floats,
+    QuestionScore,
+    ScoreCurves,
+)
+from pipeline.evaluation.picture_scores import PictureScores
 from pipeline.evaluation.teta import TetaScores
 
 _RANGES: tuple[tuple[str, int | None], ...] = (("50_95", None), ("50", AT_50), ("75", AT_75))
@@ -79,6 +88,31 @@ class VideoResults:
         return fields
 
 
+def picture_results(scores: PictureScores, *, use_boxes: bool = False) -> dict[str, float]:
+    """Return results as SA-Co/Gold's evaluator (``CGF1Evaluator``) names them, in [0, 1]."""
+    whole, curves = scores.scores, scores.curves
+    named: Mapping[str, Floats] = {
+        "cgF1": curves.cgf1,
+        "precision": curves.precision,
+        "recall": curves.recall,
+        "F1": curves.f1,
+        "positive_macro_F1": curves.positive_macro_f1,
+        "positive_micro_F1": curves.positive_micro_f1,
+        "positive_micro_precision": curves.positive_micro_precision,
+    }
+    presence = {
+        "IL_precision": whole.il_precision,
+        "IL_recall": whole.il_recall,
+        "IL_F1": _il_f1(whole),
+        "IL_FPR": whole.il_fpr,
+        "IL_MCC": whole.il_mcc,
+    }
+    suffixes = (("", None), ("@0.5", AT_50), ("@0.75", AT_75))
+    fields = {f"{n}{suffix}": _at(c, place) for suffix, place in suffixes for n, c in named.items()}
+    kind = "bbox" if use_boxes else "segm"
+    return {f"cgF1_eval_{kind}_{name}": value for name, value in (fields | presence).items()}
+
+
 def _teta(scores: TetaScores) -> dict[str, float]:
     return {name: float(f"{100 * getattr(scores, name):1.5g}") for name in _TETA_NAMES}
 
@@ -121,6 +155,11 @@ def _counts(score: QuestionScore) -> dict[str, Floats]:
     both = 2 * hits + false + missed
     f1 = np.divide(2 * hits, both, out=np.ones_like(hits), where=both > 0)
     return {"TP": hits, "FP": false, "FN": missed, "F1": f1}
+
+
+def _il_f1(scores: ConceptScores) -> float:
+    both = scores.il_precision + scores.il_recall + EPS_PRESENCE
+    return 2 * scores.il_precision * scores.il_recall / both
 
 
 def _at(curve: Floats, place: int | None) -> float:

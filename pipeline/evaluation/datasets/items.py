@@ -129,8 +129,8 @@ def each(
         yield number, item
 
 
-def read_box(value: object, *, height: float, width: float) -> Box:
-    """Read x, y, width and height; a pixel beyond the border is forgiven.
+def read_box(value: object, *, height: float, width: float, slack: float = _BOX_SLACK_PX) -> Box:
+    """Read x, y, width and height; ``slack`` beyond the border is forgiven.
 
     Raises:
         ValueError: If it is no box, or is outside the picture.
@@ -140,10 +140,10 @@ def read_box(value: object, *, height: float, width: float) -> Box:
         raise ValueError(f"box {value!r:.60} (accepted: x, y, width, height)")
     left, top, box_width, box_height = (float(one) for one in numbers)
     is_inside = (
-        left >= -_BOX_SLACK_PX
-        and top >= -_BOX_SLACK_PX
-        and left + box_width <= width + _BOX_SLACK_PX
-        and top + box_height <= height + _BOX_SLACK_PX
+        left >= -slack
+        and top >= -slack
+        and left + box_width <= width + slack
+        and top + box_height <= height + slack
     )
     if not is_inside or min(box_width, box_height) < 0:
         raise ValueError(f"box {value!r} is not within {width:g} x {height:g} px")

@@ -77,7 +77,8 @@ class Shape:
 
     Attributes:
         mask: Its pixels.
-        box_xywh: Left, top, width and height in pixels of the picture.
+        box_xywh: Left, top, width and height in pixels, or in shares of the picture where a set
+            has them so.
         area: Pixels of the mask.
     """
 
