@@ -130,7 +130,7 @@ class Decoder(nn.Module):
         for layer in self.layers:
             # The presence token has neither a place nor a bias: it looks at the whole picture.
             place = F.pad(self.ref_point_head(sine_boxes(boxes, self.dim // 2)), (0, 0, 1, 0))
-            bias = F.pad(self._relative_bias(boxes, grid), (0, 0, 1, 0))
+            bias = self._relative_bias(boxes, grid)
             x = layer(x, place, prompt, is_valid, _Picture(keys=keys, values=image, bias=bias))
             normed = self.output_layer_norm(x[:, 1:])
             new_boxes = (inverse_sigmoid(boxes) + self.box_head(normed)).sigmoid()
@@ -146,13 +146,17 @@ class Decoder(nn.Module):
         )
 
     def _relative_bias(self, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Bias (B, heads, Q, G * G) from signed log distances of cell edges to the box's sides."""
+        """Bias (B, heads, 1 + Q, G * G): signed log distances of cell edges to the box's sides."""
         x0, y0, x1, y1 = cxcywh_to_xyxy(boxes).unbind(-1)
         rows, columns = grid
         along_y = self.box_rpb_embed_y(_log_distance(rows, torch.stack((y0, y1), dim=-1)))
         along_x = self.box_rpb_embed_x(_log_distance(columns, torch.stack((x0, x1), dim=-1)))
-        bias = along_y[:, :, :, None] + along_x[:, :, None, :]
-        return bias.flatten(2, 3).permute(0, 3, 1, 2)
+        # Padded and brought into order while they are small: the sum is written once.
+        along_y, along_x = (
+            F.pad(along.permute(0, 3, 1, 2), (0, 0, 1, 0)).contiguous()
+            for along in (along_y, along_x)
+        )
+        return (along_y[..., :, None] + along_x[..., None, :]).flatten(3)
 
 
 def _log_distance(cells: int, sides: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from typing_extensions import override
 
 from models.common.positional import sine_grid
 from models.sam3.config import Sam3Config
 from models.sam3.decoder import Decoder, DotProductScoring
 from models.sam3.exemplars import ExemplarEncoder, Exemplars
-from models.sam3.fusion import FusionEncoder
+from models.sam3.fusion import FusionEncoder, rows_of
 from models.sam3.segmentation import MaskHead
 from models.sam3.text import TextEncoder, TextFeatures, valid_tokens
 from models.sam3.vision import VisionEncoder, VisionFeatures
@@ -73,10 +74,13 @@ class Detector(nn.Module):
 
     def encode_text(self, token_ids: Tensor) -> TextFeatures:
         """Encode phrases (P, T). Constant for a phrase, so callers keep the result."""
-        return TextFeatures(
-            tokens=self.text_projection(self.text_encoder(token_ids)),
-            is_valid=valid_tokens(token_ids),
-        )
+        is_valid = valid_tokens(token_ids)
+        used = total = token_ids.shape[1]
+        if not torch.compiler.is_compiling():
+            # Tokens see only what is before them: the padding behind all phrases can be left out.
+            used = int(is_valid.any(0).nonzero().amax()) + 1 if bool(is_valid.any()) else 1
+        tokens = self.text_projection(self.text_encoder(token_ids[:, :used]))
+        return TextFeatures(tokens=F.pad(tokens, (0, 0, 0, total - used)), is_valid=is_valid)
 
     @override
     def forward(
@@ -94,13 +98,13 @@ class Detector(nn.Module):
             text: Features of B phrases.
             exemplars: Boxes of each pair, or none.
         """
-        pyramid = tuple(level[image_index] for level in vision.detector_pyramid)
-        coarse = pyramid[-1]
-        rows, columns = coarse.shape[-2:]
-        place = sine_grid(rows, columns, coarse.shape[1], coarse.device).to(coarse.dtype)
-        image, image_pos = coarse.flatten(2).transpose(1, 2), place.flatten(1).t()[None]
-        prompt, is_valid = self._prompt(coarse, place, text, exemplars)
-        fused = self.detr_encoder(image, image_pos, prompt, is_valid)
+        top = vision.detector_pyramid[-1]
+        rows, columns = top.shape[-2:]
+        place = sine_grid(rows, columns, top.shape[1], top.device).to(top.dtype)
+        image, image_pos = top.flatten(2).transpose(1, 2), place.flatten(1).t()[None]
+        pyramid = tuple(rows_of(level, image_index) for level in vision.detector_pyramid)
+        prompt, is_valid = self._prompt(pyramid[-1], place, text, exemplars)
+        fused = self.detr_encoder(image, image_pos, prompt, is_valid, image_index)
         decoded = self.detr_decoder(fused, image_pos, prompt, is_valid, grid=(rows, columns))
         pixels = self.mask_decoder(fused, pyramid, prompt, is_valid)
         return DetectorOutput(

@@ -1,5 +1,7 @@
 """Fusion encoder of SAM 3 (section 3): picture tokens attend to the prompt."""
 
+from typing import cast
+
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -23,9 +25,16 @@ class FusionLayer(nn.Module):
     @override
     def forward(self, image: Tensor, image_pos: Tensor, prompt: Tensor, is_valid: Tensor) -> Tensor:
         """Map (B, G * G, D) to the same shape."""
+        return self.attend_prompt(self.attend_self(image, image_pos), prompt, is_valid)
+
+    def attend_self(self, image: Tensor, image_pos: Tensor) -> Tensor:
+        """First third of the layer; in the first layer it does not depend on the prompt."""
         normed = self.layer_norm1(image)
         placed = normed + image_pos
-        image = image + self.self_attn(placed, placed, normed)
+        return image + self.self_attn(placed, placed, normed)
+
+    def attend_prompt(self, image: Tensor, prompt: Tensor, is_valid: Tensor) -> Tensor:
+        """Look at the prompt, then the feed-forward."""
         image = image + self.cross_attn(self.layer_norm2(image), prompt, prompt, key_mask(is_valid))
         return image + self.mlp(self.layer_norm3(image))
 
@@ -38,18 +47,38 @@ class FusionEncoder(nn.Module):
         self.layers = nn.ModuleList(FusionLayer(config) for _ in range(config.fusion_layers))
 
     @override
-    def forward(self, image: Tensor, image_pos: Tensor, prompt: Tensor, is_valid: Tensor) -> Tensor:
-        """Condition the picture on the prompt.
+    def forward(
+        self,
+        image: Tensor,
+        image_pos: Tensor,
+        prompt: Tensor,
+        is_valid: Tensor,
+        image_index: Tensor,
+    ) -> Tensor:
+        """Condition pictures on prompts.
 
         Args:
-            image: Shape (B, G * G, D).
+            image: N pictures, shape (N, G * G, D).
             image_pos: Shape (1, G * G, D).
             prompt: Shape (B, T, D).
             is_valid: Shape (B, T), bool.
+            image_index: Picture of each prompt, shape (B,).
 
         Returns:
             Shape (B, G * G, D).
         """
-        for layer in self.layers:
-            image = layer(image, image_pos, prompt, is_valid)
+        for number, module in enumerate(self.layers):
+            layer = cast("FusionLayer", module)
+            image = layer.attend_self(image, image_pos)
+            if number == 0:
+                # Up to here all prompts of a picture are alike, so it was done once per picture.
+                image = rows_of(image, image_index)
+            image = layer.attend_prompt(image, prompt, is_valid)
         return image
+
+
+def rows_of(pictures: Tensor, image_index: Tensor) -> Tensor:
+    """Picture of each of B pairs, (N, …) to (B, …); a single picture is not copied."""
+    if len(pictures) == 1:
+        return pictures.expand(len(image_index), *pictures.shape[1:])
+    return pictures[image_index]

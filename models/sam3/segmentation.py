@@ -1,6 +1,7 @@
 """Mask head of SAM 3 (section 3): pixel embeddings, a mask per query, a dense concept map."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ class PixelOutput:
     """Dense output for B (image, concept) pairs.
 
     Attributes:
-        embedding: Shape (B, D, 4G, 4G); a mask's logits are its product with a mask embedding.
+        embedding: Shape (B, D, 4G, 4G); a mask's logits are its product with a query's filter.
         semantic_logits: Shape (B, 4G, 4G).
     """
 
@@ -90,10 +91,22 @@ class MaskHead(nn.Module):
         coarse = image.transpose(1, 2).unflatten(2, pyramid[-1].shape[-2:])
         pixels = self.pixel_decoder((*pyramid[:-1], coarse))
         return PixelOutput(
-            embedding=self.instance_projection(pixels),
+            embedding=pixels,
             semantic_logits=self.semantic_projection(pixels).squeeze(1),
         )
 
     def masks(self, queries: Tensor, embedding: Tensor) -> Tensor:
         """Mask logits (B, Q, 4G, 4G) of queries (B, Q, D). Pass only those that are wanted."""
-        return torch.einsum("bqd,bdhw->bqhw", self.mask_embedder(queries), embedding)
+        weight, bias = self.filters(queries)
+        logits = torch.baddbmm(bias[..., None], weight, embedding.flatten(2))
+        return logits.unflatten(2, tuple(embedding.shape[-2:]))
+
+    def filters(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """What queries (…, D) look for in a pixel's embedding: weights (…, D) and biases (…).
+
+        The projection of the pixels is linear, so it is done to the few queries instead.
+        """
+        wanted = self.mask_embedder(queries)
+        project = self.instance_projection
+        bias = F.linear(wanted, cast("Tensor", project.bias)[None])[..., 0]
+        return wanted @ project.weight.flatten(1), bias

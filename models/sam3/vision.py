@@ -5,6 +5,7 @@ Shape legend:
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -204,9 +205,18 @@ class PyramidLevel(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, G, G) to (N, D, scale * G, scale * G)."""
-        for layer in self.scale_layers:
+        layers = list(self.scale_layers)
+        last = layers.pop() if layers and isinstance(layers[-1], nn.ConvTranspose2d) else None
+        for layer in layers:
             x = layer(x)
-        return self.proj2(self.proj1(x))
+        if last is None:
+            return self.proj2(self.proj1(x))
+        # Nothing lies between the upsampling and the 1 x 1 convolution: their product of weights
+        # is small, and saves a wide map at the upsampled size.
+        mix = self.proj1.weight.flatten(1)
+        weight = torch.einsum("imhw,om->iohw", cast("Tensor", last.weight), mix)
+        bias = F.linear(cast("Tensor", last.bias), mix, self.proj1.bias)
+        return self.proj2(F.conv_transpose2d(x, weight, bias, stride=2))
 
 
 class Neck(nn.Module):

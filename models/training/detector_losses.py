@@ -114,8 +114,9 @@ def _mask_losses(
 ) -> dict[str, Tensor]:
     count = max(len(matches.pair), 1)
     queries = output.queries[-1][matches.pair, matches.query]
-    embedding = detector.mask_decoder.mask_embedder(queries)
-    logits = torch.einsum("md,mdhw->mhw", embedding, output.pixel_embedding[matches.pair])
+    weight, bias = detector.mask_decoder.filters(queries)
+    logits = torch.einsum("md,mdhw->mhw", weight, output.pixel_embedding[matches.pair])
+    logits = logits + bias[:, None, None]
     truth = targets.masks[matches.target]
     bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((1, 2))
     return {
