@@ -27,7 +27,9 @@ from pipeline.loading import load_config
 from pipeline.observe.logs import set_up_logs
 from pipeline.observe.metrics import package_version
 from pipeline.records import RECORD_TYPES, schema_of
+from pipeline.segment.command import segment
 from pipeline.telling import DEBUG_VARIABLE, FAILED, is_debugging, telling
+from pipeline.training.command import train
 
 if TYPE_CHECKING:
     from pipeline.engine.loop import Engine
@@ -43,6 +45,8 @@ app = typer.Typer(
 models_app = typer.Typer(help="Look at the models that can be named.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(eval_app, name="eval")
+app.command()(segment)
+app.command()(train)
 
 Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
 Model = Annotated[str | None, typer.Option(help="Name of the model, see 'models list'.")]

@@ -1,0 +1,1 @@
+"""``maskstream segment``: pictures and prompts in, masks out."""

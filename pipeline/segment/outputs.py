@@ -1,0 +1,264 @@
+"""What ``segment`` leaves behind: COCO JSON, a mask per object, a drawing per picture.
+
+::
+
+    OUT/annotations.json                 COCO object detection, run-length masks
+    OUT/masks/PICTURE_1.png              8 bit, 0 and 255, the picture's size
+    OUT/overlays/PICTURE.jpg             the picture with everything found on it
+
+PICTURE is the name of the picture's file without its ending. Sizes, boxes and masks are those of
+the upright picture.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from pydantic import BaseModel, ConfigDict, Field
+
+from connectors.base import Overlay
+from connectors.draw import Marks, Style, draw
+from connectors.errors import NotWritableError
+from connectors.stills import write_picture
+from pipeline.observe.metrics import package_version
+from pipeline.records import MaskRecord, decode_mask
+
+ANNOTATIONS, MASKS, OVERLAYS = "annotations.json", "masks", "overlays"
+_STYLE = Style(min_width=1000, max_factor=8, max_side=2048)
+# More name plates than this hide the picture.
+_MAX_PLATES = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundObject:
+    """One object on one picture.
+
+    Attributes:
+        category: Index into the categories of the run.
+        mask: At the picture's size, with at least one pixel.
+        score: What objects are chosen by, 0 to 1: score times presence of a concept, otherwise
+            predicted IoU.
+        presence_score: Probability that the concept is on the picture at all.
+        predicted_iou: The model's own estimate of the mask's quality.
+        stability_score: IoU between the masks at a higher and a lower threshold.
+    """
+
+    category: int
+    mask: MaskRecord
+    score: float
+    presence_score: float | None = None
+    predicted_iou: float | None = None
+    stability_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """All that was found on one picture.
+
+    Attributes:
+        objects: Best first.
+        presence_scores: How sure the model is that each phrase is there at all.
+    """
+
+    objects: tuple[FoundObject, ...]
+    presence_scores: dict[str, float] | None = None
+
+
+class _Coco(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class CocoRle(_Coco):
+    """A mask as COCO's compressed run lengths."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    counts: str
+
+
+class CocoImage(_Coco):
+    """One picture."""
+
+    id: int
+    file_name: str
+    """Relative to ``info.image_folder``."""
+    width: int
+    height: int
+    presence_scores: dict[str, float] | None = None
+    """By phrase: the probability that it is on the picture at all; beyond COCO."""
+
+
+class CocoCategory(_Coco):
+    """One phrase, or "object" where no phrase was given."""
+
+    id: int
+    name: str
+    supercategory: str = ""
+
+
+class CocoAnnotation(_Coco):
+    """One object. ``score`` and all after it are beyond COCO's detection format."""
+
+    id: int
+    image_id: int
+    category_id: int
+    segmentation: CocoRle
+    bbox: tuple[float, float, float, float]
+    """x, y, width, height of the mask in px."""
+    area: int
+    """Of the mask in px."""
+    iscrowd: int = 0
+    score: float
+    mask: str
+    """The file with the mask, relative to this one."""
+    presence_score: float | None = None
+    predicted_iou: float | None = None
+    stability_score: float | None = None
+
+
+class CocoInfo(_Coco):
+    """Where the file comes from."""
+
+    description: str
+    version: str
+    image_folder: str
+
+
+class CocoFile(_Coco):
+    """``annotations.json``."""
+
+    info: CocoInfo
+    licenses: tuple[str, ...] = ()
+    images: list[CocoImage] = Field(default_factory=list[CocoImage])
+    categories: list[CocoCategory]
+    annotations: list[CocoAnnotation] = Field(default_factory=list[CocoAnnotation])
+
+
+class ResultWriter:
+    """Writes masks and drawings as they come, and the annotations at the end.
+
+    Guarantee: every file is whole or not there; ``annotations.json`` appears when the block is
+        left, also when it is left by an error, with what was added until then.
+    """
+
+    def __init__(self, folder: Path, pictures: Sequence[Path], categories: Sequence[str]) -> None:
+        """Prepare to write about ``pictures``, which are told apart by their names."""
+        self._folder = folder
+        self._root, self._names = _root_of(pictures), _unique_stems(pictures)
+        self._coco = CocoFile(
+            info=CocoInfo(
+                description="maskstream segment",
+                version=package_version(),
+                image_folder=str(self._root),
+            ),
+            categories=[
+                CocoCategory(id=number, name=name)
+                for number, name in enumerate(categories, start=1)
+            ],
+        )
+
+    def __enter__(self) -> "ResultWriter":
+        try:
+            for name in (MASKS, OVERLAYS):
+                (self._folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotWritableError(str(self._folder), str(error.strerror)) from error
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        path = self._folder / ANNOTATIONS
+        part = path.with_name(f".{path.name}.part")
+        try:
+            part.write_text(self._coco.model_dump_json(exclude_none=True), encoding="utf-8")
+            part.replace(path)
+        except OSError as error:
+            raise NotWritableError(str(path), str(error.strerror)) from error
+
+    def add(
+        self, picture: Path, pixels: NDArray[np.uint8], findings: Findings, marks: Marks
+    ) -> None:
+        """Write what was found on one picture.
+
+        Raises:
+            NotWritableError: If a file cannot be written.
+        """
+        name, image_id = self._names[picture], len(self._coco.images) + 1
+        masks = [f"{MASKS}/{name}_{row}.png" for row in range(1, len(findings.objects) + 1)]
+        for found, file in zip(findings.objects, masks, strict=True):
+            plane = decode_mask(found.mask).astype(np.uint8) * np.uint8(255)
+            write_picture(self._folder / file, plane)
+        drawn = draw(pixels, self._overlays(findings.objects), (), _STYLE, marks=marks)
+        write_picture(self._folder / OVERLAYS / f"{name}.jpg", drawn)
+        self._coco.images.append(
+            CocoImage(
+                id=image_id,
+                file_name=picture.absolute().relative_to(self._root).as_posix(),
+                width=pixels.shape[1],
+                height=pixels.shape[0],
+                presence_scores=findings.presence_scores,
+            )
+        )
+        for found, file in zip(findings.objects, masks, strict=True):
+            number = len(self._coco.annotations) + 1
+            self._coco.annotations.append(_annotation(found, number, image_id, file))
+
+    def count(self, findings: Findings) -> dict[str, int]:
+        """Return how many objects of each category there are, by its name."""
+        names = [category.name for category in self._coco.categories]
+        return dict(Counter(names[found.category] for found in findings.objects))
+
+    def _overlays(self, objects: Sequence[FoundObject]) -> Iterator[Overlay]:
+        """Yield what is to be drawn, large objects first, so that small ones stay visible."""
+        names = [category.name for category in self._coco.categories]
+        has_plates = len(objects) <= _MAX_PLATES
+        areas = [int(coco_mask.area(_coco_rle(found.mask))) for found in objects]
+        for place in sorted(range(len(objects)), key=lambda place: -areas[place]):
+            found = objects[place]
+            label = f"{names[found.category]} {found.score:.2f}" if has_plates else ""
+            yield Overlay(number=place + 1, label=label, mask=decode_mask(found.mask))
+
+
+def _annotation(found: FoundObject, number: int, image_id: int, file: str) -> CocoAnnotation:
+    x, y, width, height = coco_mask.toBbox(_coco_rle(found.mask)).tolist()
+    return CocoAnnotation(
+        id=number,
+        image_id=image_id,
+        category_id=found.category + 1,
+        segmentation=CocoRle(size=found.mask.size, counts=found.mask.counts),
+        bbox=(x, y, width, height),
+        area=int(coco_mask.area(_coco_rle(found.mask))),
+        score=found.score,
+        mask=file,
+        presence_score=found.presence_score,
+        predicted_iou=found.predicted_iou,
+        stability_score=found.stability_score,
+    )
+
+
+def _coco_rle(mask: MaskRecord) -> Any:  # noqa: ANN401 - pycocotools' own type has no public name
+    return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
+
+
+def _root_of(pictures: Sequence[Path]) -> Path:
+    """Return the folder that holds all pictures, and from which COCO names them."""
+    return Path(os.path.commonpath([picture.absolute().parent for picture in pictures]))
+
+
+def _unique_stems(pictures: Sequence[Path]) -> dict[Path, str]:
+    """Return a name for each picture's files; those of equal stems are numbered from the second."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for picture in pictures:
+        number, name = 1, picture.stem
+        while name.casefold() in taken:
+            number += 1
+            name = f"{picture.stem}-{number}"
+        taken.add(name.casefold())
+        names[picture] = name
+    return names
