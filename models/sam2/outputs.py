@@ -24,7 +24,8 @@ class TrackerSemantics:
         memory_of_full_mask: Whether the memory of a given mask is made of the mask itself at 16 g,
             and not of what it becomes at 4 g.
         refines_earlier_mask: Whether a point on a frame that has a mask already is decoded along
-            with that mask.
+            with that mask, and, once propagation passed the frame, with memory even if the frame
+            was prompted before.
     """
 
     mask_pointer_from_multimask: bool = False
@@ -89,6 +90,11 @@ class TrackOutput:
     all_mask_logits: Tensor
     all_ious: Tensor
     given_mask_logits: Tensor | None = None
+
+    @property
+    def memory_mask_logits(self) -> Tensor:
+        """Mask that the memory is made of, shape (B, 1, H, W)."""
+        return self.mask_logits if self.given_mask_logits is None else self.given_mask_logits
 
     @property
     def quality(self) -> Tensor:

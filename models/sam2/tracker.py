@@ -100,7 +100,7 @@ class MemoryTracker(nn.Module):
             masks: Shape (B, 1, H, W) of any size, bool or 0 to 1. An empty one means "absent".
         """
         grid = features.grid
-        mask = resize(masks.to(features.top.dtype), self._mask_side(grid))
+        mask = resize(masks.to(features.top.dtype), self.mask_side(grid))
         if self.semantics.binarize_given_mask:
             mask = (mask >= 0.5).to(mask.dtype)
         dense = self.prompt_encoder.mask(resize(self.mask_downsample(mask), 4 * grid))
@@ -274,7 +274,7 @@ class MemoryTracker(nn.Module):
             Shape (B, memory_dim, g, g).
         """
         grid = features.grid
-        logits = resize(resize(mask_logits, self._mask_side(grid)), 16 * grid)
+        logits = resize(resize(mask_logits, self.mask_side(grid)), 16 * grid)
         sure = (logits > 0).to(logits.dtype)
         mask = torch.where(binarize[:, None, None, None], sure, logits.sigmoid())
         memory = self.memory_encoder(
@@ -283,7 +283,8 @@ class MemoryTracker(nn.Module):
         is_absent = (object_score_logits <= 0).to(memory.dtype)
         return memory + (is_absent * self.occlusion_spatial_embedding_parameter)[..., None, None]
 
-    def _mask_side(self, grid: int) -> int:
+    def mask_side(self, grid: int) -> int:
+        """Side in which masks are taken on their way into memory."""
         return (self.config.patch_size if self.semantics.resample_through_image else 16) * grid
 
     def _dense(self, mask_logits: Tensor | None) -> Tensor:
