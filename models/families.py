@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.checkpoints import Checkpoint
 from models.common.keymap import KeyMap, MappedState, same
+from models.entries import Family, find_entry
 from models.sam1 import keys as sam1_keys
 from models.sam1.config import SAM1_SIZES
 from models.sam2 import keys as sam2_keys
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
 FLOAT_KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _POINTS = "detector_model.geometry_encoder.points_direct_project.weight"
 _AS_IS = KeyMap([same("{*}", "{*}")])
-
-
-class Family(StrEnum):
-    """A generation of the model."""
-
-    SAM1 = "sam1"
-    SAM2 = "sam2.1"
-    SAM3 = "sam3"
 
 
 class Layout(StrEnum):
@@ -271,6 +264,18 @@ def _measure(ours: Mapping[str, Tensor], position: str, dim: int, blocks: str) -
     return (shape[dim] if dim < len(shape) else 0), len(numbers)
 
 
+def of_size(size: str) -> Recognised:
+    """Return what a whole checkpoint of a size in our own layout would be recognised as."""
+    return Recognised(
+        family=find_entry(size).family,
+        size=size,
+        layout=Layout.MASKSTREAM,
+        part=Part.WHOLE,
+        takes_points=False,
+        keymap=_AS_IS,
+    )
+
+
 def sam3_config(recognised: Recognised) -> Sam3Config:
     """Return the row of the size table, with point exemplars where the file has their weights."""
     config = SAM3_SIZES[recognised.size]
@@ -318,19 +323,16 @@ def fill(
     Raises:
         CheckpointError: Names missing, unexpected and misshapen weights as the file calls them.
     """
-    ours = recognised.keymap.apply(checkpoint.state)
-    wanted = {
-        name: value for name, value in model.state_dict().items() if _belongs(name, recognised.part)
-    }
-    faults = _faults(wanted, ours, checkpoint.state, recognised.keymap)
+    faults = find_faults(model, checkpoint, recognised)
     if faults:
         raise CheckpointError(
             f"checkpoint {str(checkpoint.path)!r} ({recognised.size}, {recognised.layout}) does "
             f"not fit {type(model).__name__}: {'; '.join(faults)}"
         )
+    ours = recognised.keymap.apply(checkpoint.state)
     filled = {
         name: place(ours, name, checkpoint=checkpoint, device=device, dtype=dtype)
-        for name in wanted
+        for name in _wanted(model, recognised.part)
     }
     model.load_state_dict(filled, strict=False, assign=True)
 
@@ -365,14 +367,16 @@ def _belongs(name: str, part: Part) -> bool:
             )
 
 
-def _faults(
-    wanted: Mapping[str, Tensor],
-    ours: MappedState,
-    state: Mapping[str, Tensor],
-    keymap: KeyMap,
-) -> list[str]:
-    """List what does not fit, in the file's own names."""
-    back = keymap.inverse().translate(wanted)
+def _wanted(model: nn.Module, part: Part) -> dict[str, Tensor]:
+    return {name: value for name, value in model.state_dict().items() if _belongs(name, part)}
+
+
+def find_faults(model: nn.Module, checkpoint: Checkpoint, recognised: Recognised) -> list[str]:
+    """List by kind what of a checkpoint does not fit a model, in the file's own names."""
+    state = checkpoint.state
+    ours = recognised.keymap.apply(state)
+    wanted = _wanted(model, recognised.part)
+    back = recognised.keymap.inverse().translate(wanted)
     absent = wanted.keys() - ours.keys()
     named = {
         name: absent.intersection(origin.sources)

@@ -1,58 +1,154 @@
-"""Names of models to what builds them.
+"""Names of models, or checkpoints alone, to what is built from them.
 
 Heavy imports happen when a model is built, not when this is imported.
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from models.protocols import ConceptDetector, ConceptTracker
+from models.entries import (
+    MODEL_NAMES,
+    MODELS,
+    NANO_FOLDER,
+    VOCABULARY_FILE,
+    WEIGHTS_FILE,
+    Family,
+    ModelEntry,
+    find_entry,
+    local_folder,
+)
+from models.protocols import ConceptTracker
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from models.checkpoints import Checkpoint
+    from models.common.image_predictor import ImagePredictor
+    from models.families import Recognised
+    from models.sam2.promptable import PromptableTracker
+    from models.sam2.video import VideoOptions, VideoSession
+    from models.sam2.video_frames import FrameSequence
     from models.sam3.model import Sam3
+    from models.sam3.predictor import Sam3ImageDetector
     from models.sam3.session import SessionOptions
     from models.sam3.tokenizer import Tokenizer
 
-NANO_FOLDER = Path(__file__).parent / "sam3" / "nano"
-WEIGHTS_FILE, VOCABULARY_FILE = "model.safetensors", "tokenizer.json"
+DTYPE_NAMES = ("float32", "bfloat16", "float16")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelEntry:
-    """A model that can be named.
+def build_tracker(
+    name: str | None = None,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    options: "SessionOptions | None" = None,
+) -> ConceptTracker:
+    """Build a streaming concept tracker; SAM 3 only.
 
-    Attributes:
-        name: As given in configuration.
-        summary: One line for people.
-        folder: Where its weights ship, or ``None`` if the user has to give a checkpoint.
-        cpu_threads: Threads that suit it on a CPU, or ``None`` for torch's own choice.
+    Args:
+        name: One of :data:`MODEL_NAMES`; left out, the checkpoint tells.
+        checkpoint: Weights in any published form, with the vocabulary beside them; the shipped or
+            fetched ones when left out.
+        device: A torch device, such as ``cpu`` or ``cuda:0``.
+        dtype: Type of the weights, one of :data:`DTYPE_NAMES`.
+        options: How the session decides.
+
+    Raises:
+        ValueError: If the name is unknown, no checkpoint is to be had, or the model knows no
+            concepts.
+        models.weights.CheckpointError: If the checkpoint does not fit.
     """
+    from models.sam3.presets import SESSION_OPTIONS
+    from models.sam3.session import Sam3Session
 
-    name: str
-    summary: str
-    folder: Path | None
-    cpu_threads: int | None = None
+    opened = _open(name, checkpoint, what="concepts in streams", families=(Family.SAM3,))
+    model, tokenizer = _build_sam3(opened, device=device, dtype=dtype)
+    return Sam3Session(model, tokenizer, options or SESSION_OPTIONS[opened.entry.name])
 
 
-MODELS: dict[str, ModelEntry] = {
-    "sam3-nano": ModelEntry(
-        name="sam3-nano",
-        summary="SAM 3's graph in small, trained on the synthetic world; ships with the package",
-        folder=NANO_FOLDER,
-        # Its products are so small that a second thread mostly waits: 17 s for the demo instead of
-        # 22 s on two idle cores, but six times slower on busy ones.
-        cpu_threads=1,
-    ),
-    "sam3": ModelEntry(
-        name="sam3",
-        summary="SAM 3, 848 M + 12 M parameters, 1008 px; needs a checkpoint of yours",
-        folder=None,
-    ),
-}
-MODEL_NAMES: tuple[str, ...] = tuple(MODELS)
+def build_detector(
+    name: str | None = None,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> "Sam3ImageDetector":
+    """Build a concept detector for pictures; SAM 3 only, for which half a file is enough.
+
+    Arguments and errors are those of :func:`build_tracker`.
+    """
+    from models.sam3.predictor import Sam3ImageDetector
+
+    opened = _open(name, checkpoint, what="concepts", families=(Family.SAM3,))
+    model, tokenizer = _build_sam3(opened, device=device, dtype=dtype, needs_all=False)
+    return Sam3ImageDetector(model, tokenizer)
+
+
+def build_image_predictor(
+    name: str | None = None,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> "ImagePredictor[Any]":
+    """Build what turns points, boxes and masks on a picture into masks; every model can.
+
+    Arguments and errors are those of :func:`build_tracker`; no vocabulary is needed.
+    """
+    from models.common.image_predictor import ImagePredictor
+    from models.sam1.model import Sam1
+
+    opened = _open(name, checkpoint, what="objects on pictures", families=tuple(Family))
+    model = _fill_model(opened, device=device, dtype=dtype)
+    return ImagePredictor(model if isinstance(model, Sam1) else _promptable(model))
+
+
+def build_video_predictor(
+    name: str | None = None,
+    frames: "FrameSequence | Sequence[NDArray[np.uint8]] | None" = None,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    options: "VideoOptions | None" = None,
+) -> "VideoSession":
+    """Build what follows objects that are pointed at through a video; SAM 2.1 and SAM 3.
+
+    Arguments and errors are those of :func:`build_tracker` and
+    :class:`models.sam2.video.VideoSession`. For many videos at once build
+    :func:`build_promptable_tracker` once and a session for each.
+    """
+    from models.sam2.video import VideoSession
+
+    tracker = build_promptable_tracker(name, checkpoint=checkpoint, device=device, dtype=dtype)
+    return VideoSession(tracker, frames, options=options)
+
+
+def build_promptable_tracker(
+    name: str | None = None,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> "PromptableTracker":
+    """Build a tracker for any number of video sessions; see :func:`build_video_predictor`."""
+    opened = _open(name, checkpoint, what="objects in videos", families=(Family.SAM2, Family.SAM3))
+    return _promptable(_fill_model(opened, device=device, dtype=dtype))
+
+
+def build_sam3(
+    name: str | None, *, checkpoint: Path | None, device: str, dtype: str = "float32"
+) -> "tuple[Sam3, Tokenizer]":
+    """Build SAM 3 and its vocabulary; see :func:`build_tracker`."""
+    opened = _open(name, checkpoint, what="concepts", families=(Family.SAM3,))
+    return _build_sam3(opened, device=device, dtype=dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,139 +158,232 @@ class ModelDescription:
     Attributes:
         name: The model's name.
         summary: One line.
-        num_parameters: Detector, tracker and necks together.
+        family: Generation.
+        num_parameters: All weights that the model has.
+        components: Weights by component, the largest first.
         image_size: Side of the square picture in px.
-        num_queries: Most detections per phrase and frame.
+        licence: Of the weights.
+        hub_id: Repository on the Hugging Face Hub, or ``None``.
         checkpoint: The weights that would be loaded, or ``None``.
+        layout: Whose names they carry.
+        part: How much of the model they are.
+        dtypes: Number of weights by type.
+        num_bytes: Size of the files.
         metadata: What the weights say of themselves.
+        missing: What is needed for all that the model can do, and is not there.
     """
 
     name: str
     summary: str
+    family: str
     num_parameters: int
+    components: dict[str, int]
     image_size: int
-    num_queries: int
-    checkpoint: Path | None
+    licence: str
+    hub_id: str | None
+    checkpoint: Path | None = None
+    layout: str | None = None
+    part: str | None = None
+    dtypes: dict[str, int]
+    num_bytes: int | None = None
     metadata: dict[str, str]
+    missing: tuple[str, ...] = ()
 
 
-def build_tracker(
-    name: str,
-    *,
-    checkpoint: Path | None = None,
-    device: str = "cpu",
-    options: "SessionOptions | None" = None,
-) -> ConceptTracker:
-    """Build a streaming concept tracker.
+def describe(name: str | None = None, *, checkpoint: Path | None = None) -> ModelDescription:
+    """Describe a model without reading its weights.
 
     Args:
-        name: One of :data:`MODEL_NAMES`.
-        checkpoint: A safetensors file with ``tokenizer.json`` beside it; the shipped weights when
-            left out.
-        device: A torch device, such as ``cpu`` or ``cuda:0``.
-        options: How the session decides.
+        name: One of :data:`MODEL_NAMES`; left out, the checkpoint tells.
+        checkpoint: Weights in any published form; the shipped or fetched ones when left out.
 
     Raises:
-        ValueError: If the name is unknown or no checkpoint is to be had.
-        models.weights.CheckpointError: If the checkpoint does not fit.
+        ValueError: If the name is unknown, or neither is given.
+        models.weights.CheckpointError: If the checkpoint is of no known kind.
     """
-    from models.sam3.presets import SESSION_OPTIONS
-    from models.sam3.session import Sam3Session
+    from models.families import build_model, find_faults, of_size
 
-    model, tokenizer = build_sam3(name, checkpoint=checkpoint, device=device)
-    return Sam3Session(model, tokenizer, options or SESSION_OPTIONS[name])
+    if checkpoint is None and (name is None or local_folder(find_entry(name)) is None):
+        if name is None:
+            raise ValueError("neither a name nor a checkpoint was given; expected one of them")
+        return _describe(find_entry(name), build_model(of_size(name)))
+    opened = _open(name, checkpoint, what="", families=tuple(Family))
+    model = build_model(opened.recognised)
+    missing = find_faults(model, opened.checkpoint, opened.recognised)
+    if opened.entry.family is Family.SAM3:
+        try:
+            _open_vocabulary(opened)
+        except ValueError as error:
+            missing.append(str(error))
+    return _describe(opened.entry, model, opened=opened, missing=tuple(missing))
 
 
-def build_detector(
-    name: str, *, checkpoint: Path | None = None, device: str = "cpu"
-) -> ConceptDetector:
-    """Build a detector for single pictures; arguments and errors as for :func:`build_tracker`."""
-    from models.sam3.predictor import Sam3ImageDetector
-
-    model, tokenizer = build_sam3(name, checkpoint=checkpoint, device=device)
-    return Sam3ImageDetector(model, tokenizer)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    entry: ModelEntry
+    checkpoint: "Checkpoint"
+    recognised: "Recognised"
 
 
-def build_sam3(name: str, *, checkpoint: Path | None, device: str) -> "tuple[Sam3, Tokenizer]":
-    """Build SAM 3 and its vocabulary; see :func:`build_tracker`.
+def _open(
+    name: str | None, checkpoint: Path | None, *, what: str, families: Sequence[Family]
+) -> _Opened:
+    """Open the weights of a model that is able to do what is wanted."""
+    from models.checkpoints import open_checkpoint
+    from models.families import recognise
+    from models.weights import CheckpointError
+
+    if name is None and checkpoint is None:
+        raise ValueError("neither a name nor a checkpoint was given; expected one of them")
+    if name is not None:
+        _check_able(find_entry(name), what, families)
+    opened = open_checkpoint(_weights_path(name, checkpoint))
+    recognised = recognise(opened.state, source=str(opened.path))
+    if name is not None and recognised.size != name:
+        raise CheckpointError(
+            f"checkpoint {str(opened.path)!r} holds {recognised.size}; expected {name}"
+        )
+    entry = MODELS[recognised.size]
+    _check_able(entry, what, families)
+    return _Opened(entry=entry, checkpoint=opened, recognised=recognised)
+
+
+def _weights_path(name: str | None, checkpoint: Path | None) -> Path:
+    if checkpoint is not None or name is None:
+        return checkpoint or Path()
+    entry = find_entry(name)
+    folder = local_folder(entry)
+    if folder is None:
+        raise ValueError(
+            f"model {name!r} ships no weights and none are here; give a checkpoint, or fetch them "
+            f"from {entry.hub_id} with 'maskstream models pull {name}'"
+        )
+    return folder
+
+
+def _check_able(entry: ModelEntry, what: str, families: Sequence[Family]) -> None:
+    if entry.family not in families:
+        able = ", ".join(name for name, other in MODELS.items() if other.family in families)
+        raise ValueError(f"model {entry.name!r} cannot find {what}; models that can: {able}")
+
+
+def _build_sam3(
+    opened: _Opened, *, device: str, dtype: str, needs_all: bool = True
+) -> "tuple[Sam3, Tokenizer]":
+    from models.sam3.model import Sam3
+
+    tokenizer = _open_vocabulary(opened)
+    model = _fill_model(opened, device=device, dtype=dtype, needs_all=needs_all)
+    if not isinstance(model, Sam3):
+        raise TypeError(f"{opened.entry.name} built a {type(model).__name__}, not SAM 3")
+    return model, tokenizer
+
+
+def _open_vocabulary(opened: _Opened) -> "Tokenizer":
+    from models.sam3.config import SAM3_SIZES
+    from models.sam3.tokenizer import Tokenizer
+
+    text = SAM3_SIZES[opened.entry.name].text
+    return Tokenizer(
+        opened.checkpoint.folder, context_length=text.context_length, vocab_size=text.vocab_size
+    )
+
+
+def _fill_model(
+    opened: _Opened, *, device: str, dtype: str, needs_all: bool = True
+) -> "torch.nn.Module":
+    """Build a model and fill it.
 
     On a CPU this also sets the process's number of torch threads, where the model asks for it and
     the environment does not.
     """
     import torch
 
-    from models.sam3.config import SAM3_SIZES
-    from models.sam3.model import Sam3
-    from models.sam3.tokenizer import Tokenizer
-    from models.weights import load_strictly, read_safetensors
+    from models.families import Part, build_model, fill
+    from models.weights import CheckpointError
 
-    path = _weights_path(name, checkpoint)
-    config = SAM3_SIZES[name]
-    tokenizer = Tokenizer(
-        path.parent / VOCABULARY_FILE,
-        context_length=config.text.context_length,
-        vocab_size=config.text.vocab_size,
-    )
-    threads = MODELS[name].cpu_threads
+    if dtype not in DTYPE_NAMES:
+        raise ValueError(f"dtype is {dtype!r}; accepted: {', '.join(DTYPE_NAMES)}")
+    accepted = {Part.WHOLE} if needs_all else {Part.WHOLE, Part.DETECTOR}
+    if opened.recognised.part not in accepted:
+        raise CheckpointError(
+            f"checkpoint {str(opened.checkpoint.path)!r} holds only the {opened.recognised.part} "
+            f"of {opened.entry.name}; expected {' or '.join(sorted(accepted))}"
+        )
+    threads = opened.entry.cpu_threads
     if device == "cpu" and threads is not None and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads)
-    state = read_safetensors(path)
-    with torch.device("meta"):
-        model = Sam3(config)
-    load_strictly(model, state, source=str(path))
-    return model.to(torch.device(device)).eval().requires_grad_(requires_grad=False), tokenizer
+    model = build_model(opened.recognised)
+    fill(
+        model,
+        opened.checkpoint,
+        opened.recognised,
+        device=torch.device(device),
+        dtype=getattr(torch, dtype),
+    )
+    return model.eval().requires_grad_(requires_grad=False)
 
 
-def describe(name: str, *, checkpoint: Path | None = None) -> ModelDescription:
-    """Describe a model without loading its weights. Raises ``ValueError`` for an unknown name."""
-    import torch
-    from safetensors import safe_open
-
-    from models.sam3.config import SAM3_SIZES
+def _promptable(model: "torch.nn.Module") -> "PromptableTracker":
+    """Wrap SAM 2.1, or SAM 3's tracker with SAM 3's backbone."""
+    from models.sam2.model import Sam2
+    from models.sam2.promptable import PromptableTracker
     from models.sam3.model import Sam3
 
-    entry = _entry(name)
-    path = checkpoint or (entry.folder / WEIGHTS_FILE if entry.folder else None)
-    config = SAM3_SIZES[name]
-    with torch.device("meta"):
-        model = Sam3(config)
-    metadata: dict[str, str] = {}
-    if path is not None and path.is_file():
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
+    if isinstance(model, Sam2):
+        return PromptableTracker(model, model.encode_pixels)
+    if isinstance(model, Sam3):
+        return PromptableTracker(model.tracker_model, model.encode_pixels)
+    raise TypeError(f"a {type(model).__name__} has no tracker; expected SAM 2.1 or SAM 3")
+
+
+def _describe(
+    entry: ModelEntry,
+    model: "torch.nn.Module",
+    *,
+    opened: _Opened | None = None,
+    missing: tuple[str, ...] = (),
+) -> ModelDescription:
+    components: Counter[str] = Counter()
+    for name, value in model.named_parameters():
+        depth = 2 if name.startswith("detector_model.") else 1
+        components[".".join(name.split(".")[:depth])] += value.numel()
+    dtypes: Counter[str] = Counter()
+    for value in opened.checkpoint.state.values() if opened else ():
+        dtypes[str(value.dtype).removeprefix("torch.")] += value.numel()
     return ModelDescription(
-        name=name,
+        name=entry.name,
         summary=entry.summary,
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        image_size=config.vision.image_size,
-        num_queries=config.detector.num_queries,
-        checkpoint=path,
-        metadata=metadata,
+        family=entry.family,
+        num_parameters=components.total(),
+        components=dict(components.most_common()),
+        image_size=entry.image_size,
+        licence=entry.licence,
+        hub_id=entry.hub_id,
+        checkpoint=opened.checkpoint.path if opened else None,
+        layout=opened.recognised.layout if opened else None,
+        part=opened.recognised.part if opened else None,
+        dtypes=dict(dtypes),
+        num_bytes=opened.checkpoint.num_bytes if opened else None,
+        metadata=dict(opened.checkpoint.metadata) if opened else {},
+        missing=missing,
     )
-
-
-def _entry(name: str) -> ModelEntry:
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; known: {', '.join(MODEL_NAMES)}")
-    return MODELS[name]
-
-
-def _weights_path(name: str, checkpoint: Path | None) -> Path:
-    entry = _entry(name)
-    if checkpoint is not None:
-        return checkpoint
-    if entry.folder is None:
-        raise ValueError(f"model {name!r} ships no weights; give a checkpoint, a .safetensors file")
-    return entry.folder / WEIGHTS_FILE
 
 
 __all__: Sequence[str] = [
+    "DTYPE_NAMES",
     "MODELS",
     "MODEL_NAMES",
+    "NANO_FOLDER",
+    "VOCABULARY_FILE",
+    "WEIGHTS_FILE",
     "ModelDescription",
     "ModelEntry",
     "build_detector",
+    "build_image_predictor",
+    "build_promptable_tracker",
     "build_sam3",
     "build_tracker",
+    "build_video_predictor",
     "describe",
 ]

@@ -39,8 +39,13 @@ def build_model(config: ModelConfig) -> ConceptTracker:
 
     check_model_name(config.name)
     path = config.checkpoint
-    if path is not None and not path.is_file():
-        raise ConfigError([f"model.checkpoint: no file {str(path)!r} (accepted: .safetensors)"])
+    if path is not None and not path.exists():
+        raise ConfigError(
+            [
+                f"model.checkpoint: nothing at {str(path)!r} (accepted: a .safetensors, .pt or "
+                ".pth file, or a folder with one)"
+            ]
+        )
     options = build_options(config.name, config.options)
     try:
         return build_tracker(
