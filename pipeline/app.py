@@ -37,15 +37,11 @@ def build_model(config: ModelConfig) -> ConceptTracker:
     # Imported here, because torch costs seconds that ``check`` and ``schema`` need not pay.
     from models.registry import build_tracker
 
-    check_model_name(config.name)
+    check_concept_model(config.name)
     path = config.checkpoint
     if path is not None and not path.exists():
-        raise ConfigError(
-            [
-                f"model.checkpoint: nothing at {str(path)!r} (accepted: a .safetensors, .pt or "
-                ".pth file, or a folder with one)"
-            ]
-        )
+        accepted = "a .safetensors, .pt or .pth file, or a folder with one"
+        raise ConfigError([f"model.checkpoint: nothing at {str(path)!r} (accepted: {accepted})"])
     options = build_options(config.name, config.options)
     try:
         return build_tracker(
@@ -65,6 +61,16 @@ def check_model_name(name: str) -> None:
     if name not in MODEL_NAMES:
         accepted = ", ".join(MODEL_NAMES)
         raise ConfigError([f"model.name: unknown model {name!r} (accepted: {accepted})"])
+
+
+def check_concept_model(name: str) -> None:
+    """Raise a ``ConfigError`` if no model that knows phrases has this name. Imports no torch."""
+    from models.entries import MODELS, Family
+
+    check_model_name(name)
+    if MODELS[name].family is not Family.SAM3:
+        able = ", ".join(key for key, entry in MODELS.items() if entry.family is Family.SAM3)
+        raise ConfigError([f"model.name: {name} knows no concepts (accepted: {able})"])
 
 
 def choose_device(name: str) -> str:

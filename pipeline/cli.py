@@ -160,9 +160,9 @@ def check(
     """Check a configuration without opening anything."""
     with telling(json_lines=json_lines):
         resolved = load_config(config)
-        from pipeline.app import check_model_name
+        from pipeline.app import check_concept_model
 
-        check_model_name(resolved.model.name)
+        check_concept_model(resolved.model.name)
         streams, sinks = len(resolved.streams), len(resolved.sinks)
         if json_lines:
             write_line("check", ok=True, streams=streams, sinks=sinks)
