@@ -32,6 +32,14 @@ class Sam3(nn.Module):
         features = self.detector_model.vision_encoder(images)
         return replace(features, tracker_pyramid=self.tracker_neck(features.trunk))
 
+    def encode_pixels(self, pixels: Tensor) -> TrackerFeatures:
+        """Encode RGB pictures (N, H, W, 3), uint8, for visual prompts alone."""
+        images = preprocess(pixels, self.config.vision.image_size)
+        first, second, third = self.tracker_neck(
+            self.detector_model.vision_encoder.backbone(images)
+        )
+        return self.tracker_model.prepare_features((first, second, third))
+
     def tracker_features(self, vision: VisionFeatures) -> TrackerFeatures:
         """Prepare the tracker's view of pictures, with its own neck if that has not been asked."""
         first, second, third = vision.tracker_pyramid or self.tracker_neck(vision.trunk)

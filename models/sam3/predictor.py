@@ -14,8 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.common.boxes import cxcywh_to_xyxy
+from models.common.image_predictor import ImagePredictor, MaskPrediction
 from models.common.prompting import FloatArray, check_array
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox, ExemplarPoint
+from models.sam2.outputs import TrackerFeatures
+from models.sam2.promptable import PromptableTracker
 from models.sam3.masks import to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.phrases import PhraseEncoder
@@ -83,7 +86,9 @@ class Sam3ImageDetector:
             phrases: Encoder to share with others that ask this model; a new one when left out.
         """
         self.model = model.eval()
-        self.phrases = phrases or PhraseEncoder(model.detector_model, tokenizer)
+        if phrases is None:
+            phrases = PhraseEncoder(model.detector_model, tokenizer)
+        self.phrases = phrases
         self.min_score = min_score
 
     @property
@@ -168,7 +173,8 @@ class Sam3ImagePredictor:
     """Asks one picture many things; it is embedded once (SAM 3, section 3).
 
     Concept prompts (:meth:`set_text_prompt`, :meth:`add_geometric_prompt`, :meth:`add_exemplar`)
-    add up to one query for all instances of a concept. Not thread-safe.
+    add up to one query for all instances of a concept. Visual prompts (:meth:`predict`) ask for one
+    object each and leave the query alone. Not thread-safe.
     """
 
     def __init__(
@@ -185,6 +191,7 @@ class Sam3ImagePredictor:
             ValueError: If ``confidence_threshold`` is not from 0 to 1.
         """
         self._detector = Sam3ImageDetector(model, tokenizer, phrases=phrases)
+        self._visual = ImagePredictor(PromptableTracker(model.tracker_model, model.encode_pixels))
         self._vision: VisionFeatures | None = None
         self._hw = (0, 0)
         self._query = ConceptQuery()
@@ -215,6 +222,7 @@ class Sam3ImagePredictor:
         """
         self._vision = self._detector.encode([pixels])
         self._hw = (pixels.shape[0], pixels.shape[1])
+        self._visual.reset()
         self.reset_all_prompts()
 
     def reset_all_prompts(self) -> None:
@@ -289,6 +297,43 @@ class Sam3ImagePredictor:
             ValueError: If no picture is set or no prompt was given.
         """
         return self._ask(self._query)
+
+    @property
+    @torch.inference_mode()
+    def visual(self) -> ImagePredictor[TrackerFeatures]:
+        """The predictor for visual prompts, on the same embedding of the picture.
+
+        Raises ``ValueError`` if no picture is set.
+        """
+        vision = self._embedded()
+        if not self._visual.is_image_set:
+            # Only now, because the tracker's neck costs something and concepts do not need it.
+            self._visual.set_embedding(self._detector.model.tracker_features(vision), self._hw)
+        return self._visual
+
+    def predict(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        *,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> MaskPrediction:
+        """Segment one object by points, a box or a mask.
+
+        Arguments, result and errors are those of
+        :meth:`models.common.image_predictor.ImagePredictor.predict`.
+        """
+        return self.visual.predict(
+            point_coords,
+            point_labels,
+            box,
+            mask_input,
+            multimask_output=multimask_output,
+            return_logits=return_logits,
+        )
 
     def _ask_with(self, exemplar: Exemplar) -> ConceptPrediction:
         return self._ask(replace(self._query, exemplars=(*self._query.exemplars, exemplar)))

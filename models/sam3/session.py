@@ -53,7 +53,9 @@ class Sam3Session:
             phrases: Encoder to share with others that ask this model; a new one when left out.
         """
         self._model = model.eval()
-        self._phrases = phrases or PhraseEncoder(model.detector_model, tokenizer)
+        if phrases is None:
+            phrases = PhraseEncoder(model.detector_model, tokenizer)
+        self._phrases = phrases
         self._options = options or SessionOptions()
         self._reconciler = Reconciler(self._options, model.config.tracker)
         self._streams: dict[str, Stream] = {}
