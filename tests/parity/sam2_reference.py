@@ -4,7 +4,7 @@ import importlib
 
 import torch
 
-from models.sam2.config import HieraConfig, Sam2Config, TrackerConfig
+from models.sam2.config import Sam2Config
 
 # Imported by full name: the package hides these modules behind torchvision, which only their image
 # processor needs.
@@ -14,32 +14,6 @@ video_configuration = importlib.import_module(
     "transformers.models.sam2_video.configuration_sam2_video"
 )
 video_reference = importlib.import_module("transformers.models.sam2_video.modeling_sam2_video")
-
-# Every kind of block: windows that divide the map and that do not, whole map, pooled queries.
-SMALL = Sam2Config(
-    hiera=HieraConfig(
-        dim=16,
-        num_heads=1,
-        blocks=(1, 2, 3, 2),
-        windows=(8, 4, 6, 3),
-        global_blocks=(4,),
-        background_grid=5,
-    ),
-    tracker=TrackerConfig(
-        image_size=128,
-        patch_size=16,
-        hidden_dim=128,
-        # transformers fixes the width of the memories at 64, whatever its configuration says.
-        memory_dim=64,
-        num_heads=4,
-        mask_decoder_mlp_dim=96,
-        iou_head_dim=64,
-        memory_attention_layers=2,
-        memory_attention_mlp_dim=80,
-        memory_fuser_dim=48,
-        max_cond_frames=None,
-    ),
-)
 
 
 def reference_config(config: Sam2Config):

@@ -11,8 +11,8 @@ from models.sam2.config import SAM2_SIZES
 from models.sam2.model import Sam2, preprocess
 from models.sam2.outputs import TRANSFORMERS_SEMANTICS
 from models.sam2.promptable import PromptableTracker
+from tests.models.tiny_sam2 import SMALL
 from tests.parity.sam2_reference import (
-    SMALL,
     build_image_reference,
     build_reference,
     reference_config,
