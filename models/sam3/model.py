@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models.sam2.outputs import TrackerFeatures
+from models.sam2.outputs import TrackerFeatures, TrackerSemantics
 from models.sam2.tracker import MemoryTracker
 from models.sam3.config import Sam3Config
 from models.sam3.detector import Detector
@@ -16,15 +16,27 @@ class Sam3(nn.Module):
     """Detector and tracker over one backbone; parameters are named as in the published weights."""
 
     def __init__(
-        self, config: Sam3Config, *, clamp_presence: bool = False, cls_without_boxes: bool = True
+        self,
+        config: Sam3Config,
+        *,
+        clamp_presence: bool = False,
+        cls_without_boxes: bool = True,
+        tracker_semantics: TrackerSemantics | None = None,
     ) -> None:
-        """Build; the switches are those of :class:`models.sam3.detector.Detector`."""
+        """Build.
+
+        Args:
+            config: A row of the size table.
+            clamp_presence: See :class:`models.sam3.detector.Detector`.
+            cls_without_boxes: The same.
+            tracker_semantics: The tracker's readings of the paper; official when left out.
+        """
         super().__init__()
         self.config = config
         self.detector_model = Detector(
             config, clamp_presence=clamp_presence, cls_without_boxes=cls_without_boxes
         )
-        self.tracker_model = MemoryTracker(config.tracker)
+        self.tracker_model = MemoryTracker(config.tracker, tracker_semantics)
         self.tracker_neck = Neck(config.vision)
 
     def encode_image(self, images: Tensor) -> VisionFeatures:

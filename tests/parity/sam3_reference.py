@@ -6,12 +6,17 @@ import types
 import torch
 
 from models.common.roi_align import roi_align
+from models.sam2.config import TrackerConfig
 from models.sam3.config import DetectorConfig, Sam3Config, TextConfig, VisionConfig
 
 # Imported by full name: the package hides these modules behind torchvision, which only their image
 # processor needs.
 configuration = importlib.import_module("transformers.models.sam3.configuration_sam3")
 reference = importlib.import_module("transformers.models.sam3.modeling_sam3")
+visual_configuration = importlib.import_module(
+    "transformers.models.sam3_tracker.configuration_sam3_tracker"
+)
+visual_reference = importlib.import_module("transformers.models.sam3_tracker.modeling_sam3_tracker")
 
 SMALL = Sam3Config(
     vision=VisionConfig(
@@ -42,6 +47,17 @@ SMALL = Sam3Config(
         fusion_layers=2,
         decoder_layers=3,
         num_queries=9,
+    ),
+    tracker=TrackerConfig(
+        image_size=84,
+        hidden_dim=32,
+        memory_dim=16,
+        num_heads=4,
+        mask_decoder_mlp_dim=48,
+        iou_head_dim=24,
+        memory_attention_layers=1,
+        memory_attention_mlp_dim=40,
+        memory_fuser_dim=24,
     ),
 )
 
@@ -106,13 +122,56 @@ def build_reference(config: Sam3Config, seed: int = 0):
     """Return transformers' detector in evaluation mode with random weights of ordinary spread."""
     reference.torchvision = types.SimpleNamespace(ops=types.SimpleNamespace(roi_align=_pool))
     torch.manual_seed(seed)
-    model = reference.Sam3Model(reference_config(config)).eval()
+    return spread(reference.Sam3Model(reference_config(config)))
+
+
+def spread(model, share: float = 0.1):
+    """Give random weights an ordinary spread, and the model its evaluation mode.
+
+    The library's tiny default spread would hide differences; norms keep their ones plus a little.
+    """
     with torch.no_grad():
         for parameter in model.parameters():
-            # The library's tiny default spread would hide differences; norms keep their ones plus a
-            # little.
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
+            parameter.add_(torch.randn_like(parameter) * share)
+    return model.eval()
+
+
+def visual_config(config: Sam3Config, scales=(4.0, 2.0, 1.0)):
+    """Translate one of our size rows for transformers' image model of the tracker's heads.
+
+    Its own default has a fourth scale, as the checkpoints do, and then adds the embedding of "no
+    memory" to that unused level; three scales make it add it where the official code does.
+    """
+    v, t = config.vision, config.tracker
+    vision = reference_config(config).vision_config.to_dict()
+    return visual_configuration.Sam3TrackerConfig(
+        vision_config={**vision, "model_type": "sam3_vision_model", "scale_factors": list(scales)},
+        prompt_encoder_config={
+            "hidden_size": t.hidden_dim,
+            "image_size": t.image_size,
+            "patch_size": v.patch_size,
+            "mask_input_channels": t.mask_in_chans,
+        },
+        mask_decoder_config={
+            "hidden_size": t.hidden_dim,
+            "mlp_dim": t.mask_decoder_mlp_dim,
+            "num_attention_heads": t.num_heads,
+            "iou_head_hidden_dim": t.iou_head_dim,
+        },
+    )
+
+
+def visual_names(state):
+    """Rename what transformers' image model of the tracker's heads holds to ours."""
+    places = {
+        "vision_encoder.backbone.": "detector_model.vision_encoder.backbone.",
+        "vision_encoder.neck.": "tracker_neck.",
+    }
+    return {
+        next((new + k[len(old) :] for old, new in places.items() if k.startswith(old)), None)
+        or f"tracker_model.{k}": v
+        for k, v in state.items()
+    }
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:

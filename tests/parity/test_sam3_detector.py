@@ -3,12 +3,22 @@
 The tolerance is a few hundred fp32 roundings (6e-8), the cost of different orders of summation.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 from models.common.positional import sine_grid
+from models.protocols import ConceptQuery, ExemplarBox
+from models.registry import NANO_FOLDER, VOCABULARY_FILE
+from models.sam3.config import SAM3_SIZES
 from models.sam3.detector import Detector
 from models.sam3.exemplars import Exemplars
+from models.sam3.model import Sam3, preprocess
+from models.sam3.predictor import Sam3ImageDetector
+from models.sam3.tokenizer import Tokenizer
+from models.sam3.vision import VisionEncoder
 from tests.parity.sam3_reference import SMALL, build_reference, relative_error
 
 TOLERANCE = 1e-5
@@ -163,11 +173,29 @@ def test_presence_is_not_clamped_as_published(ours, theirs, vision, token_ids):
     assert clamped.max() == 10
 
 
+def _with_epsilon(epsilon):
+    return replace(SMALL, vision=replace(SMALL.vision, norm_eps=epsilon))
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-6], ids=["published", "transformers"])
 @torch.no_grad()
-def test_backbone_epsilon_matters(images, theirs):
-    """The published norms use 1e-5, transformers' default is 1e-6: results differ by 1e-5."""
-    assert SMALL.vision.norm_eps == 1e-5
-    assert theirs.vision_encoder.backbone.layer_norm.eps == 1e-5
+def test_backbone_epsilon_is_a_switch(images, epsilon):
+    """The published norms add 1e-5, transformers' default is 1e-6; faint pictures tell them."""
+    theirs = build_reference(_with_epsilon(epsilon))
+    for faint in theirs.vision_encoder.backbone.embeddings.parameters():
+        faint.mul_(1e-2)
+    errors = {}
+    for own in (1e-5, 1e-6):
+        ours = VisionEncoder(_with_epsilon(own).vision).eval()
+        ours.load_state_dict(theirs.vision_encoder.state_dict())
+        expected = theirs.vision_encoder(images).last_hidden_state
+        errors[own] = relative_error(_flat(ours(images).trunk), expected)
+    assert errors.pop(epsilon) < TOLERANCE
+    assert next(iter(errors.values())) > 10 * TOLERANCE
+
+
+def test_published_epsilon_is_the_default():
+    assert {size.vision.norm_eps for size in SAM3_SIZES.values()} == {1e-5}
 
 
 @torch.no_grad()
@@ -178,3 +206,58 @@ def test_batch_of_pairs_equals_one_by_one(ours, vision, token_ids):
     for b in range(3):
         alone = ours(vision, index[b : b + 1], text.select(phrase[b : b + 1]))
         assert relative_error(ours.masks(together)[b], ours.masks(alone)[0]) < TOLERANCE
+
+
+def _corners(exemplar):
+    x0, y0, x1, y1 = exemplar.box_xyxy
+    return [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]
+
+
+def _box(*corners, is_positive=True):
+    return ExemplarBox(box_xyxy=corners, is_positive=is_positive)
+
+
+# Exemplars alone, with a phrase, both labels, several: padded to one batch. Each has a box, because
+# transformers reads a batch either with exemplars or without.
+QUERIES = [
+    ConceptQuery(exemplars=(_box(0.1, 0.2, 0.5, 0.9),)),
+    ConceptQuery(phrase="red car", exemplars=(_box(0.3, 0.3, 0.6, 0.5, is_positive=False),)),
+    ConceptQuery(
+        phrase="deer",
+        exemplars=(_box(0, 0, 0.3, 0.2), _box(0.5, 0, 1, 1, is_positive=False), _box(0, 0, 1, 1)),
+    ),
+]
+
+
+@torch.no_grad()
+def test_queries_with_exemplars_equal_from_phrase_to_mask():
+    config = replace(SMALL, text=replace(SMALL.text, vocab_size=1024, context_length=16))
+    theirs = build_reference(config)
+    model = Sam3(config, clamp_presence=True, cls_without_boxes=False)
+    model.detector_model.load_state_dict(theirs.state_dict())
+    tokenizer = Tokenizer(NANO_FOLDER / VOCABULARY_FILE, context_length=16, vocab_size=1024)
+    pixels = np.random.default_rng(2).integers(0, 255, (84, 84, 3), dtype=np.uint8)
+    detector = Sam3ImageDetector(model, tokenizer, min_score=0.0)
+    (found,) = detector.search(detector.encode([pixels]), [(84, 84)], [QUERIES])
+    token_ids = tokenizer.encode(["visual", "red car", "deer"])
+    boxes, labels = torch.zeros(3, 3, 4), torch.full((3, 3), -10)
+    for row, query in enumerate(QUERIES):
+        for k, exemplar in enumerate(query.exemplars):
+            boxes[row, k] = torch.tensor(_corners(exemplar))
+            labels[row, k] = int(exemplar.is_positive)
+    expected = theirs(
+        pixel_values=preprocess(torch.from_numpy(pixels)[None], 84).expand(3, -1, -1, -1),
+        input_ids=token_ids,
+        attention_mask=(token_ids != 0).long(),
+        input_boxes=boxes,
+        input_boxes_labels=labels,
+    )
+    for row, one in enumerate(found):
+        scores = expected.pred_logits[row].sigmoid() * expected.presence_logits[row].sigmoid()
+        order = scores.argsort(descending=True, stable=True)
+        masks, dense = expected.pred_masks[row, order], expected.semantic_seg[row, 0]
+        px = expected.pred_boxes[row, order].clamp(0, 1) * 84
+        assert relative_error(torch.from_numpy(one.scores), scores[order]) < TOLERANCE
+        assert relative_error(torch.from_numpy(one.boxes_xyxy), px) < TOLERANCE
+        assert relative_error(torch.from_numpy(one.logits), masks) < TOLERANCE
+        assert relative_error(torch.from_numpy(one.semantic_logits), dense) < TOLERANCE
