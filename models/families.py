@@ -264,6 +264,14 @@ def _measure(ours: Mapping[str, Tensor], position: str, dim: int, blocks: str) -
     return (shape[dim] if dim < len(shape) else 0), len(numbers)
 
 
+def keymap_of(family: Family, layout: Layout) -> KeyMap:
+    """Return the table from a layout's names for a whole model to ours."""
+    for mark in _MARKS:
+        if (mark.family, mark.layout, mark.part) == (family, layout, Part.WHOLE):
+            return mark.keymap
+    return _AS_IS
+
+
 def of_size(size: str) -> Recognised:
     """Return what a whole checkpoint of a size in our own layout would be recognised as."""
     return Recognised(
