@@ -45,9 +45,9 @@ def sine_grid(height: int, width: int, channels: int, device: torch.device) -> T
 
 
 def sine_1d(position: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
-    """Sine encoding of positions in 0 … 1: (…) to (…, channels), sine and cosine interleaved."""
+    """Encode positions in 0 … 1: (…) to (…, channels), sine and cosine interleaved, in fp32."""
     exponent = torch.arange(0, channels, 2, dtype=torch.float32, device=position.device) / channels
-    angle = position[..., None] * (2 * math.pi) / temperature**exponent
+    angle = position.float()[..., None] * (2 * math.pi) / temperature**exponent
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
 

@@ -1,7 +1,6 @@
 """Turns points, box corners and masks into decoder tokens and a dense map."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from models.common.norm import LayerNorm2d
+from models.common.positional import kept_table
 
 LABEL_PAD = -1
 LABEL_NEGATIVE = 0
@@ -38,21 +38,21 @@ class FourierPosition(nn.Module):
     @override
     def forward(self, points: Tensor) -> Tensor:
         """Encode ``(..., 2)`` points (x, y) in 0 to 1 as ``(..., channels)``."""
-        centred = (2 * points - 1).to(self.positional_embedding.dtype)
-        phase = 2 * torch.pi * (centred @ self.positional_embedding)
-        return torch.cat([phase.sin(), phase.cos()], dim=-1)
+        with torch.autocast(points.device.type, enabled=False):
+            phase = 2 * torch.pi * ((2 * points.float() - 1) @ self.positional_embedding.float())
+        code = torch.cat([phase.sin(), phase.cos()], dim=-1)
+        return code.to(self.positional_embedding.dtype)
 
     def image(self, grid: int) -> Tensor:
         """Code of the cell centres of a square grid, shape (1, channels, grid, grid)."""
         return self(_cell_centres(grid, self.positional_embedding.device)).permute(2, 0, 1)[None]
 
 
-@lru_cache(maxsize=32)
+@kept_table
 def _cell_centres(grid: int, device: torch.device) -> Tensor:
-    with torch.inference_mode(mode=False):
-        steps = (torch.arange(grid, dtype=torch.float32, device=device) + 0.5) / grid
-        y, x = torch.meshgrid(steps, steps, indexing="ij")
-        return torch.stack([x, y], dim=-1)
+    steps = (torch.arange(grid, dtype=torch.float32, device=device) + 0.5) / grid
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    return torch.stack([x, y], dim=-1)
 
 
 class MaskEmbedding(nn.Module):

@@ -1,7 +1,5 @@
 """Region pooling without torchvision, whose wheels need particular builds of torch."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,8 @@ def roi_align(features: Tensor, boxes_xyxy: Tensor, size: int) -> Tensor:
 
     The unaligned variant with an adaptive number of samples per bin, as SAM 3's exemplar encoder
     was trained with: box coordinates are feature cells without the half-cell shift, and boxes are
-    at least one cell wide.
+    at least one cell wide. In a compiled graph, where the number of samples has to be known
+    beforehand, it is right for boxes of at most twice the map's sides.
 
     Args:
         features: Shape (N, C, H, W).
@@ -21,38 +20,28 @@ def roi_align(features: Tensor, boxes_xyxy: Tensor, size: int) -> Tensor:
     Returns:
         Shape (N * K, C, size, size).
     """
-    num_images, num_boxes = boxes_xyxy.shape[:2]
-    pooled = [
-        _pool_one(features[n], boxes_xyxy[n, k], size)
-        for n in range(num_images)
-        for k in range(num_boxes)
-    ]
-    if not pooled:
-        return features.new_zeros(0, features.shape[1], size, size)
-    return torch.stack(pooled)
-
-
-def _pool_one(features: Tensor, box: Tensor, size: int) -> Tensor:
-    x0, y0, x1, y1 = box.tolist()
+    low, high = boxes_xyxy[..., :2].float(), boxes_xyxy[..., 2:].float()
+    length = (high - low).clamp(min=1.0)
     height, width = features.shape[-2:]
-    rows = _axis_weights(y0, max(y1 - y0, 1.0), size, height)
-    columns = _axis_weights(x0, max(x1 - x0, 1.0), size, width)
-    rows, columns = rows.to(features), columns.to(features)
+    rows = _axis_weights(low[..., 1], length[..., 1], size, height).to(features)
+    columns = _axis_weights(low[..., 0], length[..., 0], size, width).to(features)
     # Samples form a lattice, so bilinear weights factor into one matrix per axis.
-    return rows @ features @ columns.t()
+    pooled = torch.einsum("nkih,nchw->nkciw", rows, features)
+    return torch.einsum("nkciw,nkjw->nkcij", pooled, columns).flatten(0, 1)
 
 
-def _axis_weights(start: float, length: float, size: int, cells: int) -> Tensor:
-    """Weights of shape (size, cells): mean over the bin's samples of their linear interpolation."""
-    samples = max(math.ceil(length / size), 1)
-    offset = (torch.arange(size * samples, dtype=torch.float32) + 0.5) / samples
-    position = start + offset * (length / size)
-    inside = (position >= -1.0) & (position <= cells)
-    position = position.clamp(0, cells - 1)
-    low = position.floor().long()
-    high = (low + 1).clamp(max=cells - 1)
-    fraction = position - low
-    weights = torch.zeros(size * samples, cells)
-    weights.scatter_add_(1, low[:, None], (1 - fraction)[:, None])
-    weights.scatter_add_(1, high[:, None], fraction[:, None])
-    return (weights * inside[:, None]).view(size, samples, cells).mean(1)
+def _axis_weights(start: Tensor, length: Tensor, size: int, cells: int) -> Tensor:
+    """Weights (N, K, size, cells): mean over each bin's samples of their linear interpolation."""
+    samples = (length / size).ceil().clamp(min=1)[..., None, None]
+    most = -(-2 * cells // size)
+    if not torch.compiler.is_compiling():
+        most = int(samples.amax()) if samples.numel() else 1
+    place = torch.arange(most, dtype=torch.float32, device=start.device)
+    bins = torch.arange(size, dtype=torch.float32, device=start.device)[:, None]
+    offset = (bins * samples + place + 0.5) / samples
+    position = start[..., None, None] + offset * (length[..., None, None] / size)
+    counts = (place < samples) & (position >= -1.0) & (position <= cells)
+    cell = torch.arange(cells, dtype=torch.float32, device=start.device)
+    distance = (position.clamp(0, cells - 1)[..., None] - cell).abs()
+    weights = (1 - distance).clamp(min=0) * counts[..., None]
+    return weights.sum(-2) / samples

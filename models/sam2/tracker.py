@@ -240,11 +240,23 @@ class MemoryTracker(nn.Module):
             is_visible: Shape (B,), bool; in training the known visibility, which then blanks masks
                 and pointers instead of the object score.
         """
+        tokens = self._memory_tokens(memories, features)
+        return self.follow_tokens(features, frame_index, tokens, is_visible=is_visible)
+
+    def follow_tokens(
+        self,
+        features: TrackerFeatures,
+        frame_index: Tensor,
+        memory: MemoryTokens,
+        *,
+        is_visible: Tensor | None = None,
+    ) -> TrackOutput:
+        """Do :meth:`follow` with memories as tensors: a pure function, fit for compilers."""
         decoded = self._decode(
             features,
             frame_index,
-            self._with_memory(features, frame_index, memories),
-            self.prompt_encoder.nothing(len(memories)),
+            self.memory_attention(features.top, frame_index, memory),
+            self.prompt_encoder.nothing(len(memory.tokens)),
             self.prompt_encoder.no_mask(),
         )
         if is_visible is None:

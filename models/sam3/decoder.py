@@ -28,7 +28,7 @@ class DecoderOutput:
 
     Attributes:
         queries: Shape (L, B, Q, D), normed.
-        boxes_cxcywh: Shape (L, B, Q, 4), normalised.
+        boxes_cxcywh: Shape (L, B, Q, 4), normalised, in fp32 always.
         presence_logits: Shape (L, B).
     """
 
@@ -63,7 +63,10 @@ class DecoderLayer(nn.Module):
         )
         seen = self.vision_cross_attn(x + place, picture.keys, picture.values, picture.bias)
         x = self.vision_cross_attn_layer_norm(x + seen)
-        return self.mlp_layer_norm(x + self.mlp(x))
+        # Published weights want this in fp32 even when the rest is not: scores depend on it.
+        with torch.autocast(x.device.type, enabled=False):
+            fed = self.mlp(x.to(self.mlp.fc1.weight.dtype))
+        return self.mlp_layer_norm(x + fed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,21 +122,22 @@ class Decoder(nn.Module):
             grid: Rows and columns of the picture's tokens.
         """
         batch = image.shape[0]
-        boxes = self.reference_points.weight.sigmoid()[None].expand(batch, -1, -1)
+        boxes = self.reference_points.weight.float().sigmoid()[None].expand(batch, -1, -1)
         x = torch.cat((self.presence_token.weight, self.query_embed.weight))[None].expand(
             batch, -1, -1
         )
-        keys = image + image_pos
+        keys, dtype = image + image_pos, self.query_embed.weight.dtype
         queries: list[Tensor] = []
         refined: list[Tensor] = []
         presence: list[Tensor] = []
         for layer in self.layers:
             # The presence token has neither a place nor a bias: it looks at the whole picture.
-            place = F.pad(self.ref_point_head(sine_boxes(boxes, self.dim // 2)), (0, 0, 1, 0))
+            code = sine_boxes(boxes, self.dim // 2).to(dtype)
+            place = F.pad(self.ref_point_head(code), (0, 0, 1, 0))
             bias = self._relative_bias(boxes, grid)
             x = layer(x, place, prompt, is_valid, _Picture(keys=keys, values=image, bias=bias))
             normed = self.output_layer_norm(x[:, 1:])
-            new_boxes = (inverse_sigmoid(boxes) + self.box_head(normed)).sigmoid()
+            new_boxes = (inverse_sigmoid(boxes) + self.box_head(normed).float()).sigmoid()
             queries.append(normed)
             refined.append(new_boxes)
             presence.append(self.presence_head(self.presence_layer_norm(x[:, 0])).squeeze(-1))
@@ -149,8 +153,10 @@ class Decoder(nn.Module):
         """Bias (B, heads, 1 + Q, G * G): signed log distances of cell edges to the box's sides."""
         x0, y0, x1, y1 = cxcywh_to_xyxy(boxes).unbind(-1)
         rows, columns = grid
-        along_y = self.box_rpb_embed_y(_log_distance(rows, torch.stack((y0, y1), dim=-1)))
-        along_x = self.box_rpb_embed_x(_log_distance(columns, torch.stack((x0, x1), dim=-1)))
+        dtype = self.query_embed.weight.dtype
+        from_y = _log_distance(rows, torch.stack((y0, y1), dim=-1)).to(dtype)
+        from_x = _log_distance(columns, torch.stack((x0, x1), dim=-1)).to(dtype)
+        along_y, along_x = self.box_rpb_embed_y(from_y), self.box_rpb_embed_x(from_x)
         # Padded and brought into order while they are small: the sum is written once.
         along_y, along_x = (
             F.pad(along.permute(0, 3, 1, 2), (0, 0, 1, 0)).contiguous()

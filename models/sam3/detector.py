@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from models.common.positional import sine_grid
+from models.sam2.tracker import rows_of
 from models.sam3.config import Sam3Config
 from models.sam3.decoder import Decoder, DotProductScoring
 from models.sam3.exemplars import ExemplarEncoder, Exemplars
-from models.sam3.fusion import FusionEncoder, rows_of
+from models.sam3.fusion import FusionEncoder
 from models.sam3.segmentation import MaskHead
 from models.sam3.text import TextEncoder, TextFeatures, valid_tokens
 from models.sam3.vision import VisionEncoder, VisionFeatures

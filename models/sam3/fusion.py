@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from models.common.attention import Attention, key_mask
 from models.common.mlp import FeedForward
+from models.sam2.tracker import rows_of
 from models.sam3.config import DetectorConfig
 
 
@@ -75,10 +76,3 @@ class FusionEncoder(nn.Module):
                 image = rows_of(image, image_index)
             image = layer.attend_prompt(image, prompt, is_valid)
         return image
-
-
-def rows_of(pictures: Tensor, image_index: Tensor) -> Tensor:
-    """Picture of each of B pairs, (N, …) to (B, …); a single picture is not copied."""
-    if len(pictures) == 1:
-        return pictures.expand(len(image_index), *pictures.shape[1:])
-    return pictures[image_index]

@@ -49,7 +49,7 @@ class PatchEmbeddings(nn.Module):
     @override
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, S, S) to (N, C, G, G)."""
-        return self.projection(images)
+        return self.projection(images.to(self.projection.weight.dtype))
 
 
 class Embeddings(nn.Module):
