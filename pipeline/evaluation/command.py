@@ -1,4 +1,4 @@
-"""``maskstream eval``: measures a model on held-out worlds. Heavy imports wait until it is run."""
+"""``maskstream eval``: measures a model, or predictions. Heavy imports wait until it is run."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -10,21 +10,31 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import ValidationError
 
-from pipeline.display import write_error, write_line
+from pipeline.display import write_line
 from pipeline.errors import ConfigError
+from pipeline.evaluation.datasets.problems import OnBad
+from pipeline.evaluation.set_kinds import ClipSetName, PictureSet, SetRequest
 from pipeline.evaluation.worlds import HeldOutWorld
+from pipeline.flag_groups import with_flag_groups
+from pipeline.telling import telling
 
 if TYPE_CHECKING:
-    from models.protocols import ConceptDetector
+    from models.sam3.predictor import Sam3ImageDetector
     from pipeline.config import ModelConfig
     from pipeline.evaluation.images import ImageReport
     from pipeline.evaluation.report import Evaluation
+    from pipeline.evaluation.set_reports import SetReport
+    from pipeline.evaluation.sets import OpenSession
     from pipeline.evaluation.video import VideoReport
 
 DEFAULT_MODEL = "sam3-nano"
-BAD_USAGE = 2
+# The published predictions are kept from here on; only average precision looks below 0.5.
+_MIN_SCORE = 0.3
 
-eval_app = typer.Typer(help="Measure a model on held-out synthetic worlds.", no_args_is_help=True)
+eval_app = typer.Typer(
+    help="Measure a model on held-out synthetic worlds or published data sets.",
+    no_args_is_help=True,
+)
 
 
 class EvaluationKind(StrEnum):
@@ -35,32 +45,176 @@ class EvaluationKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFlags:
+    """Flags that choose the model."""
+
+    model: Annotated[str, typer.Option(help="Name of the model, see 'models list'.")] = (
+        DEFAULT_MODEL
+    )
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights of the model.")] = None
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldFlags:
+    """Flags of held-out worlds."""
+
+    seed: Annotated[int, typer.Option(min=0, help="Chooses among the held-out sets.")] = 0
+    size: Annotated[int, typer.Option(min=32, help="Side of the square frames in pixels.")] = 168
+    world: Annotated[
+        HeldOutWorld, typer.Option(help="plain: day, 2 or 3 objects; full: nights too, up to 5.")
+    ] = HeldOutWorld.PLAIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFlags:
+    """Flags of data sets."""
+
+    root: Annotated[Path | None, typer.Option(help="Folder of the set, or of its pictures.")] = None
+    annotations: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON file of the set; once per annotator for saco-gold."),
+    ] = None
+    on_bad: Annotated[
+        OnBad, typer.Option(help="Refuse a set with broken data, or leave that out.")
+    ] = OnBad.FAIL
+    save_predictions: Annotated[
+        Path | None,
+        typer.Option(help="Write predictions as the official evaluators read them."),
+    ] = None
+    save_results: Annotated[
+        Path | None, typer.Option(help="Write results under the official names, as JSON.")
+    ] = None
+
+    def to_request(self, *, split: str = "val") -> SetRequest:
+        """Return what is asked for."""
+        return SetRequest(
+            root=self.root,
+            annotations=tuple(self.annotations or ()),
+            split=split,
+            on_bad=self.on_bad,
+            predictions=self.save_predictions,
+            results=self.save_results,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRequest:
-    """What to measure.
+    """What to measure on held-out worlds.
 
     Attributes:
         kind: Detection on pictures, or tracking on clips.
-        model: A name of the model registry.
-        checkpoint: Weights; the shipped ones when left out.
-        device: A torch device, or ``auto``.
+        model: Which model.
+        scenes: Which worlds.
         samples: Number of pictures or clips, at least 1.
-        seed: Chooses among held-out sets, at least 0.
-        size: Side of the square frames in pixels.
-        world: What the scenes are like.
         gallery: Picture file for the best and the worst, pictures only.
         duration_s: Length of each clip, clips only.
     """
 
     kind: EvaluationKind
-    model: str = DEFAULT_MODEL
-    checkpoint: Path | None = None
-    device: str = "auto"
-    samples: int = 1
-    seed: int = 0
-    size: int = 168
-    world: HeldOutWorld = HeldOutWorld.PLAIN
+    model: ModelFlags
+    scenes: WorldFlags
+    samples: int
     gallery: Path | None = None
     duration_s: float = 10.0
+
+
+Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
+
+
+@eval_app.command("images")
+@with_flag_groups
+def evaluate_pictures(
+    *,
+    data: Annotated[PictureSet, typer.Option(help="Which pictures.")] = PictureSet.WORLD,
+    model: ModelFlags,
+    scenes: WorldFlags,
+    dataset: SetFlags,
+    samples: Annotated[int, typer.Option(min=1, help="Number of pictures of the world.")] = 200,
+    gallery: Annotated[
+        Path | None, typer.Option(help="Picture file for the worst and the best pictures.")
+    ] = None,
+    json_lines: Json = False,
+) -> None:
+    """Detection on single pictures: cgF1 and its parts, average precision."""
+    with telling(json_lines=json_lines):
+        if data is not PictureSet.WORLD:
+            request = dataset.to_request()
+            _tell(model, _run_picture_set(model, request, data), json_output=json_lines)
+            return
+        evaluate(
+            EvaluationRequest(
+                kind=EvaluationKind.IMAGES,
+                model=model,
+                scenes=scenes,
+                samples=samples,
+                gallery=gallery,
+            ),
+            json_output=json_lines,
+        )
+
+
+@eval_app.command("video")
+@with_flag_groups
+def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
+    *,
+    data: Annotated[ClipSetName, typer.Option(help="Which clips.")] = ClipSetName.WORLD,
+    model: ModelFlags,
+    scenes: WorldFlags,
+    dataset: SetFlags,
+    split: Annotated[str, typer.Option(help="Part of the set, where it lists clips.")] = "val",
+    fps: Annotated[float, typer.Option(min=0.1, help="Frame rate of the set's clips.")] = 6.0,
+    phrases_at_once: Annotated[
+        int, typer.Option(min=1, help="Phrases of a pass over a clip; published: one.")
+    ] = 1,
+    samples: Annotated[int, typer.Option(min=1, help="Number of clips of the world.")] = 10,
+    duration: Annotated[
+        float, typer.Option(min=0.1, help="Length of each clip of the world, s.")
+    ] = 10.0,
+    json_lines: Json = False,
+) -> None:
+    """Tracking on clips: J&F, pHOTA, TETA, identity switches, cgF1 on volumes."""
+    with telling(json_lines=json_lines):
+        if data is ClipSetName.WORLD:
+            request = EvaluationRequest(
+                kind=EvaluationKind.VIDEO,
+                model=model,
+                scenes=scenes,
+                samples=samples,
+                duration_s=duration,
+            )
+            evaluate(request, json_output=json_lines)
+        elif data.gives_masks:
+            report = _run_object_set(model, dataset.to_request(split=split), data)
+            _tell(model, report, json_output=json_lines)
+        else:
+            pace = fps, phrases_at_once
+            report = _run_clip_set(model, dataset.to_request(split=split), data, *pace)
+            _tell(model, report, json_output=json_lines)
+
+
+@eval_app.command("files")
+def evaluate_predictions(
+    *,
+    gt: Annotated[
+        list[Path],
+        typer.Option(help="Annotations, once per annotator; or a folder of object masks."),
+    ],
+    pred: Annotated[Path, typer.Option(help="Predictions, or a folder of the same layout.")],
+    on_bad: Annotated[
+        OnBad, typer.Option(help="Refuse files with broken data, or leave that out.")
+    ] = OnBad.FAIL,
+    save_results: Annotated[
+        Path | None, typer.Option(help="Write results under the official names, as JSON.")
+    ] = None,
+    json_lines: Json = False,
+) -> None:
+    """Score predictions that are there already, of any program."""
+    with telling(json_lines=json_lines):
+        from pipeline.evaluation.sets import evaluate_files
+
+        request = SetRequest(on_bad=on_bad, results=save_results)
+        _tell(None, evaluate_files(tuple(gt), pred, request), json_output=json_lines)
 
 
 def evaluate(request: EvaluationRequest, *, json_output: bool = False) -> "Evaluation":
@@ -73,13 +227,14 @@ def evaluate(request: EvaluationRequest, *, json_output: bool = False) -> "Evalu
 
     from pipeline.evaluation.report import Evaluation, show
 
-    if min(request.samples, request.seed + 1, request.size // 32) < 1:
-        given = f"samples {request.samples!r}, seed {request.seed!r}, size {request.size!r}"
+    seed, size = request.scenes.seed, request.scenes.size
+    if min(request.samples, seed + 1, size // 32) < 1:
+        given = f"samples {request.samples!r}, seed {seed!r}, size {size!r}"
         raise ConfigError([f"{given} (accepted: samples from 1, seed from 0, size from 32)"])
-    with _progress(request) as on_progress:
-        run = _run_images if request.kind == EvaluationKind.IMAGES else _run_video
-        report = run(request, on_progress)
-    evaluation = Evaluation(model=request.model, checkpoint=request.checkpoint, report=report)
+    run = _run_images if request.kind == EvaluationKind.IMAGES else _run_video
+    report = run(request)
+    model = request.model
+    evaluation = Evaluation(model=model.model, checkpoint=model.checkpoint, report=report)
     if json_output:
         write_line("evaluation", **evaluation.to_fields())
     else:
@@ -87,45 +242,95 @@ def evaluate(request: EvaluationRequest, *, json_output: bool = False) -> "Evalu
     return evaluation
 
 
-def _run_images(request: EvaluationRequest, on_progress: Callable[[], None]) -> "ImageReport":
+def _tell(model: ModelFlags | None, report: "SetReport", *, json_output: bool) -> None:
+    from rich.console import Console
+
+    from pipeline.evaluation.set_reports import show_report
+
+    if json_output:
+        fields = {} if model is None else {"model": model.model, "checkpoint": model.checkpoint}
+        write_line("evaluation", task="data", **fields, **report.to_fields())
+        return
+    console = Console(highlight=False)
+    if model is not None:
+        where = "" if model.checkpoint is None else f", {model.checkpoint}"
+        console.print(f"[bold]{model.model}[/bold]{where}")
+    show_report(report, console)
+
+
+def _run_images(request: EvaluationRequest) -> "ImageReport":
     from pipeline.evaluation.gallery import write_gallery
     from pipeline.evaluation.images import ImageSettings, evaluate_images
 
-    detector = _build_detector(request)
+    detector = _build_detector(request.model)
+    scenes = request.scenes
     settings = ImageSettings(
         num_pictures=request.samples,
-        seed=request.seed,
-        width=request.size,
-        height=request.size,
-        world=request.world,
+        seed=scenes.seed,
+        width=scenes.size,
+        height=scenes.size,
+        world=scenes.world,
     )
-    report = evaluate_images(detector, settings, on_progress=on_progress)
+    with _progress(request.kind) as on_total:
+        report = evaluate_images(detector, settings, on_progress=on_total(request.samples))
     if request.gallery is not None:
         write_gallery(detector, report, request.gallery)
     return report
 
 
-def _run_video(request: EvaluationRequest, on_progress: Callable[[], None]) -> "VideoReport":
+def _run_video(request: EvaluationRequest) -> "VideoReport":
     from pipeline.app import build_model
     from pipeline.evaluation.video import VideoSettings, evaluate_video
 
-    tracker = build_model(_model_config(request))
+    tracker = build_model(_model_config(request.model))
+    scenes = request.scenes
     settings = VideoSettings(
         num_clips=request.samples,
-        seed=request.seed,
-        width=request.size,
-        height=request.size,
+        seed=scenes.seed,
+        width=scenes.size,
+        height=scenes.size,
         duration_s=request.duration_s,
-        world=request.world,
+        world=scenes.world,
     )
-    return evaluate_video(tracker, settings, on_progress=on_progress)
+    with _progress(request.kind) as on_total:
+        return evaluate_video(tracker, settings, on_progress=on_total(request.samples))
 
 
-def _build_detector(request: EvaluationRequest) -> "ConceptDetector":
+def _run_picture_set(model: ModelFlags, request: SetRequest, data: PictureSet) -> "SetReport":
+    from pipeline.evaluation.sets import evaluate_picture_set
+
+    detector = _build_detector(model)
+    detector.min_score = _MIN_SCORE
+    with _progress(data.value) as on_total:
+        return evaluate_picture_set(detector, request, title=data.value, on_total=on_total)
+
+
+def _run_clip_set(
+    model: ModelFlags, request: SetRequest, data: ClipSetName, fps: float, phrases_at_once: int
+) -> "SetReport":
+    from pipeline.app import build_model
+    from pipeline.evaluation.runs import TrackingRules
+    from pipeline.evaluation.sets import evaluate_clip_set
+
+    tracker = build_model(_model_config(model))
+    rules = TrackingRules(fps=fps, phrases_at_once=phrases_at_once)
+    with _progress(data.value) as on_total:
+        return evaluate_clip_set(tracker, request, rules, title=data.value, on_total=on_total)
+
+
+def _run_object_set(model: ModelFlags, request: SetRequest, data: ClipSetName) -> "SetReport":
+    from pipeline.evaluation.sets import evaluate_object_set
+
+    open_session = _build_sessions(model)
+    with _progress(data.value) as on_total:
+        return evaluate_object_set(open_session, request, data, on_total=on_total)
+
+
+def _build_detector(model: ModelFlags) -> "Sam3ImageDetector":
     from models.registry import build_detector
     from pipeline.app import check_model_name, choose_device
 
-    config = _model_config(request)
+    config = _model_config(model)
     check_model_name(config.name)
     device = choose_device(config.device)
     try:
@@ -134,11 +339,29 @@ def _build_detector(request: EvaluationRequest) -> "ConceptDetector":
         raise ConfigError([f"model: {error}"]) from error
 
 
-def _model_config(request: EvaluationRequest) -> "ModelConfig":
+def _build_sessions(model: ModelFlags) -> "OpenSession":
+    """Return what begins a session per clip; a pixel of a palette can show one object alone."""
+    from models.registry import build_promptable_tracker
+    from models.sam2.video import VideoOptions, VideoSession
+    from pipeline.app import check_model_name, choose_device
+
+    config = _model_config(model)
+    check_model_name(config.name)
+    device = choose_device(config.device)
+    try:
+        tracker = build_promptable_tracker(config.name, checkpoint=config.checkpoint, device=device)
+    except ValueError as error:
+        raise ConfigError([f"model: {error}"]) from error
+    return lambda clip: VideoSession(
+        tracker, options=VideoOptions(non_overlapping=not clip.has_object_files)
+    )
+
+
+def _model_config(model: ModelFlags) -> "ModelConfig":
     from pipeline.config import ModelConfig
 
     try:
-        return ModelConfig(name=request.model, checkpoint=request.checkpoint, device=request.device)
+        return ModelConfig(name=model.model, checkpoint=model.checkpoint, device=model.device)
     except ValidationError as error:
         raise ConfigError(
             [f"{item['loc'][0]}: {item['msg']}" for item in error.errors()]
@@ -146,94 +369,16 @@ def _model_config(request: EvaluationRequest) -> "ModelConfig":
 
 
 @contextmanager
-def _progress(request: EvaluationRequest) -> Generator[Callable[[], None]]:
-    """Show a bar on stderr, where a person is looking."""
+def _progress(name: str) -> Generator[Callable[[int], Callable[[], None]]]:
+    """Show a bar on stderr, where a person is looking, once the number of steps is told."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(request.kind, total=request.samples)
-        yield lambda: bar.advance(task)
 
+        def begin(total: int) -> Callable[[], None]:
+            task = bar.add_task(name, total=total)
+            return lambda: bar.advance(task)
 
-@contextmanager
-def _telling() -> Generator[None]:
-    try:
-        yield
-    except ConfigError as error:
-        for problem in error.problems:
-            write_error(problem)
-        raise typer.Exit(BAD_USAGE) from None
-
-
-Model = Annotated[str, typer.Option(help="Name of the model, see 'models list'.")]
-Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Seed = Annotated[int, typer.Option(min=0, help="Chooses among the held-out sets.")]
-Size = Annotated[int, typer.Option(min=32, help="Side of the square frames in pixels.")]
-WorldOption = Annotated[
-    HeldOutWorld,
-    typer.Option("--world", help="plain: day, 2 or 3 objects; full: nights too, up to 5."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
-
-
-@eval_app.command("images")
-def evaluate_pictures(  # noqa: PLR0913 - one parameter per flag
-    *,
-    model: Model = DEFAULT_MODEL,
-    checkpoint: Checkpoint = None,
-    device: Device = "auto",
-    samples: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 200,
-    seed: Seed = 0,
-    size: Size = 168,
-    world: WorldOption = HeldOutWorld.PLAIN,
-    gallery: Annotated[
-        Path | None, typer.Option(help="Picture file for the worst and the best pictures.")
-    ] = None,
-    json_lines: Json = False,
-) -> None:
-    """Detection on single pictures: cgF1 and its parts."""
-    request = EvaluationRequest(
-        kind=EvaluationKind.IMAGES,
-        model=model,
-        checkpoint=checkpoint,
-        device=device,
-        samples=samples,
-        seed=seed,
-        size=size,
-        world=world,
-        gallery=gallery,
-    )
-    with _telling():
-        evaluate(request, json_output=json_lines)
-
-
-@eval_app.command("video")
-def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
-    *,
-    model: Model = DEFAULT_MODEL,
-    checkpoint: Checkpoint = None,
-    device: Device = "auto",
-    samples: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 10,
-    seed: Seed = 0,
-    size: Size = 168,
-    world: WorldOption = HeldOutWorld.PLAIN,
-    duration: Annotated[float, typer.Option(min=0.1, help="Length of each clip, s.")] = 10.0,
-    json_lines: Json = False,
-) -> None:
-    """Tracking on clips: J&F, identity switches, false tracks."""
-    request = EvaluationRequest(
-        kind=EvaluationKind.VIDEO,
-        model=model,
-        checkpoint=checkpoint,
-        device=device,
-        samples=samples,
-        seed=seed,
-        size=size,
-        world=world,
-        duration_s=duration,
-    )
-    with _telling():
-        evaluate(request, json_output=json_lines)
+        yield begin
