@@ -63,6 +63,8 @@ def test_wheel_holds_every_file_of_the_packages(unpacked: Path) -> None:
     "name",
     [
         "connectors/world/atlas.png",
+        "connectors/world/wide/atlas_wide.webp",
+        "connectors/world/wide/concepts.csv",
         "models/sam3/nano/model.safetensors",
         "models/sam3/nano/tokenizer.json",
         *(f"{p}/py.typed" for p in PACKAGES),

@@ -102,6 +102,11 @@ def _halvings(rgba: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
     return tuple(levels)
 
 
+def sprite_from(rgba: NDArray[np.uint8]) -> Sprite:
+    """Return a sprite of straight (not premultiplied) RGBA, uint8, cropped to what is drawn."""
+    return Sprite(levels=_halvings(_premultiplied(rgba)))
+
+
 @lru_cache(maxsize=1)
 def load_sprites() -> dict[str, Sprite]:
     """Read the atlas once and return its sprites by name."""
@@ -113,7 +118,7 @@ def load_sprites() -> dict[str, Sprite]:
         rgba = bgra[top : top + CELL_PX, left : left + CELL_PX][..., [2, 1, 0, 3]]
         rows, columns = np.nonzero(rgba[..., 3])
         drawn = rgba[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        sprites[name] = Sprite(levels=_halvings(_premultiplied(drawn)))
+        sprites[name] = sprite_from(drawn)
     return sprites
 
 

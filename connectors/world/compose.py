@@ -32,6 +32,7 @@ class WorldObject:
         visibility: Visible share of the whole silhouette, parts outside the frame included, in
             [0, 1]. Exactly 0 where fewer than ``MIN_VISIBLE_PX`` pixels show: nobody could tell.
         depth: 0 at the camera to 1 at the horizon; the smaller hides the larger.
+        attributes: The named colour and coat it has, in the wide world.
     """
 
     object_id: int
@@ -40,6 +41,7 @@ class WorldObject:
     visible_mask: NDArray[np.bool_]
     visibility: float
     depth: float
+    attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +53,14 @@ class WorldFrame:
         time_s: Time since the scene's start.
         pixels: RGB, shape (H, W, 3), uint8.
         objects: All objects whose silhouette reaches into the frame, hidden ones included, by id.
+        is_night: Whether it is infrared, without colours.
     """
 
     index: int
     time_s: float
     pixels: NDArray[np.uint8]
     objects: tuple[WorldObject, ...]
+    is_night: bool = False
 
     @property
     def visible_objects(self) -> tuple[WorldObject, ...]:
@@ -114,7 +118,8 @@ def _shadow() -> NDArray[np.uint8]:
     return np.asarray(cv2.GaussianBlur(light, (15, 9), 4), np.uint8)
 
 
-def _cast_shadow(pixels: NDArray[np.uint8], pose: Pose, width_px: float) -> None:
+def cast_shadow(pixels: NDArray[np.uint8], pose: Pose, width_px: float) -> None:
+    """Darken the ground about the feet of something ``width_px`` wide, in place."""
     height, width = pixels.shape[:2]
     wide, tall = max(round(width_px * 1.2), 3), max(round(width_px * 0.24), 3)
     patch = Patch(
@@ -131,11 +136,11 @@ def _cast_shadow(pixels: NDArray[np.uint8], pose: Pose, width_px: float) -> None
     pixels[rows, columns] = lit
 
 
-class _Canvas:
+class Canvas:
     """The picture while it is drawn, and which object owns each pixel (-1: none)."""
 
-    def __init__(self, backdrop: Backdrop) -> None:
-        self.pixels = backdrop.pixels.copy()
+    def __init__(self, backdrop: NDArray[np.uint8]) -> None:
+        self.pixels = backdrop.copy()
         self.owner = np.full(self.pixels.shape[:2], -1, dtype=np.int16)
 
     def draw(self, patch: Patch, owner: int) -> tuple[NDArray[np.bool_], int] | None:
@@ -157,7 +162,7 @@ class _Canvas:
 
 
 def _draw_actor(
-    canvas: _Canvas, scene: Scene, object_id: int, time_s: float
+    canvas: Canvas, scene: Scene, object_id: int, time_s: float
 ) -> tuple[NDArray[np.bool_], int] | None:
     actor = scene.actors[object_id]
     height, width = canvas.pixels.shape[:2]
@@ -167,12 +172,12 @@ def _draw_actor(
     if not -reach < pose.x_px < width + reach:
         return None
     if not scene.light.is_night:
-        _cast_shadow(canvas.pixels, pose, pose.height_px * sprite.aspect)
+        cast_shadow(canvas.pixels, pose, pose.height_px * sprite.aspect)
     return canvas.draw(place_sprite(sprite, pose), object_id)
 
 
 def _truth(
-    canvas: _Canvas, actor: Actor, object_id: int, full: NDArray[np.bool_], area: int
+    canvas: Canvas, actor: Actor, object_id: int, full: NDArray[np.bool_], area: int
 ) -> WorldObject:
     visible = cast("NDArray[np.bool_]", canvas.owner == object_id)
     count = int(np.count_nonzero(visible))
@@ -194,7 +199,7 @@ def _far_to_near(scene: Scene) -> Sequence[tuple[float, bool, int]]:
 
 def draw_frame(scene: Scene, *, index: int, time_s: float) -> WorldFrame:
     """Draw one moment of a scene: a pure function of its arguments."""
-    canvas = _Canvas(scene.backdrop)
+    canvas = Canvas(scene.backdrop.pixels)
     drawn: dict[int, tuple[NDArray[np.bool_], int]] = {}
     for _, is_prop, number in _far_to_near(scene):
         if is_prop:
@@ -209,4 +214,5 @@ def draw_frame(scene: Scene, *, index: int, time_s: float) -> WorldFrame:
         objects=tuple(
             _truth(canvas, scene.actors[number], number, *drawn[number]) for number in sorted(drawn)
         ),
+        is_night=scene.light.is_night,
     )
