@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from connectors.world.still import StillConfig
+from connectors.world.wide.casting import WideContent
 from models.registry import NANO_FOLDER, VOCABULARY_FILE, WEIGHTS_FILE
 from models.sam3.config import SAM3_SIZES, Sam3Config
 from models.sam3.model import Sam3
@@ -16,16 +17,19 @@ from models.sam3.tokenizer import Tokenizer
 from models.weights import load_strictly, read_safetensors
 from pipeline.errors import ConfigError
 from pipeline.evaluation.worlds import HeldOutWorld
+from pipeline.training.annotated import read_clip_pictures, read_clips_of, read_coco_pictures
 from pipeline.training.backbone_task import BackboneTask
 from pipeline.training.clips import ClipSource, WorldClips
 from pipeline.training.detector_task import DetectorTask
 from pipeline.training.fleet import Fleet
 from pipeline.training.loop import TrainingRun
+from pipeline.training.mixed import MixedClips, MixedPictures
 from pipeline.training.panels import draw_cells
 from pipeline.training.pictures import PictureSource, WorldPictures
-from pipeline.training.recipe import Recipe, Stage, TaskName, WorldData
+from pipeline.training.recipe import CocoData, Recipe, Stage, TaskName, WorldData, YtvisData
 from pipeline.training.tasks import Task
 from pipeline.training.tracker_task import TrackerTask
+from pipeline.training.wide import WideClips, WidePictures
 
 PANEL_SEED = 2_000_003
 
@@ -109,18 +113,49 @@ def _still_config(data: WorldData) -> StillConfig:
 
 def picture_source(recipe: Recipe) -> PictureSource:
     """Return where the recipe's pictures come from."""
-    (data,) = recipe.data
-    if not isinstance(data, WorldData):
-        raise ConfigError([f"data of type {data.type!r} (accepted: world)"])
-    return WorldPictures(config=_still_config(data))
+    sources = [_pictures_of(data) for data in recipe.data]
+    return sources[0] if len(sources) == 1 else MixedPictures(sources, _weights(recipe))
+
+
+def _pictures_of(data: WorldData | CocoData | YtvisData) -> PictureSource:
+    if isinstance(data, WorldData):
+        return (
+            WidePictures(content=WideContent())
+            if data.style == "wide"
+            else WorldPictures(config=_still_config(data))
+        )
+    if isinstance(data, CocoData):
+        return read_coco_pictures(data)
+    return read_clip_pictures(data)
 
 
 def clip_source(recipe: Recipe) -> ClipSource:
-    """Return where the recipe's clips come from."""
-    (data,) = recipe.data
-    if not isinstance(data, WorldData):
-        raise ConfigError([f"data of type {data.type!r} (accepted: world)"])
+    """Return where the recipe's clips come from.
+
+    Raises:
+        ConfigError: If a stage needs clips and none of the data has any.
+    """
+    having = [data for data in recipe.data if not isinstance(data, CocoData)]
+    if not having:
+        if any(stage.task == "tracker" for stage in recipe.stages):
+            raise ConfigError(["data: only pictures, but a stage trains the tracker on clips"])
+        having = [WorldData()]
+    sources = [_clips_of(data) for data in having]
+    shares = np.array([data.weight for data in having])
+    return sources[0] if len(sources) == 1 else MixedClips(sources, shares / shares.sum())
+
+
+def _clips_of(data: WorldData | YtvisData) -> ClipSource:
+    if isinstance(data, YtvisData):
+        return read_clips_of(data)
+    if data.style == "wide":
+        return WideClips(content=WideContent())
     return WorldClips(config=_still_config(data))
+
+
+def _weights(recipe: Recipe) -> NDArray[np.float64]:
+    weights = np.array([data.weight for data in recipe.data])
+    return weights / weights.sum()
 
 
 def make_panel(run: TrainingRun) -> Callable[[Sam3, Stage], list[NDArray[np.uint8]]]:

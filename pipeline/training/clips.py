@@ -1,6 +1,6 @@
 """Training clips from the synthetic world: objects to follow through crossings and occlusions."""
 
-import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from connectors.world.compose import WorldFrame
 from connectors.world.still import StillConfig, render_clip
 from models.training.tracker_losses import TrackerTargets
+from pipeline.training.pictures import SPARE, random_crop
 from pipeline.training.recipe import Stage
 
 # An object must show this much, in px of the training picture, to be followed from the start.
@@ -82,7 +83,7 @@ class WorldClips:
             )
             film = render_clip(
                 rng,
-                size=round(size * 1.45),
+                size=round(size * SPARE),
                 num_frames=stage.frames,
                 fps=float(rng.choice(FRAME_RATES)),
                 config=config,
@@ -123,29 +124,38 @@ def make_clips(
 
 
 def _follow(rng: np.random.Generator, film: list[WorldFrame], *, objects: int, size: int) -> Clip:
-    whole = len(film[0].pixels)
-    # One window for all frames; a flat one squeezes the objects as a stretched wide picture does.
-    width = float(rng.uniform(0.75, 1.0))
-    height = min(max(width * math.exp(float(rng.uniform(-0.6, 0.1))), 0.5), 1.0)
-    w, h = round(width * whole), round(height * whole)
-    x, y = int(rng.integers(whole - w + 1)), int(rng.integers(whole - h + 1))
-
-    def cut(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        part = image[y : y + h, x : x + w]
-        return cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
-
-    empty = np.zeros((size, size), dtype=np.bool_)
+    # One window for all frames.
+    crop = random_crop(rng, film[0].pixels.shape[:2], size)
     per_frame = [
-        {o.object_id: cut(o.visible_mask.astype(np.uint8) * 255) > 127 for o in frame.objects}
-        for frame in film
+        {o.object_id: crop.cut_mask(o.visible_mask) for o in frame.objects} for frame in film
     ]
+    pixels = np.stack([crop.cut(frame.pixels) for frame in film])
+    return follow(rng, pixels, per_frame, objects=objects)
+
+
+def follow(
+    rng: np.random.Generator,
+    pixels: NDArray[np.uint8],
+    per_frame: Sequence[Mapping[int, NDArray[np.bool_]]],
+    *,
+    objects: int,
+) -> Clip:
+    """Choose objects to follow from the first frame on, and sometimes hide one for a while.
+
+    Args:
+        rng: Source of every choice.
+        pixels: Frames, shape (T, S, S, 3); may be drawn on.
+        per_frame: Masks (S, S) of the objects of each frame, by a number that stays theirs.
+        objects: Most objects to follow.
+    """
+    size = pixels.shape[1]
+    empty = np.zeros((size, size), dtype=np.bool_)
     starts = [i for i, mask in per_frame[0].items() if mask.sum() >= MIN_START_PX]
     order: list[int] = rng.permutation(np.array(starts, dtype=np.int64)).tolist()
     tracks = [np.stack([found.get(i, empty) for found in per_frame]) for i in order]
     # Objects that are lost from sight come first: what is always in view teaches less.
     masks = sorted(tracks, key=lambda mask: float(mask.sum((1, 2)).min()))[:objects]
-    pixels = np.stack([cut(frame.pixels) for frame in film])
-    if masks and len(film) > 2 and rng.random() < HIDING_SHARE:
+    if masks and len(pixels) > 2 and rng.random() < HIDING_SHARE:
         _hide(rng, pixels, masks)
     least = (size / 48) ** 2  # about one cell of the mask grid
     return Clip(

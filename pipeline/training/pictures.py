@@ -20,6 +20,8 @@ from models.training.detector_losses import DetectorTargets
 from pipeline.training.recipe import Stage
 
 VISUAL_PHRASE = "visual"
+# Scenes are drawn this much larger than the picture that is cut out of them.
+SPARE = 1.45
 # Of the questions that show boxes, how many say nothing in words.
 BOX_ONLY_SHARE = 0.4
 MIN_VISIBLE_SHARE = 0.15
@@ -76,34 +78,56 @@ class Batch:
     targets: DetectorTargets
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crop:
+    """A window of a picture in px, and the side of the square that it is squeezed to."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    side: int
+
+    def cut(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Cut (H, W[, 3]) to (side, side[, 3])."""
+        part = pixels[self.y : self.y + self.height, self.x : self.x + self.width]
+        shrinks = max(part.shape[:2]) > self.side
+        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return cv2.resize(part, (self.side, self.side), interpolation=way).astype(np.uint8)
+
+    def cut_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Cut (H, W) to (side, side); a cell is in if half of it is."""
+        return self.cut(mask.astype(np.uint8) * 255) > 127
+
+
+def random_crop(rng: np.random.Generator, picture_hw: tuple[int, int], side: int) -> Crop:
+    """Choose most of a picture, also squeezed as a stretched wide frame is."""
+    width = rng.uniform(0.75, 1.0)
+    height = float(np.clip(width * np.exp(rng.uniform(-0.55, 0.1)), 0.5, 1.0))
+    rows, columns = picture_hw
+    w, h = max(round(width * columns), 1), max(round(height * rows), 1)
+    x, y = int(rng.integers(columns - w + 1)), int(rng.integers(rows - h + 1))
+    return Crop(x=x, y=y, width=w, height=h, side=side)
+
+
 def random_picture(
     rng: np.random.Generator, size: int, config: StillConfig
 ) -> tuple[NDArray[np.uint8], list[Instance]]:
-    """Draw a scene and crop it at random, also squeezed as a stretched wide frame is."""
-    whole = round(size * 1.45)
-    frame = render_still(rng, size=whole, config=config)
-    width = rng.uniform(0.75, 1.0)
-    height = float(np.clip(width * np.exp(rng.uniform(-0.55, 0.1)), 0.5, 1.0))
-    w, h = round(width * whole), round(height * whole)
-    x, y = int(rng.integers(whole - w + 1)), int(rng.integers(whole - h + 1))
-
-    def cut(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return cv2.resize(
-            image[y : y + h, x : x + w], (size, size), interpolation=cv2.INTER_AREA
-        ).astype(np.uint8)
-
+    """Draw a scene and crop it at random."""
+    frame = render_still(rng, size=round(size * SPARE), config=config)
+    crop = random_crop(rng, frame.pixels.shape[:2], size)
     instances: list[Instance] = []
     for thing in frame.objects:
         full = float(thing.full_mask.sum())
-        mask = cut(thing.visible_mask.astype(np.uint8) * 255) > 127
-        shown = mask.sum() / (size * size) * (w * h)
+        mask = crop.cut_mask(thing.visible_mask)
+        shown = mask.sum() / (size * size) * (crop.width * crop.height)
         if mask.sum() >= MIN_VISIBLE_PX and shown >= MIN_VISIBLE_SHARE * full:
             instances.append(Instance(concept=thing.concept, mask=mask))
         elif mask.any():
             # Too little to be asked for, too much to be called absent: such a concept is left out
             # of the questions.
             instances.append(Instance(concept=f"?{thing.concept}", mask=mask))
-    return cut(frame.pixels), instances
+    return crop.cut(frame.pixels), instances
 
 
 def random_phrase(rng: np.random.Generator, concept: str) -> str:

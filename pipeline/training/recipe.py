@@ -19,8 +19,10 @@ class WorldData(_Strict):
     """Pictures and clips of the synthetic world, drawn afresh for every step."""
 
     type: Literal["world"] = "world"
-    style: Literal["plain", "full"] = Field(
-        default="full", description="plain: day and few objects; full: nights and crowds too."
+    style: Literal["plain", "full", "wide"] = Field(
+        default="full",
+        description="plain: day and few objects; full: nights and crowds too; "
+        "wide: many concepts, looks and conditions.",
     )
     weight: float = Field(
         default=1.0, gt=0, description="Share of the pictures, against the others."

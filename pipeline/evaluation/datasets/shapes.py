@@ -68,7 +68,10 @@ class RunLengths:
 
     def to_mask(self) -> NDArray[np.bool_]:
         """Decode, shape (H, W)."""
-        return _COCO.decode(self.to_json()).astype(np.bool_)
+        # pycocotools' own decoder warns with numpy 2.
+        runs = decode_counts(self.counts)
+        flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        return flat.reshape(self.width, self.height).T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

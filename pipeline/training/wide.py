@@ -1,0 +1,92 @@
+"""Training pictures and clips of the wide world: many concepts, looks, and crowded scenes."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.world.compose import WorldObject
+from connectors.world.wide.casting import WideContent
+from connectors.world.wide.questions import View, draw_wide_questions
+from connectors.world.wide.still import render_wide_clip, render_wide_still
+from pipeline.training.clips import FRAME_RATES, MOST_TRIES, Clip, follow
+from pipeline.training.pictures import (
+    MIN_VISIBLE_SHARE,
+    SPARE,
+    Question,
+    random_crop,
+)
+from pipeline.training.recipe import Stage
+
+QUESTIONS = 2
+# An object that shows fewer px of the training picture is neither asked for nor called absent.
+MIN_PX = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WidePictures:
+    """Pictures of the wide world; see :class:`pipeline.training.pictures.PictureSource`."""
+
+    content: WideContent
+
+    def draw(
+        self, rng: np.random.Generator, size: int, stage: Stage
+    ) -> tuple[NDArray[np.uint8], list[Question]]:
+        """Draw a picture with two questions."""
+        most = min(stage.max_objects, self.content.max_objects)
+        content = replace(self.content, max_objects=most)
+        frame = render_wide_still(rng, size=round(size * SPARE), content=content)
+        crop = random_crop(rng, frame.pixels.shape[:2], size)
+        seen: list[WorldObject] = []
+        present: list[WorldObject] = []
+        for thing in frame.objects:
+            mask = crop.cut_mask(thing.visible_mask)
+            if not mask.any():
+                continue
+            cut = replace(thing, visible_mask=mask)
+            seen.append(cut)
+            shown = mask.sum() / (size * size) * (crop.width * crop.height)
+            if mask.sum() >= MIN_PX and shown >= MIN_VISIBLE_SHARE * thing.full_mask.sum():
+                present.append(cut)
+        view = View(present=present, seen=seen, is_night=frame.is_night)
+        asked = draw_wide_questions(rng, view, split=self.content.split, number=QUESTIONS)
+        questions = [
+            Question(
+                phrase=one.phrase.text,
+                masks=[t.visible_mask for t in present if t.object_id in one.object_ids],
+                others=[t.visible_mask for t in present if t.object_id not in one.object_ids],
+            )
+            for one in asked
+        ]
+        return crop.cut(frame.pixels), questions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WideClips:
+    """Clips of the wide world; see :class:`pipeline.training.clips.ClipSource`."""
+
+    content: WideContent
+
+    def draw(self, rng: np.random.Generator, stage: Stage) -> Clip:
+        """Draw a clip that begins with something to follow."""
+        size = stage.image_size
+        content = replace(self.content, min_objects=2, empty_probability=0.0)
+        for _ in range(MOST_TRIES):
+            film = render_wide_clip(
+                rng,
+                size=round(size * SPARE),
+                num_frames=stage.frames,
+                fps=float(rng.choice(FRAME_RATES)),
+                content=content,
+            )
+            film = film[::-1] if rng.random() < 0.5 else film
+            crop = random_crop(rng, film[0].pixels.shape[:2], size)
+            per_frame = [
+                {o.object_id: crop.cut_mask(o.visible_mask) for o in frame.objects}
+                for frame in film
+            ]
+            pixels = np.stack([crop.cut(frame.pixels) for frame in film])
+            clip = follow(rng, pixels, per_frame, objects=stage.objects)
+            if clip.masks:
+                return clip
+        raise RuntimeError(f"no object in view at the start of {MOST_TRIES} clips of {size} px")

@@ -1,0 +1,53 @@
+"""Recipes: the shipped ones are good, and a wrong one is told by file and field."""
+
+from pathlib import Path
+
+import pytest
+
+from models.registry import NANO_FOLDER, VOCABULARY_FILE
+from pipeline.errors import ConfigError
+from pipeline.training.build import build_run
+from pipeline.training.recipe import Recipe
+from tests.pipeline.training.runs import ALONE, recipe, stage
+
+RECIPES = sorted((Path(__file__).parents[3] / "configs" / "recipes").glob("*.yaml"))
+GOOD = "stages: [{name: s, steps: 1, image_size: 56, lr_start: 0.1, lr_end: 0.1}]\n"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_can_be_read(path):
+    plan = Recipe.load(path)
+    assert plan.rate_at(0) <= plan.stages[0].lr_start
+    assert plan.rate_at(plan.total_steps - 1) == pytest.approx(plan.stages[-1].lr_end, rel=0.1)
+
+
+def test_a_recipe_builds_a_run_with_its_vocabulary(tmp_path):
+    (tmp_path / "r.yaml").write_text("start: shipped\n" + GOOD)
+    run = build_run(Recipe.load(tmp_path / "r.yaml"), out=tmp_path, fleet=ALONE)
+    assert not run.is_fresh
+    assert run.tokenizer.encode(["deer"]).any()
+    assert (NANO_FOLDER / VOCABULARY_FILE).is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("stages: []", "stages"),
+        (GOOD + "sedd: 3", "sedd"),
+        (GOOD.replace("steps: 1", "steps: 0"), r"stages\.0\.steps"),
+        (GOOD + "data: [{type: coco}]", r"data\.0\.coco\.images"),
+        (":", "accepted: a recipe in YAML"),
+    ],
+)
+def test_a_wrong_recipe_is_told_by_file_and_field(tmp_path, text, told):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"(?s)r\.yaml.*{told}"):
+        Recipe.load(path)
+
+
+def test_a_model_that_is_not_ours_needs_a_start(tmp_path):
+    with pytest.raises(ConfigError, match="accepted: a checkpoint"):
+        build_run(recipe(stage(), model="sam3"), out=tmp_path, fleet=ALONE)
+    with pytest.raises(ConfigError, match="accepted: sam3, sam3-nano"):
+        build_run(recipe(stage(), model="sam9"), out=tmp_path, fleet=ALONE)
