@@ -34,6 +34,7 @@ class ModelEntry:
         hub_id: Its repository on the Hugging Face Hub, or ``None``.
         is_gated: Whether the Hub hands it out only to accounts that were granted access.
         cpu_threads: Threads that suit it on a CPU, or ``None`` for torch's own choice.
+        knows_clicks: Whether it was trained to answer points and boxes about one object.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ModelEntry:
     hub_id: str | None = None
     is_gated: bool = False
     cpu_threads: int | None = None
+    knows_clicks: bool = True
 
 
 def _sam1(size: str, hub_size: str, num_parameters: int) -> ModelEntry:
@@ -81,6 +83,7 @@ _ENTRIES = (
         # Its products are so small that a second thread mostly waits: 17 s for the demo instead of
         # 22 s on two idle cores, but six times slower on busy ones.
         cpu_threads=1,
+        knows_clicks=False,
     ),
     ModelEntry(
         name="sam3",

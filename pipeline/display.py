@@ -30,6 +30,12 @@ def write_error(message: str) -> None:
     console.print(Text("error: ", style="bold red").append(redact_url(message), style="default"))
 
 
+def write_warning(message: str) -> None:
+    """Write one clear line to stderr about something that may not be as expected."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text("warning: ", style="bold yellow").append(message, style="default"))
+
+
 class Progress:
     """Shows on stderr how a run goes, or writes it to stdout as JSON lines.
 

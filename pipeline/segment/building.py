@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from pipeline.errors import ConfigError
 from pipeline.segment.prompts import FLAGS_OF_KIND, PromptKind, Prompts
 
@@ -32,6 +34,11 @@ class ModelChoice:
     device: str = "auto"
     min_score: float | None = None
 
+    @property
+    def known_name(self) -> str | None:
+        """The model's name, or ``None`` if only the checkpoint tells."""
+        return self.name or (DEFAULT_MODEL if self.checkpoint is None else None)
+
 
 def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
     """Build what answers ``prompts`` with the chosen model.
@@ -40,28 +47,66 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
         ConfigError: If there is no such model, weights or device, or the model cannot be asked in
             this way; says what it can.
     """
-    from models.registry import build_detector
+    from models.registry import build_detector, build_image_predictor
+    from models.sam1.model import Sam1
     from pipeline.app import check_model_name, choose_device
-    from pipeline.segment.finders import ConceptFinder
+    from pipeline.config import ModelConfig
+    from pipeline.loading import explain_invalid
+    from pipeline.segment.finders import ConceptFinder, EverythingFinder, ObjectFinder
 
-    name = choice.name or DEFAULT_MODEL
-    check_model_name(name)
-    check_way(name, prompts.kind)
-    device = choose_device(choice.device)
+    name = choice.known_name
+    if name is not None:
+        check_model_name(name)
+        check_way(name, prompts.kind)
+    mask = None if prompts.mask is None else read_mask(prompts.mask)
     try:
-        detector = build_detector(name, checkpoint=choice.checkpoint, device=device)
+        device = choose_device(ModelConfig(device=choice.device).device)
+    except ValidationError as error:
+        raise explain_invalid(error, name="flags") from None
+    try:
+        if prompts.kind is PromptKind.CONCEPT:
+            detector = build_detector(name, checkpoint=choice.checkpoint, device=device)
+            if choice.min_score is not None:
+                detector.min_score = choice.min_score
+            return ConceptFinder(detector, prompts)
+        predictor = build_image_predictor(name, checkpoint=choice.checkpoint, device=device)
     except ValueError as error:
-        raise ConfigError([f"--model: {error}"]) from error
-    return ConceptFinder(detector, prompts)
+        raise ConfigError([f"--model, --checkpoint: {error}"]) from error
+    if prompts.kind is PromptKind.EVERYTHING:
+        return EverythingFinder(predictor, min_score=choice.min_score)
+    return ObjectFinder(
+        predictor,
+        prompts,
+        mask=mask,
+        min_score=choice.min_score or 0.0,
+        # SAM 1 never saw a mask without a click or a box in training.
+        adds_box=isinstance(predictor.model, Sam1),
+    )
 
 
 def check_way(name: str, kind: PromptKind) -> None:
     """Raise a ``ConfigError`` if a model cannot be asked in this way. Imports no torch."""
-    ways = [PromptKind.CONCEPT]
-    if kind not in ways:
-        accepted = ", or ".join(FLAGS_OF_KIND[way] for way in ways)
-        told = f"{FLAGS_OF_KIND[kind]}: {name} cannot be asked so (accepted with it: {accepted})"
-        raise ConfigError([told])
+    from models.entries import Family, find_entry
+
+    if kind is not PromptKind.CONCEPT or find_entry(name).family is Family.SAM3:
+        return
+    able = ", or ".join(FLAGS_OF_KIND[way] for way in PromptKind if way is not kind)
+    told = f"{FLAGS_OF_KIND[kind]}: {name} knows no concepts (accepted with it: {able})"
+    raise ConfigError([told])
+
+
+def warn_of_model(name: str, prompts: Prompts) -> str | None:
+    """Return what a person should know before trusting this model's answers; mostly nothing."""
+    from models.entries import find_entry
+
+    if find_entry(name).knows_clicks or not (
+        prompts.points or prompts.boxes or prompts.is_everything
+    ):
+        return None
+    return (
+        f"{name} was not trained to answer points and boxes, so these masks mean little; "
+        "it does know --concept, --exemplar and --mask"
+    )
 
 
 def read_mask(path: Path) -> "NDArray[np.bool_]":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.display import write_error, write_line
+from pipeline.display import write_error, write_line, write_warning
 from pipeline.errors import MaskstreamError
 from pipeline.segment.prompts import PromptFlags, Prompts, parse_prompts
 from pipeline.telling import FAILED, telling
@@ -52,7 +52,7 @@ class _Tally:
         if self.json_lines:
             write_line("picture", file=picture, objects=counts, wall_s=round(wall_s, 3))
         else:
-            listed = ", ".join(f"{number} {name}" for name, number in counts.items())
+            listed = ", ".join(f"{number} x {name}" for name, number in counts.items())
             typer.echo(f"{picture}: {listed or 'nothing'} ({wall_s:.2f} s)")
 
     def failed(self, path: Path, reason: str) -> None:
@@ -86,10 +86,13 @@ def segment_pictures(
         ConfigError: If the model cannot be used, or not for such prompts.
         connectors.errors.NotWritableError: If the results cannot be written.
     """
-    from pipeline.segment.building import build_finder
+    from pipeline.segment.building import build_finder, warn_of_model
     from pipeline.segment.outputs import ANNOTATIONS, ResultWriter
 
     finder = build_finder(prompts, model)
+    warning = None if model.known_name is None else warn_of_model(model.known_name, prompts)
+    if warning is not None:
+        write_warning(warning)
     tally = _Tally(json_lines=json_lines, failures=[])
     files = _list_all(pictures, tally)
     if files:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from models.common.automatic_masks import AutomaticMaskGenerator, AutomaticMaskOptions
 from models.common.image_predictor import ImagePredictor
 from models.protocols import ConceptDetector, ConceptQuery, ExemplarBox
 from pipeline.records import MaskRecord, encode_mask
@@ -93,6 +95,7 @@ class ObjectFinder(Finder):
         *,
         mask: NDArray[np.bool_] | None,
         min_score: float,
+        adds_box: bool = False,
     ) -> None:
         """Ask ``predictor``.
 
@@ -101,11 +104,13 @@ class ObjectFinder(Finder):
             prompts: Points and boxes.
             mask: Shape (H, W), where the object roughly is.
             min_score: Objects of a lower predicted IoU are dropped.
+            adds_box: Whether a mask that comes alone is given together with the box around it.
         """
         self._predictor = predictor
         self._prompts = prompts
         self._mask = mask
         self._min_score = min_score
+        self._adds_box = adds_box
 
     @override
     def find(self, pixels: NDArray[np.uint8]) -> Findings:
@@ -146,8 +151,8 @@ class ObjectFinder(Finder):
         logits = None
         if self._mask is not None:
             logits = self._mask_logits(self._mask)
-            # A mask alone is a weak prompt to SAM 1, which never saw one without a box or a point.
-            box = box or (None if points else _bounds(self._mask))
+            if self._adds_box and not points and box is None:
+                box = _bounds(self._mask)
         found = self._predictor.predict(
             point_coords=[(point.x, point.y) for point in points] or None,
             point_labels=[int(point.is_positive) for point in points] or None,
@@ -168,6 +173,33 @@ class ObjectFinder(Finder):
         share = np.zeros((side, side), np.float32)
         share[:h, :w] = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
         return share * np.float32(_LOGIT_SCALE) + np.float32(_LOGIT_OFFSET)
+
+
+class EverythingFinder(Finder):
+    """Segments whatever there is by a grid of points (SAM, section 5)."""
+
+    def __init__(self, predictor: ImagePredictor[Any], *, min_score: float | None) -> None:
+        """Ask ``predictor``; masks of a lower predicted IoU are dropped, by default below 0.88."""
+        options = AutomaticMaskOptions(output_mode="coco_rle")
+        if min_score is not None:
+            options = replace(options, pred_iou_thresh=min_score)
+        self._generator = AutomaticMaskGenerator(predictor, options)
+
+    @override
+    def find(self, pixels: NDArray[np.uint8]) -> Findings:
+        found = sorted(self._generator.generate(pixels), key=lambda one: -one.predicted_iou)
+        return Findings(
+            objects=tuple(
+                FoundObject(
+                    category=0,
+                    mask=MaskRecord.model_validate(one.segmentation),
+                    score=one.predicted_iou,
+                    predicted_iou=one.predicted_iou,
+                    stability_score=one.stability_score,
+                )
+                for one in found
+            )
+        )
 
 
 def _encoded(mask: NDArray[np.generic]) -> MaskRecord | None:
