@@ -69,6 +69,11 @@ def _pool(features, boxes, size):
     )
 
 
+def stand_in_for_torchvision():
+    """Let transformers pool boxes without torchvision."""
+    reference.torchvision = types.SimpleNamespace(ops=types.SimpleNamespace(roi_align=_pool))
+
+
 def reference_config(config: Sam3Config):
     """Translate one of our size rows."""
     v, t, d = config.vision, config.text, config.detector
@@ -118,11 +123,11 @@ def reference_config(config: Sam3Config):
     )
 
 
-def build_reference(config: Sam3Config, seed: int = 0):
+def build_reference(config: Sam3Config, seed: int = 0, *, share: float = 0.1):
     """Return transformers' detector in evaluation mode with random weights of ordinary spread."""
-    reference.torchvision = types.SimpleNamespace(ops=types.SimpleNamespace(roi_align=_pool))
+    stand_in_for_torchvision()
     torch.manual_seed(seed)
-    return spread(reference.Sam3Model(reference_config(config)))
+    return spread(reference.Sam3Model(reference_config(config)), share)
 
 
 def spread(model, share: float = 0.1):

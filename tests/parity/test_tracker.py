@@ -194,7 +194,7 @@ def reference_clip(theirs, features, mask):
     place = [
         torch.zeros(1),
         torch.zeros(1),
-        sine_grid(GRID, GRID, CONFIG.hidden_dim, mask.device),
+        sine_grid(features.grid, features.grid, features.top.shape[1], mask.device),
     ]
     place[2] = place[2].flatten(1).T[:, None]
     session.obj_id_to_idx(1)
@@ -210,12 +210,13 @@ def reference_clip(theirs, features, mask):
 
 
 def our_clip(ours, features, mask):
-    bank = MemoryBank(CONFIG, select_by_quality=False, dtype=torch.bfloat16)
+    config = ours.config
+    bank = MemoryBank(config, select_by_quality=False, dtype=torch.bfloat16)
     for t in range(len(features.top)):
         frame = torch.tensor([t])
         if t == 0:
             out = ours.condition_on_mask(features, frame, mask)
-            logits = resize(mask, CONFIG.image_size) * 20 - 10
+            logits = resize(mask, config.image_size) * 20 - 10
         else:
             out = ours.track(features, frame, [bank])
             logits = out.mask_logits
