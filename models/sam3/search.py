@@ -100,14 +100,16 @@ def find(
     return found
 
 
-def encode_exemplars(
-    detector: Detector, vision: VisionFeatures, image_index: Tensor, exemplars: Exemplars
-) -> TextFeatures:
+def encode_exemplars(detector: Detector, coarse: Tensor, exemplars: Exemplars) -> TextFeatures:
     """Return the prompt tokens of exemplars as their pictures show them, without the picture token.
 
     They can go with a phrase to other pictures, by :meth:`models.sam3.text.TextFeatures.extend`.
+
+    Args:
+        detector: The model.
+        coarse: Coarsest level of the detector's pyramid for each of B queries, shape (B, D, G, G).
+        exemplars: Exemplars of the B queries.
     """
-    coarse = vision.detector_pyramid[-1][image_index]
     rows, columns = coarse.shape[-2:]
     place = sine_grid(rows, columns, coarse.shape[1], coarse.device).to(coarse.dtype)
     tokens, is_valid = detector.geometry_encoder(exemplars, coarse, place)

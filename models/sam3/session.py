@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from models.protocols import ConceptQuery, FrameInput, MaskletObservation, Prediction
 from models.sam2.outputs import TrackerFeatures
@@ -107,38 +108,52 @@ class Sam3Session:
         """Forget a stream. Raises ``KeyError`` if it is not open."""
         del self._streams[stream_id]
 
+    @torch.inference_mode()
     def add_exemplars(
-        self, stream_id: str, exemplars: Sequence[Exemplar], *, concept: str = VISUAL_PHRASE
+        self,
+        stream_id: str,
+        exemplars: Sequence[Exemplar],
+        *,
+        concept: str = VISUAL_PHRASE,
+        on_last_frame: bool = False,
     ) -> None:
-        """Illustrate a concept of a stream on the next frame.
+        """Illustrate a concept of a stream for its next frame.
 
-        As published, exemplars are read on that frame alone: what is found there is then tracked.
+        As published, exemplars are read on one frame alone: what is found there is then tracked.
         With ``SessionOptions.keep_exemplars`` what they show goes on saying what is meant.
 
         Args:
             stream_id: An open stream.
-            exemplars: Boxes and points on the next frame.
+            exemplars: Boxes and points.
             concept: A phrase that the stream was opened with; one that was opened with exemplars
                 alone is called "visual".
+            on_last_frame: Whether they lie on the newest frame that the stream has had, as those
+                do that a person draws on a live picture, and not on the next one, as published.
 
         Raises:
-            ValueError: If the stream is not open or has no such concept, or an exemplar is not on
-                the picture; the stream stays as it was then.
+            ValueError: If the stream is not open, has had no frame to draw on or has no such
+                concept, or an exemplar is not on the picture; the stream stays as it was then.
         """
-        sought = self._concept_of(stream_id, concept)
-        sought.pending = check_exemplars(
-            (*sought.pending, *exemplars),
-            takes_points=self._model.config.detector.point_exemplars,
+        stream, sought = self._open(stream_id), self._concept_of(stream_id, concept)
+        waiting = () if on_last_frame else sought.pending
+        checked = check_exemplars(
+            (*waiting, *exemplars), takes_points=self._model.config.detector.point_exemplars
         )
+        if not on_last_frame:
+            sought.pending = checked
+            return
+        if stream.last is None:
+            raise ValueError(f"stream {stream_id!r} has had no frame; step one first")
+        sought.shown = self._shown(sought, stream.last.coarse, checked)
 
     def clear_exemplars(self, stream_id: str, *, concept: str = VISUAL_PHRASE) -> None:
-        """Forget the exemplars of a concept, kept ones and those for the next frame.
+        """Forget all exemplars of a concept, kept ones and those for the next frame.
 
         Raises:
             ValueError: If the stream is not open or has no such concept.
         """
         sought = self._concept_of(stream_id, concept)
-        sought.pending, sought.kept = (), None
+        sought.pending, sought.shown, sought.kept = (), None, None
 
     @torch.inference_mode()
     def add_object(
@@ -232,10 +247,11 @@ class Sam3Session:
             tracked,
             least_kept_area=self._options.least_kept_area,
         )
+        coarse = vision.detector_pyramid[-1]
         predictions: list[Prediction] = []
         for n, stream in enumerate(streams):
             frame_hw = (inputs[n].pixels.shape[0], inputs[n].pixels.shape[1])
-            stream.last = LastFrame.of(features, n, frame_hw)
+            stream.last = LastFrame.of(features, coarse, n, frame_hw)
             observations = self._observe(stream, tracked[n], frame_hw)
             predictions.append(
                 Prediction(
@@ -285,24 +301,31 @@ class Sam3Session:
             min_score=self._options.detection_score,
         )
         for (n, sought), one in zip(pairs, found, strict=True):
-            if sought.pending:
-                self._keep_exemplars(n, sought, vision)
+            self._keep_exemplars(sought, vision.detector_pyramid[-1][n : n + 1])
             sought.presence = one.presence
             place = streams[n].concepts.index(sought)
             answers[n][place] = without_duplicates(one, self._options.nms_iou)
         return answers
 
-    def _keep_exemplars(self, n: int, sought: Sought, vision: VisionFeatures) -> None:
+    def _keep_exemplars(self, sought: Sought, coarse: Tensor) -> None:
         """Be done with the exemplars of this frame, or keep what they show."""
-        packed = pack_exemplars([sought.pending], self.device)
-        sought.pending = ()
-        if packed is None or not self._options.keep_exemplars:
-            return
-        tokens = encode_exemplars(
-            self._model.detector_model, vision, torch.tensor([n], device=self.device), packed
-        )
-        every = tokens if sought.kept is None else sought.kept.extend(tokens)
-        sought.kept = every.newest(self._options.max_kept_exemplars)
+        shown = None
+        if self._options.keep_exemplars:
+            shown = self._shown(sought, coarse, sought.pending)
+        sought.pending, sought.shown = (), None
+        if shown is not None:
+            kept = shown if sought.kept is None else sought.kept.extend(shown)
+            sought.kept = kept.newest(self._options.max_kept_exemplars)
+
+    def _shown(
+        self, sought: Sought, coarse: Tensor, exemplars: Sequence[Exemplar]
+    ) -> TextFeatures | None:
+        """Return what has been shown of a concept, with exemplars on one more frame."""
+        packed = pack_exemplars([exemplars], self.device)
+        if packed is None:
+            return sought.shown
+        tokens = encode_exemplars(self._model.detector_model, coarse, packed)
+        return tokens if sought.shown is None else sought.shown.extend(tokens)
 
     def _propagate(self, streams: list[Stream], features: TrackerFeatures) -> list[list[Tracked]]:
         """Carry every masklet of every stream into its frame, in one pass."""

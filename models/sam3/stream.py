@@ -21,7 +21,8 @@ class Sought:
         name: The phrase as given, or "visual".
         text: Features of the phrase.
         has_phrase: Whether the phrase alone says what to look for.
-        pending: Exemplars for the next frame.
+        pending: Exemplars that lie on the next frame.
+        shown: Prompt tokens, for the next frame, of exemplars that lie on the one before it.
         kept: Prompt tokens of earlier exemplars, if they are kept.
         presence: Probability on the last frame that it was looked for, 0 to 1.
     """
@@ -30,29 +31,42 @@ class Sought:
     text: TextFeatures
     has_phrase: bool
     pending: tuple[Exemplar, ...] = ()
+    shown: TextFeatures | None = None
     kept: TextFeatures | None = None
     presence: float = 0.0
 
     @property
     def is_due(self) -> bool:
         """Whether there is anything to look for on the next frame."""
-        return self.has_phrase or bool(self.pending) or self.kept is not None
+        return self.has_phrase or bool(self.pending) or bool(self.shown or self.kept)
 
     @property
     def prompt(self) -> TextFeatures:
         """All that says what is meant and does not depend on the next frame."""
-        return self.text if self.kept is None else self.text.extend(self.kept)
+        prompt = self.text
+        for tokens in (self.kept, self.shown):
+            prompt = prompt if tokens is None else prompt.extend(tokens)
+        return prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastFrame:
-    """The frame that objects are chosen on: the tracker's features of it, N = 1, and its size."""
+    """The frame that a person looks at who chooses an object or shows an exemplar.
+
+    Attributes:
+        features: The tracker's features of it, N = 1.
+        coarse: The coarsest level of the detector's pyramid, shape (1, D, G, G).
+        frame_hw: Its height and width in px.
+    """
 
     features: TrackerFeatures
+    coarse: Tensor
     frame_hw: tuple[int, int]
 
     @classmethod
-    def of(cls, features: TrackerFeatures, n: int, frame_hw: tuple[int, int]) -> "LastFrame":
+    def of(
+        cls, features: TrackerFeatures, coarse: Tensor, n: int, frame_hw: tuple[int, int]
+    ) -> "LastFrame":
         """Take frame ``n`` of a step."""
         is_alone = len(features.top) == 1
         # Of several, copies: a view would keep the frames of all streams alive.
@@ -64,6 +78,7 @@ class LastFrame:
                 fine1=features.fine1[n : n + 1].clone(),
                 top=features.top[n : n + 1].clone(),
             ),
+            coarse=coarse if is_alone else coarse[n : n + 1].clone(),
             frame_hw=frame_hw,
         )
 

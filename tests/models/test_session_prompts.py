@@ -81,6 +81,31 @@ def test_kept_exemplars_go_on_saying_what_is_meant(nano, frames):
     assert last[0] == pytest.approx(last[1], abs=1e-5)
 
 
+def test_exemplars_drawn_on_the_last_frame_are_read_with_the_next(nano, frames):
+    session = make_session(nano)
+    for stream_id in "ab":
+        session.open_stream(stream_id, ["bus"])
+        step(session, frames, 0, stream_id)
+    session.add_exemplars("a", [exemplar_of(frames[0])], concept="bus", on_last_frame=True)
+    shown = [[step(session, frames, k, s).presence["bus"] for k in (1, 2)] for s in "ab"]
+    assert abs(shown[0][0] - shown[1][0]) > 0.05
+    assert shown[0][1] == pytest.approx(shown[1][1], abs=1e-5)
+
+
+def test_the_same_frame_again_makes_both_kinds_of_exemplars_one(nano, frames):
+    session = make_session(nano)
+    for stream_id in "ab":
+        session.open_stream(stream_id, ["bus"])
+        with pytest.raises(ValueError, match="has had no frame; step one first"):
+            session.add_exemplars(stream_id, [], concept="bus", on_last_frame=True)
+        step(session, frames, 0, stream_id)
+    # Encoded on one frame and read on an equal one, they are what they are when read at once.
+    session.add_exemplars("a", [exemplar_of(frames[0])], concept="bus", on_last_frame=True)
+    session.add_exemplars("b", [exemplar_of(frames[0])], concept="bus")
+    shown = [step(session, frames, 0, s).presence["bus"] for s in "ab"]
+    assert shown[0] == pytest.approx(shown[1], abs=1e-4)
+
+
 def test_kept_exemplars_are_bounded(nano, frames):
     session = make_session(nano, keep_exemplars=True, max_kept_exemplars=3)
     session.open_stream("a", ["cow"])
@@ -89,7 +114,7 @@ def test_kept_exemplars_are_bounded(nano, frames):
         step(session, frames, k)
         (cow,) = session._streams["a"].concepts
         assert cow.kept.tokens.shape[1] == min(2 * (k + 1), 3)
-        assert cow.pending == ()
+        assert (cow.pending, cow.shown) == ((), None)
 
 
 def test_streams_with_and_without_exemplars_share_a_batch(nano, frames):

@@ -24,7 +24,8 @@ from models.weights import load_strictly, read_safetensors
 from tests.parity import test_tracker
 from tests.parity.sam3_reference import build_reference, relative_error, spread
 
-pytestmark = pytest.mark.slow
+# An hour: some ten TFLOP for each model, on one core that others may be using, too.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 CONFIG = SAM3_SIZES["sam3"]
 TOKEN_IDS = torch.tensor([[49406, 320, 736, 1615, 49407] + [0] * 27])
 CPU = torch.device("cpu")
