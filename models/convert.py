@@ -8,7 +8,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
-from models.checkpoints import Checkpoint
+from models.checkpoints import Checkpoint, open_checkpoint
 from models.common.keymap import MappedState
 from models.common.positional import axial_rotary_table
 from models.entries import VOCABULARY_FILE, WEIGHTS_FILE, Family
@@ -19,6 +19,7 @@ from models.families import (
     build_model,
     find_faults,
     keymap_of,
+    recognise,
 )
 from models.sam3.config import SAM3_SIZES
 from models.sam3.keys import ROTARY_TABLE
@@ -47,6 +48,18 @@ class Converted:
     files: tuple[Path, ...]
     left_out: tuple[str, ...]
     lacks_points: bool
+
+
+def convert_file(source: Path, target: Path, *, layout: str, dtype: str | None = None) -> Converted:
+    """Convert the checkpoint at ``source``; types and layouts by name, else as :func:`convert`."""
+    checkpoint = open_checkpoint(source)
+    return convert(
+        checkpoint,
+        recognise(checkpoint.state, source=str(source)),
+        target,
+        layout=Layout(layout),
+        dtype=None if dtype is None else getattr(torch, dtype),
+    )
 
 
 def convert(

@@ -53,7 +53,7 @@ class ModelEntry:
 def _sam1(size: str, hub_size: str, num_parameters: int) -> ModelEntry:
     return ModelEntry(
         name=f"sam1-{size}",
-        summary=f"SAM 1 with ViT-{size.upper()}: points, boxes and masks on pictures",
+        summary="points, boxes and masks on pictures",
         family=Family.SAM1,
         num_parameters=num_parameters,
         image_size=1024,
@@ -64,7 +64,7 @@ def _sam1(size: str, hub_size: str, num_parameters: int) -> ModelEntry:
 def _sam2(size: str, num_parameters: int) -> ModelEntry:
     return ModelEntry(
         name=f"sam2.1-{size}",
-        summary=f"SAM 2.1 {size}: points, boxes and masks on pictures and videos",
+        summary="points, boxes and masks on pictures and videos",
         family=Family.SAM2,
         num_parameters=num_parameters,
         image_size=1024,
@@ -75,7 +75,7 @@ def _sam2(size: str, num_parameters: int) -> ModelEntry:
 _ENTRIES = (
     ModelEntry(
         name="sam3-nano",
-        summary="SAM 3's graph in small, trained on the synthetic world; ships with the package",
+        summary="sam3's graph in small, trained on the synthetic world; ships with the package",
         family=Family.SAM3,
         num_parameters=3_454_896,
         image_size=168,
@@ -87,7 +87,7 @@ _ENTRIES = (
     ),
     ModelEntry(
         name="sam3",
-        summary="SAM 3: phrases, examples, points, boxes and masks on pictures and streams",
+        summary="phrases, examples, points, boxes and masks on pictures and streams",
         family=Family.SAM3,
         num_parameters=859_921_848,
         image_size=1008,

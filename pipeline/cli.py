@@ -24,12 +24,14 @@ from pipeline.flags import (
     config_from_flags,
 )
 from pipeline.loading import load_config
+from pipeline.models_command import models_app
 from pipeline.observe.logs import set_up_logs
 from pipeline.observe.metrics import package_version
 from pipeline.records import RECORD_TYPES, schema_of
 from pipeline.segment.command import segment
 from pipeline.telling import DEBUG_VARIABLE, FAILED, is_debugging, telling
 from pipeline.training.command import train
+from pipeline.world_command import world
 
 if TYPE_CHECKING:
     from pipeline.engine.loop import Engine
@@ -42,11 +44,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(help="Look at the models that can be named.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(eval_app, name="eval")
 app.command()(segment)
 app.command()(train)
+app.command()(world)
 
 Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
 Model = Annotated[str | None, typer.Option(help="Name of the model, see 'models list'.")]
@@ -182,42 +184,6 @@ def schema(
         if name is not None and name not in schemas:
             raise ConfigError([f"no schema {name!r} (accepted: {', '.join(schemas)})"])
         typer.echo(json.dumps(schemas if name is None else schemas[name], indent=2))
-
-
-@models_app.command("list")
-def list_models(*, json_lines: Json = False) -> None:
-    """List the models that can be named."""
-    from models.registry import MODELS
-
-    for entry in MODELS.values():
-        if json_lines:
-            write_line("model", name=entry.name, summary=entry.summary)
-        else:
-            typer.echo(f"{entry.name:<12} {entry.summary}")
-
-
-@models_app.command("inspect")
-def inspect_model(
-    name: Annotated[str, typer.Argument(help="Name of a model.")],
-    *,
-    checkpoint: Checkpoint = None,
-    json_lines: Json = False,
-) -> None:
-    """Show a model's size and what its weights say of themselves."""
-    from dataclasses import asdict
-
-    from models.registry import MODEL_NAMES, describe
-
-    with telling():
-        if name not in MODEL_NAMES:
-            raise ConfigError([f"unknown model {name!r} (accepted: {', '.join(MODEL_NAMES)})"])
-        fields = asdict(describe(name, checkpoint=checkpoint))
-        if json_lines:
-            write_line("model", **fields)
-            return
-        for key, value in fields.items():
-            shown = f"{value:,}" if isinstance(value, int) else value
-            typer.echo(f"{key.replace('_', ' '):<16} {shown}")
 
 
 def all_schemas() -> dict[str, dict[str, object]]:

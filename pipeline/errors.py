@@ -3,6 +3,7 @@
 MaskstreamError
 ├── ConfigError            the configuration cannot be used; exit code 2
 ├── RecordError            a record's bytes are not what their topic promises
+├── WeightsError           a model's weights cannot be had, read or written
 ├── ModelError             the model failed on a stream's frames, again and again
 └── StreamLimitError       a source names more streams than the configuration allows
 
@@ -30,6 +31,10 @@ class ConfigError(MaskstreamError):
 
 class RecordError(MaskstreamError):
     """A record's bytes are not what their topic promises."""
+
+
+class WeightsError(MaskstreamError):
+    """A model's weights cannot be had, read or written."""
 
 
 class ModelError(MaskstreamError):

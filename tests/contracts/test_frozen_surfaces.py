@@ -39,7 +39,9 @@ CLI = {
                    "--world"],
     "eval files": ["--gt", "--json", "--on-bad", "--pred", "--save-results"],
     "models list": ["--json"],
-    "models inspect": ["--checkpoint", "--json", "name"],
+    "models convert": ["--dtype", "--json", "--layout", "source", "target"],
+    "models inspect": ["--checkpoint", "--json", "model"],
+    "models pull": ["--json", "--out", "--revision", "model"],
 }  # fmt: skip
 
 METRICS = {
