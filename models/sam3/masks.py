@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 from models.common.prompting import check_pixels
 
+# Mask pixels brought to a picture's size at once: bounds the memory of many masks on a large one.
+MAX_PIXELS = 2**25
+
 
 def to_images(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Move a picture of shape (H, W, 3), uint8, to the device as (1, H, W, 3).
@@ -49,6 +52,23 @@ def mask_centre(mask_logits: Tensor) -> tuple[float, float]:
     ) / height
 
 
+def logits_at(logits: Tensor, picture_hw: tuple[int, int]) -> Tensor:
+    """Bring mask logits (K, g_h, g_w) to a picture's size, (K, H, W)."""
+    if not len(logits):
+        return logits.new_zeros(0, *picture_hw)
+    return F.interpolate(logits[None], size=picture_hw, mode="bilinear")[0]
+
+
+def masks_at(logits: Tensor, picture_hw: tuple[int, int]) -> Tensor:
+    """Bring mask logits (K, g_h, g_w) to a picture's size and decide, (K, H, W), bool."""
+    masks = torch.zeros(len(logits), *picture_hw, dtype=torch.bool, device=logits.device)
+    at_once = max(MAX_PIXELS // (picture_hw[0] * picture_hw[1]), 1)
+    for start in range(0, len(logits), at_once):
+        part = slice(start, start + at_once)
+        masks[part] = logits_at(logits[part], picture_hw) > 0
+    return masks
+
+
 def frame_masks(
     logits: Tensor,
     *,
@@ -72,8 +92,7 @@ def frame_masks(
     """
     if not groups:
         return []
-    resized = F.interpolate(logits[:, None], size=frame_hw, mode="bilinear")[:, 0]
-    masks = (resized > 0).numpy(force=True)
+    masks = masks_at(logits, frame_hw).numpy(force=True)
     # On the grid, not at the frame's size: there the product would cost gigabytes.
     overlap = mask_iou(logits > 0, logits > 0)
     order = sorted(range(len(groups)), key=lambda k: -sureness[k])
@@ -84,7 +103,8 @@ def frame_masks(
             if groups[other] == groups[k]:
                 masks[k] &= ~masks[other]
             elif overlap[k, other] < one_place_iou:
-                is_others = (resized[other] >= resized[k]).numpy(force=True)
+                theirs, mine = logits_at(logits[[other, k]], frame_hw)
+                is_others = (theirs >= mine).numpy(force=True)
                 masks[k] &= ~(masks[other] & is_others)
                 masks[other] &= ~(masks[k] & ~is_others)
     return list(masks)

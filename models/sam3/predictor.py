@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from models.common.boxes import cxcywh_to_xyxy
 from models.common.image_predictor import ImagePredictor, MaskPrediction
@@ -19,7 +17,7 @@ from models.common.prompting import FloatArray, check_array
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox, ExemplarPoint
 from models.sam2.outputs import TrackerFeatures
 from models.sam2.promptable import PromptableTracker
-from models.sam3.masks import to_images
+from models.sam3.masks import logits_at, masks_at, to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.phrases import PhraseEncoder
 from models.sam3.queries import Exemplar, pack_exemplars, phrase_of, read_query
@@ -27,9 +25,6 @@ from models.sam3.search import Found, find
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
 from models.sam3.vision import VisionFeatures
-
-# Mask pixels brought to the picture's size at once: bounds the memory of many masks on a large one.
-MAX_PIXELS = 2**25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +53,12 @@ class ConceptPrediction:
 
     def mask_logits(self) -> FloatArray:
         """Return the masks' logits at the picture's size, shape (D, H, W); above 0 is mask."""
-        return _resized(torch.from_numpy(self.logits), self.picture_hw).numpy()
+        return logits_at(torch.from_numpy(self.logits), self.picture_hw).numpy()
 
     def semantic_map(self) -> FloatArray:
         """Return each pixel's probability to show the concept, shape (H, W), 0 to 1."""
         logits = torch.from_numpy(self.semantic_logits)[None]
-        return _resized(logits, self.picture_hw)[0].sigmoid().numpy()
+        return logits_at(logits, self.picture_hw)[0].sigmoid().numpy()
 
 
 class Sam3ImageDetector:
@@ -357,7 +352,7 @@ def _prediction(
     corners = cxcywh_to_xyxy(found.boxes_cxcywh.float()).clamp(0, 1)
     return ConceptPrediction(
         query=query,
-        masks=_masks(found.mask_logits.float(), picture_hw).numpy(force=True),
+        masks=masks_at(found.mask_logits.float(), picture_hw).numpy(force=True),
         boxes_xyxy=corners.numpy(force=True) * np.array([width, height] * 2, np.float32),
         scores=found.scores,
         presence_score=found.presence,
@@ -365,22 +360,6 @@ def _prediction(
         semantic_logits=found.semantic_logits.float().numpy(force=True),
         picture_hw=picture_hw,
     )
-
-
-def _masks(logits: Tensor, picture_hw: tuple[int, int]) -> Tensor:
-    """Bring mask logits (D, s, s) to the picture's size and decide, shape (D, H, W)."""
-    masks = torch.zeros(len(logits), *picture_hw, dtype=torch.bool, device=logits.device)
-    at_once = max(MAX_PIXELS // (picture_hw[0] * picture_hw[1]), 1)
-    for start in range(0, len(logits), at_once):
-        part = slice(start, start + at_once)
-        masks[part] = _resized(logits[part], picture_hw) > 0
-    return masks
-
-
-def _resized(logits: Tensor, picture_hw: tuple[int, int]) -> Tensor:
-    if not len(logits):
-        return logits.new_zeros(0, *picture_hw)
-    return F.interpolate(logits[None], size=picture_hw, mode="bilinear")[0]
 
 
 def _result(found: ConceptPrediction, *, with_semantic_map: bool) -> ConceptResult:
