@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.common.mask_decoder import NUM_MULTIMASKS, DecodedObjects
 from models.sam2.outputs import TrackOutput
 from models.training.matching import dice_loss, focal_bce
 
@@ -75,6 +76,37 @@ def _frame_losses(
         "dice": (dice.gather(1, closest)[:, 0] * share).sum(),
         "iou": (off * share).sum(),
         "visibility": weights.visibility * visibility,
+    }
+
+
+def prompt_losses(
+    decoded: DecodedObjects, masks: Tensor, weights: TrackerLossWeights, *, is_ambiguous: bool
+) -> dict[str, Tensor]:
+    """Return the weighted terms of answers to prompts for visible objects (SAM, appendix A).
+
+    The closest of the three candidates learns its mask. The single mask learns too, unless the
+    prompt is ambiguous, for then it is not used. All of these learn their IoU.
+
+    Args:
+        decoded: Answers for B objects.
+        masks: Share of each cell that the object covers, shape (B, 4g, 4g).
+        weights: Of the terms.
+        is_ambiguous: Whether the prompts are single points.
+    """
+    used = slice(1, None) if is_ambiguous else slice(0, None)
+    logits, iou = decoded.mask_logits[:, used], decoded.iou[:, used]
+    truth = masks[:, None].expand_as(logits)
+    focal = weights.focal * focal_bce(logits, truth).mean((2, 3))
+    dice = weights.dice * dice_loss(logits.flatten(0, 1), truth.flatten(0, 1)).view_as(focal)
+    both = focal + dice
+    closest = both[:, -NUM_MULTIMASKS:].amin(dim=1)
+    mask_term = closest.mean() if is_ambiguous else (closest + both[:, 0]).mean() / 2
+    there = torch.ones_like(decoded.object_score_logits)
+    return {
+        "prompt_mask": mask_term,
+        "prompt_iou": weights.iou * (iou - mask_iou(logits, truth)).abs().mean(),
+        "prompt_visibility": weights.visibility
+        * F.binary_cross_entropy_with_logits(decoded.object_score_logits, there),
     }
 
 

@@ -13,7 +13,7 @@ from models.sam3.tokenizer import Tokenizer
 from pipeline.training.clips import ClipBatch
 from pipeline.training.detector_task import answer
 from pipeline.training.pictures import Batch
-from pipeline.training.tracker_task import Lesson, unroll
+from pipeline.training.tracker_task import Lesson, encode_clips, unroll
 
 NUM_PICTURES = 8
 LEAST_SCORE = 0.5
@@ -50,7 +50,7 @@ def detector_cells(model: Sam3, tokenizer: Tokenizer, batch: Batch) -> list[NDAr
 
 def tracker_cells(model: Sam3, batch: ClipBatch) -> list[NDArray[np.uint8]]:
     """Draw the frames of the first clips, each object with its mask while it is held visible."""
-    outputs = unroll(model, batch, Lesson(is_taught=False))
+    outputs = unroll(model, encode_clips(model, batch), batch, Lesson(is_taught=False))
     num_clips = len(batch.pixels) // len(batch.targets)
     side = int(batch.pixels.shape[1])
     cells: list[NDArray[np.uint8]] = []

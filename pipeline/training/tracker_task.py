@@ -4,14 +4,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from models.common.mask_decoder import choose_multimask
 from models.sam2.memory_bank import MemoryBank
-from models.sam2.outputs import TrackOutput
+from models.sam2.outputs import TrackerFeatures, TrackOutput
 from models.sam3.model import Sam3, preprocess
 from models.sam3.tokenizer import Tokenizer
 from models.training.initialise_tracker import initialise_tracker
-from models.training.tracker_losses import TrackerLossWeights, clip_losses, mask_iou
+from models.training.tracker_losses import (
+    TrackerLossWeights,
+    clip_losses,
+    mask_iou,
+    prompt_losses,
+)
+from pipeline.training.clicks import correct, first_prompt, random_plan
 from pipeline.training.clips import ClipBatch, ClipSource, make_clips
 from pipeline.training.recipe import Stage
 from pipeline.training.tasks import Losses
@@ -81,10 +89,12 @@ class TrackerTask:
     ) -> Losses:
         """Follow the objects through the clips and judge the masks."""
         del tokenizer
-        outputs = unroll(model, batch, random_lesson(rng, len(batch.targets)))
+        features = encode_clips(model, batch)
+        outputs = unroll(model, features, batch, random_lesson(rng, len(batch.targets)))
+        asked = ask(model, features, batch, rng, self.weights)
         return Losses(
-            terms=clip_losses(outputs, batch.targets, self.weights),
-            figures=clip_quality(outputs, batch),
+            terms=clip_losses(outputs, batch.targets, self.weights) | asked.terms,
+            figures=clip_quality(outputs, batch) | asked.figures,
         )
 
 
@@ -95,11 +105,57 @@ def _trunk(model: Sam3, batch: ClipBatch) -> Tensor:
     )
 
 
-def unroll(model: Sam3, batch: ClipBatch, lesson: Lesson) -> list[TrackOutput]:
+def encode_clips(model: Sam3, batch: ClipBatch) -> TrackerFeatures:
+    """Encode all frames; the tracker's neck learns, no gradient flows into the backbone."""
+    with torch.no_grad():
+        trunk = _trunk(model, batch)
+    fine, middle, coarse = model.tracker_neck(trunk)
+    return model.tracker_model.prepare_features((fine, middle, coarse))
+
+
+def ask(
+    model: Sam3,
+    features: TrackerFeatures,
+    batch: ClipBatch,
+    rng: np.random.Generator,
+    weights: TrackerLossWeights,
+) -> Losses:
+    """Ask for every object by points or a box on a random frame that shows it, and correct."""
+    times = [int(rng.choice(row.nonzero()[0])) for row in visible_times(batch)]
+    frame_index = torch.stack([batch.frame_index(t)[i] for i, t in enumerate(times)])
+    masks = torch.stack([batch.targets[t].masks[i] for i, t in enumerate(times)])
+    plan = random_plan(rng)
+    prompts = first_prompt(rng, masks, plan)
+    totals: dict[str, Tensor] = {}
+    overlap = masks.new_zeros(())
+    for turn in range(plan.corrections + 1):
+        is_ambiguous = prompts.boxes is None and prompts.points.shape[1] == 1
+        decoded = model.tracker_model.decode_prompts(features, frame_index, prompts)
+        terms = prompt_losses(decoded, masks, weights, is_ambiguous=is_ambiguous)
+        for name, term in terms.items():
+            totals[name] = totals.get(name, 0) + term / (plan.corrections + 1)
+        chosen = choose_multimask(decoded) if is_ambiguous else torch.zeros_like(frame_index)
+        rows = torch.arange(len(chosen), device=chosen.device)
+        answer = decoded.mask_logits[rows, chosen][:, None]
+        overlap = mask_iou(answer[:, 0], masks).mean()
+        if turn < plan.corrections:
+            prompts = correct(rng, prompts, masks, answer)
+    return Losses(terms=totals, figures={f"{plan.opening}_iou": float(overlap)})
+
+
+def visible_times(batch: ClipBatch) -> NDArray[np.bool_]:
+    """Return on which frames each object is visible, shape (B, T); always on the first."""
+    return torch.stack([target.is_visible for target in batch.targets], dim=1).numpy(force=True)
+
+
+def unroll(
+    model: Sam3, features: TrackerFeatures, batch: ClipBatch, lesson: Lesson
+) -> list[TrackOutput]:
     """Introduce the objects on the first frame and follow them through the clip.
 
     Args:
-        model: Its tracker and the tracker's neck learn; no gradient flows into the backbone.
+        model: Its tracker learns.
+        features: Of all frames, see :func:`encode_clips`.
         batch: The clips.
         lesson: How they are taught.
 
@@ -107,10 +163,6 @@ def unroll(model: Sam3, batch: ClipBatch, lesson: Lesson) -> list[TrackOutput]:
         The step of all B objects on each frame.
     """
     tracker = model.tracker_model
-    with torch.no_grad():
-        trunk = _trunk(model, batch)
-    fine, middle, coarse = model.tracker_neck(trunk)
-    features = tracker.prepare_features((fine, middle, coarse))
     banks = [MemoryBank(tracker.config) for _ in batch.clip_index]
     outputs: list[TrackOutput] = []
     for t, targets in enumerate(batch.targets):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.training.clicks import ClickPlan, Opening, correct, first_prompt
 from pipeline.training.clips import WorldClips, make_clips
 from pipeline.training.pictures import WorldPictures, make_batch
-from pipeline.training.tracker_task import random_lesson, unroll
+from pipeline.training.tracker_task import encode_clips, random_lesson, unroll
 from tests.pipeline.training.runs import GRID, SIZE, STILLS, TASKS, make_model, stage, tokenizer
 
 # The checkpoints carry these, and the published graph reads none of them.
@@ -97,5 +98,25 @@ def test_every_lesson_can_be_taught():
     model, batch, rng = make_model(), clips(4), np.random.default_rng(0)
     for _ in range(6):
         with torch.no_grad():
-            outputs = unroll(model, batch, random_lesson(rng, 4))
+            lesson = random_lesson(rng, 4)
+            outputs = unroll(model, encode_clips(model, batch), batch, lesson)
         assert all(bool(output.all_mask_logits.isfinite().all()) for output in outputs)
+
+
+@pytest.mark.parametrize("opening", list(Opening))
+def test_prompts_lie_on_the_object_and_clicks_where_the_answer_is_wrong(opening):
+    masks = torch.zeros(3, 16, 16)
+    for row in range(3):
+        masks[row, 2 + row : 9 + row, 4:12] = 1
+    rng = np.random.default_rng(0)
+    plan = ClickPlan(opening=opening, corrections=1)
+    prompts = first_prompt(rng, masks, plan)
+    assert (prompts.boxes is None) == (opening is Opening.POINT)
+    assert prompts.points.shape[1] == (opening is not Opening.BOX)
+    cells = (prompts.points * 16).long()
+    for row, points in enumerate(cells):
+        assert all(masks[row, y, x] == 1 for x, y in points)
+    wrong = correct(rng, prompts, masks, torch.full((3, 1, 16, 16), 5.0))
+    cells = (wrong.points[:, -1] * 16).long()
+    assert all(masks[row, y, x] == 0 for row, (x, y) in enumerate(cells))
+    assert wrong.labels[:, -1].tolist() == [0, 0, 0]
