@@ -158,6 +158,12 @@ def test_min_score_decides_what_is_found(still, tmp_path):
         (["--concept", "deer", "--device", "tpu"], "device"),
         (["--concept", "deer", "--min-score", "2"], "min-score"),
         (["--concept", "deer", "--model", "sam3"], "checkpoint"),
+        (
+            ["--concept", "deer", "--model", "sam1-b"],
+            "sam1-b knows no concepts (accepted with it: ",
+        ),
+        (["--exemplar", "1,2,3,4", "--model", "sam2.1-tiny"], "--point, --box and --mask, or"),
+        (["--point", "1,2", "--checkpoint", "none.pth"], "none.pth"),
         (["--mask", "none.png"], "--mask: picture 'none.png': no such file"),
     ],
 )
