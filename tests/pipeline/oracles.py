@@ -85,19 +85,19 @@ class OracleTracker:
         index = position[0]
         position[0] += 1
         masklets = [
-            _observe(self.masklet_id(thing.object_id, index), phrase, thing.visible_mask)
+            observe(self.masklet_id(thing.object_id, index), phrase, thing.visible_mask)
             for thing in world.render(index).objects
             for phrase in concepts
             if NAME_OF.get(phrase) == thing.concept and self.masklet_id(thing.object_id, index)
         ]
         if self.has_ghost:
-            masklets.append(_observe(999, concepts[0], corner_mask(given.pixels.shape[:2])))
+            masklets.append(observe(999, concepts[0], corner_mask(given.pixels.shape[:2])))
         return Prediction(
             stream_id=given.stream_id, masklets=tuple(masklets), ended=(), presence={}
         )
 
 
-def _observe(masklet_id: int, phrase: str, mask: NDArray[np.bool_]) -> MaskletObservation:
+def observe(masklet_id: int, phrase: str, mask: NDArray[np.bool_]) -> MaskletObservation:
     return MaskletObservation(
         masklet_id=masklet_id,
         concept=phrase,
