@@ -138,6 +138,13 @@ class WorldSourceConfig(ConnectorConfig):
         default=None,
         description="A prepared scene; the other fields but realtime are then not used.",
     )
+    style: Literal["meadow", "wide"] = Field(
+        default="meadow",
+        description="meadow: 12 concepts; wide: hundreds, in many places, looks and weathers.",
+    )
+    split: Literal["train", "test_combinations", "test_concepts"] = Field(
+        default="train", description="Which part of the wide world is shown."
+    )
     seed: int = Field(default=0, ge=0, description="Which scene.")
     width: int = Field(default=640, ge=32, le=4096)
     height: int = Field(default=360, ge=32, le=4096)
@@ -329,7 +336,8 @@ SinkConfig = Annotated[
 ]
 
 _SOURCE_URLS = (
-    "rtsp://host/path, kafka://host:port/topic, world://demo, world://SEED, webcam:0, "
+    "rtsp://host/path, kafka://host:port/topic, world://demo, world://SEED, world://wide/SEED, "
+    "webcam:0, "
     "a video file, a folder of videos or pictures, a pattern such as 'night/*.jpg'"
 )
 _STRAY_AT = (  # quotes nothing: what seems to be the host or the port may be half a password
@@ -421,12 +429,16 @@ def _from_kafka_url(url: str, *, with_topic: bool) -> dict[str, Any]:
 
 
 def _world_from(name: str, url: str) -> WorldSourceConfig:
-    name = name or "demo"
+    style, _, seed = name.rpartition("/")
+    if seed.isdigit() and style == "wide":
+        return WorldSourceConfig(style="wide", seed=int(seed))
     if name.isdigit():
         return WorldSourceConfig(seed=int(name))
-    if name == "demo":
+    if name in {"", "demo"}:
         return WorldSourceConfig(preset="demo")
-    raise ValueError(f"unknown world {url!r}; accepted: world://demo or world://SEED")
+    raise ValueError(
+        f"unknown world {url!r}; accepted: world://demo, world://SEED or world://wide/SEED"
+    )
 
 
 def _source_from_path(text: str) -> FileSourceConfig | ImagesSourceConfig:

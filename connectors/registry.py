@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from connectors import config as c
 from connectors.base import PictureSink, RecordSink, Source
 from connectors.errors import Position
+
+if TYPE_CHECKING:
+    from connectors.world.scene import WorldConfig
+    from connectors.world.wide.scene import WideConfig
 
 ENTRY_POINT_GROUP = "maskstream.connectors"
 
@@ -78,17 +82,31 @@ def build_world_source(
     *, stream_id: str, config: c.WorldSourceConfig, position: Position | None
 ) -> Source:
     """Return the synthetic camera; the world knows nothing of configuration files."""
-    from connectors.world.scene import DEMO, WorldConfig
     from connectors.world.source import WorldSource
 
-    scene = DEMO
-    if config.preset is None:
-        fields = config.model_dump(exclude={"type", "preset", "realtime"})
-        scene = WorldConfig(**fields)
     start = int((position or {}).get("index", 0))
     return WorldSource(
-        stream_id=stream_id, config=scene, start_index=start, realtime=config.realtime
+        stream_id=stream_id,
+        config=world_config(config),
+        start_index=start,
+        realtime=config.realtime,
     )
+
+
+def world_config(config: c.WorldSourceConfig) -> "WorldConfig | WideConfig":
+    """Return the world's own description of what a synthetic camera sees."""
+    from connectors.world.scene import DEMO, WorldConfig
+    from connectors.world.wide.casting import WideContent
+    from connectors.world.wide.catalogue import Split
+    from connectors.world.wide.scene import WideConfig
+
+    if config.preset is not None:
+        return DEMO
+    frame = config.model_dump(include={"seed", "width", "height", "fps", "duration_s"})
+    content = config.model_dump(include={"min_objects", "max_objects", "night_probability"})
+    if config.style == "meadow":
+        return WorldConfig(**frame, **content)
+    return WideConfig(**frame, content=WideContent(**content, split=Split(config.split)))
 
 
 def build_plugin_source(

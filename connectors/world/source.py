@@ -10,9 +10,16 @@ from typing_extensions import override
 
 from connectors.base import Source
 from connectors.frame import CaptureClock, Frame
-from connectors.world.scene import World, WorldConfig, WorldFrame
+from connectors.world.compose import WorldFrame
+from connectors.world.scene import World, WorldConfig
+from connectors.world.wide.scene import WideConfig, WideWorld
 
 WORLD_EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def open_world(config: WorldConfig | WideConfig) -> World | WideWorld:
+    """Return the world that a configuration describes."""
+    return WideWorld(config) if isinstance(config, WideConfig) else World(config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +43,7 @@ class WorldSource(Source):
         self,
         *,
         stream_id: str,
-        config: WorldConfig,
+        config: WorldConfig | WideConfig,
         start_index: int = 0,
         realtime: bool = False,
         started_at: datetime = WORLD_EPOCH,
@@ -62,7 +69,7 @@ class WorldSource(Source):
         self._next_index = start_index
         self._realtime = realtime
         self._started_at = started_at
-        self._world: World | None = None
+        self._world: World | WideWorld | None = None
         self._pace: _Pace | None = None
         self._closed = Event()
 
@@ -71,7 +78,7 @@ class WorldSource(Source):
         self._closed.clear()
         self._pace = None
         if self._world is None:
-            self._world = World(self._config)
+            self._world = open_world(self._config)
 
     @override
     def read(self) -> Frame | None:
@@ -103,7 +110,7 @@ class WorldSource(Source):
         """Return frame ``index`` with its objects. Raises IndexError outside the scene."""
         return self._opened().render(index)
 
-    def _opened(self) -> World:
+    def _opened(self) -> World | WideWorld:
         if self._world is None:
             raise RuntimeError(f"world source {self._stream_id!r} is not open; call open() first")
         return self._world

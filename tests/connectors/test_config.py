@@ -25,6 +25,7 @@ from connectors.registry import SINKS, SOURCES
 SOURCE_URLS = {
     "world://demo": WorldSourceConfig(preset="demo"),
     "world://7": WorldSourceConfig(seed=7),
+    "world://wide/7": WorldSourceConfig(style="wide", seed=7),
     "webcam:2": WebcamSourceConfig(device="/dev/video2"),
     "clip.mp4": FileSourceConfig(path=Path("clip.mp4")),
     "file:///data/clip.mkv": FileSourceConfig(path=Path("/data/clip.mkv")),
@@ -79,6 +80,8 @@ def test_camera_credentials_leave_the_url_and_are_decoded():
         "kafka://u:12#s3cr3t@host:9092/topic",
         "kafka://u:s3cr3t@host/topic",
         "world://moon",
+        "world://wide",
+        "world://moon/7",
         "",
     ],
 )

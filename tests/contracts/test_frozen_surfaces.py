@@ -30,6 +30,8 @@ CLI = {
     "segment": ["--box", "--checkpoint", "--concept", "--device", "--everything", "--exemplar",
                 "--json", "--mask", "--min-score", "--model", "--out", "--point", "images"],
     "train": ["--curves", "--device", "--json", "--out", "recipe"],
+    "world": ["--duration", "--films", "--fps", "--height", "--json", "--max-objects", "--night",
+              "--out", "--phrases", "--seed", "--split", "--style", "--video", "--width"],
     "eval images": ["--annotations", "--checkpoint", "--data", "--device", "--gallery", "--json",
                     "--model", "--on-bad", "--root", "--samples", "--save-predictions",
                     "--save-results", "--seed", "--size", "--world"],

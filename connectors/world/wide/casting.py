@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import lru_cache
 from math import exp, log, tau
 from typing import Final, TypeAlias
@@ -33,6 +34,14 @@ _AT_SEA = frozenset({Manner.FLOAT, Manner.SWIM})
 _ASHORE = frozenset({"bird", "small mammal"})
 
 Subject: TypeAlias = tuple[str, tuple[str, ...]]
+
+
+class Part(StrEnum):
+    """Which things a part of a scene may be given to."""
+
+    ANY = "any"
+    MOVING = "moving"
+    STANDING = "standing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +128,18 @@ def pool_of(split: Split, concepts: tuple[str, ...]) -> tuple[WideConcept, ...]:
 
 @lru_cache(maxsize=128)
 def _pool_on(
-    split: Split, concepts: tuple[str, ...], *, is_indoor: bool, has_water: bool
+    split: Split, concepts: tuple[str, ...], *, is_indoor: bool, has_water: bool, part: Part
 ) -> tuple[WideConcept, ...]:
     """Return what may be drawn in a room, on land, or where there is water."""
 
     def fits(concept: WideConcept) -> bool:
-        if is_indoor:
-            return concept.stature <= _TALLEST_INDOORS and concept.manner is not Manner.FLOAT
+        if part is Part.MOVING and concept.manner is Manner.STAND:
+            return False
+        if part is Part.STANDING and not is_steady(concept.name):
+            return False
         needs_water = concept.manner in _AT_SEA and concept.group not in _ASHORE
-        return has_water or not needs_water
+        is_small = concept.stature <= _TALLEST_INDOORS
+        return (has_water or not needs_water) and (is_small or not is_indoor)
 
     return tuple(concept for concept in pool_of(split, concepts) if fits(concept))
 
@@ -154,7 +166,12 @@ def draw_look(rng: np.random.Generator, concept: WideConcept, split: Split) -> t
 
 
 def draw_subjects(
-    rng: np.random.Generator, content: WideContent, stage: Stage, number: int
+    rng: np.random.Generator,
+    content: WideContent,
+    stage: Stage,
+    number: int,
+    *,
+    part: Part = Part.ANY,
 ) -> list[Subject]:
     """Draw who appears: strangers, look-alikes of one group, or few kinds in several looks."""
     pool = _pool_on(
@@ -162,6 +179,7 @@ def draw_subjects(
         content.concepts,
         is_indoor=stage.is_indoor,
         has_water=stage.water is not None,
+        part=part,
     )
     if not pool or not number:
         return []
@@ -297,7 +315,7 @@ def cast_standing(
     if rng.random() < content.empty_probability:
         return ()
     number = int(rng.integers(0, max(content.max_objects // 2, 1) + 1))
-    subjects = draw_subjects(rng, content, stage, number)
+    subjects = draw_subjects(rng, content, stage, number, part=Part.STANDING)
     return tuple(
         replace(
             _place(rng, subject, stage),
@@ -305,7 +323,6 @@ def cast_standing(
             start_x=float(rng.uniform(0.05, 0.95)),
         )
         for subject in subjects
-        if is_steady(subject[0])
     )
 
 
@@ -320,9 +337,7 @@ def cast_stretch(
     number = _draw_number(rng, content)
     tallest = 0.28 if number > content.max_objects else TALLEST
     actors: list[WideActor] = []
-    for subject in draw_subjects(rng, content, stage, number):
-        if _never_leaves(subject[0]):
-            continue
+    for subject in draw_subjects(rng, content, stage, number, part=Part.MOVING):
         actor = _place(rng, subject, stage, tallest=tallest)
         actor, _ = _behind(rng, actor, stage, chance=0.35)
         actors.append(_send(rng, actor, stage, window_s))
