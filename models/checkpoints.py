@@ -10,6 +10,7 @@ import mmap
 import pickle
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,8 @@ _WRAPPERS = ("model", "state_dict")
 _ZIP, _PICKLE, _LFS = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 _PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml")
 _HEADER_OFFSET = 8
+# How torch calls a class or function that weights have no need of.
+_OBJECT_REFUSED = "unsupported global"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +93,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     with file.open("rb") as stream:
         head = stream.read(4096)
     if head.startswith((_ZIP, _PICKLE)):
-        return _open_torch(path, file, is_mapped=head.startswith(_ZIP))
+        return _open_torch(path, file, is_zip=head.startswith(_ZIP))
     if head[_HEADER_OFFSET : _HEADER_OFFSET + 1] == b"{":
         state, metadata = _read_safetensors(file)
         return _checkpoint(path, (file,), state, metadata)
@@ -163,17 +166,21 @@ def _open_shards(path: Path, index: Path) -> Checkpoint:
     return _checkpoint(path, files, state, {})
 
 
-def _open_torch(path: Path, file: Path, *, is_mapped: bool) -> Checkpoint:
+def _open_torch(path: Path, file: Path, *, is_zip: bool) -> Checkpoint:
     """Open what ``torch.save`` wrote; before torch 1.6 it wrote what cannot be mapped."""
+    # torch takes every file of that name for safetensors, unless it comes as a stream.
+    is_misnamed = file.suffix == ".safetensors"
     try:
-        # With mmap the file is opened by name, so it must be a string.
-        held: object = torch.load(str(file), map_location="cpu", weights_only=True, mmap=is_mapped)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{str(file)!r} holds more than tensors, and loading it could run code: refused; "
-            "expected weights saved as a state dict"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+        with file.open("rb") if is_misnamed else nullcontext(str(file)) as given:
+            held: object = torch.load(
+                given, map_location="cpu", weights_only=True, mmap=is_zip and not is_misnamed
+            )
+    except Exception as error:  # of a damaged file the library lets any error through
+        if isinstance(error, pickle.UnpicklingError) and _OBJECT_REFUSED in str(error).lower():
+            raise CheckpointError(
+                f"{str(file)!r} holds more than tensors, and loading it could run code: refused; "
+                "expected weights saved as a state dict"
+            ) from error
         reason = str(error).split(". ", maxsplit=1)[0]
         raise CheckpointError(
             f"cannot read checkpoint {str(file)!r}, it seems damaged or cut short: {reason}; "

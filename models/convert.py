@@ -132,7 +132,7 @@ def _write_official(
     # Cloned, because views of a file would be saved with all of that file.
     state = {name: outgoing[name].to(dtype=dtype).clone() for name in outgoing}
     if recognised.family is Family.SAM3:
-        state |= _rotary_tables(recognised.size)
+        state |= rotary_tables(recognised.size)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(file.suffix + ".partial")
     try:
@@ -143,7 +143,7 @@ def _write_official(
     return file
 
 
-def _rotary_tables(size: str) -> dict[str, Tensor]:
+def rotary_tables(size: str) -> dict[str, Tensor]:
     """Return the angles that the official code keeps beside the weights, complex, by block."""
     vision = SAM3_SIZES[size].vision
     tables: dict[str, Tensor] = {}
