@@ -29,9 +29,11 @@ class MaskletObservation:
 
     Attributes:
         masklet_id: Unique within its stream for the tracker's life, from 1.
-        concept: The phrase it was found with, as given to ``open_stream``.
+        concept: The phrase it was found with, as given to ``open_stream``, or what a person who
+            chose it calls it.
         score: Probability of the last detection that matched it, 0 to 1.
-        presence_score: Probability that its concept is on this frame at all, 0 to 1.
+        presence_score: Probability that its concept is on this frame at all, 0 to 1; 1 for a chosen
+            object.
         occlusion_score: Probability that the object is visible now (SAM 2 object score), 0 to 1.
         is_matched: Whether a detection of this frame confirmed it.
         first_seen_s: ``time_s`` of the frame on which it was born.
