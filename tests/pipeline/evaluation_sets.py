@@ -136,10 +136,12 @@ def perfect_predictions(annotations: Path) -> list[Json]:
     return [{**one, "score": 0.9} for one in content["annotations"]]
 
 
-def write_labels(root: Path, pictures: str, annotations: str) -> None:
+def write_labels(
+    root: Path, pictures: str, annotations: str, *, num_frames: int | None = None
+) -> None:
     """DAVIS's layout, with clip 0 of the set: pictures and PNGs with object ids."""
     _, objects = clip_shapes(0)
-    for index, pixels in enumerate(clip_frames(0)):
+    for index, pixels in enumerate(clip_frames(0)[:num_frames]):
         save(root / pictures / "clip" / f"{index:05d}.png", pixels)
         save(root / annotations / "clip" / f"{index:05d}.png", label_of(objects, index))
 
