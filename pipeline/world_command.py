@@ -14,6 +14,13 @@ from pipeline.errors import ConfigError
 from pipeline.flag_groups import with_flag_groups
 from pipeline.telling import telling
 
+# Flags that are shorter than the fields they fill.
+_FLAGS = {
+    "duration_s": "duration",
+    "night_probability": "night",
+    "max_objects": "max-objects",
+}
+
 
 class WorldStyle(StrEnum):
     """Which world is filmed."""
@@ -108,5 +115,8 @@ def _source_config(scene: SceneFlags, seed: int) -> WorldSourceConfig:
             night_probability=scene.night,
         )
     except ValidationError as error:
-        problems = [f"--{item['loc'][0]}: {item['msg'].lower()}" for item in error.errors()]
+        problems = [
+            f"--{_FLAGS.get(str(item['loc'][0]), item['loc'][0])}: {item['msg'].lower()}"
+            for item in error.errors()
+        ]
         raise ConfigError(problems) from error

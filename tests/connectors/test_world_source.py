@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from connectors.frame import CaptureClock
 from connectors.world.scene import WorldConfig
 from connectors.world.source import WORLD_EPOCH, WorldSource
+from connectors.world.wide.scene import WideConfig
 
 CONFIG = WorldConfig(seed=4, width=64, height=64, fps=5.0, duration_s=2.0)
+WIDE = WideConfig(seed=4, width=64, height=64, fps=5.0, duration_s=2.0)
 
 
-def make_source(**options):
-    return WorldSource(stream_id="cam", config=CONFIG, **options)
+def make_source(config=CONFIG, **options):
+    return WorldSource(stream_id="cam", config=config, **options)
 
 
 def read_all(source):
@@ -32,14 +34,15 @@ def test_source_yields_every_frame_once():
     assert frames[3].pts_s == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("config", [CONFIG, WIDE], ids=["meadow", "wide"])
 @settings(max_examples=10, deadline=None)
 @given(cut=st.integers(0, 10))
-def test_reopened_source_goes_on_where_the_first_stopped(cut):
-    whole = read_all(make_source())
-    with make_source() as first:
+def test_reopened_source_goes_on_where_the_first_stopped(config, cut):
+    whole = read_all(make_source(config))
+    with make_source(config) as first:
         head = [first.read() for _ in range(cut)]
         position = first.position()
-    tail = read_all(make_source(start_index=int(position["index"])))
+    tail = read_all(make_source(config, start_index=int(position["index"])))
     assert [frame.frame_seq for frame in head + tail] == list(range(10))
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(whole, head + tail, strict=True))
 
