@@ -4,7 +4,7 @@ SAM 2, section 4 and appendix D; Hiera, Ryali et al., 2023; windowed position em
 al., 2023.
 
 Shape legend:
-    N images, H W rows and columns of tokens, C channels, s side of a window, S side in px.
+    N images, H W rows and columns of tokens, C D channels, S side in px.
 """
 
 from itertools import accumulate
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from models.common.attention import merge_heads, split_heads
 from models.common.mlp import StackedMLP
+from models.common.windows import join_windows, partition_windows
 from models.sam2.config import HieraConfig
 
 PATCH_KERNEL, PATCH_STRIDE, PATCH_PADDING = 7, 4, 3
-POOL = 2
 NORM_EPS = 1e-6
 
 
@@ -53,24 +54,23 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to (N, H, W, D), or (N, H / 2, W / 2, D) where queries are pooled."""
         height, width = x.shape[1:3]
-        side = self.window or max(height, width)
-        qkv = self.qkv(x)
-        pad_h, pad_w = (-height % side, -width % side) if self.window else (0, 0)
-        if pad_h or pad_w:
-            # Padding tokens are zeros before the projection, so after it they are its bias.
-            unpadded = qkv
-            qkv = self.qkv.bias.expand(len(x), height + pad_h, width + pad_w, -1).clone()
-            qkv[:, :height, :width] = unpadded
-        query, key, value = qkv.chunk(3, dim=-1)
+        if self.window:
+            tokens, padded = partition_windows(x, self.window)
+            cells = (self.window, self.window)
+        else:
+            tokens, padded = x.flatten(1, 2), (height, width)
+            cells = padded
+        query, key, value = self.qkv(tokens).chunk(3, dim=-1)
         if self.pools:
-            query, side = pool(query), side // POOL
-            height, width = height // POOL, width // POOL
-        padded_h, padded_w = query.shape[1:3]
-        windows = (padded_h // side, padded_w // side) if self.window else (1, 1)
-        query, key, value = (cut_windows(x, windows, self.num_heads) for x in (query, key, value))
-        attended = F.scaled_dot_product_attention(query, key, value)
-        joined = join_windows(attended, windows, (padded_h, padded_w))
-        return self.proj(joined[:, :height, :width])
+            query = pool(query.unflatten(1, cells)).flatten(1, 2)
+            cells, padded = halve(cells), halve(padded)
+            height, width = halve((height, width))
+        query, key, value = (split_heads(part, self.num_heads) for part in (query, key, value))
+        attended = merge_heads(F.scaled_dot_product_attention(query, key, value))
+        out = self.proj(attended)
+        if self.window:
+            return join_windows(out, cells[0], padded)[:, :height, :width]
+        return out.unflatten(1, padded)
 
 
 class Block(nn.Module):
@@ -155,18 +155,14 @@ def build_blocks(config: HieraConfig) -> list[Block]:
 
 def pool(x: Tensor) -> Tensor:
     """Take the largest of each 2 x 2 cells: (N, H, W, C) to (N, H / 2, W / 2, C)."""
-    return F.max_pool2d(x.permute(0, 3, 1, 2), POOL).permute(0, 2, 3, 1)
+    # Of four views rather than by max_pool2d, which would first copy a slice of channels.
+    height, width = halve((x.shape[1], x.shape[2]))
+    quarters = x[:, : 2 * height, : 2 * width].unflatten(2, (width, 2)).unflatten(1, (height, 2))
+    top, bottom = quarters[:, :, 0], quarters[:, :, 1]
+    left, right = torch.maximum(top, bottom).unbind(3)
+    return torch.maximum(left, right)
 
 
-def cut_windows(x: Tensor, windows: tuple[int, int], num_heads: int) -> Tensor:
-    """Cut (N, H, W, C) into rows x columns windows, as (N * windows, heads, s * s, C / heads)."""
-    rows, columns = windows
-    tiles = x.unflatten(3, (num_heads, -1)).unflatten(2, (columns, -1)).unflatten(1, (rows, -1))
-    return tiles.permute(0, 1, 3, 5, 2, 4, 6).flatten(4, 5).flatten(0, 2)
-
-
-def join_windows(x: Tensor, windows: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Undo :func:`cut_windows` for a map of H rows and W columns."""
-    rows, columns = windows
-    tiles = x.unflatten(2, (size[0] // rows, -1)).unflatten(0, (-1, rows, columns))
-    return tiles.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4).flatten(1, 2)
+def halve(sides: tuple[int, int]) -> tuple[int, int]:
+    """Halve both sides, rounded down."""
+    return sides[0] // 2, sides[1] // 2

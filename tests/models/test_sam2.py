@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from models.common.image_predictor import ImagePredictor
-from models.sam2.hiera import cut_windows, join_windows
+from models.sam2.hiera import pool
 from models.sam2.memory_bank import MemoryBank
 from models.sam2.memory_selection import closest_frames, neighbours
 from models.sam2.model import Sam2, preprocess
@@ -40,12 +40,11 @@ def test_pictures_of_a_batch_do_not_meet(model):
     torch.testing.assert_close(together.fine0[1:2], alone.fine0)
 
 
-def test_windows_join_to_what_they_were_cut_from():
-    x = torch.randn(2, 6, 12, 8)
-    cut = cut_windows(x, (2, 3), 4)
-    assert cut.shape == (2 * 2 * 3, 4, 3 * 4, 2)
-    assert torch.equal(cut[1, 0], x[0, :3, 4:8, :2].flatten(0, 1))
-    assert torch.equal(join_windows(cut, (2, 3), (6, 12)), x)
+@pytest.mark.parametrize("sides", [(6, 8), (5, 7), (2, 2)])
+def test_pooling_is_that_of_2_x_2_cells(sides):
+    x = torch.randn(2, *sides, 3)
+    expected = F.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    assert torch.equal(pool(x), expected)
 
 
 @pytest.mark.parametrize("hw", [(1, 1), (1, 300), (40, 60), (128, 128)])
