@@ -160,7 +160,7 @@ class MaskDecoder(nn.Module):
         self, own: Tensor, image: Tensor, image_pos: Tensor, sparse: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Two-way attention of own tokens (T, C) and prompts with the image; both come back."""
-        tokens = torch.cat([own[None].expand(len(sparse), -1, -1), sparse], dim=1)
+        tokens = torch.cat([own[None].expand(sparse.shape[0], -1, -1), sparse], dim=1)
         flat = image.flatten(2).transpose(1, 2)
         tokens, flat = self.transformer(tokens, flat, image_pos.flatten(2).transpose(1, 2))
         return tokens, flat.transpose(1, 2).unflatten(2, tuple(image.shape[-2:]))

@@ -256,7 +256,7 @@ class MemoryTracker(nn.Module):
             features,
             frame_index,
             self.memory_attention(features.top, frame_index, memory),
-            self.prompt_encoder.nothing(len(memory.tokens)),
+            self.prompt_encoder.nothing(memory.tokens.shape[0]),
             self.prompt_encoder.no_mask(),
         )
         if is_visible is None:
@@ -326,14 +326,14 @@ class MemoryTracker(nn.Module):
         return self.mask_decoder(image, image_pos, sparse, dense, fine)
 
     def _pointer(self, decoded: DecodedObjects, token: Tensor, is_visible: Tensor) -> Tensor:
-        rows = torch.arange(len(token), device=token.device)
+        rows = torch.arange(token.shape[0], device=token.device)
         pointer = self.object_pointer_proj(decoded.tokens[rows, token])
         return torch.where(is_visible[:, None], pointer, self.no_object_pointer)
 
     def _output(
         self, decoded: DecodedObjects, chosen: Tensor, token: Tensor, is_visible: Tensor
     ) -> TrackOutput:
-        rows = torch.arange(len(chosen), device=chosen.device)
+        rows = torch.arange(chosen.shape[0], device=chosen.device)
         mask = decoded.mask_logits[rows, chosen][:, None]
         return TrackOutput(
             mask_logits=torch.where(is_visible[:, None, None, None], mask, ABSENT_LOGIT),
@@ -414,7 +414,9 @@ def with_corners(points: Tensor, labels: Tensor, boxes: Tensor | None) -> tuple[
 
 def rows_of(x: Tensor, frame_index: Tensor) -> Tensor:
     """Give each of B objects the row (of N) of its frame; one frame's is shared, not copied."""
-    return x.expand(len(frame_index), *x.shape[1:]) if len(x) == 1 else x[frame_index]
+    # Sizes are read from shapes, not by len(), so that tracing leaves them open.
+    single = x.shape[0] == 1
+    return x.expand(frame_index.shape[0], *x.shape[1:]) if single else x[frame_index]
 
 
 def _small(*shape: int) -> nn.Parameter:

@@ -176,13 +176,13 @@ class Backbone(nn.Module):
         fits = not (rows % self.window or columns % self.window)
         grid = TokenGrid(rows=rows, columns=columns, window=self.window if fits else None)
         x = (partition_windows(x, self.window)[0] if fits else x).reshape(
-            len(images), rows * columns, -1
+            images.shape[0], rows * columns, -1
         )
         for layer in self.layers:
             x = layer(x, grid)
         if fits:
             x = join_windows(x.view(-1, self.window**2, x.shape[-1]), self.window, (rows, columns))
-        return x.view(len(images), rows, columns, -1).permute(0, 3, 1, 2)
+        return x.view(images.shape[0], rows, columns, -1).permute(0, 3, 1, 2)
 
 
 class PyramidLevel(nn.Module):
