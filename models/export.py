@@ -1,0 +1,446 @@
+"""Models as graphs of tensors alone: for ``torch.export``, ``torch.compile`` and ONNX.
+
+A model becomes a few graphs, cut where results are worth keeping: what depends on the picture, on
+the phrase, and on the prompt. All numbers are of the model's own input square: shares of it (0 … 1)
+for points and boxes, logits for masks.
+
+Shape legend:
+    N pictures, S side of the input in px, g tokens along it, C width, B objects or (picture,
+    concept) pairs, P points or boxes of each, T text tokens, Q queries, K memory tokens.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from typing_extensions import override
+
+from models.common.boxes import cxcywh_to_xyxy
+from models.common.prompt_encoder import PromptEncoder
+from models.sam1.model import Sam1
+from models.sam2.memory_attention import MemoryTokens
+from models.sam2.model import Sam2
+from models.sam2.outputs import TrackerFeatures
+from models.sam2.tracker import MemoryTracker
+from models.sam3.detector import Detector
+from models.sam3.exemplars import Exemplars
+from models.sam3.model import Sam3
+from models.sam3.text import TextFeatures
+from models.sam3.vision import VisionEncoder, VisionFeatures
+
+OPSET = 18
+# Dimensions that a graph leaves open. One object and several take the same way through the models.
+OBJECTS, POINTS = Dim("objects", min=1, max=4096), Dim("points", min=1, max=1024)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """One part of a model, ready to be exported.
+
+    Attributes:
+        name: Such as ``decoder``; the name of its ONNX file.
+        module: Takes the inputs by position and gives a tensor or a tuple of tensors.
+        inputs: Names and examples of the inputs, in order.
+        outputs: Names of the outputs, in order.
+        open_dims: Dimensions of the inputs that may be of any size.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+    open_dims: Mapping[str, Mapping[int, Dim]]
+
+
+class Sam1Encoder(nn.Module):
+    """Images (N, 3, S, S), normalised and padded, to embedding (N, C, g, g)."""
+
+    def __init__(self, model: Sam1) -> None:
+        super().__init__()
+        self.vision_encoder = model.vision_encoder
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        return self.vision_encoder(images)
+
+
+class Sam1Decoder(nn.Module):
+    """Prompts of B objects on one picture to all four masks of each.
+
+    Inputs are embedding (1, C, g, g), points (B, P, 2), labels (B, P): 1 on the object, 0 off it, 2
+    and 3 the corners of a box, -1 padding (one such point has to close points without a box),
+    mask_logits (B, 1, 4g, 4g), and has_mask (B,), 1.0 where they count, else 0.0.
+    Outputs are mask_logits (B, 4, 4g, 4g), the single mask and the three of an ambiguous prompt,
+    and predicted_iou (B, 4).
+    """
+
+    def __init__(self, model: Sam1) -> None:
+        super().__init__()
+        self.shared_image_embedding = model.shared_image_embedding
+        self.prompt_encoder = model.prompt_encoder
+        self.mask_decoder = model.mask_decoder
+
+    @override
+    def forward(
+        self,
+        embedding: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        mask_logits: Tensor,
+        has_mask: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        grid = embedding.shape[-1]
+        sparse = self.prompt_encoder.points(points, labels, grid, closes=False)
+        decoded = self.mask_decoder(
+            embedding.expand(points.shape[0], -1, -1, -1),
+            self.shared_image_embedding.image(grid),
+            sparse,
+            dense_prompt(self.prompt_encoder, mask_logits, has_mask),
+        )
+        return decoded.mask_logits, decoded.iou
+
+
+class Sam2Encoder(nn.Module):
+    """Images (N, 3, S, S), normalised, to top (N, C, g, g), fine0 at 4g, fine1 at 2g."""
+
+    def __init__(self, model: Sam2) -> None:
+        super().__init__()
+        self.model = model
+
+    @override
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.model.encode_image(images)
+        return features.top, features.fine0, features.fine1
+
+
+class Sam2Decoder(nn.Module):
+    """As :class:`Sam1Decoder` for SAM 2.1 and SAM 3's tracker, which close points themselves.
+
+    The features of one picture, top (1, C, g, g), fine0 (1, C / 8, 4g, 4g) and fine1 (1, C / 4, 2g,
+    2g), stand for the embedding; object_score_logits (B, 1) are a third output.
+    """
+
+    def __init__(self, tracker: MemoryTracker) -> None:
+        super().__init__()
+        self.shared_image_embedding = tracker.shared_image_embedding
+        self.prompt_encoder = tracker.prompt_encoder
+        self.mask_decoder = tracker.mask_decoder
+        self.no_memory_embedding = tracker.no_memory_embedding
+
+    @override
+    def forward(
+        self,
+        top: Tensor,
+        fine0: Tensor,
+        fine1: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        mask_logits: Tensor,
+        has_mask: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        grid = top.shape[-1]
+        image = top + self.no_memory_embedding[..., None].movedim(2, 1)
+        image, fine0, fine1 = (x.expand(points.shape[0], -1, -1, -1) for x in (image, fine0, fine1))
+        decoded = self.mask_decoder(
+            image,
+            self.shared_image_embedding.image(grid),
+            self.prompt_encoder.points(points, labels, grid),
+            dense_prompt(self.prompt_encoder, mask_logits, has_mask),
+            (fine0, fine1),
+        )
+        return decoded.mask_logits, decoded.iou, decoded.object_score_logits
+
+
+class TrackingStep(nn.Module):
+    """One tracking step of B objects on one frame, of SAM 2.1 or SAM 3: memories in, memories out.
+
+    Inputs are the frame's top, fine0 and fine1 as for :class:`Sam2Decoder`, and memory,
+    memory_pos (B, K, M) and is_valid (B, K), bool, laid out as in ``MemoryTokens``: first
+    ``num_maps`` maps, then pointers, with false for padding.
+    Outputs are mask_logits (B, 1, 4g, 4g), object_score_logits (B, 1), predicted_iou (B,), pointer
+    (B, C) and spatial (B, M, g, g), the new memory.
+    """
+
+    def __init__(self, tracker: MemoryTracker, num_maps: int) -> None:
+        super().__init__()
+        self.tracker = tracker
+        self.num_maps = num_maps
+
+    @override
+    def forward(
+        self,
+        top: Tensor,
+        fine0: Tensor,
+        fine1: Tensor,
+        memory: Tensor,
+        memory_pos: Tensor,
+        is_valid: Tensor,
+    ) -> tuple[Tensor, ...]:
+        features = TrackerFeatures(top=top, fine0=fine0, fine1=fine1)
+        tokens = MemoryTokens(
+            tokens=memory, pos=memory_pos, num_maps=self.num_maps, is_valid=is_valid
+        )
+        of_first = torch.zeros_like(is_valid[:, 0], dtype=torch.int64)
+        found = self.tracker.follow_tokens(features, of_first, tokens)
+        spatial = self.tracker.encode_memory(
+            features,
+            of_first,
+            found.mask_logits,
+            found.object_score_logits,
+            binarize=torch.zeros_like(is_valid[:, 0]),
+        )
+        return (
+            found.mask_logits,
+            found.object_score_logits,
+            found.predicted_iou,
+            found.pointer,
+            spatial,
+        )
+
+
+class Sam3Encoder(nn.Module):
+    """Images (N, 3, S, S) in -1 … 1 to the detector's pyramid (N, D, 4g, 4g), 2g and g."""
+
+    def __init__(self, encoder: VisionEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @override
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.encoder(images).detector_pyramid
+
+
+class Sam3Text(nn.Module):
+    """Token ids (B, T), int64, to text (B, T, D) and text_valid (B, T), bool."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    @override
+    def forward(self, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        text = self.detector.encode_text(token_ids)
+        return text.tokens, text.is_valid
+
+
+class Sam3Detector(nn.Module):
+    """B concepts on one picture to scored boxes and masks.
+
+    Inputs are the three levels of :class:`Sam3Encoder` for one picture, text and text_valid of
+    :class:`Sam3Text`, and exemplar boxes (B, P, 4): centre, width and height, with box_positive and
+    box_valid (B, P), bool; valid boxes come first, and a concept may have none.
+    Outputs are scores (B, Q), which are joint with the presence (B,) of the concept, both 0 … 1,
+    boxes_xyxy (B, Q, 4) and mask_logits (B, Q, 4g, 4g).
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    @override
+    def forward(
+        self,
+        fine0: Tensor,
+        fine1: Tensor,
+        top: Tensor,
+        text: Tensor,
+        text_valid: Tensor,
+        boxes: Tensor,
+        box_positive: Tensor,
+        box_valid: Tensor,
+    ) -> tuple[Tensor, ...]:
+        output = self.detector(
+            VisionFeatures(trunk=top, detector_pyramid=(fine0, fine1, top)),
+            torch.zeros_like(text_valid[:, 0], dtype=torch.int64),
+            TextFeatures(tokens=text, is_valid=text_valid),
+            Exemplars(boxes_cxcywh=boxes, is_positive=box_positive, is_valid=box_valid),
+        )
+        return (
+            output.joint_scores(),
+            output.presence_logits[-1].sigmoid(),
+            cxcywh_to_xyxy(output.boxes_cxcywh[-1]),
+            self.detector.masks(output),
+        )
+
+
+def dense_prompt(encoder: PromptEncoder, mask_logits: Tensor, has_mask: Tensor) -> Tensor:
+    """Dense prompt (B, C, g, g) of masks where ``has_mask`` (B,) is 1.0, of none where 0.0."""
+    weight = has_mask[:, None, None, None]
+    return weight * encoder.mask(mask_logits) + (1 - weight) * encoder.no_mask()
+
+
+def graphs_of(model: Sam1 | Sam2 | Sam3) -> tuple[Graph, ...]:
+    """Cut a model into graphs: encoder and decoder; for SAM 3 encoder, text and detector."""
+    match model:
+        case Sam1():
+            return _sam1_graphs(model)
+        case Sam2():
+            return _sam2_graphs(model)
+        case Sam3():
+            return _sam3_graphs(model.detector_model)
+
+
+def export_program(graph: Graph, *, strict: bool = True) -> ExportedProgram:
+    """Trace a graph with ``torch.export``; what is data-dependent in it would be an error."""
+    with torch.no_grad():
+        return torch.export.export(
+            graph.module,
+            tuple(graph.inputs.values()),
+            dynamic_shapes=_dynamic_shapes(graph),
+            strict=strict,
+        )
+
+
+def export_onnx(model: Sam1 | Sam2 | Sam3, folder: Path) -> dict[str, Path]:
+    """Write each graph of a model as ONNX; inputs and outputs bear the names in the graph's class.
+
+    Needs the extra ``export`` of this package.
+
+    Args:
+        model: In evaluation mode, fp32, on the CPU.
+        folder: Made if missing. Weights lie beside each file in ``<name>.onnx.data``.
+
+    Returns:
+        Name of each graph to its file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written: dict[str, Path] = {}
+    for graph in graphs_of(model):
+        written[graph.name] = folder / f"{graph.name}.onnx"
+        with warnings.catch_warnings(), torch.no_grad():
+            # The exporter warns of its own old habits, and of two inputs with one open dimension.
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", "# The axis name", category=UserWarning)
+            torch.onnx.export(
+                graph.module,
+                tuple(graph.inputs.values()),
+                written[graph.name],
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
+                dynamic_shapes=_dynamic_shapes(graph),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=True,
+                verbose=False,
+            )
+    return written
+
+
+def _dynamic_shapes(graph: Graph) -> tuple[dict[int, Any], ...]:
+    return tuple(dict(graph.open_dims.get(name, {})) for name in graph.inputs)
+
+
+def _prompts(mask_side: int) -> dict[str, Tensor]:
+    """Examples of the prompts' inputs; sizes of open dimensions must not be special (0 or 1)."""
+    return {
+        "points": torch.tensor([[[0.3, 0.4], [0.2, 0.6], [0.0, 0.0]]] * 2),
+        "labels": torch.tensor([[1, 0, -1], [2, 3, -1]]),
+        "mask_logits": torch.zeros(2, 1, mask_side, mask_side),
+        "has_mask": torch.tensor([0.0, 1.0]),
+    }
+
+
+_PROMPT_DIMS: dict[str, dict[int, Dim]] = {
+    "points": {0: OBJECTS, 1: POINTS},
+    "labels": {0: OBJECTS, 1: POINTS},
+    "mask_logits": {0: OBJECTS},
+    "has_mask": {0: OBJECTS},
+}
+
+
+def _sam1_graphs(model: Sam1) -> tuple[Graph, ...]:
+    vision = model.config.vision
+    return (
+        Graph(
+            name="encoder",
+            module=Sam1Encoder(model).eval(),
+            inputs={"images": torch.zeros(1, 3, vision.image_size, vision.image_size)},
+            outputs=("embedding",),
+            open_dims={},
+        ),
+        Graph(
+            name="decoder",
+            module=Sam1Decoder(model).eval(),
+            inputs={
+                "embedding": torch.zeros(1, vision.neck_dim, vision.grid, vision.grid),
+                **_prompts(model.mask_side),
+            },
+            outputs=("mask_logits_out", "predicted_iou"),
+            open_dims=_PROMPT_DIMS,
+        ),
+    )
+
+
+def _sam2_graphs(model: Sam2) -> tuple[Graph, ...]:
+    config = model.config
+    dim, grid = config.hidden_dim, config.image_size // config.patch_size
+    return (
+        Graph(
+            name="encoder",
+            module=Sam2Encoder(model).eval(),
+            inputs={"images": torch.zeros(1, 3, config.image_size, config.image_size)},
+            outputs=("top", "fine0", "fine1"),
+            open_dims={},
+        ),
+        Graph(
+            name="decoder",
+            module=Sam2Decoder(model).eval(),
+            inputs={
+                "top": torch.zeros(1, dim, grid, grid),
+                "fine0": torch.zeros(1, dim // 8, 4 * grid, 4 * grid),
+                "fine1": torch.zeros(1, dim // 4, 2 * grid, 2 * grid),
+                **_prompts(4 * grid),
+            },
+            outputs=("mask_logits_out", "predicted_iou", "object_score_logits"),
+            open_dims=_PROMPT_DIMS,
+        ),
+    )
+
+
+def _sam3_graphs(detector: Detector) -> tuple[Graph, ...]:
+    vision, text, dim = detector.config.vision, detector.config.text, detector.config.detector.dim
+    of_concept, of_box = {0: OBJECTS}, {0: OBJECTS, 1: POINTS}
+    grid, length = vision.grid, text.context_length
+    return (
+        Graph(
+            name="encoder",
+            module=Sam3Encoder(detector.vision_encoder).eval(),
+            inputs={"images": torch.zeros(1, 3, vision.image_size, vision.image_size)},
+            outputs=("fine0", "fine1", "top"),
+            open_dims={},
+        ),
+        Graph(
+            name="text",
+            module=Sam3Text(detector).eval(),
+            inputs={"token_ids": torch.ones(2, length, dtype=torch.int64)},
+            outputs=("text", "text_valid"),
+            open_dims={"token_ids": of_concept},
+        ),
+        Graph(
+            name="detector",
+            module=Sam3Detector(detector).eval(),
+            inputs={
+                "fine0": torch.zeros(1, vision.neck_dim, 4 * grid, 4 * grid),
+                "fine1": torch.zeros(1, vision.neck_dim, 2 * grid, 2 * grid),
+                "top": torch.zeros(1, vision.neck_dim, grid, grid),
+                "text": torch.zeros(2, length, dim),
+                "text_valid": torch.ones(2, length, dtype=torch.bool),
+                "boxes": torch.full((2, 3, 4), 0.5),
+                "box_positive": torch.ones(2, 3, dtype=torch.bool),
+                "box_valid": torch.ones(2, 3, dtype=torch.bool),
+            },
+            outputs=("scores", "presence", "boxes_xyxy", "mask_logits"),
+            open_dims={
+                "text": of_concept,
+                "text_valid": of_concept,
+                "boxes": of_box,
+                "box_positive": of_box,
+                "box_valid": of_box,
+            },
+        ),
+    )
