@@ -263,6 +263,7 @@ def _run_images(request: EvaluationRequest) -> "ImageReport":
     from pipeline.evaluation.images import ImageSettings, evaluate_images
 
     detector = _build_detector(request.model)
+    detector.min_score = _MIN_SCORE
     scenes = request.scenes
     settings = ImageSettings(
         num_pictures=request.samples,

@@ -5,9 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
+import numpy as np
+
 from connectors.world.compose import WorldFrame
 from connectors.world.scene import World, WorldConfig
 from models.protocols import ConceptDetector, ConceptResult, Detection
+from pipeline.evaluation.average_precision import (
+    PrecisionScores,
+    RankedAnswer,
+    average_precision,
+)
 from pipeline.evaluation.held_out import (
     Phrasing,
     Question,
@@ -63,12 +70,14 @@ class Answer:
         truth: Visible masks of the counted objects, each (H, W).
         detections: What counts of the answer: score reached, not resting on an ignored object.
         score: How truth and detections agree.
+        ranked: All detections, however unsure, but those resting on an ignored object.
     """
 
     question: Question
     truth: tuple[Mask, ...]
     detections: tuple[Detection, ...]
     score: QuestionScore
+    ranked: RankedAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +123,7 @@ class ImageReport:
     Attributes:
         settings: The pictures.
         scores: All questions.
+        phrase_ap: Mask AP of all questions ranked together; None if nothing was there.
         by_concept: Questions about each concept of the world, there or not.
         by_phrasing: Questions by :class:`Phrasing`; those of one sign only have no correlation.
         pictures: Mark of each picture, by index.
@@ -122,6 +132,7 @@ class ImageReport:
 
     settings: ImageSettings
     scores: ConceptScores
+    phrase_ap: PrecisionScores | None
     by_concept: dict[str, ConceptScores]
     by_phrasing: dict[str, ConceptScores]
     pictures: tuple[PictureMark, ...]
@@ -138,11 +149,13 @@ def evaluate_images(
     by_concept: dict[str, list[QuestionScore]] = defaultdict(list)
     by_phrasing: dict[str, list[QuestionScore]] = defaultdict(list)
     pictures: list[PictureMark] = []
+    ranked: list[RankedAnswer] = []
     seconds = 0.0
     for index in range(settings.num_pictures):
         outcome = examine_picture(detector, settings, index)
         for answer in outcome.answers:
             by_phrasing[answer.question.phrasing].append(answer.score)
+            ranked.append(answer.ranked)
             if answer.question.phrasing != Phrasing.FOREIGN:
                 by_concept[answer.question.concept].append(answer.score)
         num_objects = sum(len(answer.truth) for answer in outcome.answers)
@@ -153,6 +166,7 @@ def evaluate_images(
     return ImageReport(
         settings=settings,
         scores=concept_scores(score for scores in by_phrasing.values() for score in scores),
+        phrase_ap=average_precision(ranked),
         by_concept={name: concept_scores(by_concept[name]) for name in sorted(by_concept)},
         by_phrasing={
             kind: concept_scores(by_phrasing[kind]) for kind in Phrasing if kind in by_phrasing
@@ -207,16 +221,22 @@ def judge(frame: WorldFrame, question: Question, result: ConceptResult) -> Answe
     """Compare one answer with the truth."""
     things = [thing for thing in frame.objects if thing.concept == question.concept]
     truth = [thing.visible_mask for thing in things if is_counted(thing)]
-    sure = [found for found in result.detections if found.score >= SCORE_THRESHOLD]
     is_neutral = rest_on_ignored(
-        [found.mask for found in sure],
+        [found.mask for found in result.detections],
         counted=truth,
         ignored=[thing for thing in things if not is_counted(thing)],
     )
-    kept = [found for found, neutral in zip(sure, is_neutral, strict=True) if not neutral]
+    kept = [
+        found for found, neutral in zip(result.detections, is_neutral, strict=True) if not neutral
+    ]
+    ious = iou_matrix([found.mask for found in kept], truth)
+    is_sure = [found.score >= SCORE_THRESHOLD for found in kept]
     return Answer(
         question=question,
         truth=tuple(truth),
-        detections=tuple(kept),
-        score=score_question(iou_matrix([found.mask for found in kept], truth)),
+        detections=tuple(found for found, sure in zip(kept, is_sure, strict=True) if sure),
+        score=score_question(ious[np.array(is_sure, dtype=np.bool_)]),
+        ranked=RankedAnswer(
+            scores=[found.score for found in kept], ious=ious, is_crowd=[False] * len(truth)
+        ),
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from connectors.world.compose import WorldFrame, WorldObject
 from models.protocols import MaskletObservation, Prediction
 from pipeline.evaluation.held_out import is_counted, rest_on_ignored
+from pipeline.evaluation.hota import FrameOverlap
 from pipeline.evaluation.metrics import (
     SCORE_THRESHOLD,
     Floats,
@@ -20,6 +21,7 @@ from pipeline.evaluation.metrics import (
     iou_matrix,
     overlap_counts,
 )
+from pipeline.evaluation.teta import CategoryClip
 
 _SAME_IOU = 0.5
 
@@ -95,22 +97,31 @@ class ClipLedger:
         self._last_masklet: dict[int, int] = {}
         self._true_masklets: set[int] = set()
         self._tally: Counter[str] = Counter()
+        self._overlaps: list[FrameOverlap] = []
+        self._concept_of_object: dict[int, str] = {}
 
     @property
     def phrases(self) -> tuple[str, ...]:
         """What the tracker is to look for."""
         return tuple(self._concept_of_phrase)
 
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """What the phrases name."""
+        return tuple(self._concept_of_phrase.values())
+
     def add(self, frame: WorldFrame, prediction: Prediction) -> None:
         """Enter the next frame's truth and prediction."""
         shown = [seen for seen in prediction.masklets if seen.mask.any()]
         self._frame_hw = frame.pixels.shape[:2]
         self._packed.append({seen.masklet_id: np.packbits(seen.mask) for seen in shown})
+        neutral: set[int] = set()
         for concept in self._concept_of_phrase.values():
             mine = [seen for seen in shown if self._concept_of_phrase[seen.concept] == concept]
             things = [thing for thing in frame.objects if thing.concept == concept]
             self._add_volume(concept, mine, things)
-            self._add_identities(mine, things)
+            neutral |= self._add_identities(mine, things)
+        self._add_overlap([seen for seen in shown if seen.masklet_id not in neutral], frame)
 
     def mask(self, index: int, masklet_id: int) -> Mask | None:
         """Return a masklet's mask on frame ``index``, shape (H, W), if it showed there."""
@@ -130,7 +141,7 @@ class ClipLedger:
         on_counted = ious.max(1, initial=0.0)
         on_ignored = self._volume_ious(rows, ignored).max(1, initial=0.0)
         is_judged = [
-            self._frames_seen[row] >= confirm_frames
+            self._is_track(row, confirm_frames)
             and self._best_score[row] >= SCORE_THRESHOLD
             and not (on_ignored[place] >= _SAME_IOU and on_ignored[place] > on_counted[place])
             for place, row in enumerate(rows)
@@ -142,9 +153,30 @@ class ClipLedger:
             judged_ious=ious[np.array(is_judged, dtype=np.bool_)],
         )
 
+    def category_clip(self, *, confirm_frames: int) -> CategoryClip:
+        """Return all overlaps so far, of tracks that answer; a concept is a category by its place.
+
+        Masklets that rest on an ignored object are neither right nor wrong on that frame.
+        """
+        places = {name: place for place, name in enumerate(self.concepts)}
+        tracks = {
+            row: place
+            for concept, place in places.items()
+            for row in self._masklets[concept]
+            if self._is_track(row, confirm_frames) and self._best_score[row] >= SCORE_THRESHOLD
+        }
+        return CategoryClip(
+            frames=[
+                frame.only(predicted=np.isin(frame.predicted, list(tracks)))
+                for frame in self._overlaps
+            ],
+            predicted_categories=tracks,
+            truth_categories={thing: places[c] for thing, c in self._concept_of_object.items()},
+        )
+
     def counts(self, *, confirm_frames: int) -> MaskCounts:
         """Return the counts of the frames entered so far."""
-        tracks = {row for row, seen in self._frames_seen.items() if seen >= confirm_frames}
+        tracks = {row for row in self._frames_seen if self._is_track(row, confirm_frames)}
         return MaskCounts(
             truth_masks=self._tally["truth"],
             missed_masks=self._tally["missed"],
@@ -152,6 +184,24 @@ class ClipLedger:
             id_switches=self._tally["switch"],
             tracks=len(tracks),
             false_tracks=len(tracks - self._true_masklets),
+        )
+
+    def _is_track(self, masklet_id: int, confirm_frames: int) -> bool:
+        return self._frames_seen[masklet_id] >= confirm_frames
+
+    def _add_overlap(self, shown: Sequence[MaskletObservation], frame: WorldFrame) -> None:
+        counted = [
+            thing for thing in frame.objects if is_counted(thing) and thing.concept in self.concepts
+        ]
+        self._concept_of_object |= {thing.object_id: thing.concept for thing in counted}
+        self._overlaps.append(
+            FrameOverlap(
+                predicted=np.array([seen.masklet_id for seen in shown], dtype=np.int64),
+                truth=np.array([thing.object_id for thing in counted], dtype=np.int64),
+                ious=iou_matrix(
+                    [seen.mask for seen in shown], [thing.visible_mask for thing in counted]
+                ),
+            )
         )
 
     def _volume_ious(self, rows: Sequence[int], columns: Sequence[int]) -> Floats:
@@ -184,7 +234,8 @@ class ClipLedger:
 
     def _add_identities(
         self, mine: Sequence[MaskletObservation], things: Sequence[WorldObject]
-    ) -> None:
+    ) -> set[int]:
+        """Enter one concept's masks; returns the masklets that rest on an ignored object."""
         counted = [thing for thing in things if is_counted(thing)]
         masks, truth = [seen.mask for seen in mine], [thing.visible_mask for thing in counted]
         ious = iou_matrix(masks, truth)
@@ -213,3 +264,4 @@ class ClipLedger:
                 self._tally["false"] += 1
         self._tally["truth"] += len(counted)
         self._tally["missed"] += len(counted) - len(pairs)
+        return {seen.masklet_id for seen, rests in zip(mine, neutral, strict=True) if rests}

@@ -65,6 +65,9 @@ def _image_tables(report: ImageReport) -> list[Table]:
             scores.positive_micro_f1, scores.positive_micro_f1_50, scores.positive_micro_f1_75
         ),
     )
+    if report.phrase_ap is not None:
+        ap = report.phrase_ap
+        head.add_row("mask AP of all phrases", *_percent(ap.ap, ap.ap_50, ap.ap_75))
     head.add_row("IL_MCC", *_percent(scores.il_mcc))
     head.add_row("mean IoU of matches", *_percent(scores.mean_iou))
     head.add_row("ms per picture", f"{report.seconds_per_picture * 1000:.0f}")
@@ -109,6 +112,11 @@ def _video_tables(report: VideoReport) -> list[Table]:
         ("F", report.f),
         ("cgF1 of masklets", scores.cgf1),
         ("cgF1 of masklets @ .50", scores.cgf1_50),
+        ("pHOTA", report.hota.hota),
+        ("pDetA", report.hota.det_a),
+        ("pAssA", report.hota.ass_a),
+        ("TETA", report.teta.teta if report.teta else 0.0),
+        ("IDF1", report.identity.idf1),
     ):
         head.add_row(name, *_percent(value))
     head.add_row("masks missed", f"{counts.missed_masks} of {counts.truth_masks}")

@@ -60,6 +60,25 @@ class CategoryClip:
     truth_categories: Mapping[int, int]
 
 
+def split_questions(clip: CategoryClip, categories: Sequence[int]) -> list[list[FrameOverlap]]:
+    """Return each category's part of a clip as a sequence of its own, empty ones left out."""
+    sequences: list[list[FrameOverlap]] = []
+    for category in categories:
+        rows = [n for n, one in clip.predicted_categories.items() if one == category]
+        columns = [n for n, one in clip.truth_categories.items() if one == category]
+        if rows or columns:
+            sequences.append(
+                [
+                    frame.only(
+                        predicted=np.isin(frame.predicted, rows),
+                        truth=np.isin(frame.truth, columns),
+                    )
+                    for frame in clip.frames
+                ]
+            )
+    return sequences
+
+
 def _zeros() -> Floats:
     return np.zeros(len(LOCALISATION_THRESHOLDS))
 

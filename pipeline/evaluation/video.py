@@ -5,7 +5,7 @@ what is in it, to track it, and to judge the masks once it is known which maskle
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -21,6 +21,8 @@ from pipeline.evaluation.held_out import (
     held_out_world_seed,
     is_counted,
 )
+from pipeline.evaluation.hota import FrameOverlap, HotaScores, HotaSums, hota_scores, hota_sums
+from pipeline.evaluation.identity import IdentityCounts, identity_counts
 from pipeline.evaluation.ledger import ClipLedger, MaskCounts
 from pipeline.evaluation.metrics import (
     ConceptScores,
@@ -31,6 +33,7 @@ from pipeline.evaluation.metrics import (
     region_similarity,
     score_question,
 )
+from pipeline.evaluation.teta import CategoryClip, TetaScores, split_questions, teta_scores
 from pipeline.evaluation.worlds import HeldOutWorld
 
 
@@ -103,6 +106,9 @@ class VideoReport:
         j_and_f: Mean of the two (DAVIS 2017; unlike there, first and last frames count too).
         scores: Masklets as answers to (clip, phrase) questions, by volume IoU (SA-Co/VEval).
         counts: Masks, identity switches and false tracks of all clips.
+        hota: Each question a sequence of its own (pHOTA).
+        identity: IDF1 and MOTA of the same sequences.
+        teta: Localisation, association and classification apart; None without objects.
         objects: Every true object.
         seconds_per_frame: Mean time of ``step``.
     """
@@ -114,6 +120,9 @@ class VideoReport:
     j_and_f: float
     scores: ConceptScores
     counts: MaskCounts
+    hota: HotaScores
+    identity: IdentityCounts
+    teta: TetaScores | None
     objects: tuple[ObjectScore, ...]
     seconds_per_frame: float
 
@@ -131,8 +140,15 @@ class _ClipResult:
     questions: list[QuestionScore]
     objects: list[ObjectScore]
     counts: MaskCounts
+    overlaps: CategoryClip
+    concepts: tuple[str, ...]
     num_frames: int
     seconds: float
+
+    @property
+    def sequences(self) -> list[list[FrameOverlap]]:
+        """Each question's frames."""
+        return split_questions(self.overlaps, range(len(self.concepts)))
 
 
 def evaluate_video(
@@ -149,6 +165,7 @@ def evaluate_video(
             on_progress()
     objects = [one for clip in clips for one in clip.objects]
     num_frames = sum(clip.num_frames for clip in clips)
+    sequences = [sequence for clip in clips for sequence in clip.sequences]
     return VideoReport(
         settings=settings,
         num_frames=num_frames,
@@ -157,6 +174,9 @@ def evaluate_video(
         j_and_f=_mean([one.j_and_f for one in objects]),
         scores=concept_scores(score for clip in clips for score in clip.questions),
         counts=MaskCounts.total(clip.counts for clip in clips),
+        hota=hota_scores(HotaSums.total(map(hota_sums, sequences))),
+        identity=IdentityCounts.total(map(identity_counts, sequences)),
+        teta=_teta(clips),
         objects=tuple(objects),
         seconds_per_frame=sum(clip.seconds for clip in clips) / num_frames,
     )
@@ -199,6 +219,8 @@ def _evaluate_clip(tracker: ConceptTracker, settings: VideoSettings, number: int
         questions=scores,
         objects=_score_objects(world, ledger, matches, number),
         counts=ledger.counts(confirm_frames=settings.confirm_frames),
+        overlaps=ledger.category_clip(confirm_frames=settings.confirm_frames),
+        concepts=ledger.concepts,
         num_frames=world.num_frames,
         seconds=seconds,
     )
@@ -249,6 +271,25 @@ def _score_objects(
         )
         for object_id, concept in sorted(concepts.items())
     ]
+
+
+def _teta(clips: Sequence[_ClipResult]) -> TetaScores | None:
+    """Score clips whose categories are numbered apart: by name they are the same everywhere."""
+    names = sorted({name for clip in clips for name in clip.concepts})
+    parts: list[CategoryClip] = []
+    for clip in clips:
+        number_of = [names.index(name) for name in clip.concepts]
+        overlaps = clip.overlaps
+        parts.append(
+            CategoryClip(
+                frames=overlaps.frames,
+                predicted_categories={
+                    n: number_of[c] for n, c in overlaps.predicted_categories.items()
+                },
+                truth_categories={n: number_of[c] for n, c in overlaps.truth_categories.items()},
+            )
+        )
+    return teta_scores(parts, range(len(names)))
 
 
 def _mean(values: list[float]) -> float:

@@ -84,3 +84,31 @@ def test_streams_are_closed_after_their_clip() -> None:
 def test_clips_need_a_number_of_at_least_one() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         VideoSettings(num_clips=0)
+
+
+def test_perfect_tracker_has_perfect_hota_teta_and_identities() -> None:
+    report = evaluate_video(OracleTracker(settings=SETTINGS), SETTINGS)
+    assert report.teta is not None
+    assert (report.hota.hota, report.teta.teta, report.identity.idf1) == (1.0, 1.0, 1.0)
+    assert report.identity.hits == report.counts.truth_masks
+
+
+def test_renamed_masklets_cost_association_and_identity_but_no_detection() -> None:
+    tracker = OracleTracker(
+        settings=SETTINGS, masklet_id=lambda thing, index: thing + 1 + 100 * (index >= 9)
+    )
+    report = evaluate_video(tracker, SETTINGS)
+    assert report.hota.det_a == pytest.approx(1.0)
+    assert report.hota.ass_a < 1.0
+    assert report.identity.switches == report.counts.id_switches > 0
+    assert 0.4 < report.identity.idf1 < 1.0
+
+
+def test_ghost_costs_detection_but_no_object_its_place() -> None:
+    report = evaluate_video(OracleTracker(settings=SETTINGS, has_ghost=True), SETTINGS)
+    assert report.teta is not None
+    assert report.identity.false == report.num_frames
+    assert report.hota.det_re == pytest.approx(1.0)
+    assert report.hota.det_pr < 1.0
+    assert report.teta.loc_a == pytest.approx(1.0)
+    assert report.teta.cls_a < 1.0
