@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from connectors.base import Overlay
 from connectors.config import PictureSinkConfig, VideoSinkConfig
-from connectors.draw import Style, colour_of, draw
+from connectors.draw import Marks, Style, colour_of, draw, drawing_size
 from connectors.errors import NotWritableError
 from connectors.picture import BestPictureSink
 from connectors.video import VideoSink
@@ -155,6 +156,51 @@ def test_captions_are_drawn_in_the_corner_and_the_input_is_untouched():
     assert not np.array_equal(drawn[:60, :200], before[:60, :200])
     assert np.array_equal(drawn[100:], before[100:])
     assert np.array_equal(frame.pixels, before)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "drawn_hw"),
+    [
+        ((90, 120), (720, 960)),
+        ((1, 1), (8, 8)),
+        ((4320, 7680), (1152, 2048)),
+        ((4000, 1), (2048, 2)),
+        ((1000, 1500), (1000, 1500)),
+    ],
+)
+def test_drawings_of_stills_are_neither_tiny_nor_huge(size_hw, drawn_hw):
+    style = Style(min_width=960, max_factor=8, max_side=2048)
+    assert drawing_size(*size_hw, style) == drawn_hw
+
+
+def test_thin_masks_survive_shrinking():
+    pixels, mask = np.zeros((1600, 1600, 3), np.uint8), np.zeros((1600, 1600), bool)
+    mask[:, 800:802] = True
+    drawn = draw(pixels, [Overlay(number=1, label="", mask=mask)], [], Style(max_side=400))
+    assert drawn[:, 198:203].max() > 150
+    assert drawn[:, :180].max() == 0
+
+
+def test_marks_are_green_where_meant_and_red_where_not():
+    frame = make_frame(0, width=300, height=200)
+    marks = Marks(
+        points=((50, 150, True), (100, 150, False)),
+        boxes=((180, 110, 60, 40, True), (-20, -20, 1000, 1000, False)),
+    )
+    drawn = draw(frame.pixels, [], [], Style(min_width=0), marks=marks).astype(int)
+    green, red = drawn[150, 50], drawn[150, 100]
+    assert green[1] > green[0] + 50
+    assert red[0] > red[1] + 50
+    assert (drawn[110, 180:240, 1] > drawn[110, 180:240, 0] + 50).any()
+    assert np.array_equal(drawn[130, 200:220], frame.pixels[130, 200:220])
+
+
+def test_objects_without_a_label_have_no_plate():
+    frame = make_frame(0, width=300, height=200)
+    overlay = replace(box_overlay(frame, left=140, top=120), label="")
+    drawn = draw(frame.pixels, [overlay], [], Style(min_width=0))
+    assert np.array_equal(drawn[:115], frame.pixels[:115])
+    assert not np.array_equal(drawn[115:], frame.pixels[115:])
 
 
 @settings(max_examples=30, deadline=timedelta(seconds=5))
