@@ -80,40 +80,35 @@ def random_conditions(
     )
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _streaks(density: int, slant: int, *, snows: bool) -> NDArray[np.uint8]:
     """A periodic tile of rain streaks or snow flakes, brightness to add."""
     rng = np.random.default_rng((density, slant + 100, snows))
-    tile = np.zeros((2 * _RAIN_TILE_PX, 2 * _RAIN_TILE_PX), dtype=np.uint8)
-    part = np.zeros((_RAIN_TILE_PX, _RAIN_TILE_PX), dtype=np.uint8)
-    for _ in range(60 + 60 * density):
+    tile = np.zeros((_RAIN_TILE_PX, _RAIN_TILE_PX), dtype=np.uint8)
+    for _ in range(60 + 120 * density):
         x, y = (int(v) for v in rng.integers(0, _RAIN_TILE_PX, 2))
         bright = int(rng.integers(20, 75))
         if snows:
-            cv2.circle(part, (x, y), int(rng.integers(0, 3)), 2 * bright, -1, cv2.LINE_AA)
+            cv2.circle(tile, (x, y), int(rng.integers(0, 3)), 2 * bright, -1, cv2.LINE_AA)
         else:
             length = int(rng.integers(8, 24))
-            end = (x + round(length * slant / 100), y + length)
-            cv2.line(part, (x, y), end, bright, 1, cv2.LINE_AA)
-    tile[...] = np.tile(part, (2, 2))
+            end = (x + round(length * slant / 10), y + length)
+            cv2.line(tile, (x, y), end, bright, 1, cv2.LINE_AA)
     return tile
 
 
 def _let_fall(pixels: NDArray[np.uint8], conditions: Conditions, time_s: float) -> None:
     """Add streaks of two distances to the picture, in place."""
-    height, width = pixels.shape[:2]
-    density, slant = round(conditions.rain * 8), round(conditions.slant * 100)
+    density, slant = round(conditions.rain * 4), round(conditions.slant * 10)
     tile = _streaks(density, slant, snows=conditions.snows)
     speed = 90 if conditions.snows else 900
+    height, width = (int(side) for side in pixels.shape[:2])
+    rows, columns = np.arange(height, dtype=np.int64), np.arange(width, dtype=np.int64)
     for layer, share in enumerate((1.0, 0.6)):
         fallen = speed * share * time_s
-        top = int(-fallen) % _RAIN_TILE_PX
-        left = int(-fallen * conditions.slant + 170 * layer) % _RAIN_TILE_PX
-        cut = tile[top : top + height, left : left + width]
-        if cut.shape != (height, width):
-            repeats = (2 + height // _RAIN_TILE_PX, 2 + width // _RAIN_TILE_PX)
-            part = tile[:_RAIN_TILE_PX, :_RAIN_TILE_PX]
-            cut = np.tile(part, repeats)[top : top + height, left : left + width]
+        down = (rows - int(fallen)) % _RAIN_TILE_PX
+        across = (columns - int(fallen * conditions.slant) + 170 * layer) % _RAIN_TILE_PX
+        cut = tile[np.ix_(down, across)]
         pixels[...] = cv2.add(pixels, cv2.cvtColor(cut, cv2.COLOR_GRAY2RGB))
 
 

@@ -23,6 +23,7 @@ from connectors.world.wide.catalogue import Manner, wide_concept_named
 from connectors.world.wide.obstacles import Obstacle, paint_obstacle
 from connectors.world.wide.scenery import Scenery
 
+_LEAST_FOG = 0.02
 _NO_SHADOW = frozenset({Manner.FLOAT, Manner.SWIM, Manner.HOVER, Manner.FLY})
 
 
@@ -85,16 +86,21 @@ def set_in_place(
 
 def add_fog(scenery: Scenery, conditions: Conditions) -> NDArray[np.uint8]:
     """Return the scenery's pixels with the weather's haze, thickest at the horizon."""
-    rows = np.linspace(0, 1, scenery.pixels.shape[0], dtype=np.float32)
-    below = np.clip((rows - scenery.horizon) / (1 - scenery.horizon), 0, 1)
-    share = (conditions.fog * (1 - below) ** 1.5)[:, None, None]
-    hazed = scenery.pixels + share * (conditions.haze - scenery.pixels)
-    return hazed.astype(np.uint8)
+    pixels = np.ascontiguousarray(scenery.pixels)
+    if conditions.fog < _LEAST_FOG:
+        return pixels
+    height, width = pixels.shape[:2]
+    below = np.clip((np.linspace(0, 1, height) - scenery.horizon) / (1 - scenery.horizon), 0, 1)
+    share = conditions.fog * (1 - below[:, None]) ** 1.5
+    through = np.repeat(np.rint(255 * (1 - share)).astype(np.uint8), width, axis=1)
+    haze = np.rint(share[..., None] * conditions.haze).astype(np.uint8)
+    dimmed = cv2.multiply(pixels, cv2.merge([through] * 3), scale=1 / 255)
+    return np.asarray(cv2.add(dimmed, np.repeat(haze, width, axis=1)), dtype=np.uint8)
 
 
 def _in_fog(patch: Patch, conditions: Conditions, nearness: float) -> Patch:
     share = conditions.fog * (1 - nearness) ** 1.5
-    if share < 0.02:
+    if share < _LEAST_FOG:
         return patch
     alpha = patch.rgba[..., 3:].astype(np.float32) / 255
     rgba = patch.rgba.copy()

@@ -129,8 +129,13 @@ def draw_wide_questions(
 
 def _pick(rng: np.random.Generator, phrases: Sequence[Phrase], split: Split) -> Phrase | None:
     if split is not Split.TRAIN and rng.random() < _HELD_OUT_SHARE:
-        phrases = [phrase for phrase in phrases if is_held_out(phrase)] or phrases
+        phrases = [phrase for phrase in phrases if phrase.text in _held_out_texts()] or phrases
     return phrases[int(rng.integers(len(phrases)))] if phrases else None
+
+
+@lru_cache(maxsize=1)
+def _held_out_texts() -> frozenset[str]:
+    return frozenset(phrase.text for phrase in PHRASES.values() if is_held_out(phrase))
 
 
 def _ask_for_something(rng: np.random.Generator, view: View, split: Split) -> WideQuestion | None:
