@@ -17,8 +17,8 @@ from models.common.windows import join_windows, partition_windows
 from models.sam1.config import VisionConfig
 
 # Elements of the position bias made at once, all heads together. The whole bias of a global block
-# is 201 M elements (805 MB); in slices of this size attention takes 1.1 to 1.3 s of one core instead
-# of 1.8 to 3.9 s, and every number stays the same. Folding the bias into 128 more channels of
+# is 201 M elements (805 MB); in slices of this size attention takes 1.1 to 1.3 s a core, not
+# 1.8 to 3.9 s, and every number stays the same. Folding the bias into 128 more channels of
 # queries and keys takes 1.8 s at best.
 BIAS_ELEMENTS = 2**24
 
