@@ -76,5 +76,5 @@ eval: setup ## Measure the shipped model, or CHECKPOINT, on held-out worlds
 	@$(BIN)/python -m pipeline eval video $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 clean: ## Remove what was built; .venv and runs/ stay
-	rm -rf demo-out dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf demo-out segment-out dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
