@@ -74,7 +74,8 @@ class _Ranking(_COCO_EVAL):
     def _prepare(self) -> None:
         self._gts, self._dts = defaultdict(list), defaultdict(list)
         for number, answer in enumerate(self._answers):
-            # pycocotools takes an id of 0 for "not matched".
+            # pycocotools takes an id of 0 for "not matched": files that number objects from 0, as
+            # SA-Co/VEval's do, lose one true object in its hands. Not here.
             self._gts[number, 0] = [
                 {"id": place, "ignore": crowd, "iscrowd": crowd, "area": 1.0}
                 for place, crowd in enumerate(answer.is_crowd, start=1)

@@ -137,7 +137,7 @@ def evaluate_pictures(
     json_lines: Json = False,
 ) -> None:
     """Detection on single pictures: cgF1 and its parts, average precision."""
-    with telling(json_lines=json_lines):
+    with telling():
         if data is not PictureSet.WORLD:
             request = dataset.to_request()
             _tell(model, _run_picture_set(model, request, data), json_output=json_lines)
@@ -174,7 +174,7 @@ def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
     json_lines: Json = False,
 ) -> None:
     """Tracking on clips: J&F, pHOTA, TETA, identity switches, cgF1 on volumes."""
-    with telling(json_lines=json_lines):
+    with telling():
         if data is ClipSetName.WORLD:
             request = EvaluationRequest(
                 kind=EvaluationKind.VIDEO,
@@ -210,7 +210,7 @@ def evaluate_predictions(
     json_lines: Json = False,
 ) -> None:
     """Score predictions that are there already, of any program."""
-    with telling(json_lines=json_lines):
+    with telling():
         from pipeline.evaluation.sets import evaluate_files
 
         request = SetRequest(on_bad=on_bad, results=save_results)

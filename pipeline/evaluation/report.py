@@ -37,6 +37,7 @@ class Evaluation:
         }
         if isinstance(report, VideoReport):
             fields["by_concept"] = report.by_concept
+            fields["idf1"], fields["mota"] = report.identity.idf1, report.identity.mota
         return fields
 
 

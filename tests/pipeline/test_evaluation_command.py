@@ -15,6 +15,7 @@ from models.sam3.model import Sam3
 from pipeline.cli import app
 from pipeline.evaluation.report import Evaluation, show
 from pipeline.evaluation.video import VideoSettings, evaluate_video
+from tests.pipeline.evaluation_sets import write_saco
 from tests.pipeline.oracles import OracleTracker
 
 
@@ -74,3 +75,32 @@ def test_command_module_loads_neither_torch_nor_the_world() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'connectors.world')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_eval_answers_a_picture_set_and_scores_its_own_file_alike(
+    untrained: Path, tmp_path: Path
+) -> None:
+    annotations, answers = write_saco(tmp_path), tmp_path / "answers.json"
+    given = ["eval", "images", "--data", "saco-gold", "--root", str(tmp_path)]
+    given += ["--annotations", str(annotations), "--save-predictions", str(answers)]
+    given += ["--checkpoint", str(untrained), "--device", "cpu", "--json"]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, result.output
+    files = ["eval", "files", "--gt", str(annotations), "--pred", str(answers), "--json"]
+    again = CliRunner().invoke(app, files)
+    assert json.loads(again.stdout)["results"] == json.loads(result.stdout)["results"]
+
+
+def test_eval_files_shows_measures_and_what_was_left_out(tmp_path: Path) -> None:
+    folder = Path(__file__).parent / "golden" / "veval"
+    broken = tmp_path / "predictions.json"
+    content = json.loads((folder / "predictions.json").read_text())
+    broken.write_text(json.dumps([*content, {"video_id": 99}]))
+    given = ["eval", "files", "--gt", str(folder / "truth.json"), "--pred", str(broken)]
+    refused = CliRunner().invoke(app, given)
+    assert refused.exit_code == 2
+    assert f"prediction at place {len(content)}" in refused.stderr
+    shown = CliRunner().invoke(app, [*given, "--on-bad", "skip"])
+    assert shown.exit_code == 0
+    for words in ("pHOTA", "TETA", "left out"):
+        assert words in shown.stdout

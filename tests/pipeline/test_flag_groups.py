@@ -1,0 +1,31 @@
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from typer.testing import CliRunner
+
+from pipeline.flag_groups import with_flag_groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colours:
+    ink: Annotated[str, typer.Option(help="Of the pen.")] = "black"
+    pages: Annotated[int, typer.Option(min=1)] = 1
+
+
+def invoke(*given: str):
+    app = typer.Typer()
+
+    @app.command()
+    @with_flag_groups
+    def write(*, title: str, colours: Colours, loud: bool = False) -> None:
+        typer.echo(f"{title} {colours.ink} {colours.pages} {loud}")
+
+    return CliRunner().invoke(app, list(given))
+
+
+def test_fields_of_a_group_are_flags_with_their_defaults_and_bounds() -> None:
+    assert invoke("A").output == "A black 1 False\n"
+    assert invoke("A", "--ink", "red", "--pages", "3", "--loud").output == "A red 3 True\n"
+    assert invoke("A", "--pages", "0").exit_code == 2
+    assert "Of the pen." in invoke("--help").output
