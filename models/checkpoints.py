@@ -70,10 +70,10 @@ class Checkpoint:
         if not self.is_mapped:
             return
         tensor = self.state[name]
-        start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > start:
-            _madvise()(start, end - start, mmap.MADV_DONTNEED)
+        # Pages at its ends are given back whole: what else is on them is read again, too.
+        start = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        end = -(-(tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE
+        _madvise()(start, end - start, mmap.MADV_DONTNEED)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
