@@ -189,7 +189,7 @@ class VideoSession:
         output = self._model.tracker.prompt(
             features,
             asked.labels.new_zeros(1),
-            points=asked.points[None].to(features.top.dtype),
+            points=asked.points[None],
             labels=asked.labels[None],
             mask_logits=self._earlier_mask(memory, frame_index),
             memories=None if is_first else [self._correcting(memory, frame_index)],

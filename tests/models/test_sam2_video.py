@@ -279,3 +279,16 @@ def test_stream_refuses_a_frame_of_another_kind_and_goes_on(model, pixels):
 def test_options_are_checked():
     with pytest.raises(ValueError, match="cached_frames is 0; accepted: at least 1"):
         VideoOptions(cached_frames=0)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 0.1), (torch.float16, 0.01)])
+def test_half_precision_session_stays_near_fp32(model, dtype, bound):
+    half = make_model()
+    half.tracker.to(dtype)
+    runs = []
+    for each in (model, half):
+        session = open_prompted(each, frames=4)
+        session.add_mask(2, 7, MASK)
+        runs.append(logits(session.propagate()))
+    assert runs[1].dtype == np.float32
+    assert np.linalg.norm(runs[1] - runs[0]) <= bound * np.linalg.norm(runs[0])
