@@ -62,7 +62,11 @@ class WorldFlags:
     seed: Annotated[int, typer.Option(min=0, help="Chooses among the held-out sets.")] = 0
     size: Annotated[int, typer.Option(min=32, help="Side of the square frames in pixels.")] = 168
     world: Annotated[
-        HeldOutWorld, typer.Option(help="plain: day, 2 or 3 objects; full: nights too, up to 5.")
+        HeldOutWorld,
+        typer.Option(
+            help="plain: day, 2 or 3 objects; full: nights too, up to 5; wide: hundreds of "
+            "concepts; wide-combinations, wide-concepts: also what was kept from training."
+        ),
     ] = HeldOutWorld.PLAIN
 
 

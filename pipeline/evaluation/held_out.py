@@ -29,6 +29,11 @@ class Phrasing(StrEnum):
     SYNONYM = "synonym"
     OTHER_CONCEPT = "other_concept"
     FOREIGN = "foreign"
+    KIND = "kind"
+    ATTRIBUTE = "attribute"
+    WRONG_LOOK = "wrong_look"
+    LOOK_ALIKE = "look_alike"
+    HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +43,15 @@ class Question:
     Attributes:
         phrase: What the model is given.
         concept: The world's concept it names; the phrase itself if it names none.
-        phrasing: Name or synonym of what is there, or another or a foreign concept, which is not.
+        phrasing: Name or synonym of what is there, or another or a foreign concept, which is not;
+            the others are for the wide world, where held-out phrases are kept apart.
+        listed_as: What it is reported under; the concept if empty.
     """
 
     phrase: str
     concept: str
     phrasing: Phrasing
+    listed_as: str = ""
 
 
 def held_out_rng(seed: int, index: int) -> np.random.Generator:

@@ -9,6 +9,7 @@ import numpy as np
 
 from connectors.world.compose import WorldFrame
 from connectors.world.scene import World, WorldConfig
+from connectors.world.wide.catalogue import Split
 from models.protocols import ConceptDetector, ConceptResult, Detection
 from pipeline.evaluation.average_precision import (
     PrecisionScores,
@@ -33,6 +34,7 @@ from pipeline.evaluation.metrics import (
     iou_matrix,
     score_question,
 )
+from pipeline.evaluation.wide_worlds import draw_wide_picture
 from pipeline.evaluation.worlds import HeldOutWorld
 
 _EMPTY_PROBABILITY = 0.05
@@ -157,7 +159,8 @@ def evaluate_images(
             by_phrasing[answer.question.phrasing].append(answer.score)
             ranked.append(answer.ranked)
             if answer.question.phrasing != Phrasing.FOREIGN:
-                by_concept[answer.question.concept].append(answer.score)
+                listed_as = answer.question.listed_as or answer.question.concept
+                by_concept[listed_as].append(answer.score)
         num_objects = sum(len(answer.truth) for answer in outcome.answers)
         pictures.append(PictureMark(index=index, quality=outcome.quality, num_objects=num_objects))
         seconds += outcome.seconds
@@ -198,6 +201,13 @@ def examine_picture(
 def draw_picture(settings: ImageSettings, index: int) -> tuple[WorldFrame, list[Question]]:
     """Return picture ``index`` of the set and what to ask about it."""
     rng = held_out_rng(settings.seed, index)
+    if settings.world.wide_split is not None:
+        return draw_wide_picture(
+            rng,
+            split=Split(settings.world.wide_split),
+            width=settings.width,
+            height=settings.height,
+        )
     world = World(
         WorldConfig(
             seed=held_out_world_seed(rng),

@@ -13,6 +13,7 @@ import numpy as np
 
 from connectors.world.compose import WorldFrame
 from connectors.world.scene import World, WorldConfig
+from connectors.world.wide.catalogue import Split
 from models.protocols import ConceptTracker, FrameInput
 from pipeline.evaluation.held_out import (
     Question,
@@ -34,6 +35,7 @@ from pipeline.evaluation.metrics import (
     score_question,
 )
 from pipeline.evaluation.teta import CategoryClip, TetaScores, split_questions, teta_scores
+from pipeline.evaluation.wide_worlds import AskedWorld, draw_wide_clip
 from pipeline.evaluation.worlds import HeldOutWorld
 
 
@@ -182,9 +184,17 @@ def evaluate_video(
     )
 
 
-def draw_clip(settings: VideoSettings, number: int) -> tuple[World, list[Question]]:
+def draw_clip(settings: VideoSettings, number: int) -> tuple[World | AskedWorld, list[Question]]:
     """Return clip ``number`` of the set and what to look for in it."""
     rng = held_out_rng(settings.seed, number)
+    if settings.world.wide_split is not None:
+        return draw_wide_clip(
+            rng,
+            split=Split(settings.world.wide_split),
+            size_wh=(settings.width, settings.height),
+            fps=settings.fps,
+            duration_s=settings.duration_s,
+        )
     world = World(
         WorldConfig(
             seed=held_out_world_seed(rng),
@@ -226,7 +236,9 @@ def _evaluate_clip(tracker: ConceptTracker, settings: VideoSettings, number: int
     )
 
 
-def _track(tracker: ConceptTracker, world: World, ledger: ClipLedger, *, stream_id: str) -> float:
+def _track(
+    tracker: ConceptTracker, world: World | AskedWorld, ledger: ClipLedger, *, stream_id: str
+) -> float:
     """Run the clip through the tracker into the ledger; return the seconds it took."""
     seconds = 0.0
     tracker.open_stream(stream_id, ledger.phrases)
@@ -244,7 +256,7 @@ def _track(tracker: ConceptTracker, world: World, ledger: ClipLedger, *, stream_
 
 
 def _score_objects(
-    world: World, ledger: ClipLedger, matches: dict[int, int], clip: int
+    world: World | AskedWorld, ledger: ClipLedger, matches: dict[int, int], clip: int
 ) -> list[ObjectScore]:
     concepts: dict[int, str] = {}
     regions: dict[int, list[float]] = defaultdict(list)

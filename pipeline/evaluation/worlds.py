@@ -7,11 +7,25 @@ class HeldOutWorld(StrEnum):
     """Which worlds are measured on.
 
     ``plain`` is day with two or three objects about; ``full`` is what the world draws by default:
-    up to five at once, and a share of infrared nights.
+    up to five at once, and a share of infrared nights. ``wide`` has hundreds of concepts in many
+    places, looks and weathers; its other two also show, and ask for, what was kept from training:
+    combinations of look and noun, or whole concepts.
     """
 
     PLAIN = "plain"
     FULL = "full"
+    WIDE = "wide"
+    WIDE_COMBINATIONS = "wide-combinations"
+    WIDE_CONCEPTS = "wide-concepts"
+
+    @property
+    def wide_split(self) -> str | None:
+        """Which part of the wide world it is; ``None`` for the other worlds."""
+        return {
+            HeldOutWorld.WIDE: "train",
+            HeldOutWorld.WIDE_COMBINATIONS: "test_combinations",
+            HeldOutWorld.WIDE_CONCEPTS: "test_concepts",
+        }.get(self)
 
     @property
     def max_objects(self) -> int:

@@ -30,6 +30,7 @@ class OracleDetector:
     is_found: Callable[[WorldObject], bool] = lambda thing: thing.visibility > 0
     is_alarmed: Callable[[str], bool] = lambda phrase: False
     score: float = 0.9
+    concept_of: Callable[[str], str | None] = NAME_OF.get
 
     def __post_init__(self) -> None:
         frames = (draw_picture(self.settings, i)[0] for i in range(self.settings.num_pictures))
@@ -40,7 +41,7 @@ class OracleDetector:
             phrase: [
                 thing.visible_mask
                 for thing in self.truth[pixels.tobytes()]
-                if thing.concept == NAME_OF.get(phrase) and self.is_found(thing)
+                if thing.concept == self.concept_of(phrase) and self.is_found(thing)
             ]
             for phrase in phrases
         }
@@ -68,6 +69,7 @@ class OracleTracker:
     settings: VideoSettings
     masklet_id: Callable[[int, int], int] = lambda object_id, index: object_id + 1
     has_ghost: bool = False
+    concept_of: Callable[[str], str | None] = NAME_OF.get
     streams: dict[str, tuple[World, tuple[str, ...], list[int]]] = field(default_factory=dict)
 
     def open_stream(self, stream_id: str, concepts: Sequence[str]) -> None:
@@ -88,7 +90,7 @@ class OracleTracker:
             observe(self.masklet_id(thing.object_id, index), phrase, thing.visible_mask)
             for thing in world.render(index).objects
             for phrase in concepts
-            if NAME_OF.get(phrase) == thing.concept and self.masklet_id(thing.object_id, index)
+            if self.concept_of(phrase) == thing.concept and self.masklet_id(thing.object_id, index)
         ]
         if self.has_ghost:
             masklets.append(observe(999, concepts[0], corner_mask(given.pixels.shape[:2])))
