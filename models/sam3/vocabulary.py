@@ -68,7 +68,7 @@ def _from_clip(file: Path) -> BpeTokenizer:
     merges = [(a, b) for a, b in (line.split() for line in lines)]
     if len(merges) != _CLIP_MERGES:
         raise ValueError(f"{len(merges)} merges; expected {_CLIP_MERGES}")
-    letters = _byte_letters()
+    letters = byte_letters()
     tokens = [
         *letters,
         *(letter + END_OF_WORD for letter in letters),
@@ -112,7 +112,7 @@ def clip_tokenizer(ids: dict[str, int], merges: list[tuple[str, str]]) -> BpeTok
     return tokenizer
 
 
-def _byte_letters() -> list[str]:
+def byte_letters() -> list[str]:
     """Return a printable letter for each byte, in CLIP's order: the printable bytes come first."""
     printable = [
         *range(ord("!"), ord("~") + 1),
