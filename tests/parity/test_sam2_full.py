@@ -89,8 +89,10 @@ def make_clip(frames):
     return clip
 
 
-def run_theirs_on_a_clip(name, clip, path):
+def run_theirs_on_a_clip(name, clip, hidden, path):
+    """Point on frame 0, an empty mask on frame ``hidden``: there the object is behind something."""
     model = build_reference(SAM2_SIZES[name], spread=SPREAD)
+    model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(1.0)  # else it is never seen
     save_file({key: value.clone() for key, value in model.state_dict().items()}, path)
     frames = preprocess(torch.from_numpy(clip), 1024)
     session = video_reference.Sam2VideoInferenceSession(video=frames, dtype=torch.float32)
@@ -99,8 +101,10 @@ def run_theirs_on_a_clip(name, clip, path):
     points = torch.tensor([[[[30.0, 40.0]]]]) * scale
     prompt = {"point_coords": points, "point_labels": torch.ones(1, 1, 1, dtype=torch.int64)}
     session.add_point_inputs(0, 0, prompt)
-    session.obj_with_new_inputs = [1]
-    model(session, frame_idx=0)
+    session.add_mask_inputs(0, hidden, torch.zeros(1, 1, 1024, 1024))
+    for t in (0, hidden):
+        session.obj_with_new_inputs = [1]
+        model(session, frame_idx=t)
     return [
         (F.interpolate(out.pred_masks, (90, 160), mode="bilinear")[0, 0], out.object_score_logits)
         for out in model.propagate_in_video_iterator(session)
@@ -109,12 +113,18 @@ def run_theirs_on_a_clip(name, clip, path):
 
 @pytest.mark.timeout(3600)
 def test_twenty_frames_match_at_full_size(tmp_path):
-    clip, path = make_clip(20), tmp_path / "weights.safetensors"
-    expected = run_theirs_on_a_clip("sam2.1-tiny", clip, path)
+    compare_clips(20, 10, tmp_path / "weights.safetensors")
+
+
+def compare_clips(frames, hidden, path):
+    clip = make_clip(frames)
+    expected = run_theirs_on_a_clip("sam2.1-tiny", clip, hidden, path)
     gc.collect()
     ours = load_ours("sam2.1-tiny", path)
     session = VideoSession(PromptableTracker(ours, ours.encode_pixels), clip)
     session.add_points_or_box(0, 1, [[30, 40]])
+    session.add_mask(hidden, 1, np.zeros((90, 160)))
     for result, (mask, score) in zip(session.propagate(), expected, strict=True):
         assert relative_error(torch.from_numpy(result.mask_logits[0]), mask) <= TOLERANCE
         assert abs(result.object_scores[0] - score.sigmoid().item()) <= TOLERANCE
+        assert (result.object_scores[0] > 0.5) == (result.frame_index != hidden)
