@@ -30,7 +30,6 @@ COLOURED_KINDS: Final = ("car", PERSON)
 
 # Nouns for negative prompts: nothing in any scene, scenery included, may be called by them.
 WIDE_ABSENT_PHRASES: Final[tuple[str, ...]] = (
-    "zebra",
     "lion",
     "wolf",
     "fox",
@@ -54,13 +53,11 @@ WIDE_ABSENT_PHRASES: Final[tuple[str, ...]] = (
     "excavator",
     "forklift",
     "submarine",
-    "gondola",
     "snowplow",
     "cement mixer",
     "surfboard",
     "trampoline",
     "hammock",
-    "mattress",
     "chandelier",
     "vacuum cleaner",
     "hair dryer",
