@@ -61,6 +61,8 @@ class RelativeAttention(nn.Module):
         grid_q = q.unflatten(2, (height, width))
         bias_h = torch.einsum("bnhwd,hkd->bnhwk", grid_q, relative_table(self.rel_pos_h, height))
         bias_w = torch.einsum("bnhwd,wkd->bnhwk", grid_q, relative_table(self.rel_pos_w, width))
+        # Else their sum would come out in einsum's order and be copied whole.
+        bias_h, bias_w = bias_h.contiguous(), bias_w.contiguous()
         rows = max(1, BIAS_ELEMENTS // (bias_h[:, :, 0].numel() * width))
         parts: list[Tensor] = []
         for top in range(0, height, rows):

@@ -44,9 +44,8 @@ def remember(
     is_prompted = torch.tensor(prompted, device=features.top.device)
     if any(prompted):
         given = F.interpolate(logits[is_prompted], scale_factor=4, mode="bilinear") > 0
-        pointers[is_prompted] = tracker.condition_on_mask(
-            features, frame[is_prompted], given
-        ).pointer
+        begun = tracker.condition_on_mask(features, frame[is_prompted], given)
+        pointers[is_prompted] = begun.pointer.to(pointers.dtype)
     remembered = limit_overlap(logits, frame, least_kept_area)
     sureness = torch.where((remembered > 0).flatten(1).any(1), SURE_LOGIT, -SURE_LOGIT)[:, None]
     spatial = tracker.encode_memory(features, frame, remembered, sureness, binarize=is_prompted)
