@@ -3,7 +3,7 @@
 What a file is called does not matter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -403,8 +403,8 @@ def find_faults(model: nn.Module, checkpoint: Checkpoint, recognised: Recognised
         ],
         unexpected=[*extra, *ours.translation.unknown],
         misshapen=[
-            f"{' + '.join(ours.translation.origins[name].sources)} makes {tuple(ours[name].shape)} "
-            f"of {name}, expected {tuple(value.shape)}"
+            f"{_maker_of(name, ours.translation.origins[name].sources)} {tuple(ours[name].shape)}, "
+            f"expected {tuple(value.shape)}"
             for name, value in wanted.items()
             if name in ours and ours[name].shape != value.shape
         ],
@@ -414,3 +414,10 @@ def find_faults(model: nn.Module, checkpoint: Checkpoint, recognised: Recognised
             if value.dtype not in FLOAT_KINDS and name not in ours.translation.dropped
         ],
     )
+
+
+def _maker_of(name: str, sources: Sequence[str]) -> str:
+    """Say what a misshapen tensor is, and of which keys of the file it was made if of others."""
+    if tuple(sources) == (name,):
+        return f"{name} is"
+    return f"{' + '.join(sources)}, which makes {name}, is"
