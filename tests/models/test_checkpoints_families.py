@@ -130,7 +130,10 @@ def test_faults_are_named_as_the_file_names_them(nano):
 def test_misshapen_weight_is_named(nano):
     state = official(nano)
     state["detector.dot_prod_scoring.hs_proj.bias"] = torch.ones(3)
-    assert "hs_proj.bias, which makes" in fault_of(state)
+    assert (
+        "hs_proj.bias, which makes detector_model.dot_product_scoring.query_proj.bias, is (3,)"
+        in (fault_of(state))
+    )
 
 
 def test_half_of_a_joined_weight_is_named(nano):
