@@ -41,9 +41,9 @@ class Attention(nn.Module):
         """Attend.
 
         Args:
-            query: Shape (B, L, C).
-            key: Shape (B, S, C).
-            value: Shape (B, S, C).
+            query: Shape (B, L, C), or (1, L, C) for what all of the batch share.
+            key: Shape (B, S, C), or (1, S, C).
+            value: Shape (B, S, C), or (1, S, C).
             mask: Broadcastable to (B, N, L, S): bool (true = may attend) or an additive bias.
 
         Returns:
@@ -52,6 +52,10 @@ class Attention(nn.Module):
         q = split_heads(self.q_proj(query), self.num_heads)
         k = split_heads(self.k_proj(key), self.num_heads)
         v = split_heads(self.v_proj(value), self.num_heads)
+        if q.shape[0] != k.shape[0]:
+            # Projected once, then lent to all.
+            batch = max(q.shape[0], k.shape[0])
+            q, k, v = (x.expand(batch, -1, -1, -1) for x in (q, k, v))
         return self.o_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
 
 

@@ -140,10 +140,11 @@ class MaskDecoder(nn.Module):
         """Decode B prompts.
 
         Args:
-            image: Features, shape (B, C, g, g).
+            image: Features, shape (B, C, g, g); (1, C, g, g) where all prompts are on one picture
+                saves part of the work.
             image_pos: Position code of the grid, shape (1, C, g, g).
             sparse: Prompt tokens, shape (B, P, C).
-            dense: Dense prompt, broadcastable to ``image``.
+            dense: Dense prompt, broadcastable to (B, C, g, g).
         """
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens, x = self._attend(own, image + dense, image_pos, sparse)
@@ -195,10 +196,10 @@ class ObjectMaskDecoder(MaskDecoder):
         """Decode B objects.
 
         Args:
-            image: Features, memory-conditioned or not, shape (B, C, g, g).
+            image: Features, memory-conditioned or not, shape (B, C, g, g) or (1, C, g, g).
             image_pos: Position code of the grid, shape (1, C, g, g).
             sparse: Prompt tokens, shape (B, P, C).
-            dense: Dense prompt, broadcastable to ``image``.
+            dense: Dense prompt, broadcastable to (B, C, g, g).
             fine: Projected fine features, shapes (B, C / 8, 4g, 4g) and (B, C / 4, 2g, 2g).
         """
         own = torch.cat(

@@ -76,9 +76,8 @@ class Sam1(nn.Module):
         dense = encoder.no_mask()
         if prompts.mask_logits is not None:
             dense = encoder.mask(prompts.mask_logits.to(embedding.dtype))
-        image = embedding.expand(len(prompts.points), -1, -1, -1)
         positions = self.shared_image_embedding.image(grid)
-        return self.mask_decoder(image, positions, self._sparse(prompts, grid), dense)
+        return self.mask_decoder(embedding, positions, self._sparse(prompts, grid), dense)
 
     def _sparse(self, prompts: ObjectPrompts, grid: int) -> Tensor:
         """Tokens of points and box corners, shape (B, P + 1 without a box or P + 2, C)."""

@@ -305,7 +305,8 @@ class MemoryTracker(nn.Module):
 
     def _without_memory(self, features: TrackerFeatures, frame_index: Tensor) -> Tensor:
         placed = features.top + self.no_memory_embedding[..., None].movedim(2, 1)
-        return rows_of(placed, frame_index)
+        # The decoder itself shares one picture among all prompts, and saves work by it.
+        return placed if placed.shape[0] == 1 else placed[frame_index]
 
     def _with_memory(
         self, features: TrackerFeatures, frame_index: Tensor, memories: Sequence[MemorySelection]
