@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from connectors.world.still import StillConfig
 from connectors.world.wide.casting import WideContent
-from models.registry import NANO_FOLDER, VOCABULARY_FILE, WEIGHTS_FILE
+from models.registry import NANO_FOLDER, build_sam3
 from models.sam3.config import SAM3_SIZES, Sam3Config
 from models.sam3.model import Sam3
 from models.sam3.tokenizer import Tokenizer
-from models.weights import load_strictly, read_safetensors
 from pipeline.errors import ConfigError
 from pipeline.evaluation.worlds import HeldOutWorld
 from pipeline.training.annotated import read_clip_pictures, read_clips_of, read_coco_pictures
@@ -32,6 +31,7 @@ from pipeline.training.tracker_task import TrackerTask
 from pipeline.training.wide import WideClips, WidePictures
 
 PANEL_SEED = 2_000_003
+SHIPPED = "sam3-nano"
 
 
 def build_run(recipe: Recipe, *, out: Path, fleet: Fleet) -> TrainingRun:
@@ -44,54 +44,44 @@ def build_run(recipe: Recipe, *, out: Path, fleet: Fleet) -> TrainingRun:
     if recipe.model not in SAM3_SIZES:
         raise ConfigError([f"model {recipe.model!r} (accepted: {', '.join(SAM3_SIZES)})"])
     config = SAM3_SIZES[recipe.model]
-    weights = _start_of(recipe)
-    tokenizer = Tokenizer(
-        vocabulary_of(recipe),
-        context_length=config.text.context_length,
-        vocab_size=config.text.vocab_size,
-    )
     return TrainingRun(
         recipe=recipe,
-        make_model=_maker(config, weights, recipe.seed),
-        tokenizer=tokenizer,
+        make_model=_maker(recipe, config),
+        tokenizer=Tokenizer(
+            vocabulary_folder(recipe),
+            context_length=config.text.context_length,
+            vocab_size=config.text.vocab_size,
+        ),
         tasks=_tasks(recipe, config),
         out=out,
         fleet=fleet,
-        is_fresh=weights is None,
+        is_fresh=recipe.start == "nothing",
     )
 
 
-def vocabulary_of(recipe: Recipe) -> Path:
-    """Return the vocabulary that goes with the weights to start from."""
-    weights = _start_of(recipe)
-    return (weights.parent if weights else NANO_FOLDER) / VOCABULARY_FILE
+def vocabulary_folder(recipe: Recipe) -> Path:
+    """Return where the vocabulary lies that goes with the weights to start from."""
+    if not isinstance(recipe.start, Path):
+        return NANO_FOLDER
+    return recipe.start if recipe.start.is_dir() else recipe.start.parent
 
 
-def _start_of(recipe: Recipe) -> Path | None:
-    if isinstance(recipe.start, Path):
-        return recipe.start
-    if recipe.start == "shipped":
-        if recipe.model != "sam3-nano":
-            raise ConfigError([f"start: {recipe.model} ships no weights (accepted: a checkpoint)"])
-        return NANO_FOLDER / WEIGHTS_FILE
-    if recipe.model != "sam3-nano":
-        raise ConfigError(
-            [f"start: {recipe.model} is not trained from nothing here (accepted: a checkpoint)"]
-        )
-    return None
+def _maker(recipe: Recipe, config: Sam3Config) -> Callable[[], Sam3]:
+    if not isinstance(recipe.start, Path) and recipe.model != SHIPPED:
+        told = f"start: {recipe.start!r} is for {SHIPPED}"
+        raise ConfigError([f"{told} (accepted for {recipe.model}: a checkpoint)"])
+    start = recipe.start if isinstance(recipe.start, Path) else None
 
-
-def _maker(config: Sam3Config, weights: Path | None, seed: int) -> Callable[[], Sam3]:
     def make() -> Sam3:
-        if weights is None:
+        if recipe.start == "nothing":
             with torch.random.fork_rng():
-                torch.manual_seed(seed)
+                torch.manual_seed(recipe.seed)
                 return Sam3(config)
-        with torch.device("meta"):
-            model = Sam3(config)
-        state = {name: value.clone() for name, value in read_safetensors(weights).items()}
-        load_strictly(model, state, source=str(weights))
-        return model
+        model, _ = build_sam3(recipe.model, checkpoint=start, device="cpu")
+        # Weights as read are views of their file, which training must not write to.
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        return model.train()
 
     return make
 

@@ -42,10 +42,9 @@ def run_recipe(
     Raises:
         ConfigError: If it cannot be run, or its state cannot be written.
     """
-    import shutil
-
     from models.registry import VOCABULARY_FILE
-    from pipeline.training.build import build_run, make_panel, vocabulary_of
+    from models.sam3.vocabulary import open_vocabulary
+    from pipeline.training.build import build_run, make_panel, vocabulary_folder
     from pipeline.training.fleet import join_fleet
     from pipeline.training.loop import train as train_run
     from pipeline.training.report import Reporter
@@ -64,7 +63,8 @@ def run_recipe(
             if fleet.is_leader:
                 out.mkdir(parents=True, exist_ok=True)
                 # Weights are of use with their vocabulary beside them only.
-                shutil.copyfile(vocabulary_of(recipe), out / VOCABULARY_FILE)
+                vocabulary = open_vocabulary(vocabulary_folder(recipe))
+                vocabulary.save(str(out / VOCABULARY_FILE))
             train_run(run, report)
         except OSError as error:
             raise ConfigError(

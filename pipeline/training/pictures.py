@@ -16,10 +16,10 @@ from torch import Tensor
 from connectors.world.concepts import ABSENT_PHRASES, CONCEPTS, concept_named
 from connectors.world.still import StillConfig, render_still
 from models.sam3.exemplars import Exemplars
+from models.sam3.phrases import VISUAL_PHRASE
 from models.training.detector_losses import DetectorTargets
 from pipeline.training.recipe import Stage
 
-VISUAL_PHRASE = "visual"
 # Scenes are drawn this much larger than the picture that is cut out of them.
 SPARE = 1.45
 # Of the questions that show boxes, how many say nothing in words.

@@ -47,7 +47,7 @@ def test_a_wrong_recipe_is_told_by_file_and_field(tmp_path, text, told):
 
 
 def test_a_model_that_is_not_ours_needs_a_start(tmp_path):
-    with pytest.raises(ConfigError, match="accepted: a checkpoint"):
+    with pytest.raises(ConfigError, match="accepted for sam3: a checkpoint"):
         build_run(recipe(stage(), model="sam3"), out=tmp_path, fleet=ALONE)
     with pytest.raises(ConfigError, match="accepted: sam3, sam3-nano"):
         build_run(recipe(stage(), model="sam9"), out=tmp_path, fleet=ALONE)
