@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
 Run = Callable[[], object]
-FEWEST_ROUNDS = 3
+FEWEST_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Part:
 
 
 def compare(case: Case, *, seconds: float, warm: bool = True) -> Timing:
-    """Run both in turns for so long, at least three rounds; first once each to warm up."""
+    """Run both in turns for so long, at least five rounds; first once each to warm up."""
     if warm:
         case.ours()
         case.theirs()
