@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.common.checks import check_text
 from models.entries import (
     MODEL_NAMES,
     MODELS,
@@ -235,8 +236,10 @@ def _open(
 
     if name is None and checkpoint is None:
         raise ValueError("neither a name nor a checkpoint was given; expected one of them")
+    if checkpoint is not None and not isinstance(checkpoint, Path):  # pyright: ignore[reportUnnecessaryIsInstance] - of whatever a caller gave
+        raise ValueError(f"checkpoint is {checkpoint!r}; accepted: a pathlib.Path")
     if name is not None:
-        _check_able(find_entry(name), what, families)
+        _check_able(find_entry(check_text("name", name)), what, families)
     opened = open_checkpoint(_weights_path(name, checkpoint))
     recognised = recognise(opened.state, source=str(opened.path))
     if name is not None and recognised.size != name:
@@ -318,10 +321,24 @@ def _fill_model(
         model,
         opened.checkpoint,
         opened.recognised,
-        device=torch.device(device),
+        device=_device(device),
         dtype=getattr(torch, dtype),
     )
     return model.eval().requires_grad_(requires_grad=False)
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    try:
+        # A device that is known but is not here is told by the first tensor on it.
+        return torch.empty(0, device=check_text("device", name)).device
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device {name!r} cannot be used ({reason}); accepted: a torch device that is here, "
+            "such as 'cpu' or 'cuda:0'"
+        ) from error
 
 
 def _promptable(model: "torch.nn.Module") -> "PromptableTracker":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.common.checks import check_integer, check_number, check_sequence
 from models.common.image_predictor import ImagePredictor
 from models.common.mask_filters import (
     Boxes,
@@ -77,12 +78,20 @@ class AutomaticMaskOptions:
             "points_per_batch": 1,
             "crop_n_layers": 0,
             "crop_n_points_downscale_factor": 1,
-            "min_mask_region_area": 0,
         }
         for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise ValueError(f"{name} is {value!r}; accepted: at least {bound}")
+            if name != "points_per_side" or self.points_per_side is not None:
+                check_integer(name, getattr(self, name), least=bound)
+        for name in ("pred_iou_thresh", "stability_score_thresh"):
+            check_number(name, getattr(self, name))
+        for name in (
+            "stability_score_offset",
+            "box_nms_thresh",
+            "crop_nms_thresh",
+            "min_mask_region_area",
+        ):
+            check_number(name, getattr(self, name), least=0)
+        check_number("crop_overlap_ratio", self.crop_overlap_ratio, least=0, most=1)
         if self.output_mode not in get_args(OutputMode):
             modes = ", ".join(get_args(OutputMode))
             raise ValueError(f"output_mode is {self.output_mode!r}; accepted: {modes}")
@@ -97,6 +106,7 @@ class AutomaticMaskOptions:
         if self.point_grids is None:
             side, factor = self.points_per_side or 1, self.crop_n_points_downscale_factor
             return [point_grid(max(1, int(side / factor**layer))) for layer in layers]
+        check_sequence("point_grids", self.point_grids, of="grids")
         if len(self.point_grids) < len(layers):
             raise ValueError(
                 f"point_grids has {len(self.point_grids)} grids; accepted: {len(layers)}, for the "

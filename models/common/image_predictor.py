@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from models.common.checks import check_size
 from models.common.prompting import (
     FloatArray,
     InputFrame,
@@ -24,6 +25,7 @@ from models.common.prompting import (
     check_boxes,
     check_labels,
     check_mask,
+    check_mask_logits,
     check_pixels,
 )
 
@@ -40,7 +42,8 @@ class MaskPrediction(NamedTuple):
     Attributes:
         masks: Shape (M, H, W), bool, or fp32 logits when these were asked for.
         scores: Shape (M,), predicted IoU.
-        logits: Shape (M, s, s), fp32, fit to be given again as ``mask_input``.
+        logits: Shape (M, s, s), fp32, fit to be given again as ``mask_input``; SAM 2 and 3 bound
+            them to 32 either way.
     """
 
     masks: NDArray[np.bool_] | FloatArray
@@ -95,8 +98,13 @@ class ImagePredictor(Generic[State]):
         self._held = _Held(state=self.model.encode_picture(picture), frame=frame)
 
     def set_embedding(self, state: State, picture_hw: tuple[int, int]) -> None:
-        """Take an embedding that was made elsewhere, of a picture of this height and width."""
-        self._held = _Held(state=state, frame=self.model.frame_of(picture_hw))
+        """Take an embedding that was made elsewhere, of a picture of this height and width.
+
+        Raises:
+            ValueError: If the height or width is not an integer of at least 1.
+        """
+        frame = self.model.frame_of(check_size("picture_hw", picture_hw))
+        self._held = _Held(state=state, frame=frame)
 
     def reset(self) -> None:
         """Forget the picture."""
@@ -193,7 +201,8 @@ class ImagePredictor(Generic[State]):
             here = slice(start, start + BATCH)
             found = self.decode(prompts.rows(start, start + BATCH), multimask=multimask_output)
             scores[here] = found.predicted_iou.float().numpy(force=True)
-            logits[here] = found.mask_logits.float().numpy(force=True)
+            bound = found.given_again_within
+            logits[here] = found.mask_logits.float().clamp(-bound, bound).numpy(force=True)
             flat = shown[here].reshape(-1, *held.frame.picture_hw)
             for rows, large in self.upscaled(found.mask_logits.flatten(0, 1)):
                 part = large if return_logits else large > self.mask_threshold
@@ -250,7 +259,7 @@ class ImagePredictor(Generic[State]):
         corners = None
         if boxes is not None:
             corners = check_boxes("boxes", check_array("boxes", boxes, (None, 4)))
-        given = None if masks is None else check_array("masks", masks, (None, 1, side, side))
+        given = None if masks is None else check_mask_logits("masks", masks, side)
         counts = {len(x) for x in (coords, corners, given) if x is not None}
         if len(counts) != 1 or 0 in counts:
             raise ValueError(

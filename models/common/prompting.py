@@ -4,6 +4,7 @@ Shape legend:
     B objects, P points of each, g tokens along a side of the model's input.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# Larger logits of a mask say no more, and their squares would overflow.
+MAX_MASK_LOGIT = 1e4
 LABEL_NAMES = "1 (on the object), 0 (off it) or -1 (padding)"
 FloatArray = NDArray[np.float32]
 State = TypeVar("State")
@@ -50,10 +53,12 @@ class MaskCandidates:
     Attributes:
         mask_logits: Shape (B, M, 4g, 4g); M is 3 for ambiguous prompts, otherwise 1.
         predicted_iou: Shape (B, M), the model's own estimate.
+        given_again_within: Bound, either way, of logits that are handed out to be given again.
     """
 
     mask_logits: Tensor
     predicted_iou: Tensor
+    given_again_within: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +153,7 @@ def check_array(name: str, value: object, shape: tuple[int | None, ...]) -> Floa
 def _numbers(name: str, value: object, wanted: str) -> FloatArray:
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:  # the first one from torch
         raise ValueError(f"{name} is not numbers ({error}); accepted: shape {wanted}") from error
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} is of type {array.dtype}; accepted: numbers of shape {wanted}")
@@ -163,7 +168,26 @@ def check_mask(name: str, value: object, side: int) -> FloatArray:
         ValueError: Names the argument, what it is and what would be accepted.
     """
     array = _numbers(name, value, f"({side}, {side})")
-    return check_array(name, array[None] if array.ndim == 2 else array, (1, side, side))
+    full = array[None] if array.ndim == 2 else array
+    return _bounded(name, check_array(name, full, (1, side, side)))
+
+
+def check_mask_logits(name: str, value: object, side: int) -> FloatArray:
+    """Return masks of logits, shape (B, 1, side, side).
+
+    Raises:
+        ValueError: Names the argument, what it is and what would be accepted.
+    """
+    return _bounded(name, check_array(name, value, (None, 1, side, side)))
+
+
+def _bounded(name: str, logits: FloatArray) -> FloatArray:
+    if logits.size and np.abs(logits).max() > MAX_MASK_LOGIT:
+        raise ValueError(
+            f"{name} has {float(logits.flat[np.abs(logits).argmax()])!r}; "
+            f"accepted: logits within {MAX_MASK_LOGIT:g} either way"
+        )
+    return logits
 
 
 def check_labels(name: str, value: object, shape: tuple[int, ...]) -> NDArray[np.int64]:

@@ -62,22 +62,24 @@ class PromptableTracker:
     ) -> MaskCandidates:
         """Answer prompts on one picture: three candidates each with ``multimask``, otherwise one.
 
-        The one is the single mask, or the best of the three where that is unstable. Mask logits are
-        taken as at most 32 either way. Whether an object is there at all is not asked, as official.
+        The one is the single mask, or the best of the three where that is unstable. Whether an
+        object is there at all is not asked, as official.
         """
         if prompts.mask_logits is not None:
-            bounded = prompts.mask_logits.clamp(-MAX_PROMPT_LOGIT, MAX_PROMPT_LOGIT)
-            prompts = replace(prompts, mask_logits=bounded.to(state.top.dtype))
+            prompts = replace(prompts, mask_logits=prompts.mask_logits.to(state.top.dtype))
         of_first = prompts.labels.new_zeros(len(prompts.labels))
         decoded = self.tracker.decode_prompts(state, of_first, prompts)
         if multimask:
             return MaskCandidates(
-                mask_logits=decoded.mask_logits[:, 1:], predicted_iou=decoded.iou[:, 1:]
+                mask_logits=decoded.mask_logits[:, 1:],
+                predicted_iou=decoded.iou[:, 1:],
+                given_again_within=MAX_PROMPT_LOGIT,
             )
         rows, chosen = torch.arange(len(of_first)), choose_single_mask(decoded)
         return MaskCandidates(
             mask_logits=decoded.mask_logits[rows, chosen][:, None],
             predicted_iou=decoded.iou[rows, chosen][:, None],
+            given_again_within=MAX_PROMPT_LOGIT,
         )
 
     def upscale(self, mask_logits: Tensor, frame: InputFrame) -> Tensor:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.common.checks import check_integer
 from models.common.prompting import (
     FloatArray,
     check_array,
@@ -26,7 +27,7 @@ from models.sam2.memory_selection import MemorySelection
 from models.sam2.outputs import TrackerFeatures, TrackOutput
 from models.sam2.promptable import MAX_PROMPT_LOGIT, PromptableTracker
 from models.sam2.tracker import ABSENT_LOGIT, with_corners
-from models.sam2.video_frames import FrameFeatures, FrameSequence, check_integer
+from models.sam2.video_frames import FrameFeatures, FrameSequence
 from models.sam2.video_memory import PendingPrompt, PointPrompt, ShownMask, VideoMemory, own
 
 # Objects followed at once: bounds the memory of a step.
@@ -65,8 +66,10 @@ class VideoOptions:
 
     def __post_init__(self) -> None:
         for name in ("cached_frames", "max_conditioning_frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: at least 1")
+            check_integer(name, getattr(self, name), least=1)
+        kind = self.memory_dtype
+        if kind is not None and not (isinstance(kind, torch.dtype) and kind.is_floating_point):  # pyright: ignore[reportUnnecessaryIsInstance] - of whatever a caller gave
+            raise ValueError(f"memory_dtype is {kind!r}; accepted: a floating torch.dtype, or None")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,8 +272,8 @@ class VideoSession:
             prompted = [t for m in self._objects.values() for t in m.prompted_frames]
             start_frame = min(prompted)
         start_frame = self._frames.check(start_frame)
-        if max_frames is not None and max_frames < 0:
-            raise ValueError(f"max_frames is {max_frames!r}; accepted: at least 0")
+        if max_frames is not None:
+            check_integer("max_frames", max_frames, least=0)
         last = self._frames.num_frames - 1
         count = last if max_frames is None else max_frames
         if not reverse:
@@ -449,7 +452,7 @@ class VideoSession:
                 )
 
     def _object(self, object_id: int) -> VideoMemory:
-        if object_id not in self._objects:
+        if check_integer("object_id", object_id) not in self._objects:
             raise ValueError(f"object_id {object_id!r} is unknown; known: {self.object_ids!r}")
         return self._objects[object_id]
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.common.checks import check_integer
 from models.common.prompting import check_pixels
 from models.sam2.outputs import TrackerFeatures
 from models.sam2.promptable import PromptableTracker
@@ -38,6 +39,11 @@ class FrameFeatures:
     def __init__(
         self, model: PromptableTracker, clip: FrameSequence | None, *, capacity: int
     ) -> None:
+        if clip is not None and not (hasattr(clip, "__len__") and hasattr(clip, "__getitem__")):
+            raise ValueError(
+                f"frames is a {type(clip).__name__}; accepted: a sequence of frames, or None for "
+                "a stream"
+            )
         self._model = model
         self._clip = clip
         self._capacity = capacity
@@ -134,13 +140,6 @@ class FrameFeatures:
         if not self.num_frames:
             return "none yet"
         return f"{self.oldest} to {self.num_frames - 1}"
-
-
-def check_integer(name: str, value: object) -> int:
-    """Return ``value`` as an int if it is a whole number; otherwise raises ``ValueError``."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ValueError(f"{name} is {value!r}; accepted: an integer")  # noqa: TRY004 - as all here
-    return int(value)
 
 
 def _size(pixels: NDArray[np.uint8]) -> tuple[int, int]:

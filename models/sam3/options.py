@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from models.common.checks import check_bool, check_integer, check_number
 from models.sam3.association import AssociationRules
 from models.sam3.masklet import LifeRules
 
@@ -35,3 +36,11 @@ class SessionOptions:
     max_kept_exemplars: int = 16
     association: AssociationRules = field(default_factory=AssociationRules)
     life: LifeRules = field(default_factory=LifeRules)
+
+    def __post_init__(self) -> None:
+        for name in ("detection_score", "nms_iou", "one_place_iou", "least_kept_area"):
+            check_number(name, getattr(self, name), least=0)
+        check_number("recondition_logit", self.recondition_logit)
+        check_bool("keep_exemplars", self.keep_exemplars)
+        for name in ("max_masklets", "max_kept_exemplars"):
+            check_integer(name, getattr(self, name), least=1)

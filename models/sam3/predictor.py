@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from models.common.boxes import cxcywh_to_xyxy
+from models.common.checks import check_number, check_size
 from models.common.image_predictor import ImagePredictor, MaskPrediction
 from models.common.prompting import FloatArray, check_array
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox, ExemplarPoint
@@ -20,7 +21,7 @@ from models.sam2.promptable import PromptableTracker
 from models.sam3.masks import logits_at, masks_at, to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.phrases import PhraseEncoder
-from models.sam3.queries import Exemplar, pack_exemplars, phrase_of, read_query
+from models.sam3.queries import Exemplar, pack_exemplars, phrase_of, read_queries
 from models.sam3.search import Found, find
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
@@ -79,12 +80,15 @@ class Sam3ImageDetector:
             tokenizer: Its vocabulary.
             min_score: Detections with a joint score of at most this are dropped.
             phrases: Encoder to share with others that ask this model; a new one when left out.
+
+        Raises:
+            ValueError: If ``min_score`` is not from 0 to 1.
         """
         self.model = model.eval()
         if phrases is None:
             phrases = PhraseEncoder(model.detector_model, tokenizer)
         self.phrases = phrases
-        self.min_score = min_score
+        self.min_score = check_number("min_score", min_score, least=0, most=1)
 
     @property
     def device(self) -> torch.device:
@@ -98,7 +102,13 @@ class Sam3ImageDetector:
 
     @torch.inference_mode()
     def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> VisionFeatures:
-        """Embed RGB pictures (H, W, 3), uint8, of any sizes, for :meth:`search`."""
+        """Embed RGB pictures (H, W, 3), uint8, of any sizes, for :meth:`search`.
+
+        Raises:
+            ValueError: If there is none, or one has another shape or type.
+        """
+        if not len(pictures):
+            raise ValueError("pictures is empty; accepted: at least one")
         size = self.model.config.vision.image_size
         images = [preprocess(to_images(pixels, self.device), size) for pixels in pictures]
         return self.model.detector_model.vision_encoder(torch.cat(images))
@@ -118,9 +128,17 @@ class Sam3ImageDetector:
             queries: Queries of each picture; none is an ordinary question.
 
         Raises:
-            ValueError: If a query says nothing or an exemplar is not on the picture.
+            ValueError: If a query says nothing, an exemplar is not on the picture, or the rows are
+                not as many as the pictures.
         """
-        asked = [[read_query(q, takes_points=self.takes_points) for q in row] for row in queries]
+        count = len(vision.trunk)
+        if not len(sizes_hw) == len(queries) == count:
+            raise ValueError(
+                f"sizes_hw has {len(sizes_hw)} and queries {len(queries)} rows; "
+                f"accepted: {count}, one for each picture"
+            )
+        sizes_hw = [check_size("sizes_hw", size) for size in sizes_hw]
+        asked = [read_queries(row, takes_points=self.takes_points) for row in queries]
         owners = [n for n, row in enumerate(asked) for _ in row]
         if not owners:
             return [[] for _ in asked]
@@ -230,9 +248,7 @@ class Sam3ImagePredictor:
         Raises:
             ValueError: If it is not from 0 to 1.
         """
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold is {threshold!r}; accepted: 0 to 1")
-        self._detector.min_score = threshold
+        self._detector.min_score = check_number("threshold", threshold, least=0, most=1)
 
     def set_text_prompt(self, phrase: str) -> ConceptPrediction:
         """Set the phrase in place of the one before, and ask.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from models.common.boxes import xyxy_to_cxcywh
+from models.common.checks import check_bool, check_sequence, check_text
 from models.common.prompting import check_array
 from models.protocols import ConceptQuery, ExemplarBox, ExemplarPoint
 from models.sam3.exemplars import Exemplars, PointExemplars
@@ -33,9 +34,21 @@ def read_query(query: object, *, takes_points: bool) -> ConceptQuery:
         raise ValueError(  # noqa: TRY004 - one type of error for whatever a caller got wrong
             f"query {query!r} is a {type(query).__name__}; accepted: a phrase or a ConceptQuery"
         )
-    if query.phrase is None and not query.exemplars:
+    if query.phrase is not None:
+        check_text("phrase", query.phrase)
+    elif not query.exemplars:
         raise ValueError(f"{query!r} says nothing; accepted: a phrase, exemplars, or both")
     return replace(query, exemplars=check_exemplars(query.exemplars, takes_points=takes_points))
+
+
+def read_queries(queries: object, *, takes_points: bool) -> list[ConceptQuery]:
+    """Return a sequence of queries as :func:`read_query` does.
+
+    Raises:
+        ValueError: If it is no sequence, or a lone string, or as for :func:`read_query`.
+    """
+    given = check_sequence("queries", queries, of="phrases and queries")
+    return [read_query(query, takes_points=takes_points) for query in given]
 
 
 def phrase_of(query: ConceptQuery) -> str:
@@ -54,6 +67,7 @@ def check_exemplars(exemplars: Sequence[Exemplar], *, takes_points: bool) -> tup
         ValueError: If a box is empty or outside, a point outside or more than the model takes, or
             there are too many.
     """
+    check_sequence("exemplars", exemplars, of="boxes and points")
     if len(exemplars) > MAX_EXEMPLARS:
         raise ValueError(f"{len(exemplars)} exemplars; accepted: at most {MAX_EXEMPLARS} a concept")
     checked = tuple(_checked(exemplar) for exemplar in exemplars)
@@ -66,6 +80,8 @@ def check_exemplars(exemplars: Sequence[Exemplar], *, takes_points: bool) -> tup
 
 
 def _checked(exemplar: object) -> Exemplar:
+    if isinstance(exemplar, Exemplar):
+        check_bool("is_positive", exemplar.is_positive)
     if isinstance(exemplar, ExemplarPoint):
         x, y = check_array("point_xy", exemplar.point_xy, (2,)).tolist()
         if not (0 <= x <= 1 and 0 <= y <= 1):

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from models.common.checks import check_integer, check_number, check_sequence, check_text
 from models.protocols import ConceptQuery, FrameInput, MaskletObservation, Prediction
 from models.sam2.outputs import TrackerFeatures
 from models.sam3.choose import ObjectPrompt, choose_object
@@ -22,7 +23,7 @@ from models.sam3.masks import frame_masks, to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.options import SessionOptions
 from models.sam3.phrases import VISUAL_PHRASE, PhraseEncoder
-from models.sam3.queries import Exemplar, check_exemplars, pack_exemplars, phrase_of, read_query
+from models.sam3.queries import Exemplar, check_exemplars, pack_exemplars, phrase_of, read_queries
 from models.sam3.reconcile import Reconciler, without_duplicates
 from models.sam3.remember import remember
 from models.sam3.search import Found, encode_exemplars, find
@@ -80,10 +81,10 @@ class Sam3Session:
             ValueError: If it is open already, or there is no concept, or one says nothing or is
                 given twice.
         """
-        if stream_id in self._streams:
+        if check_text("stream_id", stream_id) in self._streams:
             raise ValueError(f"stream {stream_id!r} is open already")
         takes_points = self._model.config.detector.point_exemplars
-        queries = [read_query(concept, takes_points=takes_points) for concept in concepts]
+        queries = read_queries(concepts, takes_points=takes_points)
         names = [phrase_of(query) for query in queries]
         if not names or len({_plain(name) for name in names}) != len(names):
             raise ValueError(
@@ -105,8 +106,8 @@ class Sam3Session:
         )
 
     def close_stream(self, stream_id: str) -> None:
-        """Forget a stream. Raises ``KeyError`` if it is not open."""
-        del self._streams[stream_id]
+        """Forget a stream. Raises ``ValueError`` if it is not open."""
+        del self._streams[self._open(stream_id).stream_id]
 
     @torch.inference_mode()
     def add_exemplars(
@@ -187,6 +188,7 @@ class Sam3Session:
                 says nothing or has a wrong shape.
         """
         stream = self._open(stream_id)
+        check_text("label", label)
         if len(stream.masklets) >= self._options.max_masklets:
             raise ValueError(
                 f"stream {stream_id!r} has {len(stream.masklets)} masklets; "
@@ -204,7 +206,7 @@ class Sam3Session:
         """
         stream = self._open(stream_id)
         ids = [masklet.masklet_id for masklet in stream.masklets]
-        if masklet_id not in ids:
+        if check_integer("masklet_id", masklet_id) not in ids:
             raise ValueError(f"stream {stream_id!r} has no masklet {masklet_id!r}; living: {ids!r}")
         del stream.masklets[ids.index(masklet_id)]
 
@@ -213,10 +215,12 @@ class Sam3Session:
         """Track one frame of each given stream.
 
         Raises:
-            ValueError: If a stream is given twice, is not open, or its time runs backwards.
+            ValueError: If a stream is given twice, is not open, or its time runs backwards or is
+                not finite, or a frame has another shape or type.
         """
         # All checks come first: a refused step leaves every stream as it was.
-        streams = [self._stream_of(item) for item in inputs]
+        given = check_sequence("inputs", inputs, of="FrameInput")
+        streams = [self._stream_of(item) for item in given]
         if len({stream.stream_id for stream in streams}) != len(streams):
             raise ValueError("a stream may have one frame per step")
         if not streams:
@@ -264,7 +268,7 @@ class Sam3Session:
         return predictions
 
     def _open(self, stream_id: str) -> Stream:
-        stream = self._streams.get(stream_id)
+        stream = self._streams.get(check_text("stream_id", stream_id))
         if stream is None:
             raise ValueError(f"stream {stream_id!r} is not open; open: {sorted(self._streams)!r}")
         return stream
@@ -272,14 +276,18 @@ class Sam3Session:
     def _concept_of(self, stream_id: str, concept: str) -> Sought:
         concepts = self._open(stream_id).concepts
         for sought in concepts:
-            if _plain(sought.name) == _plain(concept):
+            if _plain(sought.name) == _plain(check_text("concept", concept)):
                 return sought
         names = [sought.name for sought in concepts]
         raise ValueError(f"stream {stream_id!r} has no concept {concept!r}; it has {names!r}")
 
-    def _stream_of(self, item: FrameInput) -> Stream:
+    def _stream_of(self, item: object) -> Stream:
+        if not isinstance(item, FrameInput):
+            raise ValueError(  # noqa: TRY004 - one type of error for whatever a caller got wrong
+                f"inputs holds a {type(item).__name__}; accepted: FrameInput"
+            )
         stream = self._open(item.stream_id)
-        if item.time_s < stream.time_s:
+        if check_number("time_s", item.time_s) < stream.time_s:
             raise ValueError(
                 f"stream {item.stream_id!r} went from {stream.time_s!r} s back to {item.time_s!r} s"
             )

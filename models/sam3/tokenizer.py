@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from models.common.checks import check_text
 from models.sam3.text import PAD_TOKEN
 from models.sam3.vocabulary import CLIP_SIZE, END, START, open_vocabulary
 
@@ -65,11 +66,11 @@ class Tokenizer:
         """Return ids (P, context_length), int64; padding is 0, a long phrase keeps its end token.
 
         Raises:
-            ValueError: If a phrase is empty.
+            ValueError: If a phrase is empty or no string.
         """
         ids = torch.full((len(phrases), self.context_length), PAD_TOKEN, dtype=torch.int64)
         for row, phrase in enumerate(phrases):
-            text = _clean(phrase)
+            text = _clean(check_text("phrase", phrase))
             if not text:
                 raise ValueError(
                     f"phrase {phrase!r} is empty; expected a noun phrase such as 'deer'"

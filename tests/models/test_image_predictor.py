@@ -125,6 +125,14 @@ def test_embedding_made_elsewhere_is_the_same(predictor, model):
     assert_same(other.predict([[10, 20]]), predictor.predict([[10, 20]]))
 
 
+@pytest.mark.parametrize("hw", [(0, 5), (3.5, 4), "ab", None, (1, 2, 3)])
+def test_embedding_of_an_impossible_picture_is_refused(predictor, hw):
+    held = predictor.predict([[10, 20]])
+    with pytest.raises(ValueError, match=r"picture_hw is .*; accepted: "):
+        predictor.set_embedding(torch.zeros(1, 32, 6, 6), hw)
+    assert_same(predictor.predict([[10, 20]]), held)
+
+
 def test_nothing_is_answered_without_a_picture(model):
     predictor = ImagePredictor(model)
     assert not predictor.is_image_set
@@ -173,6 +181,10 @@ def test_wrong_pictures_are_refused_and_the_last_one_stays(predictor, pixels):
         ({"box": [5, 5, 1, 9]}, r"box has \[5.0, 5.0, 1.0, 9.0\]; accepted: x0, y0, x1, y1"),
         ({"mask_input": np.zeros((8, 8))}, r"mask_input has shape \(1, 8, 8\); accepted: \(1, 24,"),
         ({"mask_input": [[0], [0, 1]]}, "mask_input is not numbers"),
+        (
+            {"mask_input": np.full((24, 24), -1e30)},
+            r"mask_input has .*e\+30; accepted: logits within",
+        ),
     ],
 )
 def test_wrong_prompts_are_refused(predictor, arguments, message):
@@ -187,6 +199,10 @@ def test_wrong_prompts_are_refused(predictor, arguments, message):
         ({"points": np.zeros((2, 1, 2)), "boxes": np.zeros((3, 4))}, r"for \[2, 3\] objects"),
         ({"boxes": np.zeros((1, 4)), "labels": [[1]]}, "labels is given without points"),
         ({"points": np.zeros((1, 1, 2)), "labels": [[0.5]]}, r"labels has \[0.5\]; accepted"),
+        (
+            {"masks": np.full((1, 1, 24, 24), 2e4)},
+            r"masks has 20000.0; accepted: logits within 10000",
+        ),
         ({"masks": np.zeros((1, 24, 24))}, r"masks has shape .*; accepted: \(\*, 1, 24, 24\)"),
     ],
 )

@@ -234,6 +234,8 @@ REFUSED = {
     r"mask has shape \(0, 4\)": lambda s: s.add_mask(0, 8, np.zeros((0, 4))),
     "frame_index 3 is not among": lambda s: s.propagate(3),
     "max_frames is -1": lambda s: s.propagate(max_frames=-1),
+    "max_frames is 1.5; accepted: an integer": lambda s: s.propagate(max_frames=1.5),
+    r"object_id is \[7\]; accepted: an integer": lambda s: s.remove_object([7]),
     "push is for streams": lambda s: s.push(make_clip(1)[0]),
 }
 

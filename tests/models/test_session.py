@@ -3,6 +3,8 @@
 Random weights see nothing, but with low thresholds masklets arise, live and end as with others.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -156,7 +158,7 @@ def test_stream_must_be_open_and_only_once(make_session):
     session.open_stream("a", ["deer"])
     with pytest.raises(ValueError, match="'a' is open already"):
         session.open_stream("a", ["deer"])
-    with pytest.raises(KeyError, match="b"):
+    with pytest.raises(ValueError, match="'b' is not open"):
         session.close_stream("b")
 
 
@@ -176,6 +178,32 @@ def test_step_takes_one_frame_of_a_stream_and_no_earlier_one(make_session):
     session.step([make_frame("a", 5)])
     with pytest.raises(ValueError, match=r"from 0\.5 s back to 0\.4 s"):
         session.step([make_frame("a", 4)])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: s.open_stream(5, ["deer"]), "stream_id 5 is a int; accepted: a string"),
+        (lambda s: s.open_stream("b", "deer"), "queries is 'deer'; accepted: a sequence"),
+        (lambda s: s.close_stream("b"), "stream 'b' is not open"),
+        (lambda s: s.step(make_frame("a", 1)), "inputs is a FrameInput; accepted: a sequence"),
+        (lambda s: s.step([5]), "inputs holds a int; accepted: FrameInput"),
+        (lambda s: s.step([replace(make_frame("a", 1), time_s=np.nan)]), "time_s is nan"),
+        (lambda s: s.step([replace(make_frame("a", 1), pixels=None)]), "pixels is a NoneType"),
+        (lambda s: s.remove_object("a", "1"), "masklet_id is '1'; accepted: an integer"),
+        (lambda s: s.add_object("a", box=[1, 1, 9, 9], label=5), "label 5 is a int; accepted"),
+    ],
+)
+def test_refused_call_leaves_the_session_as_it_was(make_session, call, message):
+    session, other = make_session(), make_session()
+    for one in (session, other):
+        one.open_stream("a", ["deer"])
+        one.step([make_frame("a", 0)])
+    with pytest.raises(ValueError, match=message):
+        call(session)
+    (mine,), (untouched,) = (one.step([make_frame("a", 1)]) for one in (session, other))
+    assert mine.presence == untouched.presence
+    assert [m.masklet_id for m in mine.masklets] == [m.masklet_id for m in untouched.masklets]
 
 
 def test_step_without_frames_is_empty(make_session):

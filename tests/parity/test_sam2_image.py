@@ -150,6 +150,30 @@ def test_unstable_single_mask_is_replaced_like_theirs(pair):
     assert relative_error(answer.mask_logits, reference.pred_masks[0]) <= 1e-5
 
 
+def test_logits_given_again_are_bounded_on_their_way_out_alone_as_published(pair):
+    """The official predictor hands out at most 32; what it is given it takes as it is."""
+    ours, theirs = pair
+    predictor = ImagePredictor(PromptableTracker(ours, ours.encode_pixels))
+    pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    predictor.set_image(pixels)
+    given = torch.randn(1, 1, SIZE // 4, SIZE // 4) * 500
+    prompts = {"input_masks": given, "input_points": torch.ones(1, 1, 1, 2)}
+    reference = theirs(preprocess(torch.from_numpy(pixels)[None], SIZE), **prompts).pred_masks[0, 0]
+    scale = 100 / reference.abs().max()
+    for mlp in ours.mask_decoder.output_hypernetworks_mlps:
+        mlp.proj_out.weight.mul_(scale)
+        mlp.proj_out.bias.mul_(scale)
+    found = predictor.predict([[1, 1]], mask_input=given[0].numpy(), return_logits=True)
+    for mlp in ours.mask_decoder.output_hypernetworks_mlps:
+        mlp.proj_out.weight.div_(scale)
+        mlp.proj_out.bias.div_(scale)
+    expected = reference * scale
+    assert relative_error(torch.from_numpy(found.logits), expected.clamp(-32, 32)) <= 1e-5
+    large = torch.nn.functional.interpolate(expected[None], (SIZE, SIZE), mode="bilinear")[0]
+    assert np.abs(found.masks).max() > 50
+    assert relative_error(torch.from_numpy(found.masks), large) <= 1e-5
+
+
 def test_image_predictor_answers_in_pixels_of_the_picture(pair):
     ours, theirs = pair
     rng = np.random.default_rng(0)
