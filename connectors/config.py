@@ -155,6 +155,15 @@ class WorldSourceConfig(ConnectorConfig):
     night_probability: float = Field(default=0.15, ge=0, le=1)
     realtime: bool = Field(default=False, description="Deliver at the speed of the scene.")
 
+    @model_validator(mode="after")
+    def _check_objects(self) -> "WorldSourceConfig":
+        if self.min_objects > self.max_objects:
+            raise ValueError(
+                f"min_objects {self.min_objects} is above max_objects {self.max_objects}; "
+                "accepted: equal or below"
+            )
+        return self
+
 
 class KafkaClientConfig(ConnectorConfig):
     """What every Kafka client needs; ``security`` fields are named as kafka-python names them."""

@@ -114,7 +114,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     overrides = Overrides(
         model=model, checkpoint=checkpoint, device=device, metrics_port=metrics_port
     )
-    with telling():
+    with telling(json_lines=json_lines):
         if (config is None) == (source is None):
             raise ConfigError(["give either a configuration file or --source (accepted: one)"])
         if config is not None:
@@ -148,7 +148,7 @@ def demo(
     """Watch a synthetic meadow: records, an annotated video and a picture, without any set-up."""
     from pipeline.demo import demo_config
 
-    with telling():
+    with telling(json_lines=json_lines):
         overrides = Overrides(checkpoint=checkpoint, device=device)
         _run_to_end(apply_overrides(demo_config(out), overrides), json_lines=json_lines)
 
@@ -160,11 +160,16 @@ def check(
     json_lines: Json = False,
 ) -> None:
     """Check a configuration without opening anything."""
-    with telling(json_lines=json_lines):
-        resolved = load_config(config)
-        from pipeline.app import check_concept_model
+    with telling():
+        try:
+            resolved = load_config(config)
+            from pipeline.app import check_concept_model
 
-        check_concept_model(resolved.model.name)
+            check_concept_model(resolved.model.name)
+        except ConfigError as error:
+            if json_lines:
+                write_line("check", ok=False, problems=error.problems)
+            raise
         streams, sinks = len(resolved.streams), len(resolved.sinks)
         if json_lines:
             write_line("check", ok=True, streams=streams, sinks=sinks)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from connectors.config import (
     ConsoleSinkConfig,
@@ -111,14 +111,18 @@ def apply_overrides(config: RunConfig, overrides: Overrides) -> RunConfig:
     observe = config.observe.model_dump()
     if overrides.metrics_port is not None:
         observe["port"] = overrides.metrics_port or None
-    try:
-        changed = {
-            "model": type(config.model).model_validate(model),
-            "observe": type(config.observe).model_validate(observe),
-        }
-    except ValidationError as error:
-        raise explain_invalid(error, name="flags") from None
+    changed = {
+        "model": _validated(type(config.model), model),
+        "observe": _validated(type(config.observe), observe),
+    }
     return config.model_copy(update=changed)
+
+
+def _validated(section: type[BaseModel], fields: Mapping[str, object]) -> BaseModel:
+    try:
+        return section.model_validate(fields)
+    except ValidationError as error:
+        raise explain_invalid(error, name="flags", root=section) from None
 
 
 def _parse_zone(text: str) -> dict[str, object]:

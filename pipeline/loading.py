@@ -35,6 +35,7 @@ class _Document:
 
     name: str
     environ: Mapping[str, str]
+    root: type[BaseModel] = RunConfig
     lines: dict[Loc, int] = field(default_factory=dict[Loc, int])
     from_environ: set[Loc] = field(default_factory=set[Loc])
     problems: list[str] = field(default_factory=list[str])
@@ -92,9 +93,11 @@ def parse_config(
         raise ConfigError([_explain(document, item) for item in _causes(error)]) from None
 
 
-def explain_invalid(error: ValidationError, *, name: str) -> ConfigError:
-    """Return the same clear lines for values that came from flags instead of a file."""
-    document = _Document(name=name, environ={})
+def explain_invalid(
+    error: ValidationError, *, name: str, root: type[BaseModel] = RunConfig
+) -> ConfigError:
+    """Return the same clear lines for values of ``root`` that came from flags, not from a file."""
+    document = _Document(name=name, environ={}, root=root)
     return ConfigError(
         [_explain(document, item).replace(f"{name}:1:", f"{name}:") for item in _causes(error)]
     )
@@ -170,7 +173,7 @@ def _is_inside(loc: Loc, outer: Loc) -> bool:
 
 
 def _explain(document: _Document, item: ErrorDetails) -> str:
-    path, model = _follow(item["loc"])
+    path, model = _follow(item["loc"], document.root)
     where = f"{document.at(path)}: {_dotted(path) or 'config'}"
     match item["type"]:
         case "extra_forbidden":
@@ -188,9 +191,17 @@ def _explain(document: _Document, item: ErrorDetails) -> str:
             )
         case "union_tag_not_found":
             return f"{where}: has no type (accepted: a field 'type' that says which kind it is)"
+        case "string_pattern_mismatch" if model and (told := _description(model, path)):
+            return f"{where}: {told}{_shown(document, path, item['input'])}"
         case _:
             message = item["msg"].removeprefix("Value error, ")
             return f"{where}: {redact_url(message)}{_shown(document, path, item['input'])}"
+
+
+def _description(model: type[BaseModel], path: Loc) -> str | None:
+    """Return what a field says of itself, which tells people more than its pattern."""
+    info = model.model_fields.get(str(path[-1]))
+    return None if info is None or info.description is None else f"accepted: {info.description}"
 
 
 def _shown(document: _Document, path: Loc, value: object) -> str:
@@ -212,10 +223,10 @@ def _dotted(loc: Sequence[int | str]) -> str:
     return text.removeprefix(".")
 
 
-def _follow(loc: Sequence[int | str]) -> tuple[Loc, type[BaseModel] | None]:
+def _follow(loc: Sequence[int | str], root: type[BaseModel]) -> tuple[Loc, type[BaseModel] | None]:
     """Drop the union tags from a pydantic location, and find the model of its last field."""
     path: list[int | str] = []
-    options: list[type[BaseModel]] = [RunConfig]
+    options: list[type[BaseModel]] = [root]
     owner: type[BaseModel] | None = None
     for part in loc:
         if isinstance(part, str) and len(options) > 1:

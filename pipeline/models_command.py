@@ -80,7 +80,7 @@ def inspect_model(
     json_lines: Json = False,
 ) -> None:
     """Show what a model or a checkpoint is, what it holds and what it lacks."""
-    with telling(), _telling_of_weights():
+    with telling(json_lines=json_lines), _telling_of_weights():
         name, path = _name_or_path(model, checkpoint)
         from models.registry import describe
 
@@ -117,11 +117,16 @@ def _show_description(told: "ModelDescription") -> None:
         **{f"  {part}": f"{count:,}" for part, count in told.components.items()},
         **{f"says {key}": value for key, value in told.metadata.items()},
     }
+    width = max(map(len, rows))
     for key, value in rows.items():
         if value:
-            console.print(f"{key:<34} {value}", markup=False)
+            console.print(f"{key:<{width}} {value}", markup=False)
+    _warn_of_faults(told)
+
+
+def _warn_of_faults(told: "ModelDescription") -> None:
     for fault in told.missing:
-        write_warning(f"missing: {fault}")
+        write_warning(f"fault: {fault}")
 
 
 @models_app.command("pull")
@@ -135,7 +140,7 @@ def pull_model(
     json_lines: Json = False,
 ) -> None:
     """Fetch a model's weights from the Hugging Face Hub, with your token (HF_TOKEN or login)."""
-    with telling(), _telling_of_weights():
+    with telling(json_lines=json_lines), _telling_of_weights():
         if model not in MODEL_NAMES:
             accepted = ", ".join(MODEL_NAMES)
             raise ConfigError([f"unknown model {model!r} (accepted: {accepted})"])
@@ -145,8 +150,7 @@ def pull_model(
         entry = MODELS[model]
         pulled = pull(entry, out=out, revision=revision, shows_progress=not json_lines)
         told = describe(model, checkpoint=pulled.folder)
-        for fault in told.missing:
-            write_warning(f"missing: {fault}")
+        _warn_of_faults(told)
         if json_lines:
             write_line(
                 "pulled",
@@ -176,7 +180,7 @@ def convert_model(
     json_lines: Json = False,
 ) -> None:
     """Write a checkpoint in another layout or type."""
-    with telling(), _telling_of_weights():
+    with telling(json_lines=json_lines), _telling_of_weights():
         problem = _target_problem(target, layout)
         if problem is not None:
             raise ConfigError([problem])
@@ -223,3 +227,7 @@ def _telling_of_weights() -> Generator[None]:
         yield
     except (CheckpointError, PullError) as error:
         raise WeightsError(str(error)) from error
+    except OSError as error:
+        file = "a file" if error.filename is None else repr(str(error.filename))
+        told = error.strerror or str(error)
+        raise WeightsError(f"{file} cannot be read or written: {told}") from error

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from connectors.errors import ConnectorError
+from connectors.errors import ConnectorError, redact_url
 from pipeline.display import write_error, write_line
 from pipeline.errors import ConfigError, MaskstreamError
 
@@ -17,17 +17,15 @@ DEBUG_VARIABLE = "MASKSTREAM_DEBUG"
 
 @contextmanager
 def telling(*, json_lines: bool = False) -> Generator[None]:
-    """Turn errors into one clear line each and an exit code."""
+    """Turn errors into one clear line each and an exit code; ``json_lines`` on stdout as well."""
     try:
         yield
     except ConfigError as error:
         for problem in error.problems:
-            write_error(problem)
-        if json_lines:
-            write_line("check", ok=False, problems=error.problems)
+            tell_error(problem, json_lines=json_lines)
         raise typer.Exit(BAD_USAGE) from None
     except (MaskstreamError, ConnectorError) as error:
-        write_error(str(error))
+        tell_error(str(error), json_lines=json_lines)
         raise typer.Exit(FAILED) from None
     except BrokenPipeError:
         # The reader of our output has left, as `head` does. Nothing more can be said.
@@ -38,8 +36,16 @@ def telling(*, json_lines: bool = False) -> Generator[None]:
     except Exception as error:
         if is_debugging():
             raise
-        write_error(f"{type(error).__name__}: {error} (--debug shows where)")
+        told = f"{type(error).__name__}: {error} (--debug shows where)"
+        tell_error(told, json_lines=json_lines)
         raise typer.Exit(FAILED) from None
+
+
+def tell_error(reason: str, *, json_lines: bool, **fields: object) -> None:
+    """Tell people of an error on stderr, and programs on stdout if ``json_lines`` are wanted."""
+    write_error(reason)
+    if json_lines:
+        write_line("error", **fields, reason=redact_url(reason))
 
 
 def is_debugging() -> bool:

@@ -53,7 +53,7 @@ class SceneFlags:
     height: Annotated[int, typer.Option(help="Frame height, px.")] = 360
     fps: Annotated[float, typer.Option(help="Frames a second.")] = 10.0
     duration: Annotated[float, typer.Option(help="Length of a film, s.")] = 10.0
-    max_objects: Annotated[int, typer.Option(help="Most objects, but for crowds.")] = 6
+    max_objects: Annotated[int, typer.Option(min=1, help="Most objects, but for crowds.")] = 6
     night: Annotated[float, typer.Option(help="Share of infrared nights, 0 to 1.")] = 0.15
 
 
@@ -74,7 +74,7 @@ def world(
     OUT/annotations.json has masklets and phrases, with negatives, OUT/instances.json objects on
     single frames.
     """
-    with telling():
+    with telling(json_lines=json_lines):
         from connectors.registry import world_config
         from pipeline.world_dataset import Film, concept_count, shoot, write_annotations
 

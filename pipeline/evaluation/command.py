@@ -90,6 +90,18 @@ class SetFlags:
         Path | None, typer.Option(help="Write results under the official names, as JSON.")
     ] = None
 
+    def check_unused(self) -> None:
+        """Raise a ``ConfigError`` if anything is given, as held-out worlds need none of it."""
+        given = {
+            "--root": self.root,
+            "--annotations": self.annotations,
+            "--save-predictions": self.save_predictions,
+            "--save-results": self.save_results,
+        }
+        flags = ", ".join(flag for flag, value in given.items() if value)
+        if flags:
+            raise ConfigError([f"{flags}: not with --data world (accepted: another --data)"])
+
     def to_request(self, *, split: str = "val") -> SetRequest:
         """Return what is asked for."""
         return SetRequest(
@@ -141,11 +153,12 @@ def evaluate_pictures(
     json_lines: Json = False,
 ) -> None:
     """Detection on single pictures: cgF1 and its parts, average precision."""
-    with telling():
+    with telling(json_lines=json_lines):
         if data is not PictureSet.WORLD:
             request = dataset.to_request()
             _tell(model, _run_picture_set(model, request, data), json_output=json_lines)
             return
+        dataset.check_unused()
         evaluate(
             EvaluationRequest(
                 kind=EvaluationKind.IMAGES,
@@ -178,8 +191,9 @@ def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
     json_lines: Json = False,
 ) -> None:
     """Tracking on clips: J&F, pHOTA, TETA, identity switches, cgF1 on volumes."""
-    with telling():
+    with telling(json_lines=json_lines):
         if data is ClipSetName.WORLD:
+            dataset.check_unused()
             request = EvaluationRequest(
                 kind=EvaluationKind.VIDEO,
                 model=model,
@@ -214,7 +228,7 @@ def evaluate_predictions(
     json_lines: Json = False,
 ) -> None:
     """Score predictions that are there already, of any program."""
-    with telling():
+    with telling(json_lines=json_lines):
         from pipeline.evaluation.sets import evaluate_files
 
         request = SetRequest(on_bad=on_bad, results=save_results)

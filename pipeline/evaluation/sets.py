@@ -248,8 +248,8 @@ def _finish(
 
 def _root(request: SetRequest) -> Path:
     if request.root is None or not request.root.is_dir():
-        given = None if request.root is None else str(request.root)
-        raise ConfigError([f"--root: {given!r} (accepted: the folder of the set)"])
+        given = "is missing" if request.root is None else f"no folder {str(request.root)!r}"
+        raise ConfigError([f"--root: {given} (accepted: the folder of the set)"])
     return request.root
 
 

@@ -51,7 +51,6 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
     from models.sam1.model import Sam1
     from pipeline.app import check_model_name, choose_device
     from pipeline.config import ModelConfig
-    from pipeline.loading import explain_invalid
     from pipeline.segment.finders import ConceptFinder, EverythingFinder, ObjectFinder
 
     name = choice.known_name
@@ -61,8 +60,9 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
     mask = None if prompts.mask is None else read_mask(prompts.mask)
     try:
         device = choose_device(ModelConfig(device=choice.device).device)
-    except ValidationError as error:
-        raise explain_invalid(error, name="flags") from None
+    except ValidationError:
+        accepted = ModelConfig.model_fields["device"].description
+        raise ConfigError([f"--device: {choice.device!r} (accepted: {accepted})"]) from None
     try:
         if prompts.kind is PromptKind.CONCEPT:
             detector = build_detector(name, checkpoint=choice.checkpoint, device=device)

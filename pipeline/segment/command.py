@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.display import write_error, write_line, write_warning
+from pipeline.display import write_line, write_warning
 from pipeline.errors import MaskstreamError
 from pipeline.segment.prompts import PromptFlags, Prompts, parse_prompts
-from pipeline.telling import FAILED, telling
+from pipeline.telling import FAILED, tell_error, telling
 
 if TYPE_CHECKING:
     from connectors.draw import Marks
@@ -58,9 +58,7 @@ class _Tally:
     def failed(self, path: Path, reason: str) -> None:
         """Count and tell what went wrong with a picture."""
         self.failures.append(reason)
-        write_error(reason)
-        if self.json_lines:
-            write_line("error", file=path, reason=reason)
+        tell_error(reason, json_lines=self.json_lines, file=path)
 
 
 def segment_pictures(

@@ -7,7 +7,8 @@
     OUT/overlays/PICTURE.jpg             the picture with everything found on it
 
 PICTURE is the name of the picture's file without its ending. Sizes, boxes and masks are those of
-the upright picture.
+the upright picture. Into the folder of an earlier call, a picture's files are written anew; those
+of pictures that are not asked about stay.
 """
 
 import os
@@ -193,6 +194,7 @@ class ResultWriter:
         for found, file in zip(findings.objects, masks, strict=True):
             plane = decode_mask(found.mask).astype(np.uint8) * np.uint8(255)
             write_picture(self._folder / file, plane)
+        self._drop_older_masks(name, len(masks) + 1)
         drawn = draw(pixels, self._overlays(findings.objects), (), _STYLE, marks=marks)
         write_picture(self._folder / OVERLAYS / f"{name}.jpg", drawn)
         self._coco.images.append(
@@ -207,6 +209,15 @@ class ResultWriter:
         for found, file in zip(findings.objects, masks, strict=True):
             number = len(self._coco.annotations) + 1
             self._coco.annotations.append(_annotation(found, number, image_id, file))
+
+    def _drop_older_masks(self, name: str, number: int) -> None:
+        """Remove what a call before this one found on the picture beyond what is found now."""
+        try:
+            while (older := self._folder / MASKS / f"{name}_{number}.png").is_file():
+                older.unlink()
+                number += 1
+        except OSError as error:
+            raise NotWritableError(str(self._folder), str(error.strerror)) from error
 
     def count(self, findings: Findings) -> dict[str, int]:
         """Return how many objects of each category there are, by its name."""

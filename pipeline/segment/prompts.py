@@ -204,6 +204,15 @@ def _misfits(prompts: Prompts) -> list[str]:
             f"--exemplar: is given with {len(prompts.concepts)} phrases, and could mean any "
             "(accepted: one --concept with exemplars, or none)"
         )
+    if (
+        prompts.exemplars
+        and not prompts.concepts
+        and not any(exemplar.is_positive for exemplar in prompts.exemplars)
+    ):
+        problems.append(
+            "--exemplar: only says what is not meant (accepted: a --concept with it, or one "
+            "without ,neg)"
+        )
     if len(prompts.boxes) > 1 and (prompts.points or prompts.mask is not None):
         problems.append(
             f"--box: {len(prompts.boxes)} boxes are as many objects, but --point and --mask are "

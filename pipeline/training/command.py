@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.display import write_line
 from pipeline.errors import ConfigError
 from pipeline.telling import telling
 from pipeline.training.recipe import Recipe
@@ -28,7 +29,7 @@ def train(
     The averaged weights are in OUT/model.safetensors at every moment, to be given as --checkpoint.
     On several GPUs: torchrun --nproc-per-node N -m pipeline train RECIPE --out OUT.
     """
-    with telling():
+    with telling(json_lines=json_lines):
         run_recipe(
             Recipe.load(recipe), out=out, device=device, curves=curves, json_lines=json_lines
         )
@@ -66,9 +67,20 @@ def run_recipe(
                 vocabulary = open_vocabulary(vocabulary_folder(recipe))
                 vocabulary.save(str(out / VOCABULARY_FILE))
             train_run(run, report)
+            if fleet.is_leader:
+                _tell_end(recipe, out, json_lines=json_lines)
         except OSError as error:
             raise ConfigError(
                 [f"cannot write to {str(out)!r}: {error}; the last whole checkpoint is still there"]
             ) from error
         finally:
             report.end()
+
+
+def _tell_end(recipe: Recipe, out: Path, *, json_lines: bool) -> None:
+    from models.registry import WEIGHTS_FILE
+
+    if json_lines:
+        write_line("trained", steps=recipe.total_steps, weights=out / WEIGHTS_FILE)
+    else:
+        typer.echo(f"{recipe.total_steps} steps: {out / WEIGHTS_FILE}")

@@ -104,6 +104,11 @@ def test_misspelt_field_is_named():
         )
 
 
+def test_world_of_fewer_objects_than_the_fewest_is_refused():
+    with pytest.raises(ValidationError, match="min_objects 4 is above max_objects 3"):
+        WorldSourceConfig(min_objects=4, max_objects=3)
+
+
 def test_unknown_type_lists_the_known_ones():
     with pytest.raises(ValidationError, match="'jsonl'"):
         TypeAdapter(SinkConfig).validate_python({"type": "mongodb"})

@@ -48,6 +48,15 @@ def test_eval_runs_a_real_model_and_writes_one_line_of_json(
     assert fields[measure[0]][measure[1]] >= 0
 
 
+@pytest.mark.parametrize("kind", ["images", "video"])
+def test_flags_of_data_sets_are_refused_with_the_world(kind: str) -> None:
+    given = ["eval", kind, "--samples", "1", "--root", "x", "--save-results", "r.json", "--json"]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 2
+    assert "--root, --save-results: not with --data world" in result.stderr
+    assert json.loads(result.stdout)["type"] == "error"
+
+
 @pytest.mark.parametrize(
     "wrong", [["--model", "sam9"], ["--device", "abacus"], ["--checkpoint", "none.safetensors"]]
 )

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from models.checkpoints import open_checkpoint
@@ -70,7 +72,7 @@ def test_inspect_tells_what_is_missing(tmp_path):
     assert call("convert", NANO_FOLDER, tmp_path / "n.pt", "--layout", "official").exit_code == 0
     done = call("inspect", tmp_path / "n.pt")
     assert "official" in done.stdout
-    assert "missing: no vocabulary at" in done.stderr
+    assert "fault: no vocabulary at" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,23 @@ def test_what_cannot_be_done_is_told(words, code, told):
     done = call(*words)
     assert done.exit_code == code
     assert told in " ".join(done.stderr.split())
+
+
+def test_an_unexpected_key_is_told_as_a_fault(tmp_path):
+    state = load_file(NANO_FOLDER / "model.safetensors")
+    save_file(state | {"extra.weight": torch.zeros(3)}, tmp_path / "m.safetensors")
+    (tmp_path / "tokenizer.json").write_bytes((NANO_FOLDER / "tokenizer.json").read_bytes())
+    done = call("inspect", tmp_path / "m.safetensors")
+    assert done.stderr == "warning: fault: 1 unexpected: extra.weight\n"
+
+
+def test_a_target_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "taken").touch()
+    done = call("convert", NANO_FOLDER, tmp_path / "taken" / "out", "--json")
+    assert done.exit_code == 1
+    assert "taken" in done.stderr
+    assert "cannot be read or written: Not a directory" in done.stderr
+    assert [line["type"] for line in lines_of(done)] == ["error"]
 
 
 def test_convert_writes_a_folder_that_opens_again(tmp_path):

@@ -105,6 +105,15 @@ def test_hundreds_of_objects_are_written(tmp_path):
     assert len(coco.anns) == len(list((tmp_path / "masks").iterdir())) == 300
 
 
+def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_ones(tmp_path):
+    many, one = (Findings(objects=(found(square()),) * number) for number in (3, 1))
+    write(tmp_path, many, many)
+    coco = write(tmp_path, one)
+    assert {path.name for path in (tmp_path / "masks").glob("0_*.png")} == {"0_1.png"}
+    assert len(list((tmp_path / "masks").glob("1_*.png"))) == 3
+    assert [annotation["mask"] for annotation in coco.anns.values()] == ["masks/0_1.png"]
+
+
 def test_an_error_leaves_what_was_found_before_it(tmp_path):
     findings = Findings(objects=(found(square()),))
     with pytest.raises(ValueError, match="shorter"):

@@ -77,6 +77,7 @@ def test_a_phrase_twice_is_one_question():
         ({"is_everything": True, "points": ["1,2"]}, "cannot be answered at once"),
         ({"is_everything": True, "mask": Path("a.png")}, "cannot be answered at once"),
         ({"concepts": ["deer", "car"], "exemplars": ["1,2,3,4"]}, "accepted: one --concept"),
+        ({"exemplars": ["1,2,3,4,neg"]}, "accepted: a --concept with it, or one without ,neg"),
         ({"boxes": ["1,2,3,4"] * 2, "points": ["1,2"]}, "accepted: one --box with them"),
         ({"boxes": ["1,2,3,4"] * 2, "mask": Path("a.png")}, "accepted: one --box with them"),
     ],

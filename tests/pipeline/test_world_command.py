@@ -149,10 +149,11 @@ def test_meadow_is_filmed_too_and_told_as_json(tmp_path):
     assert not (tmp_path / "videos").exists()
 
 
-def test_bad_flags_are_named(tmp_path):
-    done = film(tmp_path, "--night", "3")
+@pytest.mark.parametrize("flag", [("--night", "3"), ("--max-objects", "0"), ("--fps", "0")])
+def test_bad_flags_are_named(tmp_path, flag):
+    done = film(tmp_path, *flag)
     assert done.exit_code == 2
-    assert "--night: input should be less than or equal to 1" in done.stderr
+    assert flag[0] in done.stderr
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path):

@@ -1,10 +1,13 @@
 """Recipes: the shipped ones are good, and a wrong one is told by file and field."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from models.registry import NANO_FOLDER, VOCABULARY_FILE
+from pipeline.cli import app
 from pipeline.errors import ConfigError
 from pipeline.training.build import build_run
 from pipeline.training.recipe import Recipe
@@ -51,3 +54,14 @@ def test_a_model_that_is_not_ours_needs_a_start(tmp_path):
         build_run(recipe(stage(), model="sam3"), out=tmp_path, fleet=ALONE)
     with pytest.raises(ConfigError, match="accepted: sam3, sam3-nano"):
         build_run(recipe(stage(), model="sam9"), out=tmp_path, fleet=ALONE)
+
+
+def test_train_tells_where_the_weights_are_also_when_nothing_is_left_to_do(tmp_path):
+    (tmp_path / "r.yaml").write_text("start: shipped\n" + GOOD)
+    for _ in range(2):
+        words = ["train", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "out"), "--json"]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        last = json.loads(done.stdout.splitlines()[-1])
+        assert (last["type"], last["steps"]) == ("trained", 1)
+        assert Path(last["weights"]).is_file()
