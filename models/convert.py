@@ -107,6 +107,7 @@ def convert(
     if layout is Layout.OFFICIAL:
         files = [_write_official(outgoing, target, recognised, dtype)]
     else:
+        companions = _companions(checkpoint, recognised)
         target.mkdir(parents=True, exist_ok=True)
         weights = target / WEIGHTS_FILE
         write_safetensors(
@@ -116,7 +117,10 @@ def convert(
             dtype=dtype,
             on_written=release,
         )
-        files = [weights, *_write_companions(checkpoint, recognised, target)]
+        files = [weights]
+        for name, text in companions.items():
+            (target / name).write_text(text, encoding="utf-8")
+            files.append(target / name)
     lacks_points = recognised.family is Family.SAM3 and not recognised.takes_points
     return Converted(
         files=tuple(files),
@@ -162,10 +166,10 @@ def rotary_tables(size: str) -> dict[str, Tensor]:
     return tables
 
 
-def _write_companions(checkpoint: Checkpoint, recognised: Recognised, folder: Path) -> list[Path]:
-    """Write what belongs beside the weights; transformers reads it, and our vocabulary is in it."""
+def _companions(checkpoint: Checkpoint, recognised: Recognised) -> dict[Path, str]:
+    """Return the files beside the weights; transformers reads them, and one is our vocabulary."""
     files = companion_files(recognised.family, recognised.size)
-    written = [folder / name for name in files]
+    texts: dict[Path, str] = {}
     if recognised.family is Family.SAM3:
         vocabulary = open_vocabulary(checkpoint.folder)
         marks = [(mark, vocabulary.token_to_id(mark)) for mark in (START, END)]
@@ -173,10 +177,7 @@ def _write_companions(checkpoint: Checkpoint, recognised: Recognised, folder: Pa
         vocabulary.post_processor = TemplateProcessing(
             single=f"{START} $A {END}", special_tokens=marks
         )
-        vocabulary.save(str(folder / VOCABULARY_FILE))
-        written.append(folder / VOCABULARY_FILE)
+        texts[Path(VOCABULARY_FILE)] = vocabulary.to_str(pretty=True)
         ids = {f"{kind}_token_id": number for kind, (_, number) in zip(_MARKS, marks, strict=True)}
         files[Path("config.json")]["detector_config"]["text_config"] |= ids
-    for name, fields in files.items():
-        (folder / name).write_text(json.dumps(fields, indent=2) + "\n")
-    return written
+    return texts | {name: json.dumps(fields, indent=2) + "\n" for name, fields in files.items()}

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from connectors.base import Source
 from connectors.registry import build_sink, build_source
 from models.protocols import ConceptTracker
@@ -89,6 +91,16 @@ def choose_device(name: str) -> str:
     if not is_there or (name.startswith("cuda") and number >= torch.cuda.device_count()):
         raise ConfigError([f"model.device: {name!r} is not on this machine (accepted: auto, cpu)"])
     return name
+
+
+def choose_flagged_device(name: str) -> str:
+    """Like :func:`choose_device`, for what a person gave as ``--device``."""
+    try:
+        return choose_device(ModelConfig(device=name).device)
+    except ValidationError:
+        accepted = ModelConfig.model_fields["device"].description or ""
+        told = f"--device: {name!r} (accepted: {accepted.rstrip('.')})"
+        raise ConfigError([told]) from None
 
 
 def build_options(name: str, options: Mapping[str, bool | int | float | str]) -> "SessionOptions":

@@ -1,4 +1,4 @@
-"""YAML into a :class:`~pipeline.config.RunConfig`, with errors that say where and what instead.
+"""YAML into :class:`~pipeline.config.RunConfig` and its like, with errors that say where and what.
 
 ``${NAME}`` in any value stands for an environment variable, ``${NAME:-default}`` for one that may
 be unset. Values from the environment never appear in errors.
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -27,6 +27,7 @@ _SECRET_NAME = re.compile(r"pass|secret|token|key|url", re.IGNORECASE)
 _MAX_BYTES = 4 * 1024 * 1024
 
 Loc = tuple[int | str, ...]
+Root = TypeVar("Root", bound=BaseModel)
 
 
 @dataclass(slots=True)
@@ -58,6 +59,11 @@ def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> RunC
     Raises:
         ConfigError: With one line per problem: file, line, field, what would be accepted.
     """
+    return load_yaml(path, RunConfig, environ=environ)
+
+
+def load_yaml(path: Path, root: type[Root], *, environ: Mapping[str, str] | None = None) -> Root:
+    """Like :func:`load_config`, for a file of another kind."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -68,14 +74,18 @@ def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> RunC
         raise ConfigError([f"{path}: is not UTF-8 text (accepted: a YAML file)"]) from error
     if len(content) > _MAX_BYTES:
         raise ConfigError([f"{path}: is larger than {_MAX_BYTES} bytes (accepted: a YAML file)"])
-    return parse_config(text, name=str(path), environ=environ)
+    return _parse(text, root, name=str(path), environ=environ)
 
 
 def parse_config(
     text: str, *, name: str = "config", environ: Mapping[str, str] | None = None
 ) -> RunConfig:
     """Like :func:`load_config`, from text; ``name`` stands for the file in errors."""
-    document = _Document(name=name, environ=os.environ if environ is None else environ)
+    return _parse(text, RunConfig, name=name, environ=environ)
+
+
+def _parse(text: str, root: type[Root], *, name: str, environ: Mapping[str, str] | None) -> Root:
+    document = _Document(name=name, environ=os.environ if environ is None else environ, root=root)
     try:
         node = cast("yaml.Node | None", yaml.compose(text, Loader=yaml.SafeLoader))
         data = None if node is None else _to_plain(document, node, (), frozenset())
@@ -88,7 +98,7 @@ def parse_config(
     if document.problems:
         raise ConfigError(document.problems)
     try:
-        return RunConfig.model_validate({} if data is None else data)
+        return root.model_validate({} if data is None else data)
     except ValidationError as error:
         raise ConfigError([_explain(document, item) for item in _causes(error)]) from None
 
@@ -180,22 +190,26 @@ def _explain(document: _Document, item: ErrorDetails) -> str:
             names = sorted(model.model_fields) if model else []
             near = get_close_matches(str(path[-1]), names, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            return f"{where}: unknown field ({hint}accepted: {', '.join(names)})"
+            told = f"unknown field ({hint}accepted: {', '.join(names)})"
         case "missing":
-            return f"{where}: is missing"
+            told = "is missing"
+        case "model_type":
+            told = "holds no fields (accepted: lines such as 'name: value')"
         case "union_tag_invalid":
+            where += ".type"
             context = item.get("ctx", {})
-            return (
-                f"{where}.type: unknown type {context.get('tag', '')!r} "
+            told = (
+                f"unknown type {context.get('tag', '')!r} "
                 f"(accepted: {context.get('expected_tags', '')})"
             )
         case "union_tag_not_found":
-            return f"{where}: has no type (accepted: a field 'type' that says which kind it is)"
-        case "string_pattern_mismatch" if model and (told := _description(model, path)):
-            return f"{where}: {told}{_shown(document, path, item['input'])}"
+            told = "has no type (accepted: a field 'type' that says which kind it is)"
+        case "string_pattern_mismatch" if model and (accepted := _description(model, path)):
+            told = f"{accepted}{_shown(document, path, item['input'])}"
         case _:
             message = item["msg"].removeprefix("Value error, ")
-            return f"{where}: {redact_url(message)}{_shown(document, path, item['input'])}"
+            told = f"{redact_url(message)}{_shown(document, path, item['input'])}"
+    return f"{where}: {told}"
 
 
 def _description(model: type[BaseModel], path: Loc) -> str | None:

@@ -221,11 +221,11 @@ def _target_problem(target: Path, layout: LayoutName) -> str | None:
 def _telling_of_weights() -> Generator[None]:
     """Let errors about weights be told as they are."""
     from models.hub import PullError
-    from models.weights import CheckpointError
 
     try:
         yield
-    except (CheckpointError, PullError) as error:
+    # Of checkpoints, vocabularies and names alike.
+    except (ValueError, PullError) as error:
         raise WeightsError(str(error)) from error
     except OSError as error:
         file = "a file" if error.filename is None else repr(str(error.filename))

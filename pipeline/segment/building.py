@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from pipeline.errors import ConfigError
 from pipeline.segment.prompts import FLAGS_OF_KIND, PromptKind, Prompts
 
@@ -49,8 +47,7 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
     """
     from models.registry import build_detector, build_image_predictor
     from models.sam1.model import Sam1
-    from pipeline.app import check_model_name, choose_device
-    from pipeline.config import ModelConfig
+    from pipeline.app import check_model_name, choose_flagged_device
     from pipeline.segment.finders import ConceptFinder, EverythingFinder, ObjectFinder
 
     name = choice.known_name
@@ -58,11 +55,7 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
         check_model_name(name)
         check_way(name, prompts.kind)
     mask = None if prompts.mask is None else read_mask(prompts.mask)
-    try:
-        device = choose_device(ModelConfig(device=choice.device).device)
-    except ValidationError:
-        accepted = ModelConfig.model_fields["device"].description
-        raise ConfigError([f"--device: {choice.device!r} (accepted: {accepted})"]) from None
+    device = choose_flagged_device(choice.device)
     try:
         if prompts.kind is PromptKind.CONCEPT:
             detector = build_detector(name, checkpoint=choice.checkpoint, device=device)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from connectors.world.still import StillConfig
 from connectors.world.wide.casting import WideContent
-from models.registry import NANO_FOLDER, build_sam3
+from models.registry import NANO_FOLDER, build_sam3, describe
 from models.sam3.config import SAM3_SIZES, Sam3Config
 from models.sam3.model import Sam3
 from models.sam3.tokenizer import Tokenizer
@@ -38,12 +38,13 @@ def build_run(recipe: Recipe, *, out: Path, fleet: Fleet) -> TrainingRun:
     """Build a run.
 
     Raises:
-        ConfigError: If the recipe names a model or data that cannot be had.
-        models.weights.CheckpointError: If the weights to start from do not fit.
+        ConfigError: If the recipe names a model, weights or data that cannot be had.
     """
     if recipe.model not in SAM3_SIZES:
         raise ConfigError([f"model {recipe.model!r} (accepted: {', '.join(SAM3_SIZES)})"])
     config = SAM3_SIZES[recipe.model]
+    _check_sizes(recipe, config.vision.patch_size)
+    _check_start(recipe)
     return TrainingRun(
         recipe=recipe,
         make_model=_maker(recipe, config),
@@ -57,6 +58,29 @@ def build_run(recipe: Recipe, *, out: Path, fleet: Fleet) -> TrainingRun:
         fleet=fleet,
         is_fresh=recipe.start == "nothing",
     )
+
+
+def _check_sizes(recipe: Recipe, patch_size: int) -> None:
+    """Refuse pictures that no whole number of patches covers."""
+    problems = [
+        f"stages[{index}].image_size: {stage.image_size} (accepted: a multiple of {patch_size})"
+        for index, stage in enumerate(recipe.stages)
+        if stage.image_size % patch_size
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _check_start(recipe: Recipe) -> None:
+    """Refuse weights that cannot be started from before anything is built."""
+    if not isinstance(recipe.start, Path):
+        return
+    try:
+        faults = describe(recipe.model, checkpoint=recipe.start).missing
+    except ValueError as error:
+        raise ConfigError([f"start: {error}"]) from error
+    if faults:
+        raise ConfigError([f"start: {str(recipe.start)!r}: {fault}" for fault in faults])
 
 
 def vocabulary_folder(recipe: Recipe) -> Path:

@@ -45,13 +45,16 @@ def run_recipe(
     """
     from models.registry import VOCABULARY_FILE
     from models.sam3.vocabulary import open_vocabulary
+    from pipeline.app import choose_flagged_device
     from pipeline.training.build import build_run, make_panel, vocabulary_folder
     from pipeline.training.fleet import join_fleet
     from pipeline.training.loop import train as train_run
     from pipeline.training.report import Reporter
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with join_fleet(device) as fleet:
+    # Left out, every process of a fleet takes its own.
+    chosen = None if device is None else choose_flagged_device(device)
+    with join_fleet(chosen) as fleet:
         run = build_run(recipe, out=out, fleet=fleet)
         report = Reporter(
             out=out,

@@ -19,7 +19,7 @@ from models.training.lora import add_lora
 from pipeline.training.fleet import Fleet
 from pipeline.training.recipe import Recipe, Stage, TaskName
 from pipeline.training.report import Reporter
-from pipeline.training.state import MovingAverage, TrainingState, saved_phase
+from pipeline.training.state import MovingAverage, TrainingState, of_another_recipe, saved_phase
 from pipeline.training.tasks import Task, learned_names, move
 
 LOG_EVERY = 20
@@ -75,9 +75,15 @@ class _Draws(Dataset[Any]):
 
 
 def train(run: TrainingRun, report: Reporter) -> None:
-    """Train from the start, or go on from the state in ``run.out``, to the recipe's end."""
+    """Train from the start, or go on from the state in ``run.out``, to the recipe's end.
+
+    Raises:
+        ConfigError: If that state is of another recipe.
+    """
     recipe = run.recipe
     phase = saved_phase(run.out)
+    if phase is not None and phase >= len(recipe.stages):
+        raise of_another_recipe(run.out)
     state = _begin_phase(run, phase or 0, None, resumes=phase is not None)
     report.begin(step=state.step, total=recipe.total_steps)
     while state.step < recipe.total_steps:

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.errors import ConfigError
+from pipeline.loading import load_yaml
 
 TaskName = Literal["backbone", "detector", "tracker"]
 
@@ -129,22 +128,9 @@ class Recipe(_Strict):
         """Read a recipe. Paths in it are relative to it.
 
         Raises:
-            ConfigError: Names file, field and what would be accepted.
+            ConfigError: Names file, line, field and what would be accepted.
         """
-        try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError([f"{path}: {error} (accepted: a recipe in YAML)"]) from error
-        try:
-            recipe = cls.model_validate(found)
-        except ValidationError as error:
-            raise ConfigError(
-                [
-                    f"{path}: {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}, "
-                    f"got {fault['input']!r}"
-                    for fault in error.errors()
-                ]
-            ) from error
+        recipe = load_yaml(path, cls)
         return recipe.model_copy(
             update={
                 "start": _from(path, recipe.start),

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from models.sam3.model import Sam3
 from models.training.lora import merged_state
 from models.weights import read_safetensors, write_safetensors
+from pipeline.errors import ConfigError
 
 STATE_FILE, MODEL_FILE = "state.safetensors", "model.safetensors"
 _MODEL, _AVERAGE, _OPTIMISER = "model:", "average:", "optimiser:"
@@ -91,6 +92,10 @@ class TrainingState:
     def resume(self, folder: Path) -> None:
         """Go on from a folder's state, which must be of the same phase; see :func:`saved_phase`."""
         tensors = read_safetensors(folder / STATE_FILE)
+        saved = {name: value.shape for name, value in _part(tensors, _MODEL).items()}
+        own = {name: value.shape for name, value in self.model.state_dict().items()}
+        if saved != own or _part(tensors, _AVERAGE).keys() != self.average.values.keys():
+            raise of_another_recipe(folder)
         with safe_open(folder / STATE_FILE, framework="pt") as file:
             numbers = json.loads(file.metadata()["numbers"])
         self.step, self.phase, self.scale = numbers["step"], numbers["phase"], numbers["scale"]
@@ -103,6 +108,13 @@ class TrainingState:
             parameter = self.learned[name]
             place = "cpu" if kind == "step" else parameter.device
             self.optimiser.state[parameter][kind] = value.to(place, copy=True)
+
+
+def of_another_recipe(folder: Path) -> ConfigError:
+    """Return the error that a folder's state does not go with the recipe."""
+    accepted = "a recipe with the same model and parameters to learn, or another folder"
+    told = f"--out: {str(folder)!r} holds the state of another recipe (accepted: {accepted})"
+    return ConfigError([told])
 
 
 def saved_phase(folder: Path) -> int | None:

@@ -103,6 +103,14 @@ def test_an_unexpected_key_is_told_as_a_fault(tmp_path):
     assert done.stderr == "warning: fault: 1 unexpected: extra.weight\n"
 
 
+def test_weights_without_their_vocabulary_are_not_converted_by_half(tmp_path):
+    assert call("convert", NANO_FOLDER, tmp_path / "n.pt", "--layout", "official").exit_code == 0
+    done = call("convert", tmp_path / "n.pt", tmp_path / "out")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: no vocabulary at")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_target_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "taken").touch()
     done = call("convert", NANO_FOLDER, tmp_path / "taken" / "out", "--json")

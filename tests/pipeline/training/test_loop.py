@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from models.training.lora import UP
 from models.weights import load_strictly
+from pipeline.errors import ConfigError
 from pipeline.training import state as state_module
 from pipeline.training.state import MODEL_FILE, STATE_FILE
 from tests.pipeline.training.runs import make_model, recipe, run, stage
@@ -63,6 +64,21 @@ def test_a_finished_run_is_left_as_it_is(whole):
     run(PLAN, whole)
     assert (whole / STATE_FILE).read_bytes() == before
     assert not list(whole.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        recipe(stage(), stage("low", train=("detector_model.",), lora_rank=3)),
+        recipe(stage(train=("detector_model.mask_decoder.",))),
+    ],
+)
+def test_the_state_of_another_recipe_is_refused(tmp_path, other):
+    run(recipe(stage(), stage("low", train=("detector_model.",), lora_rank=2)), tmp_path)
+    before = weights(tmp_path)
+    with pytest.raises(ConfigError, match="holds the state of another recipe"):
+        run(other, tmp_path)
+    torch.testing.assert_close(weights(tmp_path), before, rtol=0, atol=0)
 
 
 def test_the_weights_fit_the_model_and_only_what_a_stage_learns_changes(whole):

@@ -37,9 +37,10 @@ def test_a_recipe_builds_a_run_with_its_vocabulary(tmp_path):
     [
         ("stages: []", "stages"),
         (GOOD + "sedd: 3", "sedd"),
-        (GOOD.replace("steps: 1", "steps: 0"), r"stages\.0\.steps"),
-        (GOOD + "data: [{type: coco}]", r"data\.0\.coco\.images"),
-        (":", "accepted: a recipe in YAML"),
+        (GOOD.replace("steps: 1", "steps: 0"), r":1: stages\[0\]\.steps"),
+        (GOOD + "data: [{type: coco}]", r":2: data\[0\]\.images"),
+        (":", "is not YAML"),
+        ("words", "accepted: lines such as 'name: value'"),
     ],
 )
 def test_a_wrong_recipe_is_told_by_file_and_field(tmp_path, text, told):
@@ -65,3 +66,31 @@ def test_train_tells_where_the_weights_are_also_when_nothing_is_left_to_do(tmp_p
         last = json.loads(done.stdout.splitlines()[-1])
         assert (last["type"], last["steps"]) == ("trained", 1)
         assert Path(last["weights"]).is_file()
+
+
+def test_pictures_of_no_whole_number_of_patches_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"stages\[0\]\.image_size: 57 \(accepted: a multiple"):
+        build_run(recipe(stage().model_copy(update={"image_size": 57})), out=tmp_path, fleet=ALONE)
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        ("none.safetensors", "start: no checkpoint at .*none.safetensors"),
+        ("r.yaml", "start: .*r.yaml"),
+    ],
+)
+def test_weights_that_cannot_be_started_from_are_told(tmp_path, start, told):
+    (tmp_path / "r.yaml").write_text(f"start: {start}\n" + GOOD)
+    with pytest.raises(ConfigError, match=told):
+        build_run(Recipe.load(tmp_path / "r.yaml"), out=tmp_path, fleet=ALONE)
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+def test_train_on_a_device_that_is_not_there_is_bad_usage(tmp_path, device):
+    (tmp_path / "r.yaml").write_text("start: shipped\n" + GOOD)
+    words = ["train", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "out"), "--device", device]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert f"{device!r} " in done.stderr
+    assert "(accepted: auto, cpu" in done.stderr
