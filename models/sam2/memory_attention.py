@@ -13,6 +13,9 @@ from models.common.positional import axial_rotary_table, rotate, sine_grid
 from models.sam2.config import TrackerConfig
 
 POSITION_WEIGHT = 0.1
+# Elements of the keys that a CPU handles at once (16 MiB in fp32). Larger tensors do not come from
+# the heap but are mapped anew each time, which costs more than a larger batch gains.
+CPU_ELEMENTS = 2**22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,17 @@ class MemoryTokens:
     pos: Tensor
     num_maps: int
     is_valid: Tensor | None
+
+    def split(self, size: int) -> "list[MemoryTokens]":
+        """Cut into parts of at most so many objects."""
+        count = self.tokens.shape[0]
+        masks = [None] * count if self.is_valid is None else self.is_valid.split(size)
+        return [
+            MemoryTokens(tokens=tokens, pos=pos, num_maps=self.num_maps, is_valid=mask)
+            for tokens, pos, mask in zip(
+                self.tokens.split(size), self.pos.split(size), masks, strict=False
+            )
+        ]
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -102,11 +116,20 @@ class MemoryAttention(nn.Module):
         place = sine_grid(grid, grid, channels, device).to(features.dtype)
         x = features + POSITION_WEIGHT * place
         x = x.flatten(2).transpose(1, 2)
+        # Up to here all objects of a frame are alike, so it is done once per frame.
+        x = cast("MemoryAttentionLayer", self.layers[0]).attend_self(x, table)[frame_index]
+        if device.type == "cpu" and not torch.compiler.is_compiling():
+            size = max(1, CPU_ELEMENTS // (memory.tokens.shape[1] * channels))
+            rows = zip(x.split(size), memory.split(size), strict=True)
+            x = torch.cat([self._attend(part, tokens, table) for part, tokens in rows])
+        else:
+            x = self._attend(x, memory, table)
+        return x.transpose(1, 2).unflatten(2, (grid, grid))
+
+    def _attend(self, x: Tensor, memory: MemoryTokens, table: Tensor) -> Tensor:
+        """Do all that comes after the first self-attention, (B, g * g, C) to the same shape."""
         for number, module in enumerate(self.layers):
             layer = cast("MemoryAttentionLayer", module)
-            x = layer.attend_self(x, table)
-            if number == 0:
-                # Up to here all objects of a frame are alike, so it was done once per frame.
-                x = x[frame_index]
+            x = x if number == 0 else layer.attend_self(x, table)
             x = layer.feed_forward(layer.attend_memory(x, memory, table))
-        return self.layer_norm(x).transpose(1, 2).unflatten(2, (grid, grid))
+        return self.layer_norm(x)
