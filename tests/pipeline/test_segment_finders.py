@@ -162,7 +162,8 @@ def test_thousands_of_points_at_once():
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.data())
 def test_any_prompt_on_a_picture_of_any_size_is_answered(width, height, data):
-    x, y = data.draw(st.floats(0, width)), data.draw(st.floats(0, height))
+    # On the far border itself this model, which looks at single pixels, sees the padding.
+    x, y = data.draw(st.floats(0, width - 0.5)), data.draw(st.floats(0, height - 0.5))
     pixels = np.full((height, width, 3), 7, np.uint8)
     [(mask, _)] = find(PaddedModel(), pixels=pixels, points=[f"{x},{y}"])
     assert mask.shape == (height, width)
