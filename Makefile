@@ -44,7 +44,7 @@ test: ## Lint, types, import rules and all tests that need no accelerator
 test-full: ## All tests, the slow ones and those for an accelerator included
 	@$(MAKE) --no-print-directory -j2 setup-dev system-packages
 	@echo "== all tests"
-	@$(PYTEST)
+	@MASKSTREAM_HYPOTHESIS_PROFILE=default $(PYTEST)
 
 lint: setup-dev ## Formatting and ruff's rules
 	@echo "== formatting"
