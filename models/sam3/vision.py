@@ -205,18 +205,22 @@ class PyramidLevel(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, G, G) to (N, D, scale * G, scale * G)."""
-        layers = list(self.scale_layers)
-        last = layers.pop() if layers and isinstance(layers[-1], nn.ConvTranspose2d) else None
-        for layer in layers:
+        *before, last = self.scale_layers if len(self.scale_layers) else (nn.Identity(),)
+        for layer in before:
             x = layer(x)
-        if last is None:
-            return self.proj2(self.proj1(x))
-        # Nothing lies between the upsampling and the 1 x 1 convolution: their product of weights
-        # is small, and saves a wide map at the upsampled size.
+        return self.proj2(self._upsample(x, last))
+
+    def _upsample(self, x: Tensor, last: nn.Module) -> Tensor:
+        """Do the last rescaling and the 1 x 1 convolution, as one where that is less work."""
+        narrows = isinstance(last, nn.ConvTranspose2d) and self.proj2.in_channels < last.in_channels
+        if not narrows:
+            return self.proj1(last(x))
+        # Nothing lies between the two: the product of their weights is small, and saves a wide map
+        # at the upsampled size.
         mix = self.proj1.weight.flatten(1)
         weight = torch.einsum("imhw,om->iohw", cast("Tensor", last.weight), mix)
         bias = F.linear(cast("Tensor", last.bias), mix, self.proj1.bias)
-        return self.proj2(F.conv_transpose2d(x, weight, bias, stride=2))
+        return F.conv_transpose2d(x, weight, bias, stride=2)
 
 
 class Neck(nn.Module):
