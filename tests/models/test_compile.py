@@ -40,6 +40,7 @@ def test_part_is_one_graph(family, name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")  # of inductor's own making
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 @pytest.mark.parametrize(("family", "name"), PARTS)
 def test_inductor_gives_the_same_numbers(family, name):
