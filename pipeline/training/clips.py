@@ -1,6 +1,6 @@
 """Training clips from the synthetic world: objects to follow through crossings and occlusions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -69,30 +69,56 @@ class WorldClips:
 
     def draw(self, rng: np.random.Generator, stage: Stage) -> Clip:
         """Draw; see :class:`ClipSource`."""
-        size = stage.image_size
-        for _ in range(MOST_TRIES):
+
+        def shoot() -> list[WorldFrame]:
             # Few concepts in a scene make look-alikes, which is what identities are lost to.
             few: list[str] = rng.permutation(self.config.concepts)[: rng.integers(1, 4)].tolist()
-            config = replace(
-                self.config,
-                min_objects=2,
-                max_objects=4,
-                concepts=tuple(few),
-                empty_probability=0.0,
-                prop_probability=0.7,
-            )
-            film = render_clip(
+            return render_clip(
                 rng,
-                size=round(size * SPARE),
+                size=round(stage.image_size * SPARE),
                 num_frames=stage.frames,
                 fps=float(rng.choice(FRAME_RATES)),
-                config=config,
+                config=replace(
+                    self.config,
+                    min_objects=2,
+                    max_objects=4,
+                    concepts=tuple(few),
+                    empty_probability=0.0,
+                    prop_probability=0.7,
+                ),
             )
-            film = film[::-1] if rng.random() < 0.5 else film
-            clip = _follow(rng, film, objects=stage.objects, size=size)
-            if clip.masks:
-                return clip
-        raise RuntimeError(f"no object in view at the start of {MOST_TRIES} clips of {size} px")
+
+        return clip_of_films(rng, stage, shoot)
+
+
+def clip_of_films(
+    rng: np.random.Generator, stage: Stage, shoot: Callable[[], list[WorldFrame]]
+) -> Clip:
+    """Cut a clip out of a film of a world, forwards or backwards.
+
+    Args:
+        rng: Source of every choice.
+        stage: Says how large, and how many objects to follow.
+        shoot: Makes films until one begins with something to follow.
+
+    Raises:
+        RuntimeError: If none does.
+    """
+    for _ in range(MOST_TRIES):
+        film = shoot()
+        film = film[::-1] if rng.random() < 0.5 else film
+        # One window for all frames.
+        crop = random_crop(rng, film[0].pixels.shape[:2], stage.image_size)
+        per_frame = [
+            {o.object_id: crop.cut_mask(o.visible_mask) for o in frame.objects} for frame in film
+        ]
+        pixels = np.stack([crop.cut(frame.pixels) for frame in film])
+        clip = follow(rng, pixels, per_frame, objects=stage.objects)
+        if clip.masks:
+            return clip
+    raise RuntimeError(
+        f"no object in view at the start of {MOST_TRIES} clips of {stage.image_size} px"
+    )
 
 
 def make_clips(
@@ -121,16 +147,6 @@ def make_clips(
             for t in range(frames)
         ],
     )
-
-
-def _follow(rng: np.random.Generator, film: list[WorldFrame], *, objects: int, size: int) -> Clip:
-    # One window for all frames.
-    crop = random_crop(rng, film[0].pixels.shape[:2], size)
-    per_frame = [
-        {o.object_id: crop.cut_mask(o.visible_mask) for o in frame.objects} for frame in film
-    ]
-    pixels = np.stack([crop.cut(frame.pixels) for frame in film])
-    return follow(rng, pixels, per_frame, objects=objects)
 
 
 def follow(

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ class Reporter:
     is_quiet: bool = False
     _curves: Any = None
     _bar: Progress | None = None
-    _rows: int = field(default=0)
 
     def begin(self, *, step: int, total: int) -> None:
         """Open everything; rows of the log beyond ``step`` were lost with the steps they tell of.

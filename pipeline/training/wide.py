@@ -9,7 +9,7 @@ from connectors.world.compose import WorldObject
 from connectors.world.wide.casting import WideContent
 from connectors.world.wide.questions import View, draw_wide_questions
 from connectors.world.wide.still import render_wide_clip, render_wide_still
-from pipeline.training.clips import FRAME_RATES, MOST_TRIES, Clip, follow
+from pipeline.training.clips import FRAME_RATES, Clip, clip_of_films
 from pipeline.training.pictures import (
     MIN_VISIBLE_SHARE,
     SPARE,
@@ -69,24 +69,15 @@ class WideClips:
 
     def draw(self, rng: np.random.Generator, stage: Stage) -> Clip:
         """Draw a clip that begins with something to follow."""
-        size = stage.image_size
         content = replace(self.content, min_objects=2, empty_probability=0.0)
-        for _ in range(MOST_TRIES):
-            film = render_wide_clip(
+        return clip_of_films(
+            rng,
+            stage,
+            lambda: render_wide_clip(
                 rng,
-                size=round(size * SPARE),
+                size=round(stage.image_size * SPARE),
                 num_frames=stage.frames,
                 fps=float(rng.choice(FRAME_RATES)),
                 content=content,
-            )
-            film = film[::-1] if rng.random() < 0.5 else film
-            crop = random_crop(rng, film[0].pixels.shape[:2], size)
-            per_frame = [
-                {o.object_id: crop.cut_mask(o.visible_mask) for o in frame.objects}
-                for frame in film
-            ]
-            pixels = np.stack([crop.cut(frame.pixels) for frame in film])
-            clip = follow(rng, pixels, per_frame, objects=stage.objects)
-            if clip.masks:
-                return clip
-        raise RuntimeError(f"no object in view at the start of {MOST_TRIES} clips of {size} px")
+            ),
+        )
