@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from pycocotools import mask as coco_mask
 
+from pipeline.errors import ConfigError
 from pipeline.evaluation.datasets.items import Item, each, read_box, read_object
 from pipeline.evaluation.datasets.pictures import PictureQuestion, measure, read_questions
 from pipeline.evaluation.datasets.problems import Problems
@@ -37,15 +38,18 @@ def read_coco(path: Path, problems: Problems, *, root: Path) -> list[PictureQues
     first = content.items("images")[:1]
     if first and isinstance(first[0], dict) and "text_input" in first[0]:
         return read_questions([path], problems, root=root)
-    content = read_object(path, lists=("images", "annotations", "categories"))
+    if not isinstance(content.fields.get("categories"), list):
+        raise ConfigError([f"{path}: has no list named categories"])
     phrases = _read_phrases(content, path, problems)
     images = _read_images(content, path, root, problems)
     truth, broken = _read_truth(content, path, images, phrases, problems)
+    there: dict[int, set[int]] = defaultdict(set)
+    for image, category in truth:
+        there[image].add(category)
     questions: list[PictureQuestion] = []
     for number, item in images.items():
         height, width = item.size_hw()
-        there = {category for image, category in truth if image == number}
-        for category in sorted(_asked(item, there, set(phrases))):
+        for category in sorted(_asked(item, there[number], set(phrases))):
             if (number, category) in broken:
                 continue
             questions.append(

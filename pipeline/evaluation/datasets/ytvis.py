@@ -45,19 +45,16 @@ def read_clips(path: Path, problems: Problems, *, root: Path | None = None) -> C
     )
     asked = {key for key in asked | set(truth) if key[1] in phrases} - broken
     categories = {category for _, category in asked}
+    asked_of: dict[int, list[int]] = defaultdict(list)
+    for video, category in sorted(asked):
+        asked_of[video].append(category)
+    truth_of: dict[int, list[Masklet]] = defaultdict(list)
+    for key, found in truth.items():
+        if key in asked:
+            truth_of[key[0]] += found
     return ClipSet(
         clips=tuple(
-            replace(
-                clip,
-                asked=tuple(sorted(category for video, category in asked if video == number)),
-                truth=tuple(
-                    one
-                    for key, found in truth.items()
-                    if key in asked
-                    for one in found
-                    if one.video_id == number
-                ),
-            )
+            replace(clip, asked=tuple(asked_of[number]), truth=tuple(truth_of[number]))
             for number, clip in clips.items()
         ),
         phrases={number: text for number, text in phrases.items() if number in categories},
