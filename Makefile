@@ -76,7 +76,7 @@ eval: setup ## Measure the shipped model, or CHECKPOINT, on held-out worlds
 	@$(BIN)/python -m pipeline eval video $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 bench-models: setup-dev ## Time our models beside transformers', same weights (ARGS="--full" for the published sizes)
-	@$(BIN)/python -m tests.benchmarks.models $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.models $(ARGS)
 
 clean: ## Remove what was built; .venv and runs/ stay
 	rm -rf demo-out segment-out dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

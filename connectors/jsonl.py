@@ -22,8 +22,9 @@ class JsonlSink(RecordSink):
     """Writes ``masklets.jsonl``, ``tracks.jsonl``, ``events.jsonl``, … into one folder.
 
     Guarantee: each record is handed to the system as one whole line before ``write`` returns, so
-        that a killed process leaves whole lines; ``flush`` waits for the disk. A torn last line of
-        an earlier power cut is removed when the file is opened for appending.
+        that a killed process leaves whole lines but perhaps for the last, which a kill in the
+        middle of its write can tear; ``flush`` waits for the disk. A torn last line, of a kill or a
+        power cut, is removed when the file is opened for appending.
     Ordering: that of the writes, within each file.
     Parallelism: one writer per folder.
     """

@@ -1,7 +1,8 @@
 """Loss that aligns places with phrases before there is a decoder (dense contrast, small scale).
 
 SAM 3 starts from a backbone that was trained on pictures with captions (section 4); this does the
-same in small, where masks are at hand: each place of the picture learns which phrases cover it.
+same in small, where masks are at hand: each place of the picture learns which phrases cover it,
+among all the phrases of the batch.
 """
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 SCALE = 12.0
 BIAS = -4.0
+# A place belongs to a phrase that covers so much of it, a picture to one that covers such a place.
+PLACE_SHARE, PICTURE_SHARE = 0.1, 0.3
 
 
 def dense_logits(places: Tensor, phrases: Tensor) -> Tensor:
@@ -28,26 +31,31 @@ def dense_logits(places: Tensor, phrases: Tensor) -> Tensor:
     return SCALE * likeness + BIAS
 
 
-def dense_losses(logits: Tensor, cover: Tensor, is_asked: Tensor) -> dict[str, Tensor]:
+def dense_losses(logits: Tensor, cover: Tensor, is_known: Tensor) -> dict[str, Tensor]:
     """Return the weighted terms.
 
     Args:
         logits: Shape (N, P, G, G).
         cover: Share of each place that the phrase covers, shape (N, P, G, G), 0 to 1.
-        is_asked: Whether the truth for this phrase on this picture is known, shape (N, P), bool.
+        is_known: Whether the truth for this phrase on this picture is known, shape (N, P), bool.
 
     Returns:
         ``place``: is the phrase here; ``picture``: is it anywhere at all.
     """
-    known = is_asked[..., None, None].to(logits.dtype)
-    place = F.binary_cross_entropy_with_logits(logits, cover, reduction="none")
-    # Most places show nothing that is asked for; what is there must still count.
-    emphasis = torch.where(cover > 0.1, 1.0, 0.25) * known
+    known = is_known.to(logits.dtype)
     highest = logits.flatten(2).amax(-1)
-    is_there = (cover.flatten(2).amax(-1) > 0.3).to(logits.dtype)
-    anywhere = F.binary_cross_entropy_with_logits(highest, is_there, reduction="none")
-    share = is_asked.to(logits.dtype)
+    is_there = (cover.flatten(2).amax(-1) > PICTURE_SHARE).to(logits.dtype)
     return {
-        "place": 10 * (place * emphasis).sum() / emphasis.sum().clamp(min=1),
-        "picture": (anywhere * share).sum() / share.sum().clamp(min=1),
+        "place": 2 * _per_positive(logits, cover, cover > PLACE_SHARE, known[..., None, None]),
+        "picture": _per_positive(highest, is_there, is_there > 0, known),
     }
+
+
+def _per_positive(logits: Tensor, truth: Tensor, is_positive: Tensor, known: Tensor) -> Tensor:
+    """Cross entropy over the number of positives.
+
+    Nearly all pairs are negative, and most of them easily told: those fade out as they are learned.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    emphasis = torch.where(is_positive, 1.0, logits.detach().sigmoid()) * known
+    return (loss * emphasis).sum() / (is_positive * known).sum().clamp(min=1)

@@ -22,7 +22,7 @@ from pipeline.evaluation.datasets.problems import OnBad, Problems
 from pipeline.evaluation.datasets.shapes import RunLengths
 from pipeline.evaluation.datasets.ytvis import read_clips
 from pipeline.training.clips import Clip, follow
-from pipeline.training.pictures import MIN_VISIBLE_PX, Question, random_crop
+from pipeline.training.pictures import MIN_VISIBLE_PX, Drawn, Masks, Question, random_crop
 from pipeline.training.recipe import CocoData, Stage, YtvisData
 
 log = logging.getLogger("maskstream.training")
@@ -51,9 +51,7 @@ class AnnotatedPictures:
 
     pictures: Sequence[LabelledPicture]
 
-    def draw(
-        self, rng: np.random.Generator, size: int, stage: Stage
-    ) -> tuple[NDArray[np.uint8], list[Question]]:
+    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> Drawn:
         """Draw a crop of a picture, with one question about what is there and one about what not.
 
         Raises:
@@ -70,30 +68,37 @@ class AnnotatedPictures:
             return found[:, ::-1] if is_flipped else found
 
         masks = {phrase: [cut(mask) for mask in runs] for phrase, runs in chosen.objects.items()}
-        questions = _questions(rng, masks, chosen.absent)
         part = crop.cut(pixels)
-        return (np.ascontiguousarray(part[:, ::-1]) if is_flipped else part), questions
+        known = _known(masks, chosen.absent)
+        return Drawn(
+            pixels=np.ascontiguousarray(part[:, ::-1]) if is_flipped else part,
+            questions=_questions(rng, known, masks),
+            covered=known.get,
+        )
+
+
+def _known(masks: Mapping[str, Masks], absent: Sequence[str]) -> dict[str, Masks]:
+    """Return what each phrase names on a crop, but for phrases of which too little shows."""
+    known: dict[str, Masks] = {phrase: [] for phrase in absent}
+    for phrase, found in sorted(masks.items()):
+        # What the crop has cut away is as absent as what was never there.
+        shown = [mask for mask in found if mask.any()]
+        if all(mask.sum() >= MIN_VISIBLE_PX for mask in shown):
+            known[phrase] = shown
+    return known
 
 
 def _questions(
-    rng: np.random.Generator, masks: Mapping[str, list[NDArray[np.bool_]]], absent: Sequence[str]
+    rng: np.random.Generator, known: Mapping[str, Masks], masks: Mapping[str, Masks]
 ) -> list[Question]:
     """Ask for one phrase that shows enough, if there is one, and for one that is absent."""
-    shown = {
-        phrase: [mask for mask in found if mask.any()] for phrase, found in sorted(masks.items())
-    }
-    sure = [
-        phrase
-        for phrase, found in shown.items()
-        if found and all(mask.sum() >= MIN_VISIBLE_PX for mask in found)
-    ]
+    sure = [phrase for phrase, found in known.items() if found]
+    gone = [phrase for phrase, found in known.items() if not found]
     questions: list[Question] = []
     if sure:
         phrase = sure[int(rng.integers(len(sure)))]
-        others = [mask for name, found in shown.items() if name != phrase for mask in found]
-        questions.append(Question(phrase=phrase, masks=shown[phrase], others=others))
-    # What the crop has cut away is as absent as what was never there.
-    gone = [*absent, *(phrase for phrase, found in shown.items() if not found)]
+        others = [m for name, found in masks.items() if name != phrase for m in found if m.any()]
+        questions.append(Question(phrase=phrase, masks=known[phrase], others=others))
     if gone:
         phrase = gone[int(rng.integers(len(gone)))]
         questions.append(Question(phrase=phrase, masks=[], others=[]))

@@ -5,21 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.sam3.model import Sam3, preprocess
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
-from models.training.dense_losses import dense_logits, dense_losses
+from models.training.dense_losses import PICTURE_SHARE, dense_logits, dense_losses
 from models.training.initialise import initialise_detector
-from pipeline.training.pictures import Batch, PictureSource, make_batch
+from pipeline.training.pictures import Batch, Contrast, PictureSource, make_batch
 from pipeline.training.recipe import Stage
 from pipeline.training.tasks import Losses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackboneTask:
-    """Dense contrast of places with phrases; a step costs a third of the detector's.
+    """Dense contrast of places with all phrases of a batch; a step costs a third of the detector's.
 
     Attributes:
         source: Where the pictures come from.
@@ -42,45 +41,39 @@ class BackboneTask:
 
     def draw(self, rng: np.random.Generator, stage: Stage) -> Batch:
         """Draw pictures and questions."""
-        return make_batch(rng, self.source, stage, grid=stage.image_size // self.patch_size)
+        places = stage.image_size // self.patch_size
+        return make_batch(rng, self.source, stage, grid=places, places=places)
 
     def losses(
         self, model: Sam3, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator
     ) -> Losses:
-        """Compare every place of every picture with every phrase that was asked of it."""
+        """Compare every place of every picture with every phrase of the batch."""
         del rng
         detector = model.detector_model
         vision = detector.vision_encoder(preprocess(batch.pixels, int(batch.pixels.shape[1])))
-        unique = sorted(set(batch.phrases))
-        text = detector.encode_text(tokenizer.encode(unique).to(batch.pixels.device))
-        logits = dense_logits(vision.detector_pyramid[-1], pooled(text))
-        cover, is_asked = _spread(batch, unique, logits)
-        with torch.no_grad():
-            there = cover.flatten(2).amax(-1) > 0.3
-            found = logits.flatten(2).amax(-1) > 0
-            accuracy = (found == there)[is_asked].float().mean()
-        return Losses(
-            terms=dense_losses(logits, cover, is_asked),
-            figures={"presence_accuracy": float(accuracy)},
-        )
+        phrases = tokenizer.encode(batch.contrast.phrases).to(batch.pixels.device)
+        return contrast(vision.detector_pyramid[-1], detector.encode_text(phrases), batch.contrast)
+
+
+def contrast(places: Tensor, text: TextFeatures, truth: Contrast) -> Losses:
+    """Hold places (N, D, G, G) against the P phrases of a batch."""
+    logits = dense_logits(places, pooled(text)).float()
+    with torch.no_grad():
+        is_there = truth.cover.flatten(2).amax(-1) > PICTURE_SHARE
+        is_found = logits.flatten(2).amax(-1) > 0
+        found = _share(is_found, is_there & truth.is_known)
+        false_alarms = _share(is_found, ~is_there & truth.is_known)
+    return Losses(
+        terms=dense_losses(logits, truth.cover, truth.is_known),
+        figures={"found": found, "false_alarms": false_alarms},
+    )
+
+
+def _share(flags: Tensor, among: Tensor) -> float:
+    return float((flags & among).sum() / among.sum().clamp(min=1))
 
 
 def pooled(text: TextFeatures) -> Tensor:
     """Mean of a phrase's tokens, shape (P, D)."""
     weight = text.is_valid[..., None].to(text.tokens.dtype)
     return (text.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
-def _spread(batch: Batch, unique: list[str], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Lay the truth of the questions out as (N, P, G, G), and say which were asked (N, P)."""
-    cover = torch.zeros_like(like)
-    is_asked = torch.zeros(like.shape[:2], dtype=torch.bool, device=like.device)
-    start = 0
-    for row, count in enumerate(batch.targets.counts):
-        n, p = int(batch.image_index[row]), unique.index(batch.phrases[row])
-        is_asked[n, p] = True
-        if count:
-            masks = batch.targets.masks[start : start + count].sum(0).clamp(max=1)
-            cover[n, p] = F.adaptive_avg_pool2d(masks[None], (like.shape[-2], like.shape[-1]))[0]
-        start += count
-    return cover, is_asked

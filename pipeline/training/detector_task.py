@@ -8,9 +8,11 @@ from torch import Tensor
 
 from models.sam3.detector import Detector, DetectorOutput
 from models.sam3.model import Sam3, preprocess
+from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
 from models.training.detector_losses import DetectorLossWeights, DetectorTargets, detector_losses
 from models.training.initialise import initialise_detector
+from pipeline.training.backbone_task import contrast
 from pipeline.training.pictures import Batch, PictureSource, make_batch
 from pipeline.training.recipe import Stage
 from pipeline.training.tasks import Losses
@@ -39,23 +41,34 @@ class DetectorTask:
 
     def draw(self, rng: np.random.Generator, stage: Stage) -> Batch:
         """Draw pictures and questions."""
-        return make_batch(rng, self.source, stage, grid=4 * stage.image_size // self.patch_size)
+        places = stage.image_size // self.patch_size
+        return make_batch(rng, self.source, stage, grid=4 * places, places=places)
 
     def losses(
         self, model: Sam3, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator
     ) -> Losses:
         """Answer the questions and judge the answers."""
         del rng
-        output = answer(model.detector_model, tokenizer, batch)
-        terms = detector_losses(model.detector_model, output, batch.targets, self.weights)
-        return Losses(
-            terms=terms, figures=answer_quality(model.detector_model, output, batch.targets)
-        )
+        detector, weight = model.detector_model, batch.contrast_weight
+        output, places, text = answer(detector, tokenizer, batch)
+        terms = detector_losses(detector, output, batch.targets, self.weights)
+        figures = answer_quality(detector, output, batch.targets)
+        if weight:
+            likeness = contrast(places, text, batch.contrast)
+            terms |= {name: weight * term for name, term in likeness.terms.items()}
+            figures |= likeness.figures
+        return Losses(terms=terms, figures=figures)
 
 
-def answer(detector: Detector, tokenizer: Tokenizer, batch: Batch) -> DetectorOutput:
-    """Run the detector on a batch; frozen parts take no gradient and keep no activations."""
-    unique = sorted(set(batch.phrases))
+def answer(
+    detector: Detector, tokenizer: Tokenizer, batch: Batch
+) -> tuple[DetectorOutput, Tensor, TextFeatures]:
+    """Run the detector on a batch; frozen parts take no gradient and keep no activations.
+
+    Returns:
+        The answers, the places of the pictures and the phrases of the contrast.
+    """
+    unique = sorted({*batch.phrases, *batch.contrast.phrases})
     device = batch.pixels.device
     with torch.set_grad_enabled(_any_learns(detector.text_encoder)):
         text_tokens = tokenizer.encode(unique).to(device)
@@ -67,7 +80,9 @@ def answer(detector: Detector, tokenizer: Tokenizer, batch: Batch) -> DetectorOu
     vision = detector.vision_encoder.from_trunk(trunk)
     rows = torch.tensor([unique.index(phrase) for phrase in batch.phrases], device=device)
     exemplars = batch.exemplars if batch.exemplars.is_valid.any() else None
-    return detector(vision, batch.image_index, encoded.select(rows), exemplars)
+    held = torch.tensor([unique.index(p) for p in batch.contrast.phrases], device=device)
+    output = detector(vision, batch.image_index, encoded.select(rows), exemplars)
+    return output, vision.detector_pyramid[-1], encoded.select(held)
 
 
 def _any_learns(module: torch.nn.Module) -> bool:

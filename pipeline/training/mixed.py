@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.training.clips import Clip, ClipSource
-from pipeline.training.pictures import PictureSource, Question
+from pipeline.training.pictures import Drawn, PictureSource
 from pipeline.training.recipe import Stage
 
 
@@ -18,9 +18,7 @@ class MixedPictures:
     sources: Sequence[PictureSource]
     shares: NDArray[np.float64]
 
-    def draw(
-        self, rng: np.random.Generator, size: int, stage: Stage
-    ) -> tuple[NDArray[np.uint8], list[Question]]:
+    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> Drawn:
         """Draw; see :class:`pipeline.training.pictures.PictureSource`."""
         chosen = int(rng.choice(len(self.sources), p=self.shares))
         return self.sources[chosen].draw(rng, size, stage)

@@ -22,7 +22,7 @@ STYLE = Style(min_width=320, mask_opacity=0.45)
 
 def detector_cells(model: Sam3, tokenizer: Tokenizer, batch: Batch) -> list[NDArray[np.uint8]]:
     """Draw each picture with what was found; the corner tells what was asked and its presence."""
-    output = answer(model.detector_model, tokenizer, batch)
+    output = answer(model.detector_model, tokenizer, batch)[0]
     scores, presence = output.joint_scores(), output.presence_logits[-1].sigmoid()
     side = int(batch.pixels.shape[1])
     cells: list[NDArray[np.uint8]] = []

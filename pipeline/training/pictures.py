@@ -4,6 +4,7 @@ Shape legend:
     S side of the picture in px, K boxes, B (picture, phrase) pairs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -26,6 +27,8 @@ SPARE = 1.45
 BOX_ONLY_SHARE = 0.4
 MIN_VISIBLE_SHARE = 0.15
 MIN_VISIBLE_PX = 40
+# Which concept of the world each of its names and synonyms means.
+NAMES = {text: concept.name for concept in CONCEPTS for text in (concept.name, *concept.synonyms)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +54,46 @@ class Question:
     others: list[NDArray[np.bool_]]
 
 
+Masks = list[NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A training picture.
+
+    Attributes:
+        pixels: Shape (S, S, 3), uint8.
+        questions: What is asked of it.
+        covered: Tells of any phrase what it names on this picture, each (S, S); ``None`` if the
+            annotations leave that open.
+    """
+
+    pixels: NDArray[np.uint8]
+    questions: list[Question]
+    covered: Callable[[str], Masks | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """A box (cxcywh, normalised) that shows what is meant or, if not positive, what is not."""
 
     box: NDArray[np.float32]
     is_positive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """Every phrase of a batch held against every picture of it: N pictures, P phrases.
+
+    Attributes:
+        phrases: Length P, each once.
+        cover: Share of each place that the phrase covers, shape (N, P, G, G), 0 to 1.
+        is_known: Whether that truth is known, shape (N, P), bool.
+    """
+
+    phrases: list[str]
+    cover: Tensor
+    is_known: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +106,8 @@ class Batch:
         phrases: Length B.
         exemplars: Boxes of each pair.
         targets: Truth of each pair.
+        contrast: Truth of all phrases on all pictures, places as large as the model's patches.
+        contrast_weight: What that truth counts beside the questions; see :class:`Stage`.
     """
 
     pixels: Tensor
@@ -76,6 +115,8 @@ class Batch:
     phrases: list[str]
     exemplars: Exemplars
     targets: DetectorTargets
+    contrast: Contrast
+    contrast_weight: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,56 +182,58 @@ def random_phrase(rng: np.random.Generator, concept: str) -> str:
 class PictureSource(Protocol):
     """Where training pictures and the questions about them come from."""
 
-    def draw(
-        self, rng: np.random.Generator, size: int, stage: Stage
-    ) -> tuple[NDArray[np.uint8], list[Question]]:
+    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> Drawn:
         """Draw a picture (size, size, 3) and questions; every choice comes from ``rng``."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorldPictures:
-    """Pictures of the synthetic world with two questions each: mostly one there and one not.
+    """Pictures of the synthetic world with questions, about half of them of what is there.
 
     ``config`` says what may appear; the stage overrides its number of objects.
     """
 
     config: StillConfig
 
-    def draw(
-        self, rng: np.random.Generator, size: int, stage: Stage
-    ) -> tuple[NDArray[np.uint8], list[Question]]:
+    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> Drawn:
         """Draw; see :class:`PictureSource`."""
         most = min(stage.max_objects, self.config.max_objects)
         picture, instances = random_picture(rng, size, replace(self.config, max_objects=most))
-        questions: list[Question] = []
-        for concept in _asked(rng, instances, stage.hard_negatives):
-            is_known = any(concept == known.name for known in CONCEPTS)
-            questions.append(
-                Question(
-                    phrase=random_phrase(rng, concept) if is_known else concept,
-                    masks=[thing.mask for thing in instances if thing.concept == concept],
-                    others=[thing.mask for thing in instances if thing.concept != concept],
-                )
+        questions = [
+            Question(
+                phrase=random_phrase(rng, concept) if concept in NAMES.values() else concept,
+                masks=[thing.mask for thing in instances if thing.concept == concept],
+                others=[thing.mask for thing in instances if thing.concept != concept],
             )
-        return picture, questions
+            for concept in _asked(rng, instances, stage)
+        ]
+
+        def covered(phrase: str) -> Masks | None:
+            if phrase not in NAMES:
+                return [] if phrase in ABSENT_PHRASES else None
+            concept = NAMES[phrase]
+            if any(thing.concept == f"?{concept}" for thing in instances):
+                return None
+            return [thing.mask for thing in instances if thing.concept == concept]
+
+        return Drawn(pixels=picture, questions=questions, covered=covered)
 
 
-def _asked(rng: np.random.Generator, instances: list[Instance], hard_negatives: float) -> list[str]:
-    present = sorted({thing.concept for thing in instances if not thing.concept.startswith("?")})
+def _asked(rng: np.random.Generator, instances: list[Instance], stage: Stage) -> list[str]:
+    unclear = {thing.concept.removeprefix("?") for thing in instances if "?" in thing.concept}
+    present = sorted({thing.concept for thing in instances if "?" not in thing.concept} - unclear)
     seen = {thing.concept.removeprefix("?") for thing in instances}
     absent = [concept.name for concept in CONCEPTS if concept.name not in seen]
 
     def negative() -> str:
-        is_hard = rng.random() < hard_negatives
+        is_hard = rng.random() < stage.hard_negatives
         return str(rng.choice(absent if is_hard else ABSENT_PHRASES))
 
-    if not present:
-        return [negative(), negative()]
-    first = str(rng.choice(present))
-    others = [concept for concept in present if concept != first]
-    second = str(rng.choice(others)) if others and rng.random() < 0.45 else negative()
-    return [first, second]
+    # One in four of the questions beyond half may be of what is there too.
+    most = int(rng.binomial(stage.questions - 1, 0.45)) + 1
+    asked = [str(concept) for concept in rng.permutation(present)[:most]]
+    return asked + [negative() for _ in range(stage.questions - len(asked))]
 
 
 def make_batch(
@@ -199,6 +242,7 @@ def make_batch(
     stage: Stage,
     *,
     grid: int,
+    places: int,
 ) -> Batch:
     """Draw the pictures of one batch and lay their questions out.
 
@@ -207,26 +251,43 @@ def make_batch(
         source: Where the pictures come from.
         stage: Says how many, how large, and how often objects are shown by boxes.
         grid: Side of the mask grid.
+        places: Side of the grid of places that phrases are held against.
     """
-    pixels: list[NDArray[np.uint8]] = []
+    drawn = [source.draw(rng, stage.image_size, stage) for _ in range(stage.images)]
     index: list[int] = []
     questions: list[Question] = []
     shown: list[list[Shown]] = []
-    for n in range(stage.images):
-        picture, asked = source.draw(rng, stage.image_size, stage)
-        pixels.append(picture)
-        for question in asked:
+    for n, picture in enumerate(drawn):
+        for question in picture.questions:
             boxes = _show(rng, question, stage)
             is_alone = bool(boxes) and rng.random() < BOX_ONLY_SHARE
             questions.append(replace(question, phrase=VISUAL_PHRASE) if is_alone else question)
             shown.append(boxes)
             index.append(n)
     return Batch(
-        pixels=torch.from_numpy(np.stack(pixels)),
+        pixels=torch.from_numpy(np.stack([picture.pixels for picture in drawn])),
         image_index=torch.tensor(index),
         phrases=[question.phrase for question in questions],
         exemplars=_exemplars(shown),
         targets=_targets([question.masks for question in questions], grid),
+        contrast=_contrast(drawn, places),
+        contrast_weight=stage.contrast,
+    )
+
+
+def _contrast(drawn: list[Drawn], places: int) -> Contrast:
+    phrases = sorted({question.phrase for picture in drawn for question in picture.questions})
+    cover = np.zeros((len(drawn), len(phrases), places, places), dtype=np.float32)
+    is_known = np.zeros((len(drawn), len(phrases)), dtype=np.bool_)
+    for n, picture in enumerate(drawn):
+        for p, phrase in enumerate(phrases):
+            masks = picture.covered(phrase)
+            is_known[n, p] = masks is not None
+            if masks:
+                union = np.logical_or.reduce(masks).astype(np.float32)
+                cover[n, p] = cv2.resize(union, (places, places), interpolation=cv2.INTER_AREA)
+    return Contrast(
+        phrases=phrases, cover=torch.from_numpy(cover), is_known=torch.from_numpy(is_known)
     )
 
 

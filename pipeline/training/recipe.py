@@ -66,6 +66,13 @@ class Stage(_Strict):
     accumulate: int = Field(default=1, gt=0, description="Batches per optimiser step.")
     lr_start: float = Field(gt=0)
     lr_end: float = Field(gt=0)
+    questions: int = Field(default=2, gt=0, description="Phrases asked of each picture of a world.")
+    contrast: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the backbone task's loss in a detector stage, so that the backbone "
+        "goes on learning to tell all phrases apart; for a model trained by it from the start.",
+    )
     exemplar_probability: float = Field(
         default=0.2, ge=0, le=1, description="Share of concepts shown by boxes too."
     )

@@ -3,22 +3,23 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from connectors.world.compose import WorldObject
 from connectors.world.wide.casting import WideContent
+from connectors.world.wide.phrases import PHRASES
 from connectors.world.wide.questions import View, draw_wide_questions
 from connectors.world.wide.still import render_wide_clip, render_wide_still
 from pipeline.training.clips import FRAME_RATES, Clip, clip_of_films
 from pipeline.training.pictures import (
     MIN_VISIBLE_SHARE,
     SPARE,
+    Drawn,
+    Masks,
     Question,
     random_crop,
 )
 from pipeline.training.recipe import Stage
 
-QUESTIONS = 2
 # An object that shows fewer px of the training picture is neither asked for nor called absent.
 MIN_PX = 20
 
@@ -29,10 +30,8 @@ class WidePictures:
 
     content: WideContent
 
-    def draw(
-        self, rng: np.random.Generator, size: int, stage: Stage
-    ) -> tuple[NDArray[np.uint8], list[Question]]:
-        """Draw a picture with two questions."""
+    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> Drawn:
+        """Draw a picture with as many questions as the stage asks."""
         most = min(stage.max_objects, self.content.max_objects)
         content = replace(self.content, max_objects=most)
         frame = render_wide_still(rng, size=round(size * SPARE), content=content)
@@ -49,7 +48,7 @@ class WidePictures:
             if mask.sum() >= MIN_PX and shown >= MIN_VISIBLE_SHARE * thing.full_mask.sum():
                 present.append(cut)
         view = View(present=present, seen=seen, is_night=frame.is_night)
-        asked = draw_wide_questions(rng, view, split=self.content.split, number=QUESTIONS)
+        asked = draw_wide_questions(rng, view, split=self.content.split, number=stage.questions)
         questions = [
             Question(
                 phrase=one.phrase.text,
@@ -58,7 +57,15 @@ class WidePictures:
             )
             for one in asked
         ]
-        return crop.cut(frame.pixels), questions
+
+        def covered(phrase: str) -> Masks | None:
+            known = PHRASES.get(phrase)
+            found = view.covered(known) if known is not None else None
+            if found is None:
+                return None
+            return [thing.visible_mask for thing in present if thing.object_id in found]
+
+        return Drawn(pixels=crop.cut(frame.pixels), questions=questions, covered=covered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

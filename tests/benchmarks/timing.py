@@ -68,11 +68,10 @@ class Part:
     gflop: float
 
 
-def compare(case: Case, *, seconds: float, warm: bool = True) -> Timing:
+def compare(case: Case, *, seconds: float) -> Timing:
     """Run both in turns for so long, at least five rounds; first once each to warm up."""
-    if warm:
-        case.ours()
-        case.theirs()
+    case.ours()
+    case.theirs()
     times: list[tuple[float, float]] = []
     end = time.perf_counter() + seconds
     while len(times) < FEWEST_ROUNDS or time.perf_counter() < end:
@@ -90,9 +89,9 @@ def compare(case: Case, *, seconds: float, warm: bool = True) -> Timing:
     )
 
 
-def take_apart(case: Case, *, rounds: int = FEWEST_ROUNDS) -> list[Part]:
+def take_apart(case: Case) -> list[Part]:
     """Time the named submodules of ours in runs of their own; means."""
-    seconds = _spent(case, time.perf_counter, rounds)
+    seconds = _spent(case, time.perf_counter, FEWEST_ROUNDS)
     with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
         flop = _spent(case, counter.get_total_flops, 1)
     return [

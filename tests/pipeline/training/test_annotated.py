@@ -46,10 +46,11 @@ def annotation(number=1, **fields):
 def test_what_is_there_and_what_is_not_is_asked(tmp_path):
     source = read_coco_pictures(coco(tmp_path, annotation(), annotation(2, image_id=2)))
     for seed in range(5):
-        pixels, questions = source.draw(np.random.default_rng(seed), 56, stage())
-        there, absent = questions
+        drawn = source.draw(np.random.default_rng(seed), 56, stage())
+        there, absent = drawn.questions
         assert (there.phrase, absent.phrase, absent.masks) == ("red box", "deer", [])
-        is_red = pixels[..., 0] > 150
+        assert [drawn.covered(p) for p in ("deer", "zebra")] == [[], None]
+        is_red = drawn.pixels[..., 0] > 150
         overlap = (is_red & there.masks[0]).sum() / (is_red | there.masks[0]).sum()
         assert overlap > 0.9
 

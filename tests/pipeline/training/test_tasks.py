@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from connectors.world.wide.casting import WideContent
 from pipeline.training.clicks import ClickPlan, Opening, correct, first_prompt
 from pipeline.training.clips import WorldClips, make_clips
 from pipeline.training.pictures import WorldPictures, make_batch
 from pipeline.training.tracker_task import encode_clips, random_lesson, unroll
+from pipeline.training.wide import WidePictures
 from tests.pipeline.training.runs import GRID, SIZE, STILLS, TASKS, make_model, stage, tokenizer
 
 # The checkpoints carry these, and the published graph reads none of them.
@@ -62,11 +64,40 @@ def test_every_part_of_the_detector_that_takes_part_learns():
 def test_boxes_of_other_things_are_shown_as_negative():
     rng = np.random.default_rng(0)
     plan = stage(images=12, exemplar_probability=1.0, negative_exemplar_probability=1.0)
-    batch = make_batch(rng, WorldPictures(config=STILLS), plan, grid=GRID)
+    batch = make_batch(rng, WorldPictures(config=STILLS), plan, grid=GRID, places=GRID // 4)
     is_negative = batch.exemplars.is_valid & ~batch.exemplars.is_positive
     has_positive = (batch.exemplars.is_valid & batch.exemplars.is_positive).any(1)
     assert is_negative.any()
     assert bool(has_positive[is_negative.any(1)].all())
+
+
+@pytest.mark.parametrize(
+    "source", [WorldPictures(config=STILLS), WidePictures(content=WideContent())]
+)
+def test_every_phrase_is_held_against_every_picture(source):
+    plan = stage(images=8, questions=4, exemplar_probability=0.0)
+    batch = make_batch(np.random.default_rng(0), source, plan, grid=GRID, places=GRID // 4)
+    truth = batch.contrast
+    assert truth.phrases == sorted(set(batch.phrases))
+    assert truth.cover.shape == (8, len(truth.phrases), GRID // 4, GRID // 4)
+    is_there = truth.cover.flatten(2).amax(-1) > 0
+    for n, phrase, count in zip(
+        batch.image_index, batch.phrases, batch.targets.counts, strict=True
+    ):
+        p = truth.phrases.index(phrase)
+        assert bool(truth.is_known[n, p])
+        assert bool(is_there[n, p]) == (count > 0)
+    # Far more is known than was asked.
+    assert int(truth.is_known.sum()) > 2 * len(batch.phrases)
+
+
+def test_contrast_learns_beside_the_detector():
+    task, model = TASKS["detector"], make_model()
+    losses = task.losses(
+        model, tokenizer(), draw("detector", 3, contrast=2.0), np.random.default_rng(1)
+    )
+    assert {"place", "picture"} <= losses.terms.keys()
+    assert 0 <= losses.figures["found"] <= 1
 
 
 @pytest.mark.parametrize("task", ["detector", "tracker"])
