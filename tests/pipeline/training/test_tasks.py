@@ -96,7 +96,7 @@ def test_contrast_learns_beside_the_detector():
     losses = task.losses(
         model, tokenizer(), draw("detector", 3, contrast=2.0), np.random.default_rng(1)
     )
-    assert {"place", "picture"} <= losses.terms.keys()
+    assert {"place", "picture", "choice"} <= losses.terms.keys()
     assert 0 <= losses.figures["found"] <= 1
 
 
