@@ -21,7 +21,7 @@ from pipeline.evaluation.datasets.coco import read_coco
 from pipeline.evaluation.datasets.problems import OnBad, Problems
 from pipeline.evaluation.datasets.shapes import RunLengths
 from pipeline.evaluation.datasets.ytvis import read_clips
-from pipeline.training.clips import Clip, follow
+from pipeline.training.clips import Clip, can_begin, follow
 from pipeline.training.pictures import MIN_VISIBLE_PX, Drawn, Masks, Question, random_crop
 from pipeline.training.recipe import CocoData, Stage, YtvisData
 
@@ -123,7 +123,7 @@ class AnnotatedClips:
         for _ in range(MOST_TRIES):
             clip = self.clips[int(rng.integers(len(self.clips)))]
             found = self._stretch(rng, clip, stage)
-            if found is not None and found.masks:
+            if found is not None:
                 return found
         tried = f"{MOST_TRIES} stretches of {stage.frames} frames began with no object to follow"
         raise ConfigError([f"{self.root}: {tried} (accepted: longer clips, or larger objects)"])
@@ -136,7 +136,6 @@ class AnnotatedClips:
         begin = int(rng.integers(spare + 1))
         chosen = range(begin, begin + stride * stage.frames, stride)
         crop = random_crop(rng, (clip.height, clip.width), stage.image_size)
-        pixels = [crop.cut(_sized(read_picture(self.root / clip.frames[i]), clip)) for i in chosen]
         per_frame = [
             {
                 masklet.masklet_id: crop.cut_mask(shape.mask.to_mask())
@@ -145,6 +144,10 @@ class AnnotatedClips:
             }
             for i in chosen
         ]
+        # Reading pictures is what costs.
+        if not can_begin(per_frame[0]):
+            return None
+        pixels = [crop.cut(_sized(read_picture(self.root / clip.frames[i]), clip)) for i in chosen]
         return follow(rng, np.stack(pixels), per_frame, objects=stage.objects)
 
 

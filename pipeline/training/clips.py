@@ -166,7 +166,7 @@ def follow(
     """
     size = pixels.shape[1]
     empty = np.zeros((size, size), dtype=np.bool_)
-    starts = [i for i, mask in per_frame[0].items() if mask.sum() >= MIN_START_PX]
+    starts = [i for i, mask in per_frame[0].items() if _is_large(mask)]
     order: list[int] = rng.permutation(np.array(starts, dtype=np.int64)).tolist()
     tracks = [np.stack([found.get(i, empty) for found in per_frame]) for i in order]
     # Objects that are lost from sight come first: what is always in view teaches less.
@@ -179,6 +179,15 @@ def follow(
         masks=masks,
         visible=[mask.sum((1, 2)) >= least for mask in masks],
     )
+
+
+def can_begin(first: Mapping[int, NDArray[np.bool_]]) -> bool:
+    """Whether a first frame with these masks (S, S) has anything to follow."""
+    return any(_is_large(mask) for mask in first.values())
+
+
+def _is_large(mask: NDArray[np.bool_]) -> bool:
+    return bool(mask.sum() >= MIN_START_PX)
 
 
 def _hide(

@@ -115,6 +115,17 @@ def test_clips_that_are_too_short_are_an_error(tmp_path):
         read_clips_of(clips(tmp_path, 2)).draw(np.random.default_rng(0), stage(frames=4))
 
 
+def test_pictures_of_a_stretch_with_nothing_to_follow_are_not_read(tmp_path):
+    data = clips(tmp_path, 3)
+    content = json.loads(data.annotations.read_text())
+    content["annotations"][0]["segmentations"][0] = None
+    data.annotations.write_text(json.dumps(content))
+    for picture in (tmp_path / "a").iterdir():
+        picture.write_bytes(b"no picture")
+    with pytest.raises(ConfigError, match="began with no object"):
+        read_clips_of(data).draw(np.random.default_rng(0), stage(frames=3))
+
+
 def test_a_model_is_fine_tuned_on_pictures_of_ones_own(tmp_path, monkeypatch):
     from pipeline.training.detector_task import DetectorTask
     from tests.pipeline.training import runs as small
