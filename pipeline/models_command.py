@@ -15,6 +15,7 @@ from models.entries import MODEL_NAMES, MODELS, ModelEntry, local_folder
 from pipeline.display import write_line, write_warning
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.telling import telling
+from pipeline.training.notes import lines_of_note
 
 if TYPE_CHECKING:
     from models.registry import ModelDescription
@@ -115,12 +116,13 @@ def _show_description(told: "ModelDescription") -> None:
         "types": ", ".join(f"{kind} {count:,}" for kind, count in told.dtypes.items()),
         "parameters": f"{told.num_parameters:,}",
         **{f"  {part}": f"{count:,}" for part, count in told.components.items()},
-        **{f"says {key}": value for key, value in told.metadata.items()},
+        **{f"says {key}": lines_of_note(key, value) for key, value in told.metadata.items()},
     }
     width = max(map(len, rows))
     for key, value in rows.items():
-        if value:
-            console.print(f"{key:<{width}} {value}", markup=False)
+        lines = value if isinstance(value, list) else [value] if value else []
+        for head, line in zip((key, *[""] * len(lines)), lines, strict=False):
+            console.print(f"{head:<{width}} {line}", markup=False)
     _warn_of_faults(told)
 
 

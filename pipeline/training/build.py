@@ -34,8 +34,14 @@ PANEL_SEED = 2_000_003
 SHIPPED = "sam3-nano"
 
 
-def build_run(recipe: Recipe, *, out: Path, fleet: Fleet) -> TrainingRun:
+def build_run(recipe: Recipe, *, out: Path, fleet: Fleet, text: str | None = None) -> TrainingRun:
     """Build a run.
+
+    Args:
+        recipe: What to do.
+        out: Folder of checkpoints, log and pictures.
+        fleet: This process among all.
+        text: The recipe as it was written, for the weights to carry.
 
     Raises:
         ConfigError: If the recipe names a model, weights or data that cannot be had.
@@ -57,6 +63,7 @@ def build_run(recipe: Recipe, *, out: Path, fleet: Fleet) -> TrainingRun:
         out=out,
         fleet=fleet,
         is_fresh=recipe.start == "nothing",
+        text=text,
     )
 
 

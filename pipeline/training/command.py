@@ -30,13 +30,11 @@ def train(
     On several GPUs: torchrun --nproc-per-node N -m pipeline train RECIPE --out OUT.
     """
     with telling(json_lines=json_lines):
-        run_recipe(
-            Recipe.load(recipe), out=out, device=device, curves=curves, json_lines=json_lines
-        )
+        run_recipe(recipe, out=out, device=device, curves=curves, json_lines=json_lines)
 
 
 def run_recipe(
-    recipe: Recipe, *, out: Path, device: str | None, curves: bool, json_lines: bool
+    path: Path, *, out: Path, device: str | None, curves: bool, json_lines: bool
 ) -> None:
     """Run a recipe to its end.
 
@@ -52,10 +50,11 @@ def run_recipe(
     from pipeline.training.report import Reporter
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    recipe, text = Recipe.load(path), path.read_text(encoding="utf-8")
     # Left out, every process of a fleet takes its own.
     chosen = None if device is None else choose_flagged_device(device)
     with join_fleet(chosen) as fleet:
-        run = build_run(recipe, out=out, fleet=fleet)
+        run = build_run(recipe, out=out, fleet=fleet, text=text)
         report = Reporter(
             out=out,
             panel=make_panel(run),

@@ -19,6 +19,7 @@ from models.sam3.model import Sam3
 from models.sam3.tokenizer import Tokenizer
 from models.training.lora import add_lora
 from pipeline.training.fleet import Fleet
+from pipeline.training.notes import LOG_FILE, notes_of
 from pipeline.training.recipe import Recipe, Stage, TaskName
 from pipeline.training.report import Reporter
 from pipeline.training.state import MovingAverage, TrainingState, of_another_recipe, saved_phase
@@ -48,6 +49,7 @@ class TrainingRun:
         out: Folder of checkpoints, log and pictures.
         fleet: This process among all.
         is_fresh: Whether the model starts from nothing, so that tasks set its starting weights.
+        text: The recipe as it was written, for the weights to carry; as JSON when left out.
     """
 
     recipe: Recipe
@@ -57,6 +59,7 @@ class TrainingRun:
     out: Path
     fleet: Fleet
     is_fresh: bool = True
+    text: str | None = None
 
 
 class _Draws(Dataset[Any]):
@@ -190,7 +193,8 @@ def _run_stage(run: TrainingRun, state: TrainingState, index: int, report: Repor
 
 def _save(run: TrainingRun, state: TrainingState) -> None:
     if run.fleet.is_leader:
-        state.save(run.out)
+        notes = notes_of(run.recipe, run.text, step=state.step, log=run.out / LOG_FILE)
+        state.save(run.out, notes)
     run.fleet.wait()
 
 

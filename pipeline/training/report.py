@@ -17,10 +17,11 @@ from models.sam3.model import Sam3
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
 from pipeline.evaluation.gallery import lay_out
+from pipeline.training.notes import LOG_FILE, read_rows
 from pipeline.training.recipe import Stage
 
 log = logging.getLogger("maskstream.training")
-LOG_FILE, CURVES_FOLDER = "log.jsonl", "tensorboard"
+CURVES_FOLDER = "tensorboard"
 COLUMNS = 4
 Panel = Callable[[Sam3, Stage], list[NDArray[np.uint8]]]
 
@@ -56,9 +57,8 @@ class Reporter:
         self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / LOG_FILE
         if path.is_file():
-            rows = path.read_text(encoding="utf-8").splitlines()
-            kept = [row for row in rows if _step_of(row) <= step]
-            path.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+            kept = "".join(f"{json.dumps(row)}\n" for row in read_rows(path, upto=step))
+            path.write_text(kept, encoding="utf-8")
         if self.has_curves:
             self._curves = _open_curves(self.out / CURVES_FOLDER, step)
         console = Console(stderr=True)
@@ -108,13 +108,6 @@ class Reporter:
             self._bar.stop()
         if self._curves is not None:
             self._curves.close()
-
-
-def _step_of(row: str) -> float:
-    try:
-        return float(json.loads(row)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")  # a row that a kill cut off
 
 
 def _open_curves(folder: Path, step: int) -> Any:  # noqa: ANN401 - its type is an optional package's

@@ -5,7 +5,8 @@ averaged weights under the model's own names, to use.
 """
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -51,7 +52,6 @@ class TrainingState:
         step: Steps done.
         phase: First stage of the stretch of stages that share the learned parameters.
         scale: Scale of the loss, for fp16.
-        notes: What the weights say of themselves.
     """
 
     model: Sam3
@@ -61,14 +61,17 @@ class TrainingState:
     step: int = 0
     phase: int = 0
     scale: float = 1.0
-    notes: dict[str, str] = field(default_factory=dict)
 
     def averaged(self) -> dict[str, Tensor]:
         """Return the model's weights with the averages in place of what learns."""
         return merged_state(dict(self.model.state_dict()) | self.average.values)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, notes: Mapping[str, str]) -> None:
         """Write the run's state and its model, replacing the former ones atomically.
+
+        Args:
+            folder: Where to.
+            notes: What the weights say of themselves.
 
         Raises:
             OSError: If they cannot be written; the former ones are still there then.
@@ -86,7 +89,6 @@ class TrainingState:
             "average_updates": self.average.num_updates,
         }
         write_safetensors(tensors, folder / STATE_FILE, metadata={"numbers": json.dumps(numbers)})
-        notes = {**self.notes, "steps": str(self.step)}
         write_safetensors(self.averaged(), folder / MODEL_FILE, metadata=notes)
 
     def resume(self, folder: Path) -> None:

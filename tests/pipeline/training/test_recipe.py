@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 from typer.testing import CliRunner
 
 from models.registry import NANO_FOLDER, VOCABULARY_FILE
@@ -58,14 +59,16 @@ def test_a_model_that_is_not_ours_needs_a_start(tmp_path):
 
 
 def test_train_tells_where_the_weights_are_also_when_nothing_is_left_to_do(tmp_path):
-    (tmp_path / "r.yaml").write_text("start: shipped\n" + GOOD)
+    text = "# My own.\nstart: shipped\n" + GOOD
+    (tmp_path / "r.yaml").write_text(text)
     for _ in range(2):
         words = ["train", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "out"), "--json"]
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, done.output
         last = json.loads(done.stdout.splitlines()[-1])
         assert (last["type"], last["steps"]) == ("trained", 1)
-        assert Path(last["weights"]).is_file()
+        with safe_open(last["weights"], framework="pt") as file:
+            assert file.metadata()["recipe"] == text
 
 
 def test_pictures_of_no_whole_number_of_patches_are_refused(tmp_path):
