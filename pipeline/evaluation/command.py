@@ -1,40 +1,35 @@
 """``maskstream eval``: measures a model, or predictions. Heavy imports wait until it is run."""
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
 from pipeline.evaluation.datasets.problems import OnBad
+from pipeline.evaluation.model_choice import ModelFlags, build_image_detector, model_config
+from pipeline.evaluation.progress import progress
 from pipeline.evaluation.set_kinds import ClipSetName, PictureSet, SetRequest
+from pipeline.evaluation.studies.command import study
 from pipeline.evaluation.worlds import HeldOutWorld
 from pipeline.flag_groups import with_flag_groups
 from pipeline.telling import telling
 
 if TYPE_CHECKING:
-    from models.sam3.predictor import Sam3ImageDetector
-    from pipeline.config import ModelConfig
     from pipeline.evaluation.images import ImageReport
     from pipeline.evaluation.report import Evaluation
     from pipeline.evaluation.set_reports import SetReport
     from pipeline.evaluation.sets import OpenSession
     from pipeline.evaluation.video import VideoReport
 
-DEFAULT_MODEL = "sam3-nano"
-# The published predictions are kept from here on; only average precision looks below 0.5.
-_MIN_SCORE = 0.3
-
 eval_app = typer.Typer(
     help="Measure a model on held-out synthetic worlds or published data sets.",
     no_args_is_help=True,
 )
+eval_app.command("study")(study)
 
 
 class EvaluationKind(StrEnum):
@@ -42,17 +37,6 @@ class EvaluationKind(StrEnum):
 
     IMAGES = "images"
     VIDEO = "video"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFlags:
-    """Flags that choose the model."""
-
-    model: Annotated[str, typer.Option(help="Name of the model, see 'models list'.")] = (
-        DEFAULT_MODEL
-    )
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights of the model.")] = None
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,8 +264,7 @@ def _run_images(request: EvaluationRequest) -> "ImageReport":
     from pipeline.evaluation.gallery import write_gallery
     from pipeline.evaluation.images import ImageSettings, evaluate_images
 
-    detector = _build_detector(request.model)
-    detector.min_score = _MIN_SCORE
+    detector = build_image_detector(request.model)
     scenes = request.scenes
     settings = ImageSettings(
         num_pictures=request.samples,
@@ -290,7 +273,7 @@ def _run_images(request: EvaluationRequest) -> "ImageReport":
         height=scenes.size,
         world=scenes.world,
     )
-    with _progress(request.kind) as on_total:
+    with progress(request.kind) as on_total:
         report = evaluate_images(detector, settings, on_progress=on_total(request.samples))
     if request.gallery is not None:
         write_gallery(detector, report, request.gallery)
@@ -301,7 +284,7 @@ def _run_video(request: EvaluationRequest) -> "VideoReport":
     from pipeline.app import build_model
     from pipeline.evaluation.video import VideoSettings, evaluate_video
 
-    tracker = build_model(_model_config(request.model))
+    tracker = build_model(model_config(request.model))
     scenes = request.scenes
     settings = VideoSettings(
         num_clips=request.samples,
@@ -311,16 +294,15 @@ def _run_video(request: EvaluationRequest) -> "VideoReport":
         duration_s=request.duration_s,
         world=scenes.world,
     )
-    with _progress(request.kind) as on_total:
+    with progress(request.kind) as on_total:
         return evaluate_video(tracker, settings, on_progress=on_total(request.samples))
 
 
 def _run_picture_set(model: ModelFlags, request: SetRequest, data: PictureSet) -> "SetReport":
     from pipeline.evaluation.sets import evaluate_picture_set
 
-    detector = _build_detector(model)
-    detector.min_score = _MIN_SCORE
-    with _progress(data.value) as on_total:
+    detector = build_image_detector(model)
+    with progress(data.value) as on_total:
         return evaluate_picture_set(detector, request, title=data.value, on_total=on_total)
 
 
@@ -331,9 +313,9 @@ def _run_clip_set(
     from pipeline.evaluation.runs import TrackingRules
     from pipeline.evaluation.sets import evaluate_clip_set
 
-    tracker = build_model(_model_config(model))
+    tracker = build_model(model_config(model))
     rules = TrackingRules(fps=fps, phrases_at_once=phrases_at_once)
-    with _progress(data.value) as on_total:
+    with progress(data.value) as on_total:
         return evaluate_clip_set(tracker, request, rules, title=data.value, on_total=on_total)
 
 
@@ -341,21 +323,8 @@ def _run_object_set(model: ModelFlags, request: SetRequest, data: ClipSetName) -
     from pipeline.evaluation.sets import evaluate_object_set
 
     open_session = _build_sessions(model)
-    with _progress(data.value) as on_total:
+    with progress(data.value) as on_total:
         return evaluate_object_set(open_session, request, data, on_total=on_total)
-
-
-def _build_detector(model: ModelFlags) -> "Sam3ImageDetector":
-    from models.registry import build_detector
-    from pipeline.app import check_model_name, choose_device
-
-    config = _model_config(model)
-    check_model_name(config.name)
-    device = choose_device(config.device)
-    try:
-        return build_detector(config.name, checkpoint=config.checkpoint, device=device)
-    except ValueError as error:
-        raise ConfigError([f"model: {error}"]) from error
 
 
 def _build_sessions(model: ModelFlags) -> "OpenSession":
@@ -364,7 +333,7 @@ def _build_sessions(model: ModelFlags) -> "OpenSession":
     from models.sam2.video import VideoOptions, VideoSession
     from pipeline.app import check_model_name, choose_device
 
-    config = _model_config(model)
+    config = model_config(model)
     check_model_name(config.name)
     device = choose_device(config.device)
     try:
@@ -374,30 +343,3 @@ def _build_sessions(model: ModelFlags) -> "OpenSession":
     return lambda clip: VideoSession(
         tracker, options=VideoOptions(non_overlapping=not clip.has_object_files)
     )
-
-
-def _model_config(model: ModelFlags) -> "ModelConfig":
-    from pipeline.config import ModelConfig
-
-    try:
-        return ModelConfig(name=model.model, checkpoint=model.checkpoint, device=model.device)
-    except ValidationError as error:
-        raise ConfigError(
-            [f"{item['loc'][0]}: {item['msg']}" for item in error.errors()]
-        ) from error
-
-
-@contextmanager
-def _progress(name: str) -> Generator[Callable[[int], Callable[[], None]]]:
-    """Show a bar on stderr, where a person is looking, once the number of steps is told."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-
-        def begin(total: int) -> Callable[[], None]:
-            task = bar.add_task(name, total=total)
-            return lambda: bar.advance(task)
-
-        yield begin

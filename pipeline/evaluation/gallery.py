@@ -43,6 +43,13 @@ def write_gallery(
     Raises:
         ConfigError: If the file cannot be written, or its ending is no picture's.
     """
+    write_sheet(path, draw_gallery(detector, report, columns=columns, rows=rows))
+
+
+def draw_gallery(
+    detector: ConceptDetector, report: ImageReport, *, columns: int, rows: int
+) -> NDArray[np.uint8]:
+    """Return the sheet that :func:`write_gallery` writes, RGB, shape (H, W, 3)."""
     chosen = choose_pictures(report.pictures, columns * rows)
     outcomes = [examine_picture(detector, report.settings, index) for index in chosen]
     num_lines = max(len(outcome.answers) + 1 for outcome in outcomes) // 2
@@ -51,7 +58,26 @@ def write_gallery(
         for outcome in outcomes
         for drawn in [draw_outcome(outcome)]
     ]
-    _save(path, lay_out(cells, columns))
+    return lay_out(cells, columns)
+
+
+def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
+    """Write an RGB picture (H, W, 3), uint8, making its folder.
+
+    Raises:
+        ConfigError: If the file cannot be written, or its ending is no picture's.
+    """
+    try:
+        is_encoded, encoded = cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        is_encoded, encoded = False, np.zeros(0, dtype=np.uint8)
+    if not is_encoded:
+        raise ConfigError([f"cannot write a gallery as {str(path)!r}; expected .png or .jpg"])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise ConfigError([f"cannot write {str(path)!r}: {error.strerror}"]) from error
 
 
 def choose_pictures(pictures: Sequence[PictureMark], number: int) -> list[int]:
@@ -128,17 +154,3 @@ def _legend(outcome: PictureOutcome, width: int, num_lines: int) -> NDArray[np.u
         ink = _RIGHT_INK if is_right else _WRONG_INK
         cv2.putText(strip, told, corner, _FONT, _FONT_SCALE, ink, 1, cv2.LINE_AA)
     return strip
-
-
-def _save(path: Path, sheet: NDArray[np.uint8]) -> None:
-    try:
-        is_encoded, encoded = cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    except cv2.error:
-        is_encoded, encoded = False, np.zeros(0, dtype=np.uint8)
-    if not is_encoded:
-        raise ConfigError([f"cannot write a gallery as {str(path)!r}; expected .png or .jpg"])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise ConfigError([f"cannot write {str(path)!r}: {error.strerror}"]) from error

@@ -40,6 +40,8 @@ CLI = {
                    "--save-predictions", "--save-results", "--seed", "--size", "--split",
                    "--world"],
     "eval files": ["--gt", "--json", "--on-bad", "--pred", "--save-results"],
+    "eval study": ["--checkpoint", "--device", "--json", "--model", "--out", "--samples", "--seeds",
+                   "--world", "names"],
     "models list": ["--json"],
     "models convert": ["--dtype", "--json", "--layout", "source", "target"],
     "models inspect": ["--checkpoint", "--json", "model"],

@@ -1,0 +1,1 @@
+"""Studies: what one thing, such as the size of objects, does to the quality of a model."""

@@ -1,0 +1,50 @@
+"""The main results: every measure of single pictures, in each world."""
+
+from pipeline.evaluation.images import ImageReport, ImageSettings, evaluate_images
+from pipeline.evaluation.model_choice import build_image_detector
+from pipeline.evaluation.studies.study import Measure, Point, StudyContext, StudyResult, Unit
+from pipeline.evaluation.worlds import HeldOutWorld
+
+WORLDS = (HeldOutWorld.PLAIN, HeldOutWorld.FULL, HeldOutWorld.WIDE)
+NUM_PICTURES = 120
+
+
+def run(context: StudyContext) -> StudyResult:
+    """Measure the shipped measures in each world, or in the one that was asked for."""
+    worlds = WORLDS if context.world is None else (context.world,)
+    number = context.samples or NUM_PICTURES
+    detector = build_image_detector(context.model)
+    advance = context.on_total(len(worlds) * len(context.seeds) * number)
+    points: list[Point] = []
+    for world in worlds:
+        for seed in context.seeds:
+            settings = ImageSettings(num_pictures=number, seed=seed, world=world)
+            report = evaluate_images(detector, settings, on_progress=advance)
+            points.append(Point(setting=world.value, seed=seed, measures=_measures(report)))
+    return StudyResult(
+        name="main",
+        title="Concepts on held-out pictures",
+        settings=tuple(world.value for world in worlds),
+        x_label="world",
+        points=tuple(points),
+        plotted=("cgF1", "cgF1 @ .50", "pmF1", "IL_MCC", "AP"),
+        note=f"{number} pictures of 168 x 168 px per world and seed.",
+    )
+
+
+def _measures(report: ImageReport) -> tuple[Measure, ...]:
+    scores, ap = report.scores, report.phrase_ap
+    asked, there = scores.num_questions, scores.num_positive
+    return (
+        Measure(name="cgF1", value=scores.cgf1, count=asked),
+        Measure(name="cgF1 @ .50", value=scores.cgf1_50, count=asked),
+        Measure(name="pmF1", value=scores.positive_micro_f1, count=there),
+        Measure(name="IL_MCC", value=scores.il_mcc, count=asked),
+        Measure(name="AP", value=None if ap is None else ap.ap, count=asked),
+        Measure(
+            name="ms per picture",
+            value=report.seconds_per_picture * 1000,
+            count=report.settings.num_pictures,
+            unit=Unit.MILLISECONDS,
+        ),
+    )
