@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from connectors.stills import read_picture
 from pipeline.errors import ConfigError
 from pipeline.evaluation.datasets.clips import Clip as AnnotatedClip
+from pipeline.evaluation.datasets.clips import ClipSet
 from pipeline.evaluation.datasets.coco import read_coco
 from pipeline.evaluation.datasets.problems import OnBad, Problems
 from pipeline.evaluation.datasets.shapes import RunLengths
@@ -183,18 +184,16 @@ def read_coco_pictures(data: CocoData) -> AnnotatedPictures:
     return AnnotatedPictures(pictures=pictures)
 
 
-def read_clips_of(data: YtvisData) -> AnnotatedClips:
+def read_clips_of(data: YtvisData) -> ClipSet:
     """Read annotated clips; errors as for :func:`read_coco_pictures`."""
     problems = Problems(on_bad=OnBad(data.on_bad))
     clips = read_clips(data.annotations, problems, root=data.images)
     _settle(problems, data.annotations, len(clips.clips))
-    return AnnotatedClips(clips=clips.clips, root=data.images)
+    return clips
 
 
-def read_clip_pictures(data: YtvisData) -> AnnotatedPictures:
-    """Read the frames of annotated clips as pictures; errors as for :func:`read_coco_pictures`."""
-    problems = Problems(on_bad=OnBad(data.on_bad))
-    found = read_clips(data.annotations, problems, root=data.images)
+def frames_of(found: ClipSet, root: Path) -> AnnotatedPictures:
+    """Return the frames of annotated clips, files below ``root``, as pictures."""
     pictures: list[LabelledPicture] = []
     for clip in found.clips:
         for index, frame in enumerate(clip.frames):
@@ -207,12 +206,11 @@ def read_clip_pictures(data: YtvisData) -> AnnotatedPictures:
             asked = {found.phrases[category] for category in clip.asked}
             pictures.append(
                 LabelledPicture(
-                    path=data.images / frame,
+                    path=root / frame,
                     objects=objects,
                     absent=tuple(sorted(asked - set(objects))),
                 )
             )
-    _settle(problems, data.annotations, len(pictures))
     return AnnotatedPictures(pictures=pictures)
 
 

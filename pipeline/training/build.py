@@ -1,6 +1,6 @@
 """From a recipe to a run: the model, its vocabulary, the data and the tasks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from models.sam3.config import SAM3_SIZES, Sam3Config
 from models.sam3.model import Sam3
 from models.sam3.tokenizer import Tokenizer
 from pipeline.errors import ConfigError
+from pipeline.evaluation.datasets.clips import ClipSet
 from pipeline.evaluation.worlds import HeldOutWorld
-from pipeline.training.annotated import read_clip_pictures, read_clips_of, read_coco_pictures
+from pipeline.training.annotated import AnnotatedClips, frames_of, read_clips_of, read_coco_pictures
 from pipeline.training.backbone_task import BackboneTask
 from pipeline.training.clips import ClipSource, WorldClips
 from pipeline.training.detector_task import DetectorTask
@@ -32,6 +33,7 @@ from pipeline.training.wide import WideClips, WidePictures
 
 PANEL_SEED = 2_000_003
 SHIPPED = "sam3-nano"
+ReadClips = Callable[[YtvisData], ClipSet]
 
 
 def build_run(recipe: Recipe, *, out: Path, fleet: Fleet, text: str | None = None) -> TrainingRun:
@@ -118,13 +120,31 @@ def _maker(recipe: Recipe, config: Sam3Config) -> Callable[[], Sam3]:
 
 
 def _tasks(recipe: Recipe, config: Sam3Config) -> Mapping[TaskName, Task[Any]]:
+    """Return the tasks of the recipe's stages, so that no data is read which none of them needs."""
     patch = config.vision.patch_size
-    pictures, clips = picture_source(recipe), clip_source(recipe)
-    return {
-        "backbone": BackboneTask(source=pictures, patch_size=patch),
-        "detector": DetectorTask(source=pictures, patch_size=patch),
-        "tracker": TrackerTask(source=clips, patch_size=patch),
-    }
+    wanted = {stage.task for stage in recipe.stages}
+    read = _reader()
+    tasks: dict[TaskName, Task[Any]] = {}
+    if wanted != {"tracker"}:
+        pictures = _picture_source(recipe, read)
+        tasks["backbone"] = BackboneTask(source=pictures, patch_size=patch)
+        tasks["detector"] = DetectorTask(source=pictures, patch_size=patch)
+    if "tracker" in wanted:
+        tasks["tracker"] = TrackerTask(source=_clip_source(recipe, read), patch_size=patch)
+    return tasks
+
+
+def _reader() -> ReadClips:
+    """Return what reads annotations once, also where they serve both pictures and clips."""
+    found: dict[tuple[Path, Path], ClipSet] = {}
+
+    def read(data: YtvisData) -> ClipSet:
+        key = data.annotations, data.images
+        if key not in found:
+            found[key] = read_clips_of(data)
+        return found[key]
+
+    return read
 
 
 def _still_config(data: WorldData) -> StillConfig:
@@ -132,13 +152,12 @@ def _still_config(data: WorldData) -> StillConfig:
     return StillConfig(max_objects=world.max_objects, night_probability=world.night_probability)
 
 
-def picture_source(recipe: Recipe) -> PictureSource:
-    """Return where the recipe's pictures come from."""
-    sources = [_pictures_of(data) for data in recipe.data]
-    return sources[0] if len(sources) == 1 else MixedPictures(sources, _weights(recipe))
+def _picture_source(recipe: Recipe, read: ReadClips) -> PictureSource:
+    sources = [_pictures_of(data, read) for data in recipe.data]
+    return sources[0] if len(sources) == 1 else MixedPictures(sources, _shares(recipe.data))
 
 
-def _pictures_of(data: WorldData | CocoData | YtvisData) -> PictureSource:
+def _pictures_of(data: WorldData | CocoData | YtvisData, read: ReadClips) -> PictureSource:
     if isinstance(data, WorldData):
         return (
             WidePictures(content=WideContent())
@@ -147,40 +166,36 @@ def _pictures_of(data: WorldData | CocoData | YtvisData) -> PictureSource:
         )
     if isinstance(data, CocoData):
         return read_coco_pictures(data)
-    return read_clip_pictures(data)
+    return frames_of(read(data), data.images)
 
 
-def clip_source(recipe: Recipe) -> ClipSource:
-    """Return where the recipe's clips come from.
-
-    Raises:
-        ConfigError: If a stage needs clips and none of the data has any.
-    """
+def _clip_source(recipe: Recipe, read: ReadClips) -> ClipSource:
     having = [data for data in recipe.data if not isinstance(data, CocoData)]
     if not having:
-        if any(stage.task == "tracker" for stage in recipe.stages):
-            raise ConfigError(["data: only pictures, but a stage trains the tracker on clips"])
-        having = [WorldData()]
-    sources = [_clips_of(data) for data in having]
-    shares = np.array([data.weight for data in having])
-    return sources[0] if len(sources) == 1 else MixedClips(sources, shares / shares.sum())
+        raise ConfigError(["data: only pictures, but a stage trains the tracker on clips"])
+    sources = [_clips_of(data, read) for data in having]
+    return sources[0] if len(sources) == 1 else MixedClips(sources, _shares(having))
 
 
-def _clips_of(data: WorldData | YtvisData) -> ClipSource:
+def _clips_of(data: WorldData | YtvisData, read: ReadClips) -> ClipSource:
     if isinstance(data, YtvisData):
-        return read_clips_of(data)
+        return AnnotatedClips(clips=read(data).clips, root=data.images)
     if data.style == "wide":
         return WideClips(content=WideContent())
     return WorldClips(config=_still_config(data))
 
 
-def _weights(recipe: Recipe) -> NDArray[np.float64]:
-    weights = np.array([data.weight for data in recipe.data])
+def _shares(listed: Sequence[WorldData | CocoData | YtvisData]) -> NDArray[np.float64]:
+    weights = np.array([data.weight for data in listed])
     return weights / weights.sum()
 
 
 def make_panel(run: TrainingRun) -> Callable[[Sam3, Stage], list[NDArray[np.uint8]]]:
-    """Return what draws the model's predictions on pictures that training does not see."""
+    """Return what draws the model's predictions, always on the same pictures.
+
+    A world makes pictures for it that no step draws; of one's own data it takes crops of pictures
+    that training may have seen.
+    """
 
     def panel(model: Sam3, stage: Stage) -> list[NDArray[np.uint8]]:
         rng = np.random.default_rng((PANEL_SEED, run.recipe.seed))

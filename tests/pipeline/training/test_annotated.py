@@ -8,9 +8,10 @@ from pycocotools import mask as coco_mask
 
 from connectors.stills import write_picture
 from pipeline.errors import ConfigError
-from pipeline.training.annotated import read_clips_of, read_coco_pictures
+from pipeline.training.annotated import AnnotatedClips, frames_of, read_clips_of, read_coco_pictures
+from pipeline.training.build import build_run
 from pipeline.training.recipe import CocoData, YtvisData
-from tests.pipeline.training.runs import recipe, run, stage
+from tests.pipeline.training.runs import ALONE, recipe, run, stage
 
 HEIGHT, WIDTH = 60, 80
 SQUARE = [[20, 10, 60, 10, 60, 50, 20, 50]]
@@ -103,16 +104,48 @@ def clips(tmp_path, num_frames=5):
     return YtvisData(type="ytvis", images=tmp_path, annotations=path)
 
 
+def clip_source(data):
+    return AnnotatedClips(clips=read_clips_of(data).clips, root=data.images)
+
+
 def test_clips_follow_the_masks_of_their_frames(tmp_path):
-    source = read_clips_of(clips(tmp_path))
-    clip = source.draw(np.random.default_rng(4), stage(frames=3))
+    clip = clip_source(clips(tmp_path)).draw(np.random.default_rng(4), stage(frames=3))
     assert clip.pixels.shape == (3, 56, 56, 3)
     assert clip.masks[0][0].any()
 
 
 def test_clips_that_are_too_short_are_an_error(tmp_path):
     with pytest.raises(ConfigError, match="longer clips"):
-        read_clips_of(clips(tmp_path, 2)).draw(np.random.default_rng(0), stage(frames=4))
+        clip_source(clips(tmp_path, 2)).draw(np.random.default_rng(0), stage(frames=4))
+
+
+def test_frames_of_clips_are_pictures_too(tmp_path):
+    data = clips(tmp_path)
+    source = frames_of(read_clips_of(data), data.images)
+    assert [len(picture.objects["box"]) for picture in source.pictures] == [1] * 5
+    (question,) = source.draw(np.random.default_rng(2), 56, stage()).questions
+    assert (question.phrase, question.masks[0].any()) == ("box", True)
+
+
+def own_recipe(data, *tasks):
+    return recipe(*(stage(task, task=task) for task in tasks), data=(data,), start="shipped")
+
+
+def test_annotations_for_pictures_and_clips_are_read_once(tmp_path, caplog):
+    data = clips(tmp_path)
+    content = json.loads(data.annotations.read_text())
+    content["videos"].append({"id": 2, "file_names": ["b.png"], "height": 6, "width": 8})
+    data.annotations.write_text(json.dumps(content))
+    build_run(own_recipe(data, "detector", "tracker"), out=tmp_path, fleet=ALONE)
+    (told,) = caplog.messages
+    assert "video 2: 1 pictures missing" in told
+
+
+def test_data_that_no_stage_needs_is_not_asked_for(tmp_path):
+    pictures_only = coco(tmp_path, annotation())
+    build_run(own_recipe(pictures_only, "backbone", "detector"), out=tmp_path, fleet=ALONE)
+    with pytest.raises(ConfigError, match="only pictures, but a stage trains the tracker"):
+        build_run(own_recipe(pictures_only, "tracker"), out=tmp_path, fleet=ALONE)
 
 
 def test_pictures_of_a_stretch_with_nothing_to_follow_are_not_read(tmp_path):
@@ -123,7 +156,7 @@ def test_pictures_of_a_stretch_with_nothing_to_follow_are_not_read(tmp_path):
     for picture in (tmp_path / "a").iterdir():
         picture.write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="began with no object"):
-        read_clips_of(data).draw(np.random.default_rng(0), stage(frames=3))
+        clip_source(data).draw(np.random.default_rng(0), stage(frames=3))
 
 
 def test_a_model_is_fine_tuned_on_pictures_of_ones_own(tmp_path, monkeypatch):
