@@ -1,14 +1,15 @@
 """Measures a detector on pictures of held-out worlds."""
 
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 
 from connectors.world.compose import WorldFrame
 from connectors.world.scene import World, WorldConfig
+from connectors.world.wide.casting import WideContent
 from connectors.world.wide.catalogue import Split
 from models.protocols import ConceptDetector, ConceptResult, Detection
 from pipeline.evaluation.average_precision import (
@@ -34,7 +35,7 @@ from pipeline.evaluation.metrics import (
     iou_matrix,
     score_question,
 )
-from pipeline.evaluation.wide_worlds import draw_wide_picture
+from pipeline.evaluation.wide_worlds import draw_wide_picture, held_out_content
 from pipeline.evaluation.worlds import HeldOutWorld
 
 _EMPTY_PROBABILITY = 0.05
@@ -50,6 +51,9 @@ class ImageSettings:
         width: Picture width in pixels.
         height: Picture height in pixels.
         world: What the scenes are like.
+        night_probability: Share of infrared nights, in place of the world's own; the scenes are
+            the same ones, lit otherwise.
+        crowd_probability: Share of crowds, in place of the world's own; wide worlds only.
     """
 
     num_pictures: int = 200
@@ -57,10 +61,29 @@ class ImageSettings:
     width: int = 168
     height: int = 168
     world: HeldOutWorld = HeldOutWorld.PLAIN
+    night_probability: float | None = None
+    crowd_probability: float | None = None
 
     def __post_init__(self) -> None:
         if self.num_pictures < 1:
             raise ValueError(f"at least 1 picture expected, got {self.num_pictures!r}")
+        if self.crowd_probability is not None and self.world.wide_split is None:
+            raise ValueError(
+                f"crowd_probability {self.crowd_probability!r} in the {self.world.value} world; "
+                "accepted: None, or a wide world"
+            )
+
+    @property
+    def wide_content(self) -> WideContent | None:
+        """What scenes of a wide world hold; ``None`` for the other worlds."""
+        if self.world.wide_split is None:
+            return None
+        content = held_out_content(Split(self.world.wide_split))
+        if self.night_probability is not None:
+            content = replace(content, night_probability=self.night_probability)
+        if self.crowd_probability is not None:
+            content = replace(content, crowd_probability=self.crowd_probability)
+        return content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,13 +224,9 @@ def examine_picture(
 def draw_picture(settings: ImageSettings, index: int) -> tuple[WorldFrame, list[Question]]:
     """Return picture ``index`` of the set and what to ask about it."""
     rng = held_out_rng(settings.seed, index)
-    if settings.world.wide_split is not None:
-        return draw_wide_picture(
-            rng,
-            split=Split(settings.world.wide_split),
-            width=settings.width,
-            height=settings.height,
-        )
+    if (content := settings.wide_content) is not None:
+        return draw_wide_picture(rng, content=content, width=settings.width, height=settings.height)
+    nights = settings.night_probability
     world = World(
         WorldConfig(
             seed=held_out_world_seed(rng),
@@ -216,7 +235,7 @@ def draw_picture(settings: ImageSettings, index: int) -> tuple[WorldFrame, list[
             duration_s=20.0,
             min_objects=2,
             max_objects=settings.world.max_objects,
-            night_probability=settings.world.night_probability,
+            night_probability=settings.world.night_probability if nights is None else nights,
             empty_probability=_EMPTY_PROBABILITY,
         )
     )
@@ -227,14 +246,21 @@ def draw_picture(settings: ImageSettings, index: int) -> tuple[WorldFrame, list[
     return frame, draw_questions(rng, present=present, seen=seen)
 
 
-def judge(frame: WorldFrame, question: Question, result: ConceptResult) -> Answer:
-    """Compare one answer with the truth."""
+def judge(
+    frame: WorldFrame,
+    question: Question,
+    result: ConceptResult,
+    *,
+    left_out: Collection[int] = (),
+) -> Answer:
+    """Compare one answer with the truth; objects of the ids ``left_out`` are ignored."""
     things = [thing for thing in frame.objects if thing.concept == question.concept]
-    truth = [thing.visible_mask for thing in things if is_counted(thing)]
+    is_asked = [is_counted(thing) and thing.object_id not in left_out for thing in things]
+    truth = [thing.visible_mask for thing, asked in zip(things, is_asked, strict=True) if asked]
     is_neutral = rest_on_ignored(
         [found.mask for found in result.detections],
         counted=truth,
-        ignored=[thing for thing in things if not is_counted(thing)],
+        ignored=[thing for thing, asked in zip(things, is_asked, strict=True) if not asked],
     )
     kept = [
         found for found, neutral in zip(result.detections, is_neutral, strict=True) if not neutral
@@ -247,6 +273,10 @@ def judge(frame: WorldFrame, question: Question, result: ConceptResult) -> Answe
         detections=tuple(found for found, sure in zip(kept, is_sure, strict=True) if sure),
         score=score_question(ious[np.array(is_sure, dtype=np.bool_)]),
         ranked=RankedAnswer(
-            scores=[found.score for found in kept], ious=ious, is_crowd=[False] * len(truth)
+            scores=[found.score for found in kept],
+            ious=ious,
+            is_crowd=[False] * len(truth),
+            areas=[float(np.count_nonzero(found.mask)) for found in kept],
+            truth_areas=[float(np.count_nonzero(mask)) for mask in truth],
         ),
     )

@@ -240,6 +240,50 @@ def concept_scores(questions: Iterable[QuestionScore]) -> ConceptScores:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedScores:
+    """Classification-gated F1 and its two factors, of one or many sets of pictures.
+
+    Attributes:
+        cgf1: See :class:`ConceptScores`; any shape.
+        positive_micro_f1: Likewise, of that shape.
+        il_mcc: Likewise, of that shape.
+    """
+
+    cgf1: Floats
+    positive_micro_f1: Floats
+    il_mcc: Floats
+
+
+def tally(questions: Sequence[QuestionScore]) -> Floats:
+    """Return the counts that classification-gated F1 is made of, shape (K + 6,).
+
+    Hits at each threshold, predictions and true objects of the positive questions, and the four
+    verdicts on presence. Counts of several pictures add up.
+    """
+    positive = [question for question in questions if question.num_truth]
+    hits = np.array([q.true_positives for q in positive], dtype=np.float64)
+    presence = _presence(questions)
+    others = (
+        sum(q.num_predicted for q in positive),
+        sum(q.num_truth for q in positive),
+        presence.hits,
+        presence.alarms,
+        presence.misses,
+        presence.silences,
+    )
+    return np.concatenate((hits.reshape(-1, len(IOU_THRESHOLDS)).sum(0), others))
+
+
+def gated_scores(tallies: Floats) -> GatedScores:
+    """Return what :func:`concept_scores` makes of the same questions; (..., K + 6) to (...)."""
+    hits, others = np.split(tallies, [len(IOU_THRESHOLDS)], axis=-1)
+    predicted, truth, *verdicts = np.moveaxis(others, -1, 0)
+    f1 = _f1_parts(hits, predicted[..., None] - hits, truth[..., None] - hits)[2]
+    micro, il_mcc = f1.mean(-1), _correlation(*verdicts)
+    return GatedScores(cgf1=micro * il_mcc, positive_micro_f1=micro, il_mcc=il_mcc)
+
+
 def most_favourable(scores: Sequence[QuestionScore]) -> QuestionScore:
     """Return the score against the annotator that the answer agrees with best (SA-Co/Gold).
 
@@ -273,9 +317,18 @@ class _Presence:
 
     @property
     def mcc(self) -> float:
-        tp, fp, fn, tn = self.hits, self.alarms, self.misses, self.silences
-        spread = float((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
-        return (tp * tn - fp * fn) / (spread + EPS_PRESENCE)
+        counts = (self.hits, self.alarms, self.misses, self.silences)
+        return float(_correlation(*(np.float64(count) for count in counts)))
+
+
+def _correlation(
+    tp: Floats | np.float64,
+    fp: Floats | np.float64,
+    fn: Floats | np.float64,
+    tn: Floats | np.float64,
+) -> Floats:
+    spread = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return (tp * tn - fp * fn) / (spread + EPS_PRESENCE)
 
 
 def _presence(questions: Sequence[QuestionScore]) -> _Presence:

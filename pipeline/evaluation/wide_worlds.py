@@ -56,14 +56,19 @@ class AskedWorld:
         return _relabelled(self.world.render(index), self.asked)
 
 
+def held_out_content(split: Split) -> WideContent:
+    """Return what held-out scenes hold."""
+    return WideContent(split=split, min_objects=2, empty_probability=_EMPTY_PROBABILITY)
+
+
 def draw_wide_picture(
-    rng: np.random.Generator, *, split: Split, width: int, height: int
+    rng: np.random.Generator, *, content: WideContent, width: int, height: int
 ) -> tuple[WorldFrame, list[Question]]:
     """Return a picture of a scene of its own, and what to ask about it."""
-    world = _draw_world(rng, split=split, size_wh=(width, height), fps=10.0, duration_s=20.0)
+    world = _draw_world(rng, content=content, size_wh=(width, height), fps=10.0, duration_s=20.0)
     # Casts of a scene follow one another about every 10 s; this is where most of one is on stage.
     frame = world.render(int(rng.uniform(10.5, 11.5) * world.config.fps))
-    asked, questions = _ask(rng, [frame], split)
+    asked, questions = _ask(rng, [frame], content.split)
     return _relabelled(frame, asked), questions
 
 
@@ -76,7 +81,8 @@ def draw_wide_clip(
     duration_s: float,
 ) -> tuple[AskedWorld, list[Question]]:
     """Return a clip of a scene of its own, and what to look for in it."""
-    world = _draw_world(rng, split=split, size_wh=size_wh, fps=fps, duration_s=duration_s)
+    content = held_out_content(split)
+    world = _draw_world(rng, content=content, size_wh=size_wh, fps=fps, duration_s=duration_s)
     frames = (world.render(index) for index in range(world.num_frames))
     asked, questions = _ask(rng, frames, split)
     return AskedWorld(world=world, asked=asked), questions
@@ -85,12 +91,11 @@ def draw_wide_clip(
 def _draw_world(
     rng: np.random.Generator,
     *,
-    split: Split,
+    content: WideContent,
     size_wh: tuple[int, int],
     fps: float,
     duration_s: float,
 ) -> WideWorld:
-    content = WideContent(split=split, min_objects=2, empty_probability=_EMPTY_PROBABILITY)
     return WideWorld(
         WideConfig(
             seed=held_out_world_seed(rng),

@@ -23,7 +23,9 @@ from pipeline.evaluation.images import (
     draw_picture,
     evaluate_images,
     examine_picture,
+    judge,
 )
+from pipeline.evaluation.worlds import HeldOutWorld
 from tests.pipeline.oracles import NAME_OF, OracleDetector, corner_mask
 
 SETTINGS = ImageSettings(num_pictures=12, width=96, height=96)
@@ -157,3 +159,47 @@ def test_quality_of_a_picture_counts_wrong_and_rightly_empty_answers() -> None:
         outcome = examine_picture(blind, SETTINGS, index)
         quiet = sum(not answer.truth for answer in outcome.answers)
         assert outcome.quality == pytest.approx(quiet / len(outcome.answers))
+
+
+@pytest.mark.parametrize("world", [HeldOutWorld.PLAIN, HeldOutWorld.WIDE])
+def test_night_falls_on_the_same_scene(world) -> None:
+    day, night = (
+        draw_picture(
+            ImageSettings(
+                num_pictures=1, width=96, height=96, world=world, night_probability=share
+            ),
+            2,
+        )[0]
+        for share in (0.0, 1.0)
+    )
+    assert (day.is_night, night.is_night) == (False, True)
+    masks = [
+        {thing.object_id: thing.full_mask for thing in frame.objects if is_counted(thing)}
+        for frame in (day, night)
+    ]
+    shared = masks[0].keys() & masks[1].keys()
+    assert shared
+    assert all(np.array_equal(masks[0][number], masks[1][number]) for number in shared)
+
+
+def test_crowds_are_asked_of_wide_worlds_only() -> None:
+    with pytest.raises(ValueError, match=r"crowd_probability .* in the full world"):
+        ImageSettings(world=HeldOutWorld.FULL, crowd_probability=0.5)
+    crowds = ImageSettings(world=HeldOutWorld.WIDE, width=96, height=96, crowd_probability=1.0)
+    counts = [len(draw_picture(crowds, index)[0].objects) for index in range(6)]
+    assert max(counts) > 6
+
+
+def test_objects_left_out_are_neither_missed_nor_wrong() -> None:
+    frame, question = next(
+        (frame, question)
+        for index in range(SETTINGS.num_pictures)
+        for frame, questions in [draw_picture(SETTINGS, index)]
+        for question in questions
+        if any(thing.concept == question.concept and is_counted(thing) for thing in frame.objects)
+    )
+    things = [t for t in frame.objects if t.concept == question.concept and is_counted(t)]
+    (result,) = OracleDetector(settings=SETTINGS).detect(frame.pixels, [question.phrase])
+    answer = judge(frame, question, result, left_out=[things[0].object_id])
+    assert len(answer.truth) == len(things) - 1
+    assert (answer.score.num_predicted, answer.score.num_truth) == (len(things) - 1,) * 2

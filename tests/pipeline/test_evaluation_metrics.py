@@ -9,10 +9,12 @@ from pipeline.evaluation.metrics import (
     boundary,
     boundary_accuracy,
     concept_scores,
+    gated_scores,
     iou_matrix,
     match_tracks,
     region_similarity,
     score_question,
+    tally,
 )
 
 MASKS = arrays(np.bool_, (7, 9))
@@ -182,3 +184,13 @@ def test_tracks_are_matched_one_to_one_and_never_without_overlap() -> None:
     ious = np.array([[0.9, 0.8, 0.0], [0.85, 0.1, 0.0]])
     assert match_tracks(ious) == [1, 0, None]
     assert match_tracks(np.zeros((0, 2))) == [None, None]
+
+
+@given(st.lists(IOUS.map(score_question), max_size=6), st.lists(IOUS.map(score_question)))
+def test_tallies_give_the_scores_of_the_questions_they_add_up(one, other) -> None:
+    expected = concept_scores([*one, *other])
+    alone = concept_scores(one)
+    found = gated_scores(np.stack([tally(one) + tally(other), tally(one)]))
+    assert found.cgf1 == pytest.approx([expected.cgf1, alone.cgf1], abs=1e-12)
+    assert found.positive_micro_f1[0] == pytest.approx(expected.positive_micro_f1, abs=1e-12)
+    assert found.il_mcc[0] == pytest.approx(expected.il_mcc, abs=1e-12)

@@ -154,6 +154,25 @@ def test_average_precision_neither_asks_for_crowds_nor_for_nothing() -> None:
     assert scores.ap == pytest.approx(1.0)
 
 
+def test_average_precision_by_size_looks_at_objects_of_that_size_only() -> None:
+    # Surest first: a small false one, the large object found, the small one missed.
+    answer = RankedAnswer(
+        scores=[0.9, 0.8],
+        ious=np.array([[0.0, 0.0], [1.0, 0.0]]),
+        is_crowd=[False, False],
+        areas=[20.0, 400.0],
+        truth_areas=[400.0, 25.0],
+    )
+    large = average_precision([answer], area_range=(100, 1000))
+    small = average_precision([answer], area_range=(0, 99))
+    assert large is not None
+    assert small is not None
+    assert (large.ap, small.ap) == pytest.approx((1.0, 0.0))
+    assert average_precision([answer], area_range=(1001, 2000)) is None
+    with pytest.raises(ValueError, match="areas of"):
+        RankedAnswer(scores=[0.9], ious=np.zeros((1, 0)), is_crowd=[], areas=[1.0, 2.0])
+
+
 def test_most_favourable_annotator_wins() -> None:
     worse, better = score_question(np.array([[0.6]])), score_question(np.array([[0.9]]))
     alarm = QuestionScore(num_truth=0, num_predicted=1, true_positives=(0,) * 10)
