@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from connectors.encoding import MAX_PIXELS, Pixels
 from connectors.errors import NotWritableError, PictureError
+from connectors.writing import write_whole
 
 PICTURE_SUFFIXES = frozenset(
     f".{name}"
@@ -92,7 +93,7 @@ def decode_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
 def write_picture(path: Path, pixels: Pixels) -> None:
     """Write a picture of shape (H, W, 3), RGB, or (H, W), grey, in the kind its ending names.
 
-    The file is there whole or not at all.
+    The file is there whole or not at all, its folder is made.
 
     Raises:
         NotWritableError: If the ending is no picture's or the file cannot be written.
@@ -105,12 +106,7 @@ def write_picture(path: Path, pixels: Pixels) -> None:
         is_encoded, encoded = False, np.zeros(0, np.uint8)
     if not is_encoded:
         raise NotWritableError(str(path), "the picture cannot be encoded", accepted=".png, .jpg")
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(encoded.tobytes())
-        part.replace(path)
-    except OSError as error:
-        raise NotWritableError(str(path), str(error.strerror)) from error
+    write_whole(path, encoded.tobytes())
 
 
 def list_pictures(path: Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> tuple[Path, ...]:

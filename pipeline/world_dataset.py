@@ -7,7 +7,6 @@
 silhouettes. ``instances.json`` has the same frames in COCO's layout for pictures.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from connectors.config import VideoSinkConfig
-from connectors.errors import NotWritableError
 from connectors.stills import write_picture
 from connectors.video import VideoSink
 from connectors.world.compose import WorldFrame, WorldObject
@@ -25,6 +23,7 @@ from connectors.world.source import WORLD_EPOCH, WorldSource
 from connectors.world.wide.casting import pool_of
 from connectors.world.wide.questions import View, draw_wide_questions
 from connectors.world.wide.scene import WideConfig
+from connectors.writing import write_json
 from pipeline.evaluation.datasets.shapes import RunLengths, Shape
 from pipeline.evaluation.held_out import is_counted
 
@@ -89,7 +88,6 @@ def shoot(
     Raises:
         NotWritableError: If a file cannot be written.
     """
-    _make(folder / FRAMES / name)
     path = folder / VIDEOS / f"{name}.mp4"
     sink = VideoSink(
         config=VideoSinkConfig(path=path, fps=config.fps, min_width=0, mask_opacity=0.0)
@@ -122,13 +120,6 @@ def shoot(
         objects=objects,
         questions=_ask(config, objects, is_night=is_night, number=questions),
     )
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NotWritableError(str(folder), str(error.strerror)) from error
 
 
 def _note(truths: dict[int, ObjectTruth], frame: WorldFrame) -> None:
@@ -225,17 +216,8 @@ def write_annotations(films: Sequence[Film], folder: Path, *, description: str) 
         "video_np_pairs": pairs,
         "objects": list(_objects(films)),
     }
-    _write_json(folder / ANNOTATIONS, content)
-    _write_json(folder / INSTANCES, {"info": info, **_instances(films)})
-
-
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(json.dumps(content), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise NotWritableError(str(path), str(error.strerror)) from error
+    write_json(folder / ANNOTATIONS, content)
+    write_json(folder / INSTANCES, {"info": info, **_instances(films)})
 
 
 def _video(number: int, film: Film) -> dict[str, object]:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from connectors.base import Overlay
 from connectors.draw import Style, draw
+from connectors.errors import NotWritableError
+from connectors.stills import write_picture
 from models.protocols import ConceptDetector
 from pipeline.errors import ConfigError
 from pipeline.evaluation.images import (
@@ -68,16 +70,9 @@ def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:
         ConfigError: If the file cannot be written, or its ending is no picture's.
     """
     try:
-        is_encoded, encoded = cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    except cv2.error:
-        is_encoded, encoded = False, np.zeros(0, dtype=np.uint8)
-    if not is_encoded:
-        raise ConfigError([f"cannot write a gallery as {str(path)!r}; expected .png or .jpg"])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise ConfigError([f"cannot write {str(path)!r}: {error.strerror}"]) from error
+        write_picture(path, sheet)
+    except NotWritableError as error:
+        raise ConfigError([str(error)]) from error
 
 
 def choose_pictures(pictures: Sequence[PictureMark], number: int) -> list[int]:

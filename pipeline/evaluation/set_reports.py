@@ -1,14 +1,11 @@
 """What an evaluation on a data set comes to: official names, tables, JSON."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.errors import ConfigError
 from pipeline.evaluation.clip_scores import MaskletScores
 from pipeline.evaluation.datasets.clips import ClipSet
 from pipeline.evaluation.identity import IdentityCounts
@@ -134,19 +131,6 @@ def show_report(report: SetReport, console: Console) -> None:
         console.print(f"left out: {problem}", style="yellow", markup=False)
     if len(report.problems) > _MOST_SHOWN:
         console.print(f"and {len(report.problems) - _MOST_SHOWN} more", style="yellow")
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file, making its folder.
-
-    Raises:
-        ConfigError: If that is not possible.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError([f"cannot write {str(path)!r}: {error.strerror or error}"]) from error
 
 
 def _concept_rows(scores: ConceptScores) -> Sequence[Row]:

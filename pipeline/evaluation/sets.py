@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from connectors.writing import write_json
 from models.protocols import ConceptDetector, ConceptTracker
 from pipeline.errors import ConfigError
 from pipeline.evaluation.clip_scores import score_masklets
@@ -47,7 +48,6 @@ from pipeline.evaluation.set_reports import (
     clip_report,
     object_report,
     picture_report,
-    write_json,
 )
 
 OpenSession = Callable[[ObjectClip], ObjectSession]

@@ -27,6 +27,7 @@ from connectors.base import Overlay
 from connectors.draw import Marks, Style, draw
 from connectors.errors import NotWritableError
 from connectors.stills import write_picture
+from connectors.writing import write_whole
 from pipeline.observe.metrics import package_version
 from pipeline.records import MaskRecord, decode_mask
 
@@ -173,13 +174,8 @@ class ResultWriter:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        path = self._folder / ANNOTATIONS
-        part = path.with_name(f".{path.name}.part")
-        try:
-            part.write_text(self._coco.model_dump_json(exclude_none=True), encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
-            raise NotWritableError(str(path), str(error.strerror)) from error
+        text = self._coco.model_dump_json(exclude_none=True)
+        write_whole(self._folder / ANNOTATIONS, text.encode())
 
     def add(
         self, picture: Path, pixels: NDArray[np.uint8], findings: Findings, marks: Marks

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from connectors.errors import NotWritableError
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
 from pipeline.telling import telling
@@ -71,7 +72,7 @@ def run_recipe(
             train_run(run, report)
             if fleet.is_leader:
                 _tell_end(recipe, out, json_lines=json_lines)
-        except OSError as error:
+        except (OSError, NotWritableError) as error:
             raise ConfigError(
                 [f"cannot write to {str(out)!r}: {error}; the last whole checkpoint is still there"]
             ) from error

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from connectors.stills import write_picture
+from connectors.writing import write_whole
 from models.sam3.model import Sam3
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
@@ -58,7 +59,7 @@ class Reporter:
         path = self.out / LOG_FILE
         if path.is_file():
             kept = "".join(f"{json.dumps(row)}\n" for row in read_rows(path, upto=step))
-            path.write_text(kept, encoding="utf-8")
+            write_whole(path, kept.encode())
         if self.has_curves:
             self._curves = _open_curves(self.out / CURVES_FOLDER, step)
         console = Console(stderr=True)
@@ -96,9 +97,7 @@ class Reporter:
         if self.is_quiet:
             return
         sheet = lay_out(self.panel(model, stage), COLUMNS)
-        folder = self.out / "pictures"
-        folder.mkdir(exist_ok=True)
-        cv2.imwrite(str(folder / f"{step:07d}.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        write_picture(self.out / "pictures" / f"{step:07d}.png", sheet)
         if self._curves is not None:
             self._curves.add_image(stage.task, sheet, step, dataformats="HWC")
 

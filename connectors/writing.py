@@ -1,0 +1,30 @@
+"""Files that are there whole or not at all, whatever kills the writer or fills the disk."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from connectors.errors import NotWritableError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, making its folder; a kill half-way leaves the former file.
+
+    Raises:
+        NotWritableError: If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        # On a full disk what was written of it only takes room.
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise NotWritableError(str(path), str(error.strerror or error)) from error
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON values as :func:`write_whole` writes a file."""
+    write_whole(path, f"{json.dumps(content)}\n".encode())
