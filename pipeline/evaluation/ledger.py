@@ -21,6 +21,7 @@ from pipeline.evaluation.metrics import (
     iou_matrix,
     overlap_counts,
 )
+from pipeline.evaluation.recovery import AWAY, Moment, Recovery, find_recoveries, showing_of
 from pipeline.evaluation.teta import CategoryClip
 
 _SAME_IOU = 0.5
@@ -99,6 +100,7 @@ class ClipLedger:
         self._tally: Counter[str] = Counter()
         self._overlaps: list[FrameOverlap] = []
         self._concept_of_object: dict[int, str] = {}
+        self._moments: dict[int, list[Moment]] = {}
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -116,11 +118,13 @@ class ClipLedger:
         self._frame_hw = frame.pixels.shape[:2]
         self._packed.append({seen.masklet_id: np.packbits(seen.mask) for seen in shown})
         neutral: set[int] = set()
+        found: dict[int, int] = {}
         for concept in self._concept_of_phrase.values():
             mine = [seen for seen in shown if self._concept_of_phrase[seen.concept] == concept]
             things = [thing for thing in frame.objects if thing.concept == concept]
             self._add_volume(concept, mine, things)
-            neutral |= self._add_identities(mine, things)
+            neutral |= self._add_identities(mine, things, found)
+        self._add_moments(frame.objects, found)
         self._add_overlap([seen for seen in shown if seen.masklet_id not in neutral], frame)
 
     def mask(self, index: int, masklet_id: int) -> Mask | None:
@@ -186,6 +190,14 @@ class ClipLedger:
             false_tracks=len(tracks - self._true_masklets),
         )
 
+    def recoveries(self, *, fps: float, clip: int) -> list[Recovery]:
+        """Return every time so far that an object was hidden whole and showed again."""
+        return [
+            event
+            for object_id, moments in sorted(self._moments.items())
+            for event in find_recoveries(moments, fps=fps, clip=clip, object_id=object_id)
+        ]
+
     def _is_track(self, masklet_id: int, confirm_frames: int) -> bool:
         return self._frames_seen[masklet_id] >= confirm_frames
 
@@ -232,10 +244,29 @@ class ClipLedger:
             if is_counted(thing):
                 self._counted.add(thing.object_id)
 
+    def _add_moments(self, things: Sequence[WorldObject], found: Mapping[int, int]) -> None:
+        """Enter what shows of each object, and who is on it."""
+        known = {thing.object_id: thing for thing in things if thing.concept in self.concepts}
+        for object_id in known.keys() - self._moments.keys():
+            self._moments[object_id] = [AWAY] * (len(self._packed) - 1)
+        for object_id, moments in self._moments.items():
+            thing = known.get(object_id)
+            moments.append(
+                AWAY
+                if thing is None
+                else Moment(showing=showing_of(thing), masklet_id=found.get(object_id))
+            )
+
     def _add_identities(
-        self, mine: Sequence[MaskletObservation], things: Sequence[WorldObject]
+        self,
+        mine: Sequence[MaskletObservation],
+        things: Sequence[WorldObject],
+        found: dict[int, int],
     ) -> set[int]:
-        """Enter one concept's masks; returns the masklets that rest on an ignored object."""
+        """Enter one concept's masks; returns the masklets that rest on an ignored object.
+
+        Who is on which object goes into ``found``, by object.
+        """
         counted = [thing for thing in things if is_counted(thing)]
         masks, truth = [seen.mask for seen in mine], [thing.visible_mask for thing in counted]
         ious = iou_matrix(masks, truth)
@@ -250,10 +281,10 @@ class ClipLedger:
                     worth[row, column] += len(counted) + 1
         pairs = [(row, column) for row, column in assign(worth) if worth[row, column]]
         for row, column in pairs:
-            found, thing = mine[row].masklet_id, counted[column].object_id
-            self._tally["switch"] += self._last_masklet.get(thing, found) != found
-            self._last_masklet[thing] = found
-            self._true_masklets.add(found)
+            masklet_id, thing = mine[row].masklet_id, counted[column].object_id
+            self._tally["switch"] += self._last_masklet.get(thing, masklet_id) != masklet_id
+            self._last_masklet[thing] = found[thing] = masklet_id
+            self._true_masklets.add(masklet_id)
         ignored = [thing for thing in things if not is_counted(thing)]
         neutral = rest_on_ignored(masks, counted=truth, ignored=ignored)
         matched = {row for row, _ in pairs}

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pipeline.evaluation.images import ImageReport
 from pipeline.evaluation.metrics import ConceptScores
+from pipeline.evaluation.recovery import LONGEST_S, count_recoveries
 from pipeline.evaluation.video import VideoReport
 
 
@@ -38,6 +39,8 @@ class Evaluation:
         if isinstance(report, VideoReport):
             fields["by_concept"] = report.by_concept
             fields["idf1"], fields["mota"] = report.identity.idf1, report.identity.mota
+            recovered = count_recoveries(report.recoveries)
+            fields["recovered"] = {"share": recovered.share, **asdict(recovered)}
         return fields
 
 
@@ -123,6 +126,9 @@ def _video_tables(report: VideoReport) -> list[Table]:
     head.add_row("masks missed", f"{counts.missed_masks} of {counts.truth_masks}")
     head.add_row("false masks", str(counts.false_masks))
     head.add_row("identity switches", str(counts.id_switches))
+    recovered = count_recoveries(report.recoveries)
+    told = f"{recovered.recovered} of {recovered.judged}"
+    head.add_row(f"recovered after up to {LONGEST_S:g} s hidden", told)
     head.add_row("false tracks", f"{counts.false_tracks} of {counts.tracks}")
     head.add_row("ms per frame", f"{report.seconds_per_frame * 1000:.0f}")
     table = Table()

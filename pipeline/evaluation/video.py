@@ -6,7 +6,7 @@ what is in it, to track it, and to judge the masks once it is known which maskle
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -22,6 +22,7 @@ from pipeline.evaluation.held_out import (
     held_out_world_seed,
     is_counted,
 )
+from pipeline.evaluation.hiding import cast_hiding
 from pipeline.evaluation.hota import FrameOverlap, HotaScores, HotaSums, hota_scores, hota_sums
 from pipeline.evaluation.identity import IdentityCounts, identity_counts
 from pipeline.evaluation.ledger import ClipLedger, MaskCounts
@@ -34,6 +35,7 @@ from pipeline.evaluation.metrics import (
     region_similarity,
     score_question,
 )
+from pipeline.evaluation.recovery import Recovery
 from pipeline.evaluation.teta import CategoryClip, TetaScores, split_questions, teta_scores
 from pipeline.evaluation.wide_worlds import AskedWorld, draw_wide_clip
 from pipeline.evaluation.worlds import HeldOutWorld
@@ -52,6 +54,8 @@ class VideoSettings:
         duration_s: Length of each clip.
         confirm_frames: A masklet seen on fewer frames is not yet a track.
         world: What the scenes are like.
+        is_hiding: Whether everything passes behind something, see
+            :mod:`pipeline.evaluation.hiding`; for the plain and the full world.
     """
 
     num_clips: int = 10
@@ -62,10 +66,13 @@ class VideoSettings:
     duration_s: float = 10.0
     confirm_frames: int = 3
     world: HeldOutWorld = HeldOutWorld.PLAIN
+    is_hiding: bool = False
 
     def __post_init__(self) -> None:
         if self.num_clips < 1:
             raise ValueError(f"at least 1 clip expected, got {self.num_clips!r}")
+        if self.is_hiding and self.world.wide_split is not None:
+            raise ValueError(f"is_hiding with world {self.world.value!r}; accepted: plain, full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +119,7 @@ class VideoReport:
         identity: IDF1 and MOTA of the same sequences.
         teta: Localisation, association and classification apart; None without objects.
         objects: Every true object.
+        recoveries: Every time that one of them was hidden whole and showed again.
         seconds_per_frame: Mean time of ``step``.
     """
 
@@ -126,6 +134,7 @@ class VideoReport:
     identity: IdentityCounts
     teta: TetaScores | None
     objects: tuple[ObjectScore, ...]
+    recoveries: tuple[Recovery, ...]
     seconds_per_frame: float
 
     @property
@@ -141,6 +150,7 @@ class VideoReport:
 class _ClipResult:
     questions: list[QuestionScore]
     objects: list[ObjectScore]
+    recoveries: list[Recovery]
     counts: MaskCounts
     overlaps: CategoryClip
     concepts: tuple[str, ...]
@@ -180,6 +190,7 @@ def evaluate_video(
         identity=IdentityCounts.total(map(identity_counts, sequences)),
         teta=_teta(clips),
         objects=tuple(objects),
+        recoveries=tuple(event for clip in clips for event in clip.recoveries),
         seconds_per_frame=sum(clip.seconds for clip in clips) / num_frames,
     )
 
@@ -195,19 +206,23 @@ def draw_clip(settings: VideoSettings, number: int) -> tuple[World | AskedWorld,
             fps=settings.fps,
             duration_s=settings.duration_s,
         )
-    world = World(
-        WorldConfig(
-            seed=held_out_world_seed(rng),
-            width=settings.width,
-            height=settings.height,
-            fps=settings.fps,
-            duration_s=settings.duration_s,
-            min_objects=2,
-            max_objects=settings.world.max_objects,
-            night_probability=settings.world.night_probability,
-            empty_probability=0.05,
-        )
+    config = WorldConfig(
+        seed=held_out_world_seed(rng),
+        width=settings.width,
+        height=settings.height,
+        fps=settings.fps,
+        duration_s=settings.duration_s,
+        min_objects=2,
+        max_objects=settings.world.max_objects,
+        night_probability=settings.world.night_probability,
+        empty_probability=0.05,
     )
+    if settings.is_hiding:
+        cast, props = cast_hiding(
+            rng, width=settings.width, height=settings.height, duration_s=settings.duration_s
+        )
+        config = replace(config, cast=cast, props=props)
+    world = World(config)
     things = [thing for index in range(world.num_frames) for thing in world.render(index).objects]
     present = {thing.concept for thing in things if is_counted(thing)}
     return world, draw_questions(rng, present=present, seen={thing.concept for thing in things})
@@ -228,6 +243,7 @@ def _evaluate_clip(tracker: ConceptTracker, settings: VideoSettings, number: int
     return _ClipResult(
         questions=scores,
         objects=_score_objects(world, ledger, matches, number),
+        recoveries=ledger.recoveries(fps=settings.fps, clip=number),
         counts=ledger.counts(confirm_frames=settings.confirm_frames),
         overlaps=ledger.category_clip(confirm_frames=settings.confirm_frames),
         concepts=ledger.concepts,
