@@ -10,8 +10,10 @@ from numbers import Integral, Real
 import numpy as np
 
 
-def check_integer(name: str, value: object, *, least: int | None = None) -> int:
-    """Return ``value`` as an int if it is a whole number, and not below ``least``.
+def check_integer(
+    name: str, value: object, *, least: int | None = None, most: int | None = None
+) -> int:
+    """Return ``value`` as an int if it is a whole number from ``least`` to ``most``.
 
     Raises:
         ValueError: If it is not.
@@ -21,6 +23,8 @@ def check_integer(name: str, value: object, *, least: int | None = None) -> int:
     number = int(value)
     if least is not None and number < least:
         raise ValueError(f"{name} is {value!r}; accepted: at least {least}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} is {value!r}; accepted: at most {most}")
     return number
 
 

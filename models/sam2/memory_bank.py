@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from models.common.checks import check_integer
 from models.sam2.config import TrackerConfig
 from models.sam2.memory_selection import (
     ConditioningMemory,
@@ -34,7 +35,14 @@ class MemoryBank:
     Args:
         config: Sizes of the bank.
         select_by_quality: Which of the two rules.
+        num_maps: Length of the spatial memory, from 1 to ``config.num_maskmem``: the maps of one
+            frame less are kept of tracked frames, and of conditioning frames no more than that.
+            The nearest rows of the temporal position table stay in use, and pointers are kept as
+            ever. The whole table's length when left out.
         dtype: Type to store in; the given tensors' own when left out.
+
+    Raises:
+        ValueError: If ``num_maps`` is out of its range.
     """
 
     __slots__ = (
@@ -44,6 +52,8 @@ class MemoryBank:
         "_good",
         "_maps",
         "_newest",
+        "_num_conditioning",
+        "_num_maps",
         "_pointers",
         "_selects",
     )
@@ -53,9 +63,16 @@ class MemoryBank:
         config: TrackerConfig,
         *,
         select_by_quality: bool = True,
+        num_maps: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if num_maps is not None:
+            check_integer("num_maps", num_maps, least=1, most=config.num_maskmem)
         self._config = config
+        self._num_maps = config.num_maskmem if num_maps is None else num_maps
+        self._num_conditioning = config.max_cond_frames
+        if num_maps is not None:
+            self._num_conditioning = min(config.max_cond_frames or num_maps, num_maps)
         self._selects = select_by_quality
         self._dtype = dtype
         self._conditioning: dict[int, ConditioningMemory] = {}
@@ -102,7 +119,7 @@ class MemoryBank:
         self._conditioning[frame_index] = ConditioningMemory(
             spatial=self._own(spatial), pointer=self._own(pointer)
         )
-        limit = self._config.max_cond_frames
+        limit = self._num_conditioning
         while limit is not None and len(self._conditioning) > limit:
             oldest = next(iter(self._conditioning))
             entry = self._conditioning.pop(oldest)
@@ -147,8 +164,10 @@ class MemoryBank:
         if time <= self._newest:
             raise ValueError(f"time {time!r} is not after the newest frame, {self._newest!r}")
         ranked = self._ranked(time)
+        listed = ranked[: self._num_maps - 1]
+        maps = {t: self._maps[t] for t in listed if t in self._maps}
         return read_memories(
-            HeldMemories(conditioning=self._conditioning, maps=self._maps, pointers=self._pointers),
+            HeldMemories(conditioning=self._conditioning, maps=maps, pointers=self._pointers),
             time,
             ranked=ranked,
             # With selection the oldest listed frame lends no pointer; the weights were trained so.
@@ -172,10 +191,12 @@ class MemoryBank:
             # One more than is read, because the newest may yet become a conditioning frame.
             self._good = self._good[-self._num_pointers - 1 :]
             pointers = {*self._good, self._newest}
-            maps = {*self._good[-(self._config.num_maskmem - 1) :], self._newest}
+            # A slice from -0 would be all of them.
+            first = max(len(self._good) - (self._num_maps - 1), 0)
+            maps = {*self._good[first:], self._newest}
         else:
             pointers = set(self._ranked(self._newest + 1))
-            maps = set(list(self._ranked(self._newest + 1))[: self._config.num_maskmem - 1])
+            maps = set(list(self._ranked(self._newest + 1))[: self._num_maps - 1])
         self._maps = {t: m for t, m in self._maps.items() if t in maps}
         self._pointers = {t: p for t, p in self._pointers.items() if t in pointers}
 

@@ -27,9 +27,11 @@ class ObjectPrompt:
 
 
 def choose_object(
-    tracker: MemoryTracker, stream: Stream, prompt: ObjectPrompt, label: str
+    tracker: MemoryTracker, stream: Stream, prompt: ObjectPrompt, label: str, *, num_maps: int
 ) -> tuple[Tracked, tuple[int, int]]:
     """Begin a masklet on the newest frame of a stream; also return that frame's size.
+
+    Its memory holds ``num_maps``, see :class:`models.sam2.memory_bank.MemoryBank`.
 
     Raises:
         ValueError: If the stream has had no frame, or the prompt says nothing or has a wrong shape.
@@ -47,7 +49,7 @@ def choose_object(
         binarize=torch.ones_like(this_frame, dtype=torch.bool),
     )
     object_logit = float(output.object_score_logits[0, 0])
-    bank = MemoryBank(tracker.config)
+    bank = MemoryBank(tracker.config, num_maps=num_maps)
     bank.write_conditioning(stream.frame_index, spatial[0], output.pointer[0])
     chosen = Tracked(
         masklet=begin_masklet(stream, bank, concept=CHOSEN, score=1.0, label=label),

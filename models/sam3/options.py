@@ -18,6 +18,8 @@ class SessionOptions:
         least_kept_area: A masklet that other masklets cover but for this share is not remembered
             as it is.
         recondition_logit: Least object score logit of a masklet that may be re-prompted.
+        memory_maps: Spatial memories of a masklet, at most as many as the model has positions for:
+            one less of tracked frames, and no more of conditioning frames. Fewer are faster.
         max_masklets: Most living masklets of a stream; the best-scored detections begin first.
         keep_exemplars: Whether exemplars go on saying what is meant after the frame they were drawn
             on. The published system reads them on that frame alone.
@@ -31,6 +33,7 @@ class SessionOptions:
     one_place_iou: float = 0.7
     least_kept_area: float = 0.3
     recondition_logit: float = 0.8
+    memory_maps: int = 7
     max_masklets: int = 64
     keep_exemplars: bool = False
     max_kept_exemplars: int = 16
@@ -42,5 +45,5 @@ class SessionOptions:
             check_number(name, getattr(self, name), least=0)
         check_number("recondition_logit", self.recondition_logit)
         check_bool("keep_exemplars", self.keep_exemplars)
-        for name in ("max_masklets", "max_kept_exemplars"):
+        for name in ("memory_maps", "max_masklets", "max_kept_exemplars"):
             check_integer(name, getattr(self, name), least=1)

@@ -162,8 +162,9 @@ class Reconciler:
 
     def _begin(self, stream: Stream, concept: int, found: Found, detection: int) -> Tracked:
         score = float(found.scores[detection])
+        bank = MemoryBank(self._tracker, num_maps=self._options.memory_maps)
         return Tracked(
-            masklet=begin_masklet(stream, MemoryBank(self._tracker), concept=concept, score=score),
+            masklet=begin_masklet(stream, bank, concept=concept, score=score),
             mask_logits=found.mask_logits[detection],
             object_logit=SURE_LOGIT,
             pointer=None,

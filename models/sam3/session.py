@@ -53,12 +53,18 @@ class Sam3Session:
             tokenizer: Its vocabulary.
             options: How to decide.
             phrases: Encoder to share with others that ask this model; a new one when left out.
+
+        Raises:
+            ValueError: If the options ask for more memories than the model has positions for.
         """
         self._model = model.eval()
         if phrases is None:
             phrases = PhraseEncoder(model.detector_model, tokenizer)
         self._phrases = phrases
         self._options = options or SessionOptions()
+        check_integer(
+            "memory_maps", self._options.memory_maps, most=model.config.tracker.num_maskmem
+        )
         self._reconciler = Reconciler(self._options, model.config.tracker)
         self._streams: dict[str, Stream] = {}
 
@@ -195,7 +201,9 @@ class Sam3Session:
                 f"accepted: at most {self._options.max_masklets} (max_masklets)"
             )
         prompt = ObjectPrompt(points=points, labels=labels, box=box, mask=mask)
-        item, frame_hw = choose_object(self._model.tracker_model, stream, prompt, label)
+        item, frame_hw = choose_object(
+            self._model.tracker_model, stream, prompt, label, num_maps=self._options.memory_maps
+        )
         return self._observe(stream, [item], frame_hw)[0]
 
     def remove_object(self, stream_id: str, masklet_id: int) -> None:

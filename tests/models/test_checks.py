@@ -69,6 +69,7 @@ def test_other_things_are_refused(call, message):
         (lambda: VideoOptions(memory_dtype=torch.int8), "memory_dtype is torch.int8; accepted"),
         (lambda: SessionOptions(nms_iou=None), "nms_iou is None; accepted: a finite number"),
         (lambda: SessionOptions(max_masklets=0), "max_masklets is 0; accepted: at least 1"),
+        (lambda: SessionOptions(memory_maps=0), "memory_maps is 0; accepted: at least 1"),
         (lambda: build_tracker(["sam3"]), r"name \['sam3'\] is a list; accepted: a string"),
         (lambda: build_tracker("sam3-nano", device="warp"), "device 'warp' cannot be used"),
         (lambda: build_tracker("sam3-nano", checkpoint="x"), "checkpoint is 'x'; accepted: a path"),

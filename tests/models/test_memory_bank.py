@@ -63,6 +63,29 @@ def test_bounded_bank_equals_unbounded_history(select, rule, seed):
             bank.write_conditioning(t, *memory(t))
 
 
+@pytest.mark.parametrize("num_maps", [1, 3, 7])
+@pytest.mark.parametrize("select", [True, False])
+def test_short_bank_reads_the_nearest_maps_at_the_usual_positions(select, num_maps):
+    whole = MemoryBank(CONFIG, select_by_quality=select)
+    short = MemoryBank(CONFIG, select_by_quality=select, num_maps=num_maps)
+    for bank in (whole, short):
+        for t in range(40):
+            bank.write_conditioning(t, *memory(t)) if t % 7 == 0 else bank.write(t, *memory(t))
+    maps, pointers = read(short.select(40))
+    given = {frame for frame, slot in maps if slot == 6}
+    assert given == set(range(35, -1, -7)[: min(num_maps, 4)])
+    tracked = read(whole.select(40))[0]
+    assert maps - {(t, 6) for t in given} == {m for m in tracked if m[1] < num_maps - 1}
+    assert pointers <= read(whole.select(40))[1] | {(t, age) for t, age in pointers if t % 7 == 0}
+    assert short.num_bytes <= whole.num_bytes
+
+
+def test_number_of_maps_must_have_positions():
+    for number in (0, 8):
+        with pytest.raises(ValueError, match=f"num_maps is {number}"):
+            MemoryBank(CONFIG, num_maps=number)
+
+
 @pytest.mark.parametrize("select", [True, False])
 def test_bytes_stop_growing(select):
     bank, sizes = MemoryBank(CONFIG, select_by_quality=select), []

@@ -82,6 +82,28 @@ def test_memory_is_bounded_over_many_frames(make_session):
     assert most_bytes(3) / 2 < max(sizes) <= most_bytes(3)
 
 
+@pytest.mark.parametrize("num_maps", [1, 3])
+def test_memory_option_shortens_every_bank(model, tokenizer, make_session, num_maps):
+    long = LifeRules(unmatched_s=99.0, duplicate_s=99.0, expiry_s=99.0, recondition_s=0.2)
+    options = replace(make_session(life=long)._options, memory_maps=num_maps)
+    session = Sam3Session(model, tokenizer, options)
+    session.open_stream("a", ["deer"])
+    for index in range(12):
+        session.step([make_frame("a", index)])
+    banks = [masklet.bank for masklet in session._streams["a"].masklets]
+    assert banks
+    for bank in banks:
+        maps = bank.select(12).maps
+        given = [m for m in maps if m.slot == CONFIG.tracker.num_maskmem - 1]
+        assert len(given) <= num_maps
+        assert {m.slot for m in maps if m not in given} <= set(range(num_maps - 1))
+
+
+def test_memory_longer_than_the_models_is_refused(model, tokenizer):
+    with pytest.raises(ValueError, match="memory_maps is 8; accepted: at most 7"):
+        Sam3Session(model, tokenizer, SessionOptions(memory_maps=8))
+
+
 def test_streams_together_equal_streams_alone(make_session):
     together, alone = make_session(), {"a": make_session(), "b": make_session()}
     for stream_id, concepts in (("a", ["deer", "car"]), ("b", ["pig"])):
