@@ -5,6 +5,7 @@ distributions are named with ``type: plugin``. Importing this loads no connector
 """
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -130,6 +131,14 @@ class WebcamSourceConfig(ConnectorConfig):
         return f"/dev/video{number}" if number.isdigit() else device
 
 
+class Split(StrEnum):
+    """Which part of the wide world is drawn and asked for."""
+
+    TRAIN = "train"
+    TEST_COMBINATIONS = "test_combinations"
+    TEST_CONCEPTS = "test_concepts"
+
+
 class WorldSourceConfig(ConnectorConfig):
     """The synthetic camera: a seeded scene with exact ground truth."""
 
@@ -142,9 +151,7 @@ class WorldSourceConfig(ConnectorConfig):
         default="meadow",
         description="meadow: 12 concepts; wide: hundreds, in many places, looks and weathers.",
     )
-    split: Literal["train", "test_combinations", "test_concepts"] = Field(
-        default="train", description="Which part of the wide world is shown."
-    )
+    split: Split = Field(default=Split.TRAIN, description="Which part of the wide world is shown.")
     seed: int = Field(default=0, ge=0, description="Which scene.")
     width: int = Field(default=640, ge=32, le=4096)
     height: int = Field(default=360, ge=32, le=4096)

@@ -97,7 +97,6 @@ def world_config(config: c.WorldSourceConfig) -> "WorldConfig | WideConfig":
     """Return the world's own description of what a synthetic camera sees."""
     from connectors.world.scene import DEMO, WorldConfig
     from connectors.world.wide.casting import WideContent
-    from connectors.world.wide.catalogue import Split
     from connectors.world.wide.scene import WideConfig
 
     if config.preset is not None:
@@ -106,7 +105,7 @@ def world_config(config: c.WorldSourceConfig) -> "WorldConfig | WideConfig":
     content = config.model_dump(include={"min_objects", "max_objects", "night_probability"})
     if config.style == "meadow":
         return WorldConfig(**frame, **content)
-    return WideConfig(**frame, content=WideContent(**content, split=Split(config.split)))
+    return WideConfig(**frame, content=WideContent(**content, split=config.split))
 
 
 def build_plugin_source(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from connectors.config import WorldSourceConfig
+from connectors.config import Split, WorldSourceConfig
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
 from pipeline.flag_groups import with_flag_groups
@@ -29,14 +29,6 @@ class WorldStyle(StrEnum):
     WIDE = "wide"
 
 
-class WorldSplit(StrEnum):
-    """Which part of the wide world is shown and asked for."""
-
-    TRAIN = "train"
-    TEST_COMBINATIONS = "test_combinations"
-    TEST_CONCEPTS = "test_concepts"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneFlags:
     """What is filmed."""
@@ -46,8 +38,8 @@ class SceneFlags:
     style: Annotated[
         WorldStyle, typer.Option(help="meadow: 12 concepts; wide: hundreds, in many places.")
     ] = WorldStyle.WIDE
-    split: Annotated[WorldSplit, typer.Option(help="Which part of the wide world is shown.")] = (
-        WorldSplit.TRAIN
+    split: Annotated[Split, typer.Option(help="Which part of the wide world is shown.")] = (
+        Split.TRAIN
     )
     width: Annotated[int, typer.Option(help="Frame width, px.")] = 640
     height: Annotated[int, typer.Option(help="Frame height, px.")] = 360
@@ -105,7 +97,7 @@ def _source_config(scene: SceneFlags, seed: int) -> WorldSourceConfig:
     try:
         return WorldSourceConfig(
             style=scene.style.value,
-            split=scene.split.value,
+            split=scene.split,
             seed=seed,
             width=scene.width,
             height=scene.height,

@@ -10,7 +10,6 @@ import numpy as np
 from connectors.world.compose import WorldFrame
 from connectors.world.scene import World, WorldConfig
 from connectors.world.wide.casting import WideContent
-from connectors.world.wide.catalogue import Split
 from models.protocols import ConceptDetector, ConceptResult, Detection
 from pipeline.evaluation.average_precision import (
     PrecisionScores,
@@ -78,7 +77,7 @@ class ImageSettings:
         """What scenes of a wide world hold; ``None`` for the other worlds."""
         if self.world.wide_split is None:
             return None
-        content = held_out_content(Split(self.world.wide_split))
+        content = held_out_content(self.world.wide_split)
         if self.night_probability is not None:
             content = replace(content, night_probability=self.night_probability)
         if self.crowd_probability is not None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from connectors.world.compose import WorldFrame
 from connectors.world.scene import World, WorldConfig
-from connectors.world.wide.catalogue import Split
 from models.protocols import ConceptTracker, FrameInput
 from pipeline.evaluation.held_out import (
     Question,
@@ -201,7 +200,7 @@ def draw_clip(settings: VideoSettings, number: int) -> tuple[World | AskedWorld,
     if settings.world.wide_split is not None:
         return draw_wide_clip(
             rng,
-            split=Split(settings.world.wide_split),
+            split=settings.world.wide_split,
             size_wh=(settings.width, settings.height),
             fps=settings.fps,
             duration_s=settings.duration_s,

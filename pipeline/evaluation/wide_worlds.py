@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from connectors.config import Split
 from connectors.world.compose import WorldFrame, WorldObject
 from connectors.world.wide.casting import WideContent
-from connectors.world.wide.catalogue import Split
 from connectors.world.wide.phrases import PhraseKind, Verdict, covered_concepts, is_held_out
 from connectors.world.wide.questions import Asked, View, WideQuestion, draw_wide_questions
 from connectors.world.wide.scene import WideConfig, WideWorld

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from connectors.config import Split
+
 
 class HeldOutWorld(StrEnum):
     """Which worlds are measured on.
@@ -19,12 +21,12 @@ class HeldOutWorld(StrEnum):
     WIDE_CONCEPTS = "wide-concepts"
 
     @property
-    def wide_split(self) -> str | None:
+    def wide_split(self) -> Split | None:
         """Which part of the wide world it is; ``None`` for the other worlds."""
         return {
-            HeldOutWorld.WIDE: "train",
-            HeldOutWorld.WIDE_COMBINATIONS: "test_combinations",
-            HeldOutWorld.WIDE_CONCEPTS: "test_concepts",
+            HeldOutWorld.WIDE: Split.TRAIN,
+            HeldOutWorld.WIDE_COMBINATIONS: Split.TEST_COMBINATIONS,
+            HeldOutWorld.WIDE_CONCEPTS: Split.TEST_CONCEPTS,
         }.get(self)
 
     @property

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.config import Split
 from connectors.world.compose import MIN_VISIBLE_PX
 from connectors.world.light import Light
 from connectors.world.wide.actors import Course, WideActor
@@ -14,7 +15,6 @@ from connectors.world.wide.casting import MOST_IN_CROWD, SMALLEST_PX, WideConten
 from connectors.world.wide.catalogue import (
     WIDE_CONCEPTS,
     Manner,
-    Split,
     is_held_out_combination,
     wide_concept_named,
 )

@@ -3,13 +3,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from connectors.config import Split
 from connectors.world.compose import WorldObject
 from connectors.world.wide.artwork import PAINTS, WIDE_ATLAS_PATH, looks_of, wide_sprite
 from connectors.world.wide.catalogue import (
     COATS,
     HELD_OUT_COMBINATIONS,
     WIDE_CONCEPTS,
-    Split,
     train_only,
     wide_concept_named,
 )

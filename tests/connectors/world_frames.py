@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from connectors.config import Split
 from connectors.world.scene import DEMO, World, WorldConfig
 from connectors.world.still import render_clip
 from connectors.world.wide.casting import WideContent
-from connectors.world.wide.catalogue import Split
 from connectors.world.wide.scene import WideConfig, WideWorld
 from connectors.world.wide.still import render_wide_clip
 

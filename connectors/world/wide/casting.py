@@ -9,13 +9,13 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from connectors.config import Split
 from connectors.world.wide.actors import Course, WideActor, can_fly, is_steady
 from connectors.world.wide.artwork import looks_of, wide_sprite
 from connectors.world.wide.catalogue import (
     COATS,
     WIDE_CONCEPTS,
     Manner,
-    Split,
     WideConcept,
     train_only,
     wide_concept_named,

@@ -28,14 +28,6 @@ class Manner(StrEnum):
     FLOAT = "float"
 
 
-class Split(StrEnum):
-    """Which part of the world is drawn and asked for."""
-
-    TRAIN = "train"
-    TEST_COMBINATIONS = "test_combinations"
-    TEST_CONCEPTS = "test_concepts"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WideConcept:
     """One kind of thing of the wide world.

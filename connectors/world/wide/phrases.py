@@ -12,11 +12,11 @@ from typing import Final
 
 import numpy as np
 
+from connectors.config import Split
 from connectors.world.compose import WorldObject
 from connectors.world.wide.catalogue import (
     COATS,
     WIDE_CONCEPTS,
-    Split,
     WideConcept,
     is_held_out_combination,
     wide_concept_named,

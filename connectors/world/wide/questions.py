@@ -7,8 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from connectors.config import Split
 from connectors.world.compose import WorldObject
-from connectors.world.wide.catalogue import Split, wide_concept_named
+from connectors.world.wide.catalogue import wide_concept_named
 from connectors.world.wide.phrases import (
     PHRASES,
     Phrase,
