@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from connectors.writing import write_whole
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
 from pipeline.evaluation.model_choice import ModelFlags
@@ -59,8 +60,8 @@ def run_study(
     """Run one study, write its files and show its table on stdout, or one line of JSON.
 
     Raises:
-        ConfigError: If a flag, the model or its weights cannot be used, matplotlib is missing, or
-            a file cannot be written.
+        ConfigError: If a flag, the model or its weights cannot be used, or matplotlib is missing.
+        NotWritableError: If a file cannot be written.
     """
     from pipeline.evaluation.studies.plots import load_matplotlib
     from pipeline.evaluation.studies.study import StudyContext
@@ -85,23 +86,20 @@ def write_study(result: "StudyResult", model: ModelFlags, out: Path) -> list[Pat
     """Write ``NAME.json``, ``NAME.md`` and ``NAME.png``, and return their paths.
 
     Raises:
-        ConfigError: If a file cannot be written.
+        ConfigError: If matplotlib is not installed.
+        NotWritableError: If a file cannot be written.
     """
-    from pipeline.evaluation.gallery import write_sheet
-    from pipeline.evaluation.studies.plots import write_plot
+    from connectors.stills import write_picture
+    from pipeline.evaluation.studies.plots import draw_plot
     from pipeline.evaluation.studies.tables import to_json, to_markdown
 
     numbers, table, picture = (out / f"{result.name}{end}" for end in (".json", ".md", ".png"))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        numbers.write_text(to_json(result, model), encoding="utf-8")
-        table.write_text(to_markdown(result), encoding="utf-8")
-        if result.sheet is None:
-            write_plot(result, picture)
-        else:
-            write_sheet(picture, result.sheet)
-    except OSError as error:
-        raise ConfigError([f"cannot write to {str(out)!r}: {error.strerror}"]) from error
+    write_whole(numbers, to_json(result, model).encode())
+    write_whole(table, to_markdown(result).encode())
+    if result.sheet is None:
+        write_whole(picture, draw_plot(result))
+    else:
+        write_picture(picture, result.sheet)
     return [numbers, table, picture]
 
 

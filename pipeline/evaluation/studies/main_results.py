@@ -2,11 +2,11 @@
 
 from pipeline.evaluation.images import ImageReport, ImageSettings, evaluate_images
 from pipeline.evaluation.model_choice import build_image_detector
+from pipeline.evaluation.studies.pictures import NUM_PICTURES
 from pipeline.evaluation.studies.study import Measure, Point, StudyContext, StudyResult, Unit
 from pipeline.evaluation.worlds import HeldOutWorld
 
 WORLDS = (HeldOutWorld.PLAIN, HeldOutWorld.FULL, HeldOutWorld.WIDE)
-NUM_PICTURES = 120
 
 
 def run(context: StudyContext) -> StudyResult:
@@ -20,7 +20,7 @@ def run(context: StudyContext) -> StudyResult:
         for seed in context.seeds:
             settings = ImageSettings(num_pictures=number, seed=seed, world=world)
             report = evaluate_images(detector, settings, on_progress=advance)
-            points.append(Point(setting=world.value, seed=seed, measures=_measures(report)))
+            points.append(Point(setting=world.value, seed=seed, measures=main_measures(report)))
     return StudyResult(
         name="main",
         title="Concepts on held-out pictures",
@@ -32,7 +32,8 @@ def run(context: StudyContext) -> StudyResult:
     )
 
 
-def _measures(report: ImageReport) -> tuple[Measure, ...]:
+def main_measures(report: ImageReport) -> tuple[Measure, ...]:
+    """Return what is told of a held-out set."""
     scores, ap = report.scores, report.phrase_ap
     asked, there = scores.num_questions, scores.num_positive
     return (

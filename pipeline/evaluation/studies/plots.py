@@ -1,7 +1,7 @@
 """Draws what a study found, in one style; matplotlib is an optional dependency."""
 
 from importlib import import_module
-from pathlib import Path
+from io import BytesIO
 from textwrap import wrap
 from typing import Any
 
@@ -51,18 +51,18 @@ def load_matplotlib(module: str = "matplotlib") -> Any:  # noqa: ANN401 - much o
         ) from error
 
 
-def write_plot(result: StudyResult, path: Path) -> None:
-    """Draw the plotted measures over the settings into a PNG file.
+def draw_plot(result: StudyResult) -> bytes:
+    """Draw the plotted measures over the settings, and return a PNG file.
 
-    Bars, or a line where the settings are ordered; whiskers are standard deviations over seeds and
-    dots the seeds themselves. What has no value is left out.
+    Bars, or a line where the settings are ordered; whiskers and bands are standard deviations over
+    seeds, and dots the seeds themselves. What has no value is left out.
 
     Raises:
         ConfigError: If matplotlib is not installed.
-        OSError: If the file cannot be written.
     """
     matplotlib, drawing = load_matplotlib(), load_matplotlib("matplotlib.figure")
     measures = [measure for measure in result.measures if measure.name in result.plotted]
+    file = BytesIO()
     with matplotlib.rc_context(_STYLE):
         figure = drawing.Figure(figsize=_SIZE_INCH, dpi=_DPI, layout="constrained")
         axes = figure.add_subplot()
@@ -70,24 +70,38 @@ def write_plot(result: StudyResult, path: Path) -> None:
         axes.grid(axis="y", color=_FAINT, linewidth=0.8)
         for place, measure in enumerate(measures):
             _draw_measure(axes, result, measure, place=place, number=len(measures))
-        labels = ["\n".join(wrap(name, _LABEL_CHARS)) for name in result.settings]
-        axes.set_xticks(range(len(labels)), labels)
-        axes.set_xlim(-0.6, len(labels) - 0.4)
-        axes.set_xlabel(result.x_label)
-        unit = measures[0].unit.value if measures else ""
-        axes.set_ylabel(unit)
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-        axes.set_title(result.title)
-        if measures:
-            axes.legend(
-                loc="lower left",
-                bbox_to_anchor=(-0.01, 1.0),
-                ncols=len(measures),
-                frameon=False,
-                handlelength=1.0,
-                borderaxespad=0.2,
-            )
-        figure.savefig(path)
+        _frame(axes, result, measures)
+        figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _frame(axes: Any, result: StudyResult, measures: list[Measure]) -> None:  # noqa: ANN401
+    labels = ["\n".join(wrap(name, _LABEL_CHARS)) for name in result.settings]
+    axes.set_xticks(range(len(labels)), labels)
+    margin = 0.35 if result.is_ordered else 0.6
+    axes.set_xlim(-margin, len(labels) - 1 + margin)
+    axes.set_xlabel(result.x_label)
+    axes.set_ylabel(measures[0].unit.value if measures else "")
+    # Deviations of few seeds reach where no value can lie; the axis is for the values.
+    seen = [
+        value * measure.unit.scale
+        for measure in measures
+        for setting in result.settings
+        for value in result.values(setting, measure.name).values()
+    ]
+    lowest, highest = min([0.0, *seen]), max([0.0, *seen])
+    room = (highest - lowest) * 0.08 or 1.0
+    axes.set_ylim(lowest - room if lowest < 0 else 0.0, highest + room)
+    axes.set_title(result.title)
+    if measures:
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 1.0),
+            ncols=len(measures),
+            frameon=False,
+            handlelength=1.0,
+            borderaxespad=0.2,
+        )
 
 
 def _draw_measure(
@@ -110,7 +124,8 @@ def _draw_measure(
         told.append((x + shift, found[0] * scale, (found[1] or 0.0) * scale))
         seeds = np.array(list(values.values())) * scale
         apart = (np.arange(len(seeds)) - (len(seeds) - 1) / 2) * width * 0.12
-        axes.scatter(x + shift + apart, seeds, s=9, color=_INK, alpha=0.55, linewidths=0, zorder=4)
+        ink = colour if result.is_ordered else _INK
+        axes.scatter(x + shift + apart, seeds, s=9, color=ink, alpha=0.55, linewidths=0, zorder=4)
     xs, means, spreads = np.array(told).reshape(-1, 3).T
     if result.is_ordered:
         axes.plot(xs, means, marker="o", color=colour, linewidth=2.2, label=measure.name, zorder=3)
@@ -125,8 +140,8 @@ def _draw_measure(
         for x, mean, spread in zip(xs, means, spreads, strict=True):
             axes.annotate(
                 f"{mean:.1f}",
-                (x, max(mean + spread, 0.0)),
-                xytext=(0, 4),
+                (x, mean if result.is_ordered else max(mean + spread, 0.0)),
+                xytext=(0, 7 if result.is_ordered else 4),
                 textcoords="offset points",
                 ha="center",
                 fontsize=9,

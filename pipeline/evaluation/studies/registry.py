@@ -34,6 +34,25 @@ class StudyEntry:
 
 STUDIES = (
     StudyEntry(name="main", module="main_results", summary="the main results in each world"),
+    StudyEntry(
+        name="presence", module="presence", summary="detections with the presence head and without"
+    ),
+    StudyEntry(
+        name="exemplars",
+        module="exemplars",
+        summary="a phrase alone, with 1 and with 3 boxes, and boxes alone",
+    ),
+    StudyEntry(name="size", module="size", summary="small objects against large ones"),
+    StudyEntry(
+        name="light", module="light", summary="the same scenes by day and by infrared night"
+    ),
+    StudyEntry(
+        name="held-out", module="held_out_phrases", summary="phrases that were kept from training"
+    ),
+    StudyEntry(name="crowding", module="crowding", summary="concepts and objects on a frame"),
+    StudyEntry(
+        name="gallery", module="gallery_sheet", summary="the worst and the best pictures, drawn"
+    ),
 )
 
 

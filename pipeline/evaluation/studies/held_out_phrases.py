@@ -1,0 +1,53 @@
+"""What was kept from training: combinations of a look and a noun, and whole concepts."""
+
+from dataclasses import replace
+
+from pipeline.evaluation.held_out import Phrasing
+from pipeline.evaluation.model_choice import build_image_detector
+from pipeline.evaluation.studies.pictures import outcomes, settings_of
+from pipeline.evaluation.studies.score_book import GATED, ScoreBook
+from pipeline.evaluation.studies.spread import compare_seeds
+from pipeline.evaluation.studies.study import StudyContext, StudyResult
+from pipeline.evaluation.worlds import HeldOutWorld
+
+TRAINED, COMBINATIONS, CONCEPTS = "trained phrases", "new combinations", "new concepts"
+WORLDS = {
+    TRAINED: HeldOutWorld.WIDE,
+    COMBINATIONS: HeldOutWorld.WIDE_COMBINATIONS,
+    CONCEPTS: HeldOutWorld.WIDE_CONCEPTS,
+}
+
+
+def run(context: StudyContext) -> StudyResult:
+    """Measure trained phrases, and in their own worlds those that were not."""
+    detector = build_image_detector(context.model)
+    book = ScoreBook()
+    number = settings_of(context).num_pictures
+    for setting, world in WORLDS.items():
+        settings = replace(settings_of(context), world=world)
+        for seed, outcome in outcomes(detector, context, settings):
+            is_new = setting != TRAINED
+            book.add(
+                setting,
+                seed,
+                [
+                    answer.score
+                    for answer in outcome.answers
+                    if (answer.question.phrasing is Phrasing.HELD_OUT) == is_new
+                ],
+            )
+    result = StudyResult(
+        name="held-out",
+        title="Phrases that training never heard",
+        settings=tuple(WORLDS),
+        x_label="asked for",
+        points=book.points(),
+        plotted=GATED,
+        note=f"{number} pictures of each of the wide worlds per seed, scenes held out in all. New "
+        "rows: questions that were kept from training alone, of either answer.",
+    )
+    compared = [
+        compare_seeds(result, "cgF1", baseline=TRAINED, setting=setting)
+        for setting in (COMBINATIONS, CONCEPTS)
+    ]
+    return replace(result, comparisons=tuple(one for one in compared if one is not None))

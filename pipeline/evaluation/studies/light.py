@@ -1,0 +1,42 @@
+"""Night against day: the very same scenes, lit by the sky or by infrared."""
+
+from dataclasses import replace
+
+from pipeline.evaluation.model_choice import build_image_detector
+from pipeline.evaluation.studies.pictures import (
+    compare_both_ways,
+    outcomes,
+    settings_of,
+    told,
+)
+from pipeline.evaluation.studies.score_book import GATED, ScoreBook
+from pipeline.evaluation.studies.study import StudyContext, StudyResult
+from pipeline.evaluation.worlds import HeldOutWorld
+
+WORLDS = (HeldOutWorld.FULL, HeldOutWorld.WIDE)
+_NIGHTS = {"day": 0.0, "night": 1.0}
+
+
+def run(context: StudyContext) -> StudyResult:
+    """Measure each world by day and by night."""
+    worlds = WORLDS if context.world is None else (context.world,)
+    detector = build_image_detector(context.model)
+    book = ScoreBook()
+    for world in worlds:
+        for light, share in _NIGHTS.items():
+            settings = replace(settings_of(context), world=world, night_probability=share)
+            for seed, outcome in outcomes(detector, context, settings):
+                scores = [answer.score for answer in outcome.answers]
+                book.add(f"{world.value}, {light}", seed, scores)
+    steps = tuple((f"{world.value}, day", f"{world.value}, night") for world in worlds)
+    result = StudyResult(
+        name="light",
+        title="Night against day",
+        settings=tuple(setting for step in steps for setting in step),
+        x_label="world and light",
+        points=book.points(),
+        plotted=GATED,
+        note=f"{told(settings_of(context, default=worlds[-1]))} The same scenes by day and in "
+        "infrared, which shows no colours, so that none is asked for.",
+    )
+    return replace(result, comparisons=compare_both_ways(book, result, steps))

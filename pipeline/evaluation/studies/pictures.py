@@ -1,0 +1,52 @@
+"""What studies on single pictures share: the held-out pictures, and the model that looks."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from models.protocols import ConceptDetector
+from pipeline.evaluation.images import ImageSettings, PictureOutcome, examine_picture
+from pipeline.evaluation.studies.score_book import ScoreBook
+from pipeline.evaluation.studies.spread import compare_seeds
+from pipeline.evaluation.studies.study import Comparison, StudyContext, StudyResult
+from pipeline.evaluation.worlds import HeldOutWorld
+
+NUM_PICTURES = 100
+
+
+def settings_of(
+    context: StudyContext, *, default: HeldOutWorld = HeldOutWorld.WIDE
+) -> ImageSettings:
+    """Return which pictures a context asks for, by the studies' own defaults; seed 0."""
+    world = default if context.world is None else context.world
+    return ImageSettings(num_pictures=context.samples or NUM_PICTURES, world=world)
+
+
+def outcomes(
+    detector: ConceptDetector, context: StudyContext, settings: ImageSettings
+) -> Iterator[tuple[int, PictureOutcome]]:
+    """Yield each seed with each of its pictures, asked and judged."""
+    advance = context.on_total(len(context.seeds) * settings.num_pictures)
+    for seed in context.seeds:
+        for index in range(settings.num_pictures):
+            yield seed, examine_picture(detector, replace(settings, seed=seed), index)
+            advance()
+
+
+def told(settings: ImageSettings) -> str:
+    """Return a sentence for the table on which pictures it is about."""
+    return (
+        f"{settings.num_pictures} held-out pictures of the {settings.world.value} world per seed, "
+        f"{settings.width} x {settings.height} px."
+    )
+
+
+def compare_both_ways(
+    book: ScoreBook, result: StudyResult, steps: tuple[tuple[str, str], ...]
+) -> tuple[Comparison, ...]:
+    """Compare settings on the same pictures: over the pictures, and cgF1 over the seeds, too."""
+    found: list[Comparison] = []
+    for baseline, setting in steps:
+        found += book.compare(baseline, setting)
+        by_seed = compare_seeds(result, "cgF1", baseline=baseline, setting=setting)
+        found += [] if by_seed is None else [by_seed]
+    return tuple(found)

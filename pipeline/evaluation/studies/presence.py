@@ -1,0 +1,64 @@
+"""What the presence head is good for: detections scored with it and without it.
+
+The published ablation trains one model with and one without the head. Here the head of one model is
+left out when it answers: what its query scores say of absent concepts was never trained, as in the
+paper (section 3, decoupled recognition and localisation), so that the difference is an upper bound.
+"""
+
+from dataclasses import replace
+
+from models.protocols import ConceptResult
+from pipeline.evaluation.images import draw_picture, judge
+from pipeline.evaluation.model_choice import build_image_detector
+from pipeline.evaluation.studies.pictures import compare_both_ways, settings_of, told
+from pipeline.evaluation.studies.score_book import GATED, ScoreBook
+from pipeline.evaluation.studies.study import StudyContext, StudyResult
+
+WITHOUT, WITH = "score alone", "score x presence"
+
+
+def run(context: StudyContext) -> StudyResult:
+    """Judge each answer twice, from the same pass of the model."""
+    settings = settings_of(context)
+    # Nothing may be dropped by the joint score: the score alone can be high where that is low.
+    detector = build_image_detector(context.model, min_score=0.0)
+    book = ScoreBook()
+    advance = context.on_total(len(context.seeds) * settings.num_pictures)
+    for seed in context.seeds:
+        for index in range(settings.num_pictures):
+            frame, questions = draw_picture(replace(settings, seed=seed), index)
+            results = detector.detect(frame.pixels, [question.phrase for question in questions])
+            pairs = list(zip(questions, results, strict=True))
+            book.add(
+                WITHOUT, seed, [judge(frame, q, without_presence(one)).score for q, one in pairs]
+            )
+            book.add(WITH, seed, [judge(frame, q, one).score for q, one in pairs])
+            advance()
+    result = StudyResult(
+        name="presence",
+        title="The presence head",
+        settings=(WITHOUT, WITH),
+        x_label="a detection counts from 0.5 by its",
+        points=book.points(),
+        plotted=GATED,
+        note=f"{told(settings)} The same weights: the head is left out of the score, not of "
+        "training.",
+    )
+    return replace(result, comparisons=compare_both_ways(book, result, ((WITHOUT, WITH),)))
+
+
+def without_presence(result: ConceptResult) -> ConceptResult:
+    """Return an answer with the query scores alone, best first.
+
+    The result must hold all detections, as none can be won back: a joint score is at most the query
+    score. Where presence is 0, so are the joint scores, and the query scores are unknown.
+    """
+    if result.presence_score <= 0:
+        return replace(result, detections=())
+    alone = [
+        replace(found, score=min(found.score / result.presence_score, 1.0))
+        for found in result.detections
+    ]
+    return replace(
+        result, detections=tuple(sorted(alone, key=lambda found: found.score, reverse=True))
+    )
