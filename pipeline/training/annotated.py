@@ -52,7 +52,7 @@ class AnnotatedPictures:
 
     pictures: Sequence[LabelledPicture]
 
-    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> Drawn:
+    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> list[Drawn]:
         """Draw a crop of a picture, with one question about what is there and one about what not.
 
         Raises:
@@ -71,11 +71,12 @@ class AnnotatedPictures:
         masks = {phrase: [cut(mask) for mask in runs] for phrase, runs in chosen.objects.items()}
         part = crop.cut(pixels)
         known = _known(masks, chosen.absent)
-        return Drawn(
+        drawn = Drawn(
             pixels=np.ascontiguousarray(part[:, ::-1]) if is_flipped else part,
             questions=_questions(rng, known, masks),
             covered=known.get,
         )
+        return [drawn]
 
 
 def _known(masks: Mapping[str, Masks], absent: Sequence[str]) -> dict[str, Masks]:

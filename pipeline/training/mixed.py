@@ -18,7 +18,7 @@ class MixedPictures:
     sources: Sequence[PictureSource]
     shares: NDArray[np.float64]
 
-    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> Drawn:
+    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> list[Drawn]:
         """Draw; see :class:`pipeline.training.pictures.PictureSource`."""
         chosen = int(rng.choice(len(self.sources), p=self.shares))
         return self.sources[chosen].draw(rng, size, stage)

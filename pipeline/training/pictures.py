@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from connectors.world.compose import WorldFrame
 from connectors.world.concepts import ABSENT_PHRASES, CONCEPTS, concept_named
 from connectors.world.still import StillConfig, render_still
 from models.sam3.exemplars import Exemplars
@@ -23,6 +24,9 @@ from pipeline.training.recipe import Stage
 
 # Scenes are drawn this much larger than the picture that is cut out of them.
 SPARE = 1.45
+# Where objects are shown from nearby, the scene is drawn this much larger again; a close-up shows
+# at least so many px of it.
+CLOSE_UP_SPARE, LEAST_CLOSE_UP = 2.0, 16
 # Of the questions that show boxes, how many say nothing in words.
 BOX_ONLY_SHARE = 0.4
 MIN_VISIBLE_SHARE = 0.15
@@ -151,12 +155,39 @@ def random_crop(rng: np.random.Generator, picture_hw: tuple[int, int], side: int
     return Crop(x=x, y=y, width=w, height=h, side=side)
 
 
-def random_picture(
-    rng: np.random.Generator, size: int, config: StillConfig
-) -> tuple[NDArray[np.uint8], list[Instance]]:
-    """Draw a scene and crop it at random."""
-    frame = render_still(rng, size=round(size * SPARE), config=config)
-    crop = random_crop(rng, frame.pixels.shape[:2], size)
+def scene_side(size: int, stage: Stage) -> int:
+    """Return how large a scene is drawn, in px, for training pictures of ``size``."""
+    return round(size * SPARE * (CLOSE_UP_SPARE if stage.close_ups else 1.0))
+
+
+def choose_crops(
+    rng: np.random.Generator, frame: WorldFrame, size: int, stage: Stage
+) -> list[Crop]:
+    """Choose what to show of a scene: most of it, or each of its objects from nearby."""
+    boxes = [mask_box(t.visible_mask) for t in frame.objects if t.visible_mask.any()]
+    if not boxes or not stage.close_ups or rng.random() >= stage.close_ups:
+        return [random_crop(rng, frame.pixels.shape[:2], size)]
+    side = int(frame.pixels.shape[0])
+    return [_close_crop(rng, box * side, side, size) for box in boxes]
+
+
+def _close_crop(rng: np.random.Generator, box: NDArray[np.float32], scene: int, size: int) -> Crop:
+    """Choose a square round a box (cxcywh, px), somewhat off its middle."""
+    largest = float(box[2:].max())
+    side = min(max(round(largest * rng.uniform(1.1, 2.5)), LEAST_CLOSE_UP), scene)
+    spare = max(side - largest, 0) / 2
+    x, y = (box[:2] + rng.uniform(-spare, spare, size=2) - side / 2).round().astype(int)
+    return Crop(
+        x=int(np.clip(x, 0, scene - side)),
+        y=int(np.clip(y, 0, scene - side)),
+        width=side,
+        height=side,
+        side=size,
+    )
+
+
+def _cut_scene(frame: WorldFrame, crop: Crop, size: int) -> list[Instance]:
+    """Cut the objects of a scene; one that hardly shows has a name that begins with ``?``."""
     instances: list[Instance] = []
     for thing in frame.objects:
         full = float(thing.full_mask.sum())
@@ -168,7 +199,7 @@ def random_picture(
             # Too little to be asked for, too much to be called absent: such a concept is left out
             # of the questions.
             instances.append(Instance(concept=f"?{thing.concept}", mask=mask))
-    return crop.cut(frame.pixels), instances
+    return instances
 
 
 def random_phrase(rng: np.random.Generator, concept: str) -> str:
@@ -182,8 +213,8 @@ def random_phrase(rng: np.random.Generator, concept: str) -> str:
 class PictureSource(Protocol):
     """Where training pictures and the questions about them come from."""
 
-    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> Drawn:
-        """Draw a picture (size, size, 3) and questions; every choice comes from ``rng``."""
+    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> list[Drawn]:
+        """Draw the pictures of one scene, (size, size, 3); every choice comes from ``rng``."""
         ...
 
 
@@ -196,10 +227,23 @@ class WorldPictures:
 
     config: StillConfig
 
-    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> Drawn:
+    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> list[Drawn]:
         """Draw; see :class:`PictureSource`."""
         most = min(stage.max_objects, self.config.max_objects)
-        picture, instances = random_picture(rng, size, replace(self.config, max_objects=most))
+        config = replace(self.config, max_objects=most)
+        frame = render_still(rng, size=scene_side(size, stage), config=config)
+        return [
+            self._ask(rng, crop.cut(frame.pixels), _cut_scene(frame, crop, size), stage)
+            for crop in choose_crops(rng, frame, size, stage)
+        ]
+
+    @staticmethod
+    def _ask(
+        rng: np.random.Generator,
+        picture: NDArray[np.uint8],
+        instances: list[Instance],
+        stage: Stage,
+    ) -> Drawn:
         questions = [
             Question(
                 phrase=random_phrase(rng, concept) if concept in NAMES.values() else concept,
@@ -253,7 +297,10 @@ def make_batch(
         grid: Side of the mask grid.
         places: Side of the grid of places that phrases are held against.
     """
-    drawn = [source.draw(rng, stage.image_size, stage) for _ in range(stage.images)]
+    drawn: list[Drawn] = []
+    while len(drawn) < stage.images:
+        drawn += source.draw(rng, stage.image_size, stage)
+    drawn = drawn[: stage.images]
     index: list[int] = []
     questions: list[Question] = []
     shown: list[list[Shown]] = []

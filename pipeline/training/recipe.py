@@ -67,6 +67,13 @@ class Stage(_Strict):
     lr_start: float = Field(gt=0)
     lr_end: float = Field(gt=0)
     questions: int = Field(default=2, gt=0, description="Phrases asked of each picture of a world.")
+    close_ups: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of a world's scenes that are shown object by object from nearby: a "
+        "backbone learns looks from small pictures of large objects for a ninth of the cost.",
+    )
     contrast: float = Field(
         default=0.0,
         ge=0,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from connectors.world.compose import WorldObject
+from connectors.world.compose import WorldFrame, WorldObject
 from connectors.world.wide.casting import WideContent
 from connectors.world.wide.phrases import PHRASES
 from connectors.world.wide.questions import View, draw_wide_questions
@@ -13,10 +13,12 @@ from pipeline.training.clips import FRAME_RATES, Clip, clip_of_films
 from pipeline.training.pictures import (
     MIN_VISIBLE_SHARE,
     SPARE,
+    Crop,
     Drawn,
     Masks,
     Question,
-    random_crop,
+    choose_crops,
+    scene_side,
 )
 from pipeline.training.recipe import Stage
 
@@ -30,12 +32,15 @@ class WidePictures:
 
     content: WideContent
 
-    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> Drawn:
-        """Draw a picture with as many questions as the stage asks."""
+    def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> list[Drawn]:
+        """Draw the pictures of a scene with as many questions as the stage asks."""
         most = min(stage.max_objects, self.content.max_objects)
         content = replace(self.content, max_objects=most)
-        frame = render_wide_still(rng, size=round(size * SPARE), content=content)
-        crop = random_crop(rng, frame.pixels.shape[:2], size)
+        frame = render_wide_still(rng, size=scene_side(size, stage), content=content)
+        crops = choose_crops(rng, frame, size, stage)
+        return [self._ask(rng, frame, crop, stage) for crop in crops]
+
+    def _ask(self, rng: np.random.Generator, frame: WorldFrame, crop: Crop, stage: Stage) -> Drawn:
         seen: list[WorldObject] = []
         present: list[WorldObject] = []
         for thing in frame.objects:
@@ -44,7 +49,7 @@ class WidePictures:
                 continue
             cut = replace(thing, visible_mask=mask)
             seen.append(cut)
-            shown = mask.sum() / (size * size) * (crop.width * crop.height)
+            shown = mask.sum() / (crop.side * crop.side) * (crop.width * crop.height)
             if mask.sum() >= MIN_PX and shown >= MIN_VISIBLE_SHARE * thing.full_mask.sum():
                 present.append(cut)
         view = View(present=present, seen=seen, is_night=frame.is_night)

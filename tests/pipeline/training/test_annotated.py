@@ -47,7 +47,7 @@ def annotation(number=1, **fields):
 def test_what_is_there_and_what_is_not_is_asked(tmp_path):
     source = read_coco_pictures(coco(tmp_path, annotation(), annotation(2, image_id=2)))
     for seed in range(5):
-        drawn = source.draw(np.random.default_rng(seed), 56, stage())
+        (drawn,) = source.draw(np.random.default_rng(seed), 56, stage())
         there, absent = drawn.questions
         assert (there.phrase, absent.phrase, absent.masks) == ("red box", "deer", [])
         assert [drawn.covered(p) for p in ("deer", "zebra")] == [[], None]
@@ -123,7 +123,7 @@ def test_frames_of_clips_are_pictures_too(tmp_path):
     data = clips(tmp_path)
     source = frames_of(read_clips_of(data), data.images)
     assert [len(picture.objects["box"]) for picture in source.pictures] == [1] * 5
-    (question,) = source.draw(np.random.default_rng(2), 56, stage()).questions
+    (question,) = source.draw(np.random.default_rng(2), 56, stage())[0].questions
     assert (question.phrase, question.masks[0].any()) == ("box", True)
 
 

@@ -91,6 +91,23 @@ def test_every_phrase_is_held_against_every_picture(source):
     assert int(truth.is_known.sum()) > 2 * len(batch.phrases)
 
 
+@pytest.mark.parametrize(
+    "source", [WorldPictures(config=STILLS), WidePictures(content=WideContent())]
+)
+def test_close_ups_show_one_object_large(source):
+    rng = np.random.default_rng(0)
+    close = [d for _ in range(10) for d in source.draw(rng, SIZE, stage(close_ups=1.0))]
+    far = [d for _ in range(10) for d in source.draw(rng, SIZE, stage())]
+
+    def largest(drawn):
+        shares = [m.mean() for q in drawn.questions for m in (*q.masks, *q.others)]
+        return max(shares, default=0.0)
+
+    assert len(close) > len(far) == 10
+    assert all(drawn.pixels.shape == (SIZE, SIZE, 3) for drawn in close)
+    assert np.median([largest(d) for d in close]) > 1.3 * np.median([largest(d) for d in far])
+
+
 def test_contrast_learns_beside_the_detector():
     task, model = TASKS["detector"], make_model()
     losses = task.losses(
