@@ -16,6 +16,7 @@ from pipeline.config import RunConfig
 from pipeline.display import Progress, show_summary, write_error, write_line
 from pipeline.errors import ConfigError
 from pipeline.evaluation.command import eval_app
+from pipeline.flag_groups import refuse_unfit
 from pipeline.flags import (
     DEFAULT_STREAM_ID,
     OneCamera,
@@ -85,6 +86,7 @@ def set_up(
 
 @app.command()
 def run(  # noqa: PLR0913 - one parameter per flag
+    context: typer.Context,
     config: Annotated[Path | None, typer.Argument(help="A YAML configuration.")] = None,
     *,
     source: Annotated[
@@ -118,10 +120,8 @@ def run(  # noqa: PLR0913 - one parameter per flag
         if (config is None) == (source is None):
             raise ConfigError(["give either a configuration file or --source (accepted: one)"])
         if config is not None:
-            if concept or sink or zone or max_fps or stream_id != DEFAULT_STREAM_ID:
-                raise ConfigError(
-                    ["--concept, --sink, --zone, --max-fps, --stream-id: go with --source only"]
-                )
+            camera = "concept", "sink", "zone", "max_fps", "stream_id"
+            refuse_unfit(context, "a configuration", {"a configuration": (), "--source": camera})
             resolved = apply_overrides(load_config(config), overrides)
         else:
             flags = OneCamera(

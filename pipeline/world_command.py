@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from connectors.config import Split, WorldSourceConfig
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
-from pipeline.flag_groups import with_flag_groups
+from pipeline.flag_groups import refuse_unfit, with_flag_groups
 from pipeline.telling import telling
 
 # Flags that are shorter than the fields they fill.
@@ -27,6 +27,9 @@ class WorldStyle(StrEnum):
 
     MEADOW = "meadow"
     WIDE = "wide"
+
+
+_FLAGS_OF_STYLE = {f"--style {WorldStyle.MEADOW}": (), f"--style {WorldStyle.WIDE}": ("split",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,7 @@ class SceneFlags:
 
 @with_flag_groups
 def world(
+    context: typer.Context,
     *,
     out: Annotated[Path, typer.Option(help="Folder for frames, videos and annotations.")],
     scene: SceneFlags,
@@ -67,6 +71,7 @@ def world(
     single frames.
     """
     with telling(json_lines=json_lines):
+        refuse_unfit(context, f"--style {scene.style}", _FLAGS_OF_STYLE)
         from connectors.registry import world_config
         from pipeline.world_dataset import Film, concept_count, shoot, write_annotations
 
@@ -87,8 +92,8 @@ def world(
             else:
                 listed = ", ".join(f"{count} {what}" for what, count in told.items())
                 typer.echo(f"{name}: {listed}")
-        description = f"maskstream's {scene.style} world, split {scene.split}"
-        write_annotations(films, out, description=description)
+        part = f", split {scene.split}" if scene.style is WorldStyle.WIDE else ""
+        write_annotations(films, out, description=f"maskstream's {scene.style} world{part}")
         if not json_lines:
             typer.echo(f"{out / 'annotations.json'}")
 

@@ -1,6 +1,6 @@
 """``maskstream eval``: measures a model, or predictions. Heavy imports wait until it is run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from pipeline.evaluation.progress import progress
 from pipeline.evaluation.set_kinds import ClipSetName, PictureSet, SetRequest
 from pipeline.evaluation.studies.command import study
 from pipeline.evaluation.worlds import HeldOutWorld
-from pipeline.flag_groups import with_flag_groups
+from pipeline.flag_groups import refuse_unfit, with_flag_groups
 from pipeline.telling import telling
 
 if TYPE_CHECKING:
@@ -74,18 +74,6 @@ class SetFlags:
         Path | None, typer.Option(help="Write results under the official names, as JSON.")
     ] = None
 
-    def check_unused(self) -> None:
-        """Raise a ``ConfigError`` if anything is given, as held-out worlds need none of it."""
-        given = {
-            "--root": self.root,
-            "--annotations": self.annotations,
-            "--save-predictions": self.save_predictions,
-            "--save-results": self.save_results,
-        }
-        flags = ", ".join(flag for flag, value in given.items() if value)
-        if flags:
-            raise ConfigError([f"{flags}: not with --data world (accepted: another --data)"])
-
     def to_request(self, *, split: str = "val") -> SetRequest:
         """Return what is asked for."""
         return SetRequest(
@@ -122,9 +110,30 @@ class EvaluationRequest:
 Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
 
 
+def _way(data: PictureSet | ClipSetName) -> str:
+    return f"--data {data}"
+
+
+def _flags_of(data: PictureSet | ClipSetName) -> set[str]:
+    """Return the parameters that go with a kind of data, but for those that go with all."""
+    if data == PictureSet.WORLD:
+        return {*_names(WorldFlags), "samples", "gallery", "duration"}
+    names = _names(SetFlags)
+    if isinstance(data, PictureSet):
+        return names
+    if not data.gives_masks:
+        return names | {"fps", "phrases_at_once"}
+    return names - {"annotations"} | ({"split"} if data.has_splits else set())
+
+
+def _names(group: type[WorldFlags | SetFlags]) -> set[str]:
+    return {field.name for field in fields(group)}
+
+
 @eval_app.command("images")
 @with_flag_groups
-def evaluate_pictures(
+def evaluate_pictures(  # noqa: PLR0913 - one parameter per flag
+    context: typer.Context,
     *,
     data: Annotated[PictureSet, typer.Option(help="Which pictures.")] = PictureSet.WORLD,
     model: ModelFlags,
@@ -138,11 +147,11 @@ def evaluate_pictures(
 ) -> None:
     """Detection on single pictures: cgF1 and its parts, average precision."""
     with telling(json_lines=json_lines):
+        refuse_unfit(context, _way(data), {_way(kind): _flags_of(kind) for kind in PictureSet})
         if data is not PictureSet.WORLD:
             request = dataset.to_request()
             _tell(model, _run_picture_set(model, request, data), json_output=json_lines)
             return
-        dataset.check_unused()
         evaluate(
             EvaluationRequest(
                 kind=EvaluationKind.IMAGES,
@@ -158,6 +167,7 @@ def evaluate_pictures(
 @eval_app.command("video")
 @with_flag_groups
 def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
+    context: typer.Context,
     *,
     data: Annotated[ClipSetName, typer.Option(help="Which clips.")] = ClipSetName.WORLD,
     model: ModelFlags,
@@ -176,8 +186,8 @@ def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Tracking on clips: J&F, pHOTA, TETA, identity switches, cgF1 on volumes."""
     with telling(json_lines=json_lines):
+        refuse_unfit(context, _way(data), {_way(kind): _flags_of(kind) for kind in ClipSetName})
         if data is ClipSetName.WORLD:
-            dataset.check_unused()
             request = EvaluationRequest(
                 kind=EvaluationKind.VIDEO,
                 model=model,

@@ -34,6 +34,11 @@ class ClipSetName(StrEnum):
         """Whether objects are given by their first masks and not by phrases."""
         return self not in (self.WORLD, self.SACO_VEVAL, self.SA_FARI, self.YTVIS)
 
+    @property
+    def has_splits(self) -> bool:
+        """Whether it has parts that are chosen by name."""
+        return self.gives_masks and self not in (self.SA_V_MANUAL, self.SA_V_AUTO)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetRequest:

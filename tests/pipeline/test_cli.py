@@ -51,7 +51,7 @@ def test_check_refuses_a_bad_file_with_code_2(tmp_path, json_lines):
     ("words", "told"),
     [
         (["run"], "either a configuration file or --source"),
-        (["run", "c.yaml", "--concept", "deer"], "--source only"),
+        (["run", "c.yaml", "--concept", "deer"], "not with a configuration (accepted: --source)"),
         (["run", "c.yaml", "--source", "x.mp4"], "either"),
         (["run", "--source", "x.mp4"], "--concept: is missing"),
         (["run", "--source", "gopher://x", "--concept", "deer"], "unknown source"),

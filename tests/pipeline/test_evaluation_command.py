@@ -58,6 +58,30 @@ def test_flags_of_data_sets_are_refused_with_the_world(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("images --on-bad fail", "--on-bad: not with --data world (accepted: --data saco-gold, "),
+        (
+            "images --data saco-gold --world full --samples 200",
+            "--samples: not with --data saco-go",
+        ),
+        ("images --data saco-silver --gallery a.png", "--gallery: not with --data saco-silver"),
+        ("video --split val", "--split: not with --data world (accepted: --data davis, --data mo"),
+        ("video --fps 6 --phrases-at-once 1", "--fps, --phrases-at-once: not with --data world"),
+        ("video --data davis --seed 0 --size 168", "--seed, --size: not with --data davis"),
+        ("video --data davis --annotations a.json", "--annotations: not with --data davis"),
+        ("video --data mose --fps 6", "--fps: not with --data mose (accepted: --data saco-veval,"),
+        ("video --data sa-v-auto --split val", "--split: not with --data sa-v-auto"),
+        ("video --data ytvis --duration 10", "--duration: not with --data ytvis (accepted: --data"),
+    ],
+)
+def test_flags_that_mean_nothing_are_refused_and_told_where_they_go(words: str, told: str) -> None:
+    result = CliRunner().invoke(app, ["eval", *words.split()])
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize(
     "wrong", [["--model", "sam9"], ["--device", "abacus"], ["--checkpoint", "none.safetensors"]]
 )
 @pytest.mark.parametrize("kind", ["images", "video"])

@@ -73,6 +73,18 @@ def test_objects_hold_the_worlds_truth(content, worlds):
                 assert thing["visibilities"][index] == pytest.approx(found.visibility, abs=1e-4)
 
 
+def test_only_the_wide_world_has_parts(tmp_path, folder):
+    done = film(tmp_path / "meadow", "--style", "meadow", "--split", "train")
+    assert done.exit_code == 2
+    assert "--split: not with --style meadow (accepted: --style wide)" in done.stderr
+    film(tmp_path, "--style", "meadow", "--no-video", "--duration", "0.2")
+    told = [
+        json.loads((out / "annotations.json").read_text())["info"]["description"]
+        for out in (folder, tmp_path)
+    ]
+    assert told == ["maskstream's wide world, split train", "maskstream's meadow world"]
+
+
 def test_masklets_are_what_is_visible_with_box_and_area(content):
     truth = {(t["video_id"], t["object_id"]): t for t in content["objects"]}
     assert content["annotations"]
