@@ -7,7 +7,7 @@ comes. Lists in a cell are separated by semicolons.
 import csv
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,8 @@ class Manner(StrEnum):
     FLOAT = "float"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Compared and hashed by identity: there is one of each, and they are looked up very often.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WideConcept:
     """One kind of thing of the wide world.
 
@@ -61,7 +62,12 @@ class WideConcept:
     @property
     def nouns(self) -> frozenset[str]:
         """The nouns that cover it: its name and its kinds."""
-        return frozenset((self.name, *self.kinds))
+        return _nouns(self)
+
+
+@cache
+def _nouns(concept: WideConcept) -> frozenset[str]:
+    return frozenset((concept.name, *concept.kinds))
 
 
 def _parts(cell: str) -> tuple[str, ...]:
