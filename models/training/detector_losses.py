@@ -14,6 +14,9 @@ from models.common.boxes import cxcywh_to_xyxy, generalized_iou
 from models.sam3.detector import Detector, DetectorOutput
 from models.training.matching import Matches, dice_loss, match
 
+# The neighbourhood of an object: its box grown by this factor; what a cell beyond it counts.
+NEAR_SHARE, FAR = 1.3, 0.02
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorTargets:
@@ -37,7 +40,7 @@ class DetectorLossWeights:
     score: float = 2.0
     box_l1: float = 5.0
     box_giou: float = 2.0
-    mask_bce: float = 20.0
+    mask_bce: float = 5.0
     mask_dice: float = 10.0
     presence: float = 2.0
     semantic_bce: float = 5.0
@@ -118,11 +121,25 @@ def _mask_losses(
     logits = torch.einsum("md,mdhw->mhw", weight, output.pixel_embedding[matches.pair])
     logits = logits + bias[:, None, None]
     truth = targets.masks[matches.target]
-    bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((1, 2))
+    near = neighbourhood(targets.boxes_cxcywh[matches.target], logits.shape[-1])
+    bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    bce = (bce * near).sum((1, 2)) / near.sum((1, 2))
     return {
         "mask_bce": weights.mask_bce * bce.sum() / count,
         "mask_dice": weights.mask_dice * dice_loss(logits, truth).sum() / count,
     }
+
+
+def neighbourhood(boxes: Tensor, side: int) -> Tensor:
+    """Weigh the cells of a mask, (M, S, S): those in and round the box decide about its outline.
+
+    In a mean over the whole grid, the outline of a small object is lost among cells that are far
+    from it and easily told.
+    """
+    centre, half = boxes[:, :2], boxes[:, 2:] * (NEAR_SHARE / 2) + 1 / side
+    cells = (torch.arange(side, device=boxes.device) + 0.5) / side
+    is_inside = (cells - centre[..., None]).abs() <= half[..., None]
+    return (is_inside[:, 1, :, None] & is_inside[:, 0, None, :]).to(boxes.dtype).clamp(min=FAR)
 
 
 def _semantic_losses(
