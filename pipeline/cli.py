@@ -19,6 +19,10 @@ from pipeline.evaluation.command import eval_app
 from pipeline.flag_groups import refuse_unfit
 from pipeline.flags import (
     DEFAULT_STREAM_ID,
+    Checkpoint,
+    Device,
+    Json,
+    ModelName,
     OneCamera,
     Overrides,
     apply_overrides,
@@ -51,10 +55,6 @@ app.command()(segment)
 app.command()(train)
 app.command()(world)
 
-Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
-Model = Annotated[str | None, typer.Option(help="Name of the model, see 'models list'.")]
-Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 MetricsPort = Annotated[
     int | None, typer.Option(help="Port for /metrics, /healthz, /readyz; 0 switches it off.")
 ]
@@ -106,9 +106,9 @@ def run(  # noqa: PLR0913 - one parameter per flag
         str, typer.Option(help="Name of the stream: camera, or * (every key) for Kafka.")
     ] = DEFAULT_STREAM_ID,
     max_fps: Annotated[float | None, typer.Option(help="Look at no more frames a second.")] = None,
-    model: Model = None,
+    model: ModelName[str | None] = None,
     checkpoint: Checkpoint = None,
-    device: Device = None,
+    device: Device[str | None] = None,
     metrics_port: MetricsPort = None,
     json_lines: Json = False,
 ) -> None:
@@ -142,7 +142,7 @@ def demo(
     *,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
     checkpoint: Checkpoint = None,
-    device: Device = None,
+    device: Device[str | None] = None,
     json_lines: Json = False,
 ) -> None:
     """Watch a synthetic meadow: records, an annotated video and a picture, without any set-up."""

@@ -1,10 +1,11 @@
-"""Command-line flags into the same configuration that a file gives."""
+"""Flags that several commands have, and flags into the configuration that a file gives."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
+import typer
 from pydantic import BaseModel, ValidationError
 
 from connectors.config import (
@@ -19,6 +20,12 @@ from pipeline.errors import ConfigError
 from pipeline.loading import explain_invalid
 
 _Config = TypeVar("_Config")
+Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
+Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model.")]
+# Either may be left out in some commands, so the type is theirs to say.
+_Text = TypeVar("_Text", str, str | None)
+ModelName = Annotated[_Text, typer.Option(help="Name of the model, see 'models list'.")]
+Device = Annotated[_Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 DEFAULT_STREAM_ID = ""  # a name that suits the source
 _CAMERA_ID = "camera"
 

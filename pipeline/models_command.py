@@ -14,6 +14,7 @@ from rich.table import Table
 from models.entries import MODEL_NAMES, MODELS, ModelEntry, local_folder
 from pipeline.display import write_line, write_warning
 from pipeline.errors import ConfigError, WeightsError
+from pipeline.flags import Checkpoint, Json
 from pipeline.telling import telling
 from pipeline.training.notes import lines_of_note
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from models.registry import ModelDescription
 
 models_app = typer.Typer(help="List, look into, fetch and convert models.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
 
 
 class LayoutName(StrEnum):
@@ -77,7 +76,7 @@ def _presence(entry: ModelEntry) -> str:
 def inspect_model(
     model: Annotated[str, typer.Argument(help="Name of a model, or a checkpoint.")],
     *,
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights of the model.")] = None,
+    checkpoint: Checkpoint = None,
     json_lines: Json = False,
 ) -> None:
     """Show what a model or a checkpoint is, what it holds and what it lacks."""

@@ -12,6 +12,7 @@ from connectors.config import Split, WorldSourceConfig
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
 from pipeline.flag_groups import refuse_unfit, with_flag_groups
+from pipeline.flags import Json
 from pipeline.telling import telling
 
 # Flags that are shorter than the fields they fill.
@@ -60,9 +61,7 @@ def world(
     scene: SceneFlags,
     phrases: Annotated[int, typer.Option(min=1, help="Phrases asked of each film.")] = 12,
     has_video: Annotated[bool, typer.Option("--video/--no-video", help="Write MP4s too.")] = True,
-    json_lines: Annotated[
-        bool, typer.Option("--json", help="Write machine-readable lines to stdout.")
-    ] = False,
+    json_lines: Json = False,
 ) -> None:
     """Film the synthetic world, with exact truth in SA-Co/VEval's and COCO's layouts.
 

@@ -16,6 +16,7 @@ from pipeline.evaluation.set_kinds import ClipSetName, PictureSet, SetRequest
 from pipeline.evaluation.studies.command import study
 from pipeline.evaluation.worlds import HeldOutWorld
 from pipeline.flag_groups import refuse_unfit, with_flag_groups
+from pipeline.flags import Json
 from pipeline.telling import telling
 
 if TYPE_CHECKING:
@@ -105,9 +106,6 @@ class EvaluationRequest:
     samples: int
     gallery: Path | None = None
     duration_s: float = 10.0
-
-
-Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
 
 
 def _way(data: PictureSet | ClipSetName) -> str:

@@ -1,13 +1,12 @@
 """Which model is measured, and building it. Heavy imports wait until it is built."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from pydantic import ValidationError
 
 from pipeline.errors import ConfigError
+from pipeline.flags import Checkpoint, Device, ModelName
 
 if TYPE_CHECKING:
     from models.sam3.predictor import Sam3ImageDetector
@@ -22,11 +21,9 @@ MIN_SCORE = 0.3
 class ModelFlags:
     """Flags that choose the model."""
 
-    model: Annotated[str, typer.Option(help="Name of the model, see 'models list'.")] = (
-        DEFAULT_MODEL
-    )
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights of the model.")] = None
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto"
+    model: ModelName[str] = DEFAULT_MODEL
+    checkpoint: Checkpoint = None
+    device: Device[str] = "auto"
 
 
 def model_config(model: ModelFlags) -> "ModelConfig":

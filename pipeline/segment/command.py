@@ -11,6 +11,7 @@ import typer
 
 from pipeline.display import write_line, write_warning
 from pipeline.errors import MaskstreamError
+from pipeline.flags import Checkpoint, Device, Json, ModelName
 from pipeline.segment.prompts import PromptFlags, Prompts, parse_prompts
 from pipeline.telling import FAILED, tell_error, telling
 
@@ -206,9 +207,9 @@ def segment(  # noqa: PLR0913 - one parameter per flag
         Path | None, typer.Option(help="A picture that is bright where the object roughly is.")
     ] = None,
     everything: Annotated[bool, typer.Option("--everything", help="Whatever there is.")] = False,
-    model: Annotated[str | None, typer.Option(help="Name of the model, see 'models list'.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights of the model.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    model: ModelName[str | None] = None,
+    checkpoint: Checkpoint = None,
+    device: Device[str] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = DEFAULT_OUT,
     min_score: Annotated[
         float | None,
@@ -216,9 +217,7 @@ def segment(  # noqa: PLR0913 - one parameter per flag
             min=0, max=1, help="Drop what scores less; 0.5 for concepts, 0.88 for --everything."
         ),
     ] = None,
-    json_lines: Annotated[
-        bool, typer.Option("--json", help="Write machine-readable lines to stdout.")
-    ] = False,
+    json_lines: Json = False,
 ) -> None:
     """Segment pictures by phrases, examples, points, boxes or a mask, or everything on them.
 

@@ -9,6 +9,7 @@ import typer
 from connectors.errors import NotWritableError
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
+from pipeline.flags import Device, Json
 from pipeline.telling import telling
 from pipeline.training.recipe import Recipe
 
@@ -17,13 +18,9 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A YAML recipe, see configs/recipes.")],
     *,
     out: Annotated[Path, typer.Option(help="Folder of checkpoints, log and pictures.")],
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; what there is by default.")
-    ] = None,
+    device: Device[str | None] = None,
     curves: Annotated[bool, typer.Option("--curves", help="Write TensorBoard curves too.")] = False,
-    json_lines: Annotated[
-        bool, typer.Option("--json", help="Write machine-readable lines to stdout.")
-    ] = False,
+    json_lines: Json = False,
 ) -> None:
     """Train or fine-tune by a recipe; started again, it goes on where it was stopped.
 
