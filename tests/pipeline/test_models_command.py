@@ -48,7 +48,8 @@ def test_list_is_a_table_for_people():
 def test_list_imports_no_torch():
     script = (
         "import sys; from typer.testing import CliRunner; from pipeline.cli import app;"
-        "CliRunner().invoke(app, ['models', 'list']); sys.exit('torch' in sys.modules)"
+        "done = CliRunner().invoke(app, ['models', 'list']);"
+        "sys.exit(done.exit_code or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
