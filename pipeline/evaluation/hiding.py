@@ -18,7 +18,7 @@ from connectors.world.props import Prop, PropKind
 # Groups of lengths, s, drawn equally often; what is hidden for longer has mostly left for good.
 _HIDDEN_S: Final = ((0.1, 0.4), (0.4, 0.9), (0.9, 1.8), (1.8, 3.4))
 _HEIGHTS, _SPEEDS = (0.15, 0.27), (0.08, 0.2)
-_TURNING_SHARE, _TWINS_SHARE = 0.3, 0.35
+_TURNING_SHARE, _TWINS_SHARE, _LEAVING_SHARE = 0.3, 0.35, 0.4
 _WIDEST = 0.6
 # What of its patch's width hides something: a trunk is narrower, a bush is round.
 _SOLID = {PropKind.TRUNK: 0.86, PropKind.BUSH: 0.74, PropKind.WALL: 1.0}
@@ -33,7 +33,8 @@ def cast_hiding(
     """Return two or three actors and what each passes behind about the middle of a clip.
 
     A share of them turns round behind it and comes out where they went in, so that going on in a
-    straight line is not always right; of two of a kind, one may be taken for the other.
+    straight line is not always right; of two of a kind, one may be taken for the other. On some
+    clips, somebody in front of everything leaves the frame instead, and returns.
 
     Args:
         rng: Source of all choices.
@@ -59,7 +60,30 @@ def cast_hiding(
         )
         for k, name in enumerate(names)
     ]
-    return tuple(actor for actor, _ in pairs), tuple(prop for _, prop in pairs)
+    actors = [actor for actor, _ in pairs]
+    if rng.random() < _LEAVING_SHARE:
+        actors.append(_leave(rng))
+    return tuple(actors), tuple(prop for _, prop in pairs)
+
+
+def _leave(rng: np.random.Generator) -> Actor:
+    """Return an actor who goes out of the frame, and comes back on the same side."""
+    name = CONCEPT_NAMES[int(rng.integers(len(CONCEPT_NAMES)))]
+    # It swings about a point near the edge, once in 7 s, and is out of sight for about 2 s of them.
+    middle, reach = float(rng.uniform(0.78, 0.88)), float(rng.uniform(0.36, 0.46))
+    phase = float(rng.uniform(0, 2 * np.pi))
+    if rng.random() < 0.5:
+        middle, reach = 1 - middle, -reach
+    return Actor(
+        concept=name,
+        start_x=middle + reach * float(np.sin(phase)),
+        start_s=0.0,
+        velocity=0.0,
+        sway=reach,
+        phase=phase,
+        nearness=1.0,
+        height=float(rng.uniform(*_HEIGHTS)) * concept_named(name).stature,
+    )
 
 
 def _hide(

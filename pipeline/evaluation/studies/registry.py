@@ -53,6 +53,11 @@ STUDIES = (
     StudyEntry(
         name="gallery", module="gallery_sheet", summary="the worst and the best pictures, drawn"
     ),
+    StudyEntry(name="tracking", module="tracking", summary="the main results on clips"),
+    StudyEntry(name="memory", module="memory", summary="1, 3 and 7 spatial memories of an object"),
+    StudyEntry(
+        name="occlusion", module="occlusion", summary="who is followed again after being hidden"
+    ),
 )
 
 
