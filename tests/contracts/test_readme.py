@@ -1,9 +1,12 @@
 """What the README shows is what the program takes."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from connectors.config import sink_from_url, source_from_url
 from pipeline.loading import parse_config
@@ -26,6 +29,49 @@ def test_sources_are_known(url: str) -> None:
 @pytest.mark.parametrize("url", re.findall(r"--sink (\S+)", TEXT))
 def test_sinks_are_known(url: str) -> None:
     assert sink_from_url(url).type in {"kafka", "console"}
+
+
+def table_of(flag: str) -> list[str]:
+    """Return the short forms in the table about a flag."""
+    [rows] = re.findall(rf"\| `{flag}` \|.*\n\|-+\|-+\|\n((?:\|.*\n)+)", TEXT)
+    forms = [
+        form for row in rows.splitlines() for form in re.findall(r"`(.+?)`", row.split("|")[1])
+    ]
+    return [form.replace("…", "camera/1").replace(":port", ":9092") for form in forms]
+
+
+@pytest.mark.parametrize(
+    ("flag", "parse", "types"),
+    [
+        ("--source", source_from_url, "rtsp rtsp file webcam kafka world world world"),
+        ("--sink", sink_from_url, "kafka jsonl video picture console"),
+    ],
+)
+def test_short_forms_in_tables_mean_what_is_told(
+    flag: str, parse: Callable[[str], BaseModel], types: str
+) -> None:
+    assert [parse(url).model_dump()["type"] for url in table_of(flag)] == types.split()
+
+
+def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from connectors.config import WorldSourceConfig
+    from connectors.registry import world_config
+    from connectors.stills import write_picture
+    from connectors.world.source import open_world
+    from models.entries import NANO_FOLDER
+
+    [code] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    world = open_world(world_config(WorldSourceConfig(seed=3, width=480, height=360)))
+    write_picture(tmp_path / "photo.jpg", world.render(5).pixels)
+    # A checkpoint tells its model, so the shipped one can stand in for any other.
+    (tmp_path / "sam2.1_hiera_tiny.pt").symlink_to(NANO_FOLDER)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - what readers would run
+    assert names["found"].masks.shape[1:] == (360, 480)
+    assert 0 <= names["found"].presence_score <= 1
+    assert names["masks"].shape == (3, 360, 480)
+    assert [masks.shape for masks in names["shown"]] == [(1, 360, 480)]
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)", TEXT))))
