@@ -116,4 +116,5 @@ def _open_curves(folder: Path, step: int) -> Any:  # noqa: ANN401 - its type is 
         raise ConfigError(
             ["--curves needs TensorBoard, which is not installed (accepted: maskstream[curves])"]
         ) from error
-    return SummaryWriter(str(folder), purge_step=step)
+    # What was told of this step itself stays.
+    return SummaryWriter(str(folder), purge_step=step + 1)
