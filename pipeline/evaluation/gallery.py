@@ -80,7 +80,11 @@ def choose_pictures(pictures: Sequence[PictureMark], number: int) -> list[int]:
 
     Of equally good ones, those with more objects are the better.
     """
-    marks = sorted(pictures, key=lambda mark: (mark.quality, mark.num_objects, mark.index))
+    # F1 falls short of 1 by what keeps its denominators from 0, and a rightly empty picture does
+    # not: unrounded, the pictures without anything to see would be the best.
+    marks = sorted(
+        pictures, key=lambda mark: (round(mark.quality, 3), mark.num_objects, mark.index)
+    )
     order = [mark.index for mark in marks]
     if len(order) <= number:
         return order

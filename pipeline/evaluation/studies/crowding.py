@@ -7,7 +7,7 @@ from pipeline.evaluation.images import PictureOutcome
 from pipeline.evaluation.model_choice import build_image_detector
 from pipeline.evaluation.studies.pictures import outcomes, settings_of, told
 from pipeline.evaluation.studies.score_book import GATED, ScoreBook
-from pipeline.evaluation.studies.spread import compare_seeds
+from pipeline.evaluation.studies.spread import compare_steps
 from pipeline.evaluation.studies.study import StudyContext, StudyResult
 
 CROWDS = 0.5
@@ -38,11 +38,8 @@ def run(context: StudyContext) -> StudyResult:
         note=f"{told(settings)}{crowds} Counted are the concepts and objects that are asked for; "
         "pictures without any are left out.",
     )
-    compared = [
-        compare_seeds(result, "cgF1", baseline=names[0], setting=names[-1])
-        for names in (concepts, objects)
-    ]
-    return replace(result, comparisons=tuple(one for one in compared if one is not None))
+    steps = [(names[0], names[-1]) for names in (concepts, objects)]
+    return replace(result, comparisons=compare_steps(result, "cgF1", steps, is_paired=False))
 
 
 def steps_of(outcome: PictureOutcome) -> list[str]:

@@ -72,10 +72,14 @@ class _Asked:
 
 def run(context: StudyContext) -> StudyResult:
     """Ask every question in every way."""
+    return measure(build_image_detector(context.model), context)
+
+
+def measure(detector: ConceptDetector, context: StudyContext) -> StudyResult:
+    """Study a detector."""
     settings = settings_of(context)
     if settings.world.wide_split is not None:
         settings = replace(settings, crowd_probability=CROWDS)
-    detector = build_image_detector(context.model)
     book = ScoreBook()
     others: dict[tuple[str, int, str], list[QuestionScore]] = defaultdict(list)
     advance = context.on_total(len(context.seeds) * settings.num_pictures)

@@ -6,7 +6,7 @@ from pipeline.evaluation.held_out import Phrasing
 from pipeline.evaluation.model_choice import build_image_detector
 from pipeline.evaluation.studies.pictures import outcomes, settings_of
 from pipeline.evaluation.studies.score_book import GATED, ScoreBook
-from pipeline.evaluation.studies.spread import compare_seeds
+from pipeline.evaluation.studies.spread import compare_steps
 from pipeline.evaluation.studies.study import StudyContext, StudyResult
 from pipeline.evaluation.worlds import HeldOutWorld
 
@@ -46,8 +46,5 @@ def run(context: StudyContext) -> StudyResult:
         note=f"{number} pictures of each of the wide worlds per seed, scenes held out in all. New "
         "rows: questions that were kept from training alone, of either answer.",
     )
-    compared = [
-        compare_seeds(result, "cgF1", baseline=TRAINED, setting=setting)
-        for setting in (COMBINATIONS, CONCEPTS)
-    ]
-    return replace(result, comparisons=tuple(one for one in compared if one is not None))
+    steps = ((TRAINED, COMBINATIONS), (TRAINED, CONCEPTS))
+    return replace(result, comparisons=compare_steps(result, "cgF1", steps, is_paired=False))

@@ -1,8 +1,10 @@
 """The main results: every measure of single pictures, in each world."""
 
-from pipeline.evaluation.images import ImageReport, ImageSettings, evaluate_images
+from dataclasses import replace
+
+from pipeline.evaluation.images import ImageReport, evaluate_images
 from pipeline.evaluation.model_choice import build_image_detector
-from pipeline.evaluation.studies.pictures import NUM_PICTURES
+from pipeline.evaluation.studies.pictures import settings_of
 from pipeline.evaluation.studies.study import Measure, Point, StudyContext, StudyResult, Unit
 from pipeline.evaluation.worlds import HeldOutWorld
 
@@ -12,13 +14,13 @@ WORLDS = (HeldOutWorld.PLAIN, HeldOutWorld.FULL, HeldOutWorld.WIDE)
 def run(context: StudyContext) -> StudyResult:
     """Measure the shipped measures in each world, or in the one that was asked for."""
     worlds = WORLDS if context.world is None else (context.world,)
-    number = context.samples or NUM_PICTURES
+    of_all = settings_of(context)
     detector = build_image_detector(context.model)
-    advance = context.on_total(len(worlds) * len(context.seeds) * number)
+    advance = context.on_total(len(worlds) * len(context.seeds) * of_all.num_pictures)
     points: list[Point] = []
     for world in worlds:
         for seed in context.seeds:
-            settings = ImageSettings(num_pictures=number, seed=seed, world=world)
+            settings = replace(of_all, seed=seed, world=world)
             report = evaluate_images(detector, settings, on_progress=advance)
             points.append(Point(setting=world.value, seed=seed, measures=main_measures(report)))
     return StudyResult(
@@ -28,7 +30,8 @@ def run(context: StudyContext) -> StudyResult:
         x_label="world",
         points=tuple(points),
         plotted=("cgF1", "cgF1 @ .50", "pmF1", "IL_MCC", "AP"),
-        note=f"{number} pictures of 168 x 168 px per world and seed.",
+        note=f"{of_all.num_pictures} held-out pictures of each world per seed, {of_all.width} x "
+        f"{of_all.height} px.",
     )
 
 

@@ -14,11 +14,11 @@ NUM_PICTURES = 100
 
 
 def settings_of(
-    context: StudyContext, *, default: HeldOutWorld = HeldOutWorld.WIDE
+    context: StudyContext, *, world: HeldOutWorld = HeldOutWorld.WIDE, number: int = NUM_PICTURES
 ) -> ImageSettings:
-    """Return which pictures a context asks for, by the studies' own defaults; seed 0."""
-    world = default if context.world is None else context.world
-    return ImageSettings(num_pictures=context.samples or NUM_PICTURES, world=world)
+    """Return which pictures a context asks for, of ``world`` and ``number`` if it does not say."""
+    world = world if context.world is None else context.world
+    return ImageSettings(num_pictures=context.samples or number, world=world)
 
 
 def outcomes(

@@ -15,7 +15,7 @@ from pipeline.evaluation.studies.study import Measure, StudyResult
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 _INK, _FAINT = "#24292f", "#d8dee4"
 _SIZE_INCH, _DPI = (7.6, 4.2), 150
-_BAR_SPAN, _MOST_VALUES, _LABEL_CHARS = 0.78, 14, 14
+_BAR_SPAN, _MOST_VALUES, _LINE_CHARS, _LEAST_CHARS = 0.78, 14, 72, 6
 _STYLE = {
     "font.size": 11,
     "font.family": "DejaVu Sans",
@@ -76,7 +76,10 @@ def draw_plot(result: StudyResult) -> bytes:
 
 
 def _frame(axes: Any, result: StudyResult, measures: list[Measure]) -> None:  # noqa: ANN401
-    labels = ["\n".join(wrap(name, _LABEL_CHARS)) for name in result.settings]
+    labels = [
+        "\n".join(wrap(name, max(_LINE_CHARS // len(result.settings), _LEAST_CHARS)))
+        for name in result.settings
+    ]
     axes.set_xticks(range(len(labels)), labels)
     margin = 0.35 if result.is_ordered else 0.6
     axes.set_xlim(-margin, len(labels) - 1 + margin)

@@ -34,6 +34,10 @@ class ScoreBook:
         """Add a picture with its questions; a picture may have none that counts."""
         self._pictures.setdefault(_Place(setting, seed), []).append(list(questions))
 
+    def questions(self, setting: str, seed: int) -> Sequence[Sequence[QuestionScore]]:
+        """Return what was added for a setting and seed, picture by picture."""
+        return tuple(self._pictures.get(_Place(setting, seed), ()))
+
     def points(self) -> tuple[Point, ...]:
         """Return a point with :func:`gated_measures` for each setting and seed."""
         return tuple(
@@ -61,7 +65,7 @@ class ScoreBook:
         return resample(pairs, baseline=baseline, setting=setting)
 
     def _tallies(self, setting: str, seed: int) -> Floats:
-        return np.stack([tally(questions) for questions in self._pictures[_Place(setting, seed)]])
+        return np.stack([tally(questions) for questions in self.questions(setting, seed)])
 
 
 def gated_measures(questions: Sequence[QuestionScore]) -> tuple[Measure, ...]:

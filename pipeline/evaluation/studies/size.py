@@ -18,7 +18,7 @@ from pipeline.evaluation.metrics import (
 )
 from pipeline.evaluation.model_choice import build_image_detector
 from pipeline.evaluation.studies.pictures import outcomes, settings_of, told
-from pipeline.evaluation.studies.spread import compare_seeds
+from pipeline.evaluation.studies.spread import compare_steps
 from pipeline.evaluation.studies.study import Measure, Point, StudyContext, StudyResult
 
 # Side of an object: root of the pixels that show of it.
@@ -72,8 +72,7 @@ def run(context: StudyContext) -> StudyResult:
         note=f"{told(settings)} Side: root of the pixels that show. Recall and mean IoU are of all "
         "objects that are asked for, missed ones as 0.",
     )
-    compared = [compare_seeds(result, "pmF1", baseline=a, setting=b) for a, b in pairwise(NAMES)]
-    return replace(result, comparisons=tuple(one for one in compared if one is not None))
+    return replace(result, comparisons=compare_steps(result, "pmF1", pairwise(NAMES)))
 
 
 def split_by_size(answer: Answer) -> list[QuestionScore]:

@@ -88,7 +88,8 @@ def _comparison_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def _shown(value: float, unit: Unit, *, sign: str = "") -> str:
-    return f"{value * unit.scale:{sign}.1f}"
+    # Adding 0 makes -0 a 0.
+    return f"{round(value * unit.scale, 1) + 0.0:{sign}.1f}"
 
 
 def _shown_p(p_value: float | None) -> str:
