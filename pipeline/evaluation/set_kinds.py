@@ -22,6 +22,7 @@ class ClipSetName(StrEnum):
     SACO_VEVAL = "saco-veval"
     SA_FARI = "sa-fari"
     YTVIS = "ytvis"
+    BURST = "burst"
     DAVIS = "davis"
     MOSE = "mose"
     YOUTUBE_VOS = "youtube-vos"
@@ -32,7 +33,7 @@ class ClipSetName(StrEnum):
     @property
     def gives_masks(self) -> bool:
         """Whether objects are given by their first masks and not by phrases."""
-        return self not in (self.WORLD, self.SACO_VEVAL, self.SA_FARI, self.YTVIS)
+        return self not in (self.WORLD, self.SACO_VEVAL, self.SA_FARI, self.YTVIS, self.BURST)
 
     @property
     def has_splits(self) -> bool:

@@ -9,7 +9,7 @@ from models.protocols import ConceptDetector, ConceptTracker
 from pipeline.errors import ConfigError
 from pipeline.evaluation.clip_scores import score_masklets
 from pipeline.evaluation.datasets.clips import ClipSet, Masklet
-from pipeline.evaluation.datasets.items import Item, read_json
+from pipeline.evaluation.datasets.items import read_object
 from pipeline.evaluation.datasets.pictures import (
     FoundShape,
     PictureQuestion,
@@ -158,8 +158,8 @@ def evaluate_files(truth: tuple[Path, ...], predictions: Path, request: SetReque
     """Score predictions that are there already.
 
     Args:
-        truth: An annotation file with ``videos``; one or more with ``images``; or a folder of
-            object masks.
+        truth: An annotation file with ``videos`` or ``sequences``; one or more with ``images``; or
+            a folder of object masks.
         predictions: A file in the matching form, or a folder of the same layout.
         request: ``on_bad`` and ``results`` count.
 
@@ -169,18 +169,24 @@ def evaluate_files(truth: tuple[Path, ...], predictions: Path, request: SetReque
     problems = Problems(on_bad=request.on_bad)
     if truth[0].is_dir():
         report = _score_folders(truth[0], predictions, problems)
-    elif _has_videos(truth[0]):
-        clips = read_clips(truth[0], problems)
-        found = read_predictions(predictions, clips, problems)
-        problems.settle()
-        report = _clip_report(truth[0].stem, clips, found)
     else:
-        questions = read_questions(truth, problems)
-        answers = read_answers(predictions, questions, problems)
-        problems.settle()
-        report = _picture_report(truth[0].stem, questions, answers)
+        report = _score_json(truth, predictions, problems)
     problems.settle()
     return _finish(report, request, problems, None)
+
+
+def _score_json(truth: tuple[Path, ...], predictions: Path, problems: Problems) -> SetReport:
+    contents = [read_object(path) for path in truth]
+    title = truth[0].stem
+    if contents[0].has("videos") or contents[0].has("sequences"):
+        clips = read_clips(truth[0], problems, content=contents[0])
+        found = read_predictions(predictions, clips, problems)
+        problems.settle()
+        return _clip_report(title, clips, found)
+    questions = read_questions(truth, problems, contents=contents)
+    answers = read_answers(predictions, questions, problems)
+    problems.settle()
+    return _picture_report(title, questions, answers)
 
 
 def _score_folders(truth: Path, predictions: Path, problems: Problems) -> SetReport:
@@ -211,13 +217,6 @@ def _score_folders(truth: Path, predictions: Path, problems: Problems) -> SetRep
 
 def _sizes(masks: ObjectMasks) -> list[tuple[int, int]]:
     return sorted({(one.height, one.width) for frames in masks.values() for one in frames.values()})
-
-
-def _has_videos(path: Path) -> bool:
-    try:
-        return Item.of(read_json(path)).has("videos")
-    except ValueError as error:
-        raise ConfigError([f"{path}: {error}"]) from error
 
 
 def _picture_report(

@@ -122,6 +122,42 @@ def write_veval(root: Path) -> Path:
     return write_json(root / "veval.json", content)
 
 
+def write_burst(root: Path) -> Path:
+    """BURST's layout, of all frames; returns the annotation file."""
+    sequences: list[Json] = []
+    categories: list[Json] = []
+    for number in range(CLIPS.num_clips):
+        names = [f"frame{index:04d}.png" for index in range(len(clip_frames(number)))]
+        for name, pixels in zip(names, clip_frames(number), strict=True):
+            save(root / "val" / "World" / f"clip-{number}" / name, pixels)
+        questions, objects = clip_shapes(number)
+        ids = {q.phrase: _category(categories, q.phrase.replace(" ", "_")) for q in questions}
+        there = {phrase for phrase, _ in objects.values()}
+        sequences.append(
+            {
+                "id": number,
+                "seq_name": f"clip-{number}",
+                "dataset": "World",
+                "height": SIDE,
+                "width": SIDE,
+                "annotated_image_paths": names,
+                "neg_category_ids": [ids[phrase] for phrase in ids if phrase not in there],
+                "not_exhaustive_category_ids": [],
+                "track_category_ids": {str(one + 1): ids[p] for one, (p, _) in objects.items()},
+                "segmentations": [
+                    {
+                        str(one + 1): {"rle": shape.mask.counts, "is_gt": True}
+                        for one, (_, shapes) in objects.items()
+                        if (shape := shapes[index]) is not None
+                    }
+                    for index in range(len(names))
+                ],
+            }
+        )
+    content = {"sequences": sequences, "categories": categories, "split": "val"}
+    return write_json(root / "all_classes.json", content)
+
+
 def shapes_to_json(shapes: Sequence[Shape | None]) -> Json:
     return {
         "segmentations": [shape and shape.mask.to_json() for shape in shapes],

@@ -1,7 +1,8 @@
 """Annotated clips and what was predicted for them: the common form of all video sets."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pipeline.evaluation.datasets.shapes import Shape
 
@@ -65,5 +66,43 @@ class ClipSet:
     has_negatives: bool
 
 
+Question = tuple[int, int]  # a clip and a category
 Predictions = Sequence[Masklet]
 OnProgress = Callable[[], None]
+
+
+def assemble(
+    clips: Iterable[Clip],
+    phrases: Mapping[int, str],
+    asked: Iterable[Question],
+    truth: Mapping[Question, Sequence[Masklet]],
+    *,
+    has_negatives: bool,
+) -> ClipSet:
+    """Give clips their questions and truth.
+
+    Args:
+        clips: Without either.
+        phrases: Noun phrase of each category, in the order of the file.
+        asked: What is asked.
+        truth: Objects of each question; those of questions that are not asked do not count.
+        has_negatives: Whether what is not there is asked for too.
+    """
+    asked_of: dict[int, list[int]] = defaultdict(list)
+    for video, category in sorted(set(asked)):
+        asked_of[video].append(category)
+    truth_of: dict[int, list[Masklet]] = defaultdict(list)
+    for (video, category), found in truth.items():
+        if category in asked_of[video]:
+            truth_of[video] += found
+    categories = {category for listed in asked_of.values() for category in listed}
+    return ClipSet(
+        clips=tuple(
+            replace(
+                clip, asked=tuple(asked_of[clip.video_id]), truth=tuple(truth_of[clip.video_id])
+            )
+            for clip in clips
+        ),
+        phrases={number: text for number, text in phrases.items() if number in categories},
+        has_negatives=has_negatives,
+    )

@@ -11,8 +11,14 @@ from typing import Any, cast
 
 from pycocotools import mask as coco_mask
 
-from pipeline.errors import ConfigError
-from pipeline.evaluation.datasets.items import Item, each, read_box, read_object
+from pipeline.evaluation.datasets.items import (
+    Item,
+    check_lists,
+    each,
+    read_box,
+    read_object,
+    read_phrases,
+)
 from pipeline.evaluation.datasets.pictures import PictureQuestion, measure, read_questions
 from pipeline.evaluation.datasets.problems import Problems
 from pipeline.evaluation.datasets.shapes import RunLengths, Shape
@@ -37,10 +43,9 @@ def read_coco(path: Path, problems: Problems, *, root: Path) -> list[PictureQues
     content = read_object(path, lists=("images", "annotations"))
     first = content.items("images")[:1]
     if first and isinstance(first[0], dict) and "text_input" in first[0]:
-        return read_questions([path], problems, root=root)
-    if not isinstance(content.fields.get("categories"), list):
-        raise ConfigError([f"{path}: has no list named categories"])
-    phrases = _read_phrases(content, path, problems)
+        return read_questions([path], problems, root=root, contents=[content])
+    check_lists(content, path, ("categories",))
+    phrases = read_phrases(content, path, problems, is_joined=True)
     images = _read_images(content, path, root, problems)
     truth, broken = _read_truth(content, path, images, phrases, problems)
     there: dict[int, set[int]] = defaultdict(set)
@@ -73,16 +78,6 @@ def _asked(item: Item, there: set[int], known: set[int]) -> set[int]:
         for name in ("neg_category_ids", "not_exhaustive_category_ids")
     )
     return ((there | absent) - incomplete) & known
-
-
-def _read_phrases(content: Item, path: Path, problems: Problems) -> dict[int, str]:
-    phrases: dict[int, str] = {}
-    for number, item in each(content.items("categories"), path, "category", problems):
-        try:
-            phrases[number] = item.text("name").replace("_", " ")
-        except ValueError as error:
-            problems.tell(path, f"category {number}", str(error))
-    return phrases
 
 
 def _read_images(content: Item, path: Path, root: Path, problems: Problems) -> dict[int, Item]:

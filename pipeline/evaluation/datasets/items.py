@@ -1,7 +1,7 @@
 """JSON with distrust: typed access to objects whose makers are strangers."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -100,14 +100,21 @@ def read_list(path: Path) -> list[Any]:
     return cast("list[Any]", value)
 
 
-def read_object(path: Path, *, lists: tuple[str, ...]) -> Item:
+def read_object(path: Path, *, lists: tuple[str, ...] = ()) -> Item:
     """Read a JSON file that must hold an object with these lists. Raises ``ConfigError``."""
-    value = read_json(path)
-    content = Item(cast("dict[str, Any]", value) if isinstance(value, dict) else {})
+    try:
+        content = Item.of(read_json(path))
+    except ValueError as error:
+        raise ConfigError([f"{path}: {error}"]) from error
+    check_lists(content, path, lists)
+    return content
+
+
+def check_lists(content: Item, path: Path, lists: tuple[str, ...]) -> None:
+    """Raise a ``ConfigError`` if the content of a file lacks one of these lists."""
     missing = [name for name in lists if not isinstance(content.fields.get(name), list)]
     if missing:
         raise ConfigError([f"{path}: has no list named {', '.join(missing)}"])
-    return content
 
 
 def each(
@@ -148,3 +155,42 @@ def read_box(value: object, *, height: float, width: float, slack: float = _BOX_
     if not is_inside or min(box_width, box_height) < 0:
         raise ValueError(f"box {value!r} is not within {width:g} x {height:g} px")
     return left, top, box_width, box_height
+
+
+def read_phrases(
+    content: Item, path: Path, problems: Problems, *, is_joined: bool = False
+) -> dict[int, str]:
+    """Return the name of each of a file's ``categories``; those without one are told of.
+
+    Args:
+        content: What the file holds.
+        path: The file.
+        problems: Learns what is wrong.
+        is_joined: Whether ``_`` joins the words of a name.
+    """
+    phrases: dict[int, str] = {}
+    for number, item in each(content.items("categories"), path, "category", problems):
+        try:
+            name = item.text("name")
+            phrases[number] = name.replace("_", " ") if is_joined else name
+        except ValueError as error:
+            problems.tell(path, f"category {number}", str(error))
+    return phrases
+
+
+def all_there(
+    names: Sequence[str], root: Path | None, path: Path, item: str, problems: Problems
+) -> bool:
+    """Return whether all pictures are below ``root``, if there is one, and tell of those missing.
+
+    Args:
+        names: Of the pictures.
+        root: Their folder.
+        path: The file that names them.
+        item: What it names them for.
+        problems: Learns what is missing.
+    """
+    missing = [] if root is None else [name for name in names if not (root / name).is_file()]
+    if missing:
+        problems.tell(path, item, f"{len(missing)} pictures missing, {missing[0]!r}")
+    return not missing

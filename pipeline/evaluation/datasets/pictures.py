@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.evaluation.datasets.items import Item, each, read_box, read_list, read_object
+from pipeline.evaluation.datasets.items import (
+    Item,
+    check_lists,
+    each,
+    read_box,
+    read_list,
+    read_object,
+)
 from pipeline.evaluation.datasets.problems import Problems
 from pipeline.evaluation.datasets.shapes import RunLengths, Shape
 
@@ -55,7 +62,11 @@ class FoundShape:
 
 
 def read_questions(
-    paths: Sequence[Path], problems: Problems, *, root: Path | None = None
+    paths: Sequence[Path],
+    problems: Problems,
+    *,
+    root: Path | None = None,
+    contents: Sequence[Item] = (),
 ) -> list[PictureQuestion]:
     """Read the questions of a set.
 
@@ -65,11 +76,14 @@ def read_questions(
         paths: One file per annotator, at least one.
         problems: Learns what is wrong.
         root: Folder of the pictures, which must then all be there.
+        contents: What the files hold, if they were read already.
 
     Raises:
         ConfigError: If a file is no such JSON.
     """
-    contents = [read_object(path, lists=("images", "annotations")) for path in paths]
+    contents = contents or [read_object(path) for path in paths]
+    for content, path in zip(contents, paths, strict=True):
+        check_lists(content, path, ("images", "annotations"))
     asked = [
         _read_asked(content, path, problems) for content, path in zip(contents, paths, strict=True)
     ]

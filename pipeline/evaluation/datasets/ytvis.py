@@ -8,19 +8,28 @@ are annotated for all of theirs.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from pipeline.evaluation.datasets.clips import Clip, ClipSet, Masklet
-from pipeline.evaluation.datasets.items import Item, each, read_box, read_list, read_object
+from pipeline.evaluation.datasets.burst import read_burst
+from pipeline.evaluation.datasets.clips import Clip, ClipSet, Masklet, Question, assemble
+from pipeline.evaluation.datasets.items import (
+    Item,
+    all_there,
+    check_lists,
+    each,
+    read_box,
+    read_list,
+    read_object,
+    read_phrases,
+)
 from pipeline.evaluation.datasets.problems import Problems
 from pipeline.evaluation.datasets.shapes import RunLengths, Shape
 
-Question = tuple[int, int]
 
-
-def read_clips(path: Path, problems: Problems, *, root: Path | None = None) -> ClipSet:
-    """Read an annotation file.
+def read_clips(
+    path: Path, problems: Problems, *, root: Path | None = None, content: Item | None = None
+) -> ClipSet:
+    """Read an annotation file; also one of BURST, see :mod:`pipeline.evaluation.datasets.burst`.
 
     A question about a clip with a broken annotation is left out as a whole, since its truth is not
     known; so is a clip without all its pictures.
@@ -29,13 +38,17 @@ def read_clips(path: Path, problems: Problems, *, root: Path | None = None) -> C
         path: The JSON file.
         problems: Learns what is wrong.
         root: Folder of the pictures, which must then all be there.
+        content: What the file holds, if it was read already.
 
     Raises:
         ConfigError: If the file is no such JSON.
     """
-    content = read_object(path, lists=("videos", "annotations", "categories"))
+    content = read_object(path) if content is None else content
+    if content.has("sequences"):
+        return read_burst(content, path, problems, root=root)
+    check_lists(content, path, ("videos", "annotations", "categories"))
     clips = {clip.video_id: clip for clip in _read_videos(content, path, root, problems)}
-    phrases = _read_phrases(content, path, problems)
+    phrases = read_phrases(content, path, problems)
     truth, broken = _read_truth(content, path, clips, problems)
     has_pairs = content.has("video_np_pairs")
     asked = (
@@ -44,22 +57,7 @@ def read_clips(path: Path, problems: Problems, *, root: Path | None = None) -> C
         else {(video, category) for video in clips for category in phrases}
     )
     asked = {key for key in asked | set(truth) if key[1] in phrases} - broken
-    categories = {category for _, category in asked}
-    asked_of: dict[int, list[int]] = defaultdict(list)
-    for video, category in sorted(asked):
-        asked_of[video].append(category)
-    truth_of: dict[int, list[Masklet]] = defaultdict(list)
-    for key, found in truth.items():
-        if key in asked:
-            truth_of[key[0]] += found
-    return ClipSet(
-        clips=tuple(
-            replace(clip, asked=tuple(asked_of[number]), truth=tuple(truth_of[number]))
-            for number, clip in clips.items()
-        ),
-        phrases={number: text for number, text in phrases.items() if number in categories},
-        has_negatives=has_pairs,
-    )
+    return assemble(clips.values(), phrases, asked, truth, has_negatives=has_pairs)
 
 
 def read_shapes(
@@ -105,11 +103,7 @@ def _read_videos(
         except ValueError as error:
             problems.tell(path, f"video {number}", str(error))
             continue
-        missing = [] if root is None else [name for name in frames if not (root / name).is_file()]
-        if missing:
-            problems.tell(
-                path, f"video {number}", f"{len(missing)} pictures missing, {missing[0]!r}"
-            )
+        if not all_there(frames, root, path, f"video {number}", problems):
             continue
         yield Clip(
             video_id=number,
@@ -120,16 +114,6 @@ def _read_videos(
             asked=(),
             truth=(),
         )
-
-
-def _read_phrases(content: Item, path: Path, problems: Problems) -> dict[int, str]:
-    phrases: dict[int, str] = {}
-    for number, item in each(content.items("categories"), path, "category", problems):
-        try:
-            phrases[number] = item.text("name")
-        except ValueError as error:
-            problems.tell(path, f"category {number}", str(error))
-    return phrases
 
 
 def _read_truth(
