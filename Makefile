@@ -8,7 +8,7 @@ OUT ?= demo-out
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval bench-models clean
+.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,10 @@ eval: setup ## Measure the shipped model, or CHECKPOINT, on held-out worlds
 	@$(BIN)/python -m pipeline eval images $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 	@echo "== quality on held-out clips"
 	@$(BIN)/python -m pipeline eval video $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+
+studies: OUT := runs/studies
+studies: setup-dev ## Tables and plots of the shipped model, or CHECKPOINT, into OUT (runs/studies; half an hour)
+	@$(BIN)/python -m pipeline eval study all --out $(OUT) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 bench-models: setup-dev ## Time our models beside transformers', same weights (ARGS="--full" for the published sizes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.models $(ARGS)
