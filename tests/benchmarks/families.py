@@ -22,7 +22,7 @@ from models.sam3.detector import Detector
 from models.sam3.exemplars import Exemplars
 from tests.benchmarks.timing import Case
 from tests.parity import sam1_reference, sam2_reference, sam3_reference
-from tests.parity.test_tracker import reference_config as tracker_reference_config
+from tests.parity.tracker_reference import reference_config as tracker_reference_config
 
 sam2_video = importlib.import_module("transformers.models.sam2_video.modeling_sam2_video")
 sam3_video = importlib.import_module(

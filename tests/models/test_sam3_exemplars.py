@@ -8,7 +8,8 @@ import torch
 
 from models.common.positional import sine_grid
 from models.sam3.exemplars import ExemplarEncoder, Exemplars, PointExemplars
-from tests.parity.sam3_reference import SMALL, relative_error
+from tests.parity.closeness import relative_error
+from tests.parity.sam3_reference import SMALL
 
 DIM, GRID = SMALL.detector.dim, 6
 

@@ -94,8 +94,3 @@ def build_ours(config: Sam1Config, state) -> Sam1:
         model = Sam1(with_transformers_eps(config))
     model.load_state_dict(dict(TRANSFORMERS.apply(state)), assign=True)
     return model.eval()
-
-
-def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return the relative L2 error."""
-    return float((actual - expected).norm() / expected.norm())

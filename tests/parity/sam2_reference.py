@@ -88,8 +88,3 @@ def build_image_reference(config: Sam2Config, state: dict[str, torch.Tensor]):
     if missing:
         raise ValueError(f"the video model lacks {missing!r}")
     return model
-
-
-def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return the relative L2 error."""
-    return float((actual - expected).norm() / expected.norm())

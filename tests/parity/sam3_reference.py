@@ -177,8 +177,3 @@ def visual_names(state):
         or f"tracker_model.{k}": v
         for k, v in state.items()
     }
-
-
-def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return the relative L2 error."""
-    return float((actual - expected).norm() / expected.norm())

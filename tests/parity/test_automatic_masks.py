@@ -11,7 +11,8 @@ from models.common.image_predictor import ImagePredictor
 from models.common.mask_filters import boxes_around, crops_of, point_grid, stability_scores
 from models.common.run_lengths import encode_masks
 from tests.models.test_mask_filters import slow_suppression
-from tests.parity.sam1_reference import SMALL, build_ours, build_reference, relative_error
+from tests.parity.closeness import relative_error
+from tests.parity.sam1_reference import SMALL, build_ours, build_reference
 
 # The plain Pillow variant: the other needs torchvision.
 processing = importlib.import_module("transformers.models.sam.image_processing_pil_sam")

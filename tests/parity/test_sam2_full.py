@@ -14,10 +14,10 @@ from models.sam2.model import Sam2, preprocess
 from models.sam2.outputs import TRANSFORMERS_SEMANTICS
 from models.sam2.promptable import PromptableTracker
 from models.sam2.video import VideoSession
+from tests.parity.closeness import relative_error
 from tests.parity.sam2_reference import (
     build_image_reference,
     build_reference,
-    relative_error,
     video_reference,
 )
 

@@ -16,7 +16,8 @@ from models.sam2.outputs import TRANSFORMERS_SEMANTICS
 from models.sam2.promptable import PromptableTracker
 from models.sam2.video import VideoOptions, VideoSession
 from tests.models.tiny_sam2 import SMALL
-from tests.parity.sam2_reference import build_reference, relative_error, video_reference
+from tests.parity.closeness import relative_error
+from tests.parity.sam2_reference import build_reference, video_reference
 
 SIZE = SMALL.tracker.image_size
 FRAMES, HEIGHT, WIDTH = 20, 72, 120

@@ -19,7 +19,8 @@ from models.sam3.model import Sam3, preprocess
 from models.sam3.predictor import Sam3ImageDetector
 from models.sam3.tokenizer import Tokenizer
 from models.sam3.vision import VisionEncoder
-from tests.parity.sam3_reference import SMALL, build_reference, relative_error
+from tests.parity.closeness import relative_error
+from tests.parity.sam3_reference import SMALL, build_reference
 
 TOLERANCE = 1e-5
 

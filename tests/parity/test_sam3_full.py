@@ -21,8 +21,9 @@ from models.sam3.detector import Detector
 from models.sam3.model import preprocess
 from models.sam3.queries import pack_exemplars
 from models.weights import load_strictly, read_safetensors
-from tests.parity import test_tracker
-from tests.parity.sam3_reference import build_reference, relative_error, spread
+from tests.parity.closeness import relative_error
+from tests.parity.sam3_reference import build_reference, spread
+from tests.parity.tracker_reference import our_clip, reference_clip, reference_config
 
 # An hour: some ten TFLOP for each model, on one core that others may be using, too.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -102,9 +103,7 @@ def test_image_model_with_text_and_exemplars_equals(tmp_path):
 def test_tracker_prompt_and_two_frames_equal():
     config = TrackerConfig()
     torch.manual_seed(0)
-    theirs = Sam3TrackerVideoModel(
-        test_tracker.reference_config(config), remove_vision_encoder=True
-    )
+    theirs = Sam3TrackerVideoModel(reference_config(config), remove_vision_encoder=True)
     spread(theirs, share=0.02)
     # Sure that the object is there: else masks are blanked and agree for nothing.
     theirs.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(3.0)
@@ -117,8 +116,8 @@ def test_tracker_prompt_and_two_frames_equal():
     mask = torch.zeros(1, 1, 540, 960)
     mask[..., 100:350, 200:500] = 1
     clips = zip(
-        test_tracker.our_clip(ours, features, mask),
-        test_tracker.reference_clip(theirs, features, mask),
+        our_clip(ours, features, mask),
+        reference_clip(theirs, features, mask),
         strict=True,
     )
     for (mine, _), reference in clips:

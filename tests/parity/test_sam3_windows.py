@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from models.sam3.vision import VisionEncoder
-from tests.parity.sam3_reference import SMALL, build_reference, relative_error
+from tests.parity.closeness import relative_error
+from tests.parity.sam3_reference import SMALL, build_reference
 
 
 @pytest.mark.parametrize("grid", [6, 7])
