@@ -33,15 +33,15 @@ demo: setup ## Run the main job on the built-in world and write results to OUT (
 	@echo "== running the demo into $(OUT)"
 	@$(BIN)/python -m pipeline demo --out $(OUT)
 
-test: ## Lint, types, import rules and all tests that need no accelerator
+test: ## Lint, types, import rules and all tests but the slow ones
 	@$(MAKE) --no-print-directory -j2 setup-dev system-packages
 	@$(MAKE) --no-print-directory lint types imports
 	@echo "== tests"
-	@$(PYTEST) -m "not gpu and not slow and not soak"
+	@$(PYTEST) -m "not slow"
 	@echo "== sizes"
 	@$(BIN)/python -m tests.contracts.test_size_limits
 
-test-full: ## All tests, the slow ones and those for an accelerator included
+test-full: ## All tests, the slow ones included
 	@$(MAKE) --no-print-directory -j2 setup-dev system-packages
 	@echo "== all tests"
 	@MASKSTREAM_HYPOTHESIS_PROFILE=default $(PYTEST)
