@@ -170,7 +170,7 @@ def test_training_clips_of_sa_v_come_from_videos_and_json(tmp_path: Path) -> Non
     write_json(tmp_path / "sav_1_manual.json", content)
     problems = Problems(on_bad=OnBad.FAIL)
     (clip,) = list_object_clips(tmp_path, ClipSetName.SA_V_MANUAL, problems, split="")
-    assert (clip.num_frames, sum(1 for _ in clip.read_frames())) == (9, 9)
+    assert (len(clip.file_names), sum(1 for _ in clip.read_frames())) == (9, 9)
     assert sorted(clip.read_truth()[7]) == [0, 4, 8]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from connectors.world.wide.phrases import is_held_out, phrase_named
+from connectors.world.wide.phrases import PHRASES, is_held_out
 from pipeline.evaluation.held_out import Phrasing, is_counted
 from pipeline.evaluation.images import ImageSettings, draw_picture, evaluate_images
 from pipeline.evaluation.video import VideoSettings, draw_clip, evaluate_video
@@ -44,7 +44,7 @@ def test_what_is_held_out_is_asked_in_its_own_worlds_only(world):
     settings = make_settings(world)
     asked = [q for index in range(12) for q in draw_picture(settings, index)[1]]
     for question in asked:
-        is_new = is_held_out(phrase_named(question.phrase))
+        is_new = is_held_out(PHRASES[question.phrase])
         assert is_new == (question.phrasing is Phrasing.HELD_OUT)
     assert any(q.phrasing is Phrasing.HELD_OUT for q in asked) == (world is not HeldOutWorld.WIDE)
 

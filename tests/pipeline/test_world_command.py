@@ -11,7 +11,7 @@ from connectors.config import WorldSourceConfig
 from connectors.registry import world_config
 from connectors.stills import read_picture
 from connectors.world.source import open_world
-from connectors.world.wide.phrases import Verdict, phrase_named
+from connectors.world.wide.phrases import PHRASES, Verdict
 from pipeline.cli import app
 from pipeline.evaluation.datasets.problems import OnBad, Problems
 from pipeline.evaluation.datasets.ytvis import read_clips
@@ -103,7 +103,7 @@ def test_every_phrase_has_all_its_masklets_and_negatives_none(content):
     counts = []
     for pair in content["video_np_pairs"]:
         assert names[pair["category_id"]] == pair["noun_phrase"]
-        phrase = phrase_named(pair["noun_phrase"])
+        phrase = PHRASES[pair["noun_phrase"]]
         masklets = [
             m["object_id"]
             for m in content["annotations"]

@@ -78,47 +78,6 @@ WIDE_ABSENT_PHRASES: Final[tuple[str, ...]] = (
     "cucumber",
     "spaghetti",
 )
-# What the scenery shows; no phrase may name any of it.
-SCENERY_WORDS: Final = frozenset(
-    (
-        "tree",
-        "trunk",
-        "bush",
-        "hedge",
-        "wall",
-        "fence",
-        "pole",
-        "post",
-        "rock",
-        "boulder",
-        "building",
-        "house",
-        "skyscraper",
-        "window",
-        "road",
-        "street",
-        "pavement",
-        "grass",
-        "meadow",
-        "sand",
-        "beach",
-        "snow",
-        "water",
-        "sea",
-        "lake",
-        "sky",
-        "cloud",
-        "hill",
-        "mountain",
-        "floor",
-        "room",
-        "shadow",
-        "rain",
-        "fog",
-        "brick",
-        "plank",
-    )
-)
 
 
 class Verdict(StrEnum):
@@ -269,14 +228,3 @@ def phrases_of(split: Split) -> tuple[Phrase, ...]:
 
 def _is_new(phrase: Phrase) -> bool:
     return all(concept.is_held_out for concept in covered_concepts(phrase.noun))
-
-
-def phrase_named(text: str) -> Phrase:
-    """Return the phrase of that wording.
-
-    Raises:
-        ValueError: If the wide world has no such phrase.
-    """
-    if (found := PHRASES.get(text)) is None:
-        raise ValueError(f"unknown phrase {text!r}; accepted: one of {len(PHRASES)} in PHRASES")
-    return found

@@ -42,7 +42,6 @@ class ObjectClip:
 
     Attributes:
         name: As in the set.
-        num_frames: Number of its pictures.
         read_frames: Yields them in order, RGB, (H, W, 3), uint8.
         read_truth: Returns masks by object and annotated frame; empty where it does not show.
         file_names: Name of each frame without its ending.
@@ -50,7 +49,6 @@ class ObjectClip:
     """
 
     name: str
-    num_frames: int
     read_frames: Callable[[], Iterator[Pixels]]
     read_truth: Callable[[], ObjectMasks]
     file_names: tuple[str, ...]
@@ -133,7 +131,6 @@ def _clip(
     stems = tuple(path.stem for path in frames)
     return ObjectClip(
         name=name,
-        num_frames=len(frames),
         read_frames=lambda: (read_picture(path) for path in frames),
         read_truth=lambda: read_masks(annotations, stems, problems),
         file_names=stems,
@@ -268,7 +265,6 @@ def list_sav_training(root: Path, problems: Problems, *, kind: str) -> list[Obje
         clips.append(
             ObjectClip(
                 name=name,
-                num_frames=num_frames,
                 read_frames=lambda video=video: _decode(video),
                 read_truth=lambda path=path: _read_sav_json(path, problems),
                 file_names=tuple(f"{index:05d}" for index in range(num_frames)),
