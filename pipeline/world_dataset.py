@@ -25,7 +25,7 @@ from connectors.world.wide.questions import View, draw_wide_questions
 from connectors.world.wide.scene import WideConfig
 from connectors.writing import write_json
 from pipeline.evaluation.datasets.shapes import RunLengths, Shape
-from pipeline.evaluation.held_out import is_counted
+from pipeline.evaluation.held_out import Gathering
 
 ANNOTATIONS, INSTANCES = "annotations.json", "instances.json"
 FRAMES, VIDEOS = "frames", "videos"
@@ -38,7 +38,6 @@ class ObjectTruth:
     Attributes:
         object_id: Its number in the film.
         best: Its truth on the frame that shows most of it.
-        is_present: Whether some frame shows enough of it for it to be asked for.
         visible: What shows of it on each frame, ``None`` where it cannot be seen.
         full: Its silhouette on each frame, hidden parts included; ``None`` outside the frame.
         visibility: Visible share on each frame, 0 to 1.
@@ -46,7 +45,6 @@ class ObjectTruth:
 
     object_id: int
     best: WorldObject
-    is_present: bool = False
     visible: list[Shape | None]
     full: list[Shape | None]
     visibility: list[float]
@@ -94,7 +92,7 @@ def shoot(
     )
     files: list[str] = []
     truths: dict[int, ObjectTruth] = {}
-    is_night = False
+    gathered = Gathering()
     with WorldSource(stream_id=name, config=config) as source:
         if has_video:
             sink.open()
@@ -104,25 +102,25 @@ def shoot(
                 write_picture(folder / FRAMES / files[-1], frame.pixels)
                 if has_video:
                     sink.write(frame, (), ())
-                drawn = source.truth(frame.frame_seq)
-                is_night = drawn.is_night
-                _note(truths, drawn)
+                _note(truths, gathered, source.truth(frame.frame_seq))
         finally:
             sink.close()
     for truth in truths.values():
         _pad(truth, len(files))
     objects = tuple(truths[number] for number in sorted(truths))
+    gathered.best = {truth.object_id: truth.best for truth in objects}
     return Film(
         name=name,
         height=config.height,
         width=config.width,
         file_names=tuple(files),
         objects=objects,
-        questions=_ask(config, objects, is_night=is_night, number=questions),
+        questions=_ask(config, gathered.view(), questions),
     )
 
 
-def _note(truths: dict[int, ObjectTruth], frame: WorldFrame) -> None:
+def _note(truths: dict[int, ObjectTruth], gathered: Gathering, frame: WorldFrame) -> None:
+    gathered.add(frame)
     for thing in frame.objects:
         truth = truths.get(thing.object_id)
         if truth is None:
@@ -135,9 +133,7 @@ def _note(truths: dict[int, ObjectTruth], frame: WorldFrame) -> None:
         truth.visible.append(Shape.of(RunLengths.of(thing.visible_mask)) if is_seen else None)
         truth.full.append(Shape.of(RunLengths.of(thing.full_mask)))
         truth.visibility.append(round(thing.visibility, 4))
-        truth.is_present |= is_counted(thing)
-        if np.count_nonzero(thing.visible_mask) > np.count_nonzero(truth.best.visible_mask):
-            truth.best = thing
+        truth.best = gathered.best[thing.object_id]
 
 
 def _pad(truth: ObjectTruth, length: int) -> None:
@@ -147,40 +143,26 @@ def _pad(truth: ObjectTruth, length: int) -> None:
     truth.visibility += [0.0] * missing
 
 
-def _ask(
-    config: WorldConfig | WideConfig,
-    objects: Sequence[ObjectTruth],
-    *,
-    is_night: bool,
-    number: int,
-) -> dict[str, tuple[int, ...]]:
+def _ask(config: WorldConfig | WideConfig, view: View, number: int) -> dict[str, tuple[int, ...]]:
     rng = np.random.default_rng((config.seed, number))
-    seen = [truth for truth in objects if any(truth.visible)]
     if isinstance(config, WideConfig):
-        view = View(
-            present=[truth.best for truth in seen if truth.is_present],
-            seen=[truth.best for truth in seen],
-            is_night=is_night,
-        )
         asked = draw_wide_questions(rng, view, split=config.content.split, number=number)
         return {question.phrase.text: question.object_ids for question in asked}
-    return _ask_of_meadow(rng, seen, number)
+    return _ask_of_meadow(rng, view, number)
 
 
-def _ask_of_meadow(
-    rng: np.random.Generator, seen: Sequence[ObjectTruth], number: int
-) -> dict[str, tuple[int, ...]]:
+def _ask_of_meadow(rng: np.random.Generator, view: View, number: int) -> dict[str, tuple[int, ...]]:
     """Ask for every concept by one of its names, then in vain."""
     questions: dict[str, tuple[int, ...]] = {}
     absent = list(ABSENT_PHRASES)
+    present = {thing.concept for thing in view.present}
     for concept in CONCEPTS:
-        covered = [truth for truth in seen if truth.best.concept == concept.name]
+        covered = tuple(t.object_id for t in view.seen if t.concept == concept.name)
         if not covered:
             absent.append(concept.name)
-        elif any(truth.is_present for truth in covered):
+        elif concept.name in present:
             names = (concept.name, *concept.synonyms)
-            phrase = names[int(rng.integers(len(names)))]
-            questions[phrase] = tuple(truth.object_id for truth in covered)
+            questions[names[int(rng.integers(len(names)))]] = covered
     rest = max(number - len(questions), len(questions), 1)
     for place in rng.permutation(len(absent))[:rest]:
         questions[absent[int(place)]] = ()

@@ -6,13 +6,14 @@ every scene it makes has a seed, backdrop and props of its own, none of them fro
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 
-from connectors.world.compose import WorldObject
+from connectors.world.compose import WorldFrame, WorldObject
 from connectors.world.concepts import ABSENT_PHRASES, CONCEPT_NAMES, concept_named
+from connectors.world.wide.questions import View
 from pipeline.evaluation.metrics import Mask, iou_matrix
 
 HELD_OUT_SEED = 1_000_000
@@ -72,8 +73,42 @@ def held_out_world_seed(rng: np.random.Generator) -> int:
 
 def is_counted(thing: WorldObject) -> bool:
     """Return whether enough of an object shows for it to be asked for; the rest is ignored."""
-    shown = int(np.count_nonzero(thing.visible_mask))
-    return shown >= MIN_VISIBLE_PX and thing.visibility >= MIN_VISIBILITY
+    return _shown(thing) >= MIN_VISIBLE_PX and thing.visibility >= MIN_VISIBILITY
+
+
+@dataclass(slots=True, kw_only=True)
+class Gathering:
+    """All objects of the frames so far.
+
+    Attributes:
+        best: Each as on the first frame that shows most of it, by its id.
+        counted: Ids of those of which some frame shows enough.
+        is_night: Whether the last frame is infrared.
+    """
+
+    best: dict[int, WorldObject] = field(default_factory=dict[int, WorldObject])
+    counted: set[int] = field(default_factory=set[int])
+    is_night: bool = False
+
+    def add(self, frame: WorldFrame) -> None:
+        """Look at one more frame."""
+        self.is_night = frame.is_night
+        for thing in frame.objects:
+            known = self.best.get(thing.object_id)
+            if known is None or _shown(thing) > _shown(known):
+                self.best[thing.object_id] = thing
+            if is_counted(thing):
+                self.counted.add(thing.object_id)
+
+    def view(self) -> View:
+        """Return what can be asked about."""
+        seen = [thing for thing in self.best.values() if thing.visibility > 0]
+        present = [thing for thing in seen if thing.object_id in self.counted]
+        return View(present=present, seen=seen, is_night=self.is_night)
+
+
+def _shown(thing: WorldObject) -> int:
+    return int(np.count_nonzero(thing.visible_mask))
 
 
 def draw_questions(

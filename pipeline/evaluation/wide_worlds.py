@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from connectors.config import Split
-from connectors.world.compose import WorldFrame, WorldObject
+from connectors.world.compose import WorldFrame
 from connectors.world.wide.casting import WideContent
 from connectors.world.wide.phrases import PhraseKind, Verdict, covered_concepts, is_held_out
-from connectors.world.wide.questions import Asked, View, WideQuestion, draw_wide_questions
+from connectors.world.wide.questions import Asked, WideQuestion, draw_wide_questions
 from connectors.world.wide.scene import WideConfig, WideWorld
-from pipeline.evaluation.held_out import Phrasing, Question, held_out_world_seed, is_counted
+from pipeline.evaluation.held_out import Gathering, Phrasing, Question, held_out_world_seed
 
 _EMPTY_PROBABILITY = 0.05
 _QUESTIONS = 8
@@ -120,39 +120,22 @@ def _relabelled(frame: WorldFrame, asked: Mapping[int, str]) -> WorldFrame:
 def _ask(
     rng: np.random.Generator, frames: Iterable[WorldFrame], split: Split
 ) -> tuple[dict[int, str], list[Question]]:
-    best: dict[int, WorldObject] = {}
-    counted: set[int] = set()
-    is_night = False
+    gathered = Gathering()
     for frame in frames:
-        is_night = frame.is_night
-        for thing in frame.objects:
-            known = best.get(thing.object_id)
-            if known is None or _shown(thing) > _shown(known):
-                best[thing.object_id] = thing
-            if is_counted(thing):
-                counted.add(thing.object_id)
-    view = View(
-        present=[thing for number, thing in best.items() if number in counted],
-        seen=[thing for thing in best.values() if thing.visibility > 0],
-        is_night=is_night,
-    )
+        gathered.add(frame)
     asked: dict[int, str] = {}
     questions: list[Question] = []
-    for one in draw_wide_questions(rng, view, split=split, number=_QUESTIONS):
+    for one in draw_wide_questions(rng, gathered.view(), split=split, number=_QUESTIONS):
         covered = {
             number
-            for number, thing in best.items()
-            if one.phrase.verdict(thing, is_night=is_night) is Verdict.YES
+            for number, thing in gathered.best.items()
+            if one.phrase.verdict(thing, is_night=gathered.is_night) is Verdict.YES
         }
         if covered & asked.keys():
             continue
         asked |= dict.fromkeys(covered, one.phrase.text)
         questions.append(_to_question(one))
     return asked, questions
-
-
-def _shown(thing: WorldObject) -> int:
-    return int(np.count_nonzero(thing.visible_mask))
 
 
 def _to_question(one: WideQuestion) -> Question:
