@@ -3,10 +3,11 @@
 The only file of the running pipeline that knows concrete models and connectors.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from models.sam3.session import SessionOptions
 
+Built = TypeVar("Built")
+
 
 def build_model(config: ModelConfig) -> ConceptTracker:
     """Return the model that a configuration names, with its weights. Imports torch.
@@ -45,13 +48,19 @@ def build_model(config: ModelConfig) -> ConceptTracker:
         accepted = "a .safetensors, .pt or .pth file, or a folder with one"
         raise ConfigError([f"model.checkpoint: nothing at {str(path)!r} (accepted: {accepted})"])
     options = build_options(config.name, config.options)
+    return build_with(partial(build_tracker, options=options), config)
+
+
+def build_with(build: Callable[..., Built], config: ModelConfig) -> Built:
+    """Build a model by a function of :mod:`models.registry`.
+
+    Raises:
+        ConfigError: If the name, the weights or the device cannot be used.
+    """
+    check_model_name(config.name)
+    device = choose_device(config.device)
     try:
-        return build_tracker(
-            config.name,
-            checkpoint=path,
-            device=choose_device(config.device),
-            options=options,
-        )
+        return build(config.name, checkpoint=config.checkpoint, device=device)
     except ValueError as error:
         raise ConfigError([f"model: {error}"]) from error
 

@@ -339,15 +339,9 @@ def _build_sessions(model: ModelFlags) -> "OpenSession":
     """Return what begins a session per clip; a pixel of a palette can show one object alone."""
     from models.registry import build_promptable_tracker
     from models.sam2.video import VideoOptions, VideoSession
-    from pipeline.app import check_model_name, choose_device
+    from pipeline.app import build_with
 
-    config = model_config(model)
-    check_model_name(config.name)
-    device = choose_device(config.device)
-    try:
-        tracker = build_promptable_tracker(config.name, checkpoint=config.checkpoint, device=device)
-    except ValueError as error:
-        raise ConfigError([f"model: {error}"]) from error
+    tracker = build_with(build_promptable_tracker, model_config(model))
     return lambda clip: VideoSession(
         tracker, options=VideoOptions(non_overlapping=not clip.has_object_files)
     )

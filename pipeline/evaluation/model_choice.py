@@ -49,14 +49,8 @@ def build_image_detector(model: ModelFlags, *, min_score: float = MIN_SCORE) -> 
         ConfigError: If the model, its weights or the device cannot be used.
     """
     from models.registry import build_detector
-    from pipeline.app import check_model_name, choose_device
+    from pipeline.app import build_with
 
-    config = model_config(model)
-    check_model_name(config.name)
-    device = choose_device(config.device)
-    try:
-        detector = build_detector(config.name, checkpoint=config.checkpoint, device=device)
-    except ValueError as error:
-        raise ConfigError([f"model: {error}"]) from error
+    detector = build_with(build_detector, model_config(model))
     detector.min_score = min_score
     return detector
