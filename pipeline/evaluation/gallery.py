@@ -24,6 +24,7 @@ from pipeline.evaluation.images import (
 _GAP_PX, _GAP_GREY, _MIN_CELL_PX = 6, 245, 400
 _ENOUGH_IOU = 0.5
 _LINE_PX, _FONT, _FONT_SCALE = 17, cv2.FONT_HERSHEY_DUPLEX, 0.4
+_HEADING_PX, _HEADING_SCALE, _HEADING_INK = 36, 0.7, (36, 41, 47)
 _RIGHT_INK, _WRONG_INK = (20, 110, 40), (190, 20, 20)
 
 
@@ -32,7 +33,8 @@ def write_gallery(
 ) -> None:
     """Ask again about the worst and the best pictures of a report and draw them.
 
-    The sheet begins with the worst pictures and ends with the best. Predictions are filled; missed
+    The sheet begins with the worst pictures and ends with the best, each under a heading unless
+    all pictures are shown. Predictions are filled; missed
     objects are outlined and marked "missed". Below each picture stands what was asked.
 
     Args:
@@ -60,7 +62,30 @@ def draw_gallery(
         for outcome in outcomes
         for drawn in [draw_outcome(outcome)]
     ]
-    return lay_out(cells, columns)
+    if len(chosen) == len(report.pictures):
+        return lay_out(cells, columns)
+    num_worst = len(chosen) - len(chosen) // 2
+    parts = [("worst", cells[:num_worst]), ("best", cells[num_worst:])]
+    return _stack(
+        [
+            (f"the {which} of {len(report.pictures)} pictures", lay_out(part, columns))
+            for which, part in parts
+            if part
+        ]
+    )
+
+
+def _stack(sheets: Sequence[tuple[str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """Put sheets below one another, each under its heading."""
+    width = max(sheet.shape[1] for _, sheet in sheets)
+    rows: list[NDArray[np.uint8]] = []
+    for heading, sheet in sheets:
+        strip = np.full((_HEADING_PX, width, 3), _GAP_GREY, dtype=np.uint8)
+        corner = _GAP_PX, _HEADING_PX - 11
+        cv2.putText(strip, heading, corner, _FONT, _HEADING_SCALE, _HEADING_INK, 1, cv2.LINE_AA)
+        spare = (0, 0), (0, width - sheet.shape[1]), (0, 0)
+        rows += [strip, np.pad(sheet, spare, constant_values=_GAP_GREY)]
+    return np.concatenate(rows)
 
 
 def write_sheet(path: Path, sheet: NDArray[np.uint8]) -> None:

@@ -139,6 +139,11 @@ def test_gallery_draws_the_worst_and_the_best(tmp_path: Path) -> None:
     sheet = cv2.imread(str(tmp_path / "new" / "sheet.png"))
     assert sheet.shape[1] == 2 * 192 + 6
     assert sheet.shape[0] > 2 * 192 + 6
+    write_gallery(oracle, report, tmp_path / "all.png", columns=6, rows=2)
+    write_gallery(oracle, report, tmp_path / "one.png", columns=3, rows=1)
+    heights = [cv2.imread(str(tmp_path / name)).shape[0] for name in ("all.png", "one.png")]
+    # Two rows either way, and headings only where some are left out.
+    assert heights[1] > heights[0]
     with pytest.raises(ConfigError, match="png"):
         write_gallery(oracle, report, tmp_path / "sheet.txt", columns=1, rows=1)
 

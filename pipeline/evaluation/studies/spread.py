@@ -58,7 +58,7 @@ def compare_seeds(
         low=None if interval is None else interval[0],
         high=None if interval is None else interval[1],
         p_value=p_value,
-        method=f"{'paired' if is_paired else 'Welch'} t-test over {_seeds(before, after)} seeds",
+        method=f"{'paired' if is_paired else 'Welch'} t-test over {_seeds(before, after)}",
         unit=next((one.unit for one in result.measures if one.name == measure), Unit.PERCENT),
     )
 
@@ -75,8 +75,8 @@ def compare_steps(
 
 
 def _seeds(before: Mapping[int, float], after: Mapping[int, float]) -> str:
-    counts = {len(before), len(after)}
-    return str(counts.pop()) if len(counts) == 1 else f"{len(before)} and {len(after)}"
+    counts = sorted({len(before), len(after)})
+    return f"{' and '.join(map(str, counts))} seed{'' if counts == [1] else 's'}"
 
 
 def _test_paired(old: Floats, new: Floats) -> _Verdict:

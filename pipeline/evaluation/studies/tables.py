@@ -10,6 +10,7 @@ from pipeline.evaluation.studies.spread import mean_and_deviation
 from pipeline.evaluation.studies.study import Comparison, Measure, StudyResult, Unit
 
 NO_VALUE = "–"
+_TOLD = "Mean ± standard deviation over seeds {seeds}; n: questions, objects or frames in all."
 
 
 def to_fields(result: StudyResult, model: ModelFlags) -> dict[str, Any]:
@@ -38,16 +39,19 @@ def to_markdown(result: StudyResult) -> str:
     if result.comparisons:
         parts.append(_comparison_table(result.comparisons))
     seeds = ", ".join(str(seed) for seed in result.seeds)
-    parts.append(
-        " ".join(filter(None, (result.note, f"Mean ± standard deviation over seeds {seeds}.")))
-    )
+    parts.append(" ".join(filter(None, (result.note, _TOLD.format(seeds=seeds)))))
     return "\n\n".join(parts) + "\n"
 
 
 def _settings_table(result: StudyResult) -> str:
-    head = [result.x_label or "setting", *(_heading(measure) for measure in result.measures)]
+    measures = result.measures
+    head = [result.x_label or "setting", "n", *(_heading(measure) for measure in measures)]
     rows = [
-        [setting, *(_cell(result, setting, measure) for measure in result.measures)]
+        [
+            setting,
+            str(max((result.count(setting, measure.name) for measure in measures), default=0)),
+            *(_cell(result, setting, measure) for measure in measures),
+        ]
         for setting in result.settings
     ]
     return _table(head, rows)

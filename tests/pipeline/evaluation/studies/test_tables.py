@@ -19,12 +19,13 @@ TOY = make_result(
 def test_table_has_means_deviations_and_dashes() -> None:
     assert to_markdown(TOY) == (
         "**A toy**\n\n"
-        "| way | cgF1 |\n"
-        "| --- | ---: |\n"
-        "| old | 45.0 ± 7.1 |\n"
-        "| new | 0.0 |\n"
-        "| none | – |\n\n"
-        "Measured on toys. Mean ± standard deviation over seeds 0, 1.\n"
+        "| way | n | cgF1 |\n"
+        "| --- | ---: | ---: |\n"
+        "| old | 20 | 45.0 ± 7.1 |\n"
+        "| new | 20 | 0.0 |\n"
+        "| none | 0 | – |\n\n"
+        "Measured on toys. Mean ± standard deviation over seeds 0, 1; n: "
+        "questions, objects or frames in all.\n"
     )
 
 
@@ -40,7 +41,7 @@ def test_table_of_comparisons_tells_how_sure_it_is() -> None:
     assert rows == [
         "| cgF1 | old | new | +13.7 | +0.0 to +27.3 | 0.050 | paired t-test over 3 seeds |",
         "| cgF1 | old | new | +13.7 | +0.0 to +27.3 | < 0.001 | paired t-test over 3 seeds |",
-        "| cgF1 | old | new | -40.0 | – | – | paired t-test over 1 seeds |",
+        "| cgF1 | old | new | -40.0 | – | – | paired t-test over 1 seed |",
     ]
 
 
@@ -52,8 +53,8 @@ def test_other_units_are_named_and_not_scaled() -> None:
     )
     point = Point(setting="old", seed=0, measures=measures)
     text = to_markdown(replace(toy, points=(point,)))
-    assert "| way | delay, ms | switches |" in text
-    assert "| old | 12.3 | 3.0 |" in text
+    assert "| way | n | delay, ms | switches |" in text
+    assert "| old | 5 | 12.3 | 3.0 |" in text
 
 
 def test_json_holds_every_point() -> None:
