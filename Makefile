@@ -64,9 +64,10 @@ imports: setup-dev ## Who may import whom (import-linter)
 	@echo "== import rules"
 	@$(BIN)/lint-imports --no-cache
 
-train: setup ## Train sam3-nano anew by its recipe into runs/ (hours; goes on where it was stopped)
+train: setup ## Train sam3-nano anew by its recipes into runs/ (hours; goes on where it was stopped)
 	@echo "== training"
 	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano.yaml --out runs/sam3-nano
+	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano-wide.yaml --out runs/sam3-nano-wide
 	@echo "== runs/sam3-nano/model.safetensors is there; measure it with CHECKPOINT=... make eval"
 
 eval: setup ## Measure the shipped model, or CHECKPOINT, on held-out worlds
