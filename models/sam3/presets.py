@@ -10,8 +10,13 @@ SESSION_OPTIONS: dict[str, SessionOptions] = {
     "sam3-nano": SessionOptions(
         nms_iou=0.3,
         association=AssociationRules(
-            match_iou=0.3, recondition_score=0.7, recondition_iou=0.5, trust_iou=0.3
+            # It is seldom surer of what is small or half hidden: what it finds may begin.
+            new_score=0.5,
+            match_iou=0.3,
+            recondition_score=0.7,
+            recondition_iou=0.5,
+            trust_iou=0.3,
         ),
-        life=LifeRules(suppress_s=0.5, revive_reach=0.15),
+        life=LifeRules(suppress_s=0.5, revive_reach=0.25),
     ),
 }
