@@ -8,7 +8,7 @@ OUT ?= demo-out
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models clean
+.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ studies: setup-dev ## Tables and plots of the shipped model, or CHECKPOINT, into
 
 bench-models: setup-dev ## Time our models beside transformers', same weights (ARGS="--full" for the published sizes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.models $(ARGS)
+
+bench-stream: setup-dev ## Time whole runs on films of 640 x 360 with 2 concepts and 3 objects
+	@$(BIN)/python -m tests.benchmarks.stream $(ARGS)
 
 clean: ## Remove what was built; .venv and runs/ stay
 	rm -rf demo-out segment-out dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
