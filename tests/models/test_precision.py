@@ -133,4 +133,5 @@ def test_masklets_stay_through_a_clip(nano, tokenizer, clip, expected_masklets, 
     assert len(expected_masklets[-1]) >= 2
     for wanted, masks in zip(expected_masklets, found, strict=True):
         assert masks.keys() == wanted.keys()
-        assert all(iou(masks[k], wanted[k]) >= SAME_PLACE for k in wanted)
+        for k in wanted:  # an object that is hidden has an empty mask in both
+            assert iou(masks[k], wanted[k]) >= SAME_PLACE or not (masks[k] | wanted[k]).any()
