@@ -38,3 +38,7 @@ class HeldOutWorld(StrEnum):
     def night_probability(self) -> float:
         """Share of infrared scenes."""
         return 0.0 if self is HeldOutWorld.PLAIN else 0.15
+
+
+# What a table of main results compares.
+MAIN_WORLDS = (HeldOutWorld.PLAIN, HeldOutWorld.FULL, HeldOutWorld.WIDE)

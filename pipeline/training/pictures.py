@@ -274,7 +274,7 @@ def _asked(rng: np.random.Generator, instances: list[Instance], stage: Stage) ->
         is_hard = rng.random() < stage.hard_negatives
         return str(rng.choice(absent if is_hard else ABSENT_PHRASES))
 
-    # One in four of the questions beyond half may be of what is there too.
+    # One question at least is of what is there, and of the others somewhat less than half.
     most = int(rng.binomial(stage.questions - 1, 0.45)) + 1
     asked = [str(concept) for concept in rng.permutation(present)[:most]]
     return asked + [negative() for _ in range(stage.questions - len(asked))]

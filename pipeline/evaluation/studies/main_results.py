@@ -6,14 +6,12 @@ from pipeline.evaluation.images import ImageReport, evaluate_images
 from pipeline.evaluation.model_choice import build_image_detector
 from pipeline.evaluation.studies.pictures import settings_of
 from pipeline.evaluation.studies.study import Measure, Point, StudyContext, StudyResult, Unit
-from pipeline.evaluation.worlds import HeldOutWorld
-
-WORLDS = (HeldOutWorld.PLAIN, HeldOutWorld.FULL, HeldOutWorld.WIDE)
+from pipeline.evaluation.worlds import MAIN_WORLDS
 
 
 def run(context: StudyContext) -> StudyResult:
     """Measure the shipped measures in each world, or in the one that was asked for."""
-    worlds = WORLDS if context.world is None else (context.world,)
+    worlds = MAIN_WORLDS if context.world is None else (context.world,)
     of_all = settings_of(context)
     detector = build_image_detector(context.model)
     advance = context.on_total(len(worlds) * len(context.seeds) * of_all.num_pictures)

@@ -8,15 +8,14 @@ from pipeline.evaluation.studies.clips import (
 )
 from pipeline.evaluation.studies.study import Measure, Point, StudyContext, StudyResult
 from pipeline.evaluation.video import VideoReport, VideoSettings, evaluate_video
-from pipeline.evaluation.worlds import HeldOutWorld
+from pipeline.evaluation.worlds import MAIN_WORLDS
 
-WORLDS = (HeldOutWorld.PLAIN, HeldOutWorld.FULL, HeldOutWorld.WIDE)
 NUM_CLIPS = 5
 
 
 def run(context: StudyContext) -> StudyResult:
     """Measure each world, or the one that was asked for."""
-    worlds = WORLDS if context.world is None else (context.world,)
+    worlds = MAIN_WORLDS if context.world is None else (context.world,)
     number = context.samples or NUM_CLIPS
     tracker = build_clip_tracker(context.model)
     advance = context.on_total(len(worlds) * len(context.seeds) * number)
