@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,6 @@ from pipeline.training.tasks import Task, learned_names, move
 
 LOG_EVERY = 20
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-ALL_BACKENDS = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
 FIRST_SCALE = 2.0**12
 UNDECAYED = ("embed", "token", "no_", "temporal_pos", "lora_")
 
@@ -236,8 +230,8 @@ def _precision(recipe: Recipe, device: torch.device) -> Generator[None]:
     if recipe.precision not in DTYPES:
         yield
         return
-    backends = [SDPBackend.MATH] if device.type == "cpu" else ALL_BACKENDS
-    with torch.autocast(device.type, DTYPES[recipe.precision]), sdpa_kernel(backends):
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    with torch.autocast(device.type, DTYPES[recipe.precision]), attention:
         yield
 
 
