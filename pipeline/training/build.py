@@ -152,6 +152,10 @@ def _still_config(data: WorldData) -> StillConfig:
     return StillConfig(max_objects=world.max_objects, night_probability=world.night_probability)
 
 
+def _wide_content(data: WorldData) -> WideContent:
+    return WideContent(crowd_probability=data.crowds)
+
+
 def _picture_source(recipe: Recipe, read: ReadClips) -> PictureSource:
     sources = [_pictures_of(data, read) for data in recipe.data]
     return sources[0] if len(sources) == 1 else MixedPictures(sources, _shares(recipe.data))
@@ -160,7 +164,7 @@ def _picture_source(recipe: Recipe, read: ReadClips) -> PictureSource:
 def _pictures_of(data: WorldData | CocoData | YtvisData, read: ReadClips) -> PictureSource:
     if isinstance(data, WorldData):
         return (
-            WidePictures(content=WideContent())
+            WidePictures(content=_wide_content(data))
             if data.style == "wide"
             else WorldPictures(config=_still_config(data))
         )
@@ -181,7 +185,7 @@ def _clips_of(data: WorldData | YtvisData, read: ReadClips) -> ClipSource:
     if isinstance(data, YtvisData):
         return AnnotatedClips(clips=read(data).clips, root=data.images)
     if data.style == "wide":
-        return WideClips(content=WideContent())
+        return WideClips(content=_wide_content(data))
     return WorldClips(config=_still_config(data))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from connectors.world.compose import WorldFrame
 from connectors.world.still import StillConfig, render_clip
 from models.training.tracker_losses import TrackerTargets
-from pipeline.training.pictures import SPARE, random_crop
+from pipeline.training.pictures import random_crop, spare
 from pipeline.training.recipe import Stage
 
 # An object must show this much, in px of the training picture, to be followed from the start.
@@ -75,7 +75,7 @@ class WorldClips:
             few: list[str] = rng.permutation(self.config.concepts)[: rng.integers(1, 4)].tolist()
             return render_clip(
                 rng,
-                size=round(stage.image_size * SPARE),
+                size=round(stage.image_size * spare(rng)),
                 num_frames=stage.frames,
                 fps=float(rng.choice(FRAME_RATES)),
                 config=replace(

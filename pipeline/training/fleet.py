@@ -40,12 +40,17 @@ class Fleet:
             [p.grad is not None for p in listed], dtype=torch.uint8, device=self.device
         )
         distributed.all_reduce(is_used, op=distributed.ReduceOp.MAX)
-        for parameter, used in zip(listed, is_used.tolist(), strict=True):
-            if used:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                distributed.all_reduce(parameter.grad)
-                parameter.grad /= self.size
+        used = [p for p, is_any in zip(listed, is_used.tolist(), strict=True) if is_any]
+        if not used:
+            return
+        # All in one message: hundreds of small ones would mostly wait for each other.
+        together = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in used]
+        )
+        distributed.all_reduce(together)
+        together /= self.size
+        for parameter, mean in zip(used, together.split([p.numel() for p in used]), strict=True):
+            parameter.grad = mean.view_as(parameter).to(parameter.dtype)
 
     def wait(self) -> None:
         """Wait until all processes are here."""

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from models.sam3.model import Sam3
 from models.sam3.tokenizer import Tokenizer
+from models.training.attention import SinglePrecisionAttention
 from models.training.lora import add_lora
 from pipeline.training.fleet import Fleet
 from pipeline.training.notes import LOG_FILE, notes_of
+from pipeline.training.optimisers import build_optimisers
 from pipeline.training.recipe import Recipe, Stage, TaskName
 from pipeline.training.report import Reporter
 from pipeline.training.state import MovingAverage, TrainingState, of_another_recipe, saved_phase
@@ -28,7 +29,6 @@ from pipeline.training.tasks import Task, learned_names, move
 LOG_EVERY = 20
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 FIRST_SCALE = 2.0**12
-UNDECAYED = ("embed", "token", "no_", "temporal_pos", "lora_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ def _begin_phase(
     state = TrainingState(
         model=model,
         learned=learned,
-        optimiser=_optimiser(learned, recipe.weight_decay),
+        optimisers=build_optimisers(learned, recipe.optimiser, weight_decay=recipe.weight_decay),
         average=MovingAverage(learned, recipe.ema_decay),
         step=before.step if before else 0,
         phase=index,
@@ -143,20 +143,6 @@ def _begin_phase(
     if resumes:
         state.resume(run.out)
     return state
-
-
-def _optimiser(
-    learned: Mapping[str, torch.nn.Parameter], weight_decay: float
-) -> torch.optim.Optimizer:
-    decayed = {n for n, p in learned.items() if p.ndim > 1 and not any(w in n for w in UNDECAYED)}
-    return torch.optim.AdamW(
-        [
-            {"params": [learned[n] for n in learned if n in decayed], "weight_decay": weight_decay},
-            {"params": [learned[n] for n in learned if n not in decayed], "weight_decay": 0.0},
-        ],
-        lr=1e-3,
-        betas=(0.9, 0.98),
-    )
 
 
 def _run_stage(run: TrainingRun, state: TrainingState, index: int, report: Reporter) -> None:
@@ -200,9 +186,8 @@ def _step(
 ) -> dict[str, float]:
     recipe, device = run.recipe, run.fleet.device
     rate = recipe.rate_at(state.step)
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
-    state.optimiser.zero_grad(set_to_none=True)
+    state.optimisers.set_rate(rate)
+    state.optimisers.zero_grad()
     sums: dict[str, float] = defaultdict(float)
     for _ in range(stage.accumulate):
         batch, rng = next(batches)
@@ -222,15 +207,11 @@ def _step(
 
 @contextmanager
 def _precision(recipe: Recipe, device: torch.device) -> Generator[None]:
-    """Compute in the recipe's precision.
-
-    The fused attention of torch's CPU build takes eight times as long backwards in bf16 as in fp32,
-    which eats all that bf16 saves; the plain products are as fast as they should be.
-    """
+    """Compute in the recipe's precision."""
     if recipe.precision not in DTYPES:
         yield
         return
-    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    attention = SinglePrecisionAttention() if device.type == "cpu" else nullcontext()
     with torch.autocast(device.type, DTYPES[recipe.precision]), attention:
         yield
 
@@ -245,6 +226,6 @@ def _learn(state: TrainingState, recipe: Recipe) -> float:
         # fp16 overflowed: a smaller scale will do. Otherwise one spoilt batch is passed over.
         state.scale = max(state.scale / 2, 1.0)
         return norm
-    state.optimiser.step()
+    state.optimisers.step()
     state.average.update(state.learned)
     return norm

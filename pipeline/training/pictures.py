@@ -22,11 +22,13 @@ from models.sam3.phrases import VISUAL_PHRASE
 from models.training.detector_losses import DetectorTargets
 from pipeline.training.recipe import Stage
 
-# Scenes are drawn this much larger than the picture that is cut out of them.
-SPARE = 1.45
+# Scenes are drawn this much larger than the picture that is cut out of them, or hardly larger: then
+# the cut is stretched, and as soft as the picture of a camera that sees less than the model could.
+SPARE, SOFT_SPARE, SOFT_SHARE = 1.45, 1.0, 0.4
 # Where objects are shown from nearby, the scene is drawn this much larger again; a close-up shows
-# at least so many px of it.
+# at least so many px of it, and is so many times as wide as the object.
 CLOSE_UP_SPARE, LEAST_CLOSE_UP = 2.0, 16
+NEAREST, FARTHEST = 1.1, 4.0
 # Of the questions that show boxes, how many say nothing in words.
 BOX_ONLY_SHARE = 0.4
 MIN_VISIBLE_SHARE = 0.15
@@ -155,9 +157,16 @@ def random_crop(rng: np.random.Generator, picture_hw: tuple[int, int], side: int
     return Crop(x=x, y=y, width=w, height=h, side=side)
 
 
-def scene_side(size: int, stage: Stage) -> int:
-    """Return how large a scene is drawn, in px, for training pictures of ``size``."""
-    return round(size * SPARE * (CLOSE_UP_SPARE if stage.close_ups else 1.0))
+def scene_side(rng: np.random.Generator, size: int, stage: Stage) -> int:
+    """Choose how large a scene is drawn, in px, for training pictures of ``size``."""
+    if stage.close_ups:
+        return round(size * SPARE * CLOSE_UP_SPARE)
+    return round(size * spare(rng))
+
+
+def spare(rng: np.random.Generator) -> float:
+    """Choose how much larger than the training picture its scene is drawn."""
+    return SOFT_SPARE if rng.random() < SOFT_SHARE else SPARE
 
 
 def choose_crops(
@@ -174,7 +183,8 @@ def choose_crops(
 def _close_crop(rng: np.random.Generator, box: NDArray[np.float32], scene: int, size: int) -> Crop:
     """Choose a square round a box (cxcywh, px), somewhat off its middle."""
     largest = float(box[2:].max())
-    side = min(max(round(largest * rng.uniform(1.1, 2.5)), LEAST_CLOSE_UP), scene)
+    reach = float(np.exp(rng.uniform(np.log(NEAREST), np.log(FARTHEST))))
+    side = min(max(round(largest * reach), LEAST_CLOSE_UP), scene)
     spare = max(side - largest, 0) / 2
     x, y = (box[:2] + rng.uniform(-spare, spare, size=2) - side / 2).round().astype(int)
     return Crop(
@@ -231,7 +241,7 @@ class WorldPictures:
         """Draw; see :class:`PictureSource`."""
         most = min(stage.max_objects, self.config.max_objects)
         config = replace(self.config, max_objects=most)
-        frame = render_still(rng, size=scene_side(size, stage), config=config)
+        frame = render_still(rng, size=scene_side(rng, size, stage), config=config)
         return [
             self._ask(rng, crop.cut(frame.pixels), _cut_scene(frame, crop, size), stage)
             for crop in choose_crops(rng, frame, size, stage)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pipeline.loading import load_yaml
 
 TaskName = Literal["backbone", "detector", "tracker"]
+OptimiserName = Literal["adamw", "muon"]
 
 
 class _Strict(BaseModel):
@@ -25,6 +26,9 @@ class WorldData(_Strict):
     )
     weight: float = Field(
         default=1.0, gt=0, description="Share of the pictures, against the others."
+    )
+    crowds: float = Field(
+        default=0.1, ge=0, le=1, description="Share of crowds among the scenes of the wide world."
     )
 
 
@@ -119,6 +123,9 @@ class Recipe(_Strict):
     seed: int = 0
     data: tuple[Data, ...] = (WorldData(),)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    optimiser: OptimiserName = Field(
+        default="adamw", description="muon: for the hidden matrices, with AdamW for the rest."
+    )
     warmup_steps: int = Field(default=200, gt=0)
     weight_decay: float = 0.02
     grad_clip: float = 1.0

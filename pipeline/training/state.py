@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from models.sam3.model import Sam3
 from models.training.lora import merged_state
 from models.weights import read_safetensors, write_safetensors
 from pipeline.errors import ConfigError
+from pipeline.training.optimisers import Optimisers
 
 STATE_FILE, MODEL_FILE = "state.safetensors", "model.safetensors"
 _MODEL, _AVERAGE, _OPTIMISER = "model:", "average:", "optimiser:"
@@ -47,7 +47,7 @@ class TrainingState:
     Attributes:
         model: The whole model, with low-rank changes if there are any.
         learned: The parameters that learn at present, by name.
-        optimiser: Of those.
+        optimisers: Of those.
         average: Of those.
         step: Steps done.
         phase: First stage of the stretch of stages that share the learned parameters.
@@ -56,7 +56,7 @@ class TrainingState:
 
     model: Sam3
     learned: dict[str, nn.Parameter]
-    optimiser: Optimizer
+    optimisers: Optimisers
     average: MovingAverage
     step: int = 0
     phase: int = 0
@@ -80,7 +80,7 @@ class TrainingState:
         tensors = {_MODEL + name: value for name, value in self.model.state_dict().items()}
         tensors |= {_AVERAGE + name: value for name, value in self.average.values.items()}
         for name, parameter in self.learned.items():
-            for key, value in self.optimiser.state[parameter].items():
+            for key, value in self.optimisers.state_of(parameter).items():
                 tensors[f"{_OPTIMISER}{key}:{name}"] = value
         numbers = {
             "step": self.step,
@@ -109,7 +109,7 @@ class TrainingState:
             kind, _, name = key.partition(":")
             parameter = self.learned[name]
             place = "cpu" if kind == "step" else parameter.device
-            self.optimiser.state[parameter][kind] = value.to(place, copy=True)
+            self.optimisers.state_of(parameter)[kind] = value.to(place, copy=True)
 
 
 def of_another_recipe(folder: Path) -> ConfigError:

@@ -6,19 +6,19 @@ import numpy as np
 
 from connectors.world.compose import WorldFrame, WorldObject
 from connectors.world.wide.casting import WideContent
-from connectors.world.wide.phrases import PHRASES
+from connectors.world.wide.phrases import PHRASES, nouns_about
 from connectors.world.wide.questions import View, draw_wide_questions
 from connectors.world.wide.still import render_wide_clip, render_wide_still
 from pipeline.training.clips import FRAME_RATES, Clip, clip_of_films
 from pipeline.training.pictures import (
     MIN_VISIBLE_SHARE,
-    SPARE,
     Crop,
     Drawn,
     Masks,
     Question,
     choose_crops,
     scene_side,
+    spare,
 )
 from pipeline.training.recipe import Stage
 
@@ -36,7 +36,7 @@ class WidePictures:
         """Draw the pictures of a scene with as many questions as the stage asks."""
         most = min(stage.max_objects, self.content.max_objects)
         content = replace(self.content, max_objects=most)
-        frame = render_wide_still(rng, size=scene_side(size, stage), content=content)
+        frame = render_wide_still(rng, size=scene_side(rng, size, stage), content=content)
         crops = choose_crops(rng, frame, size, stage)
         return [self._ask(rng, frame, crop, stage) for crop in crops]
 
@@ -63,8 +63,12 @@ class WidePictures:
             for one in asked
         ]
 
+        about = frozenset[str]().union(*(nouns_about(thing.concept) for thing in seen))
+
         def covered(phrase: str) -> Masks | None:
             known = PHRASES.get(phrase)
+            if known is not None and known.noun not in about:
+                return []  # so it is for nearly every phrase of a batch
             found = view.covered(known) if known is not None else None
             if found is None:
                 return None
@@ -87,7 +91,7 @@ class WideClips:
             stage,
             lambda: render_wide_clip(
                 rng,
-                size=round(stage.image_size * SPARE),
+                size=round(stage.image_size * spare(rng)),
                 num_frames=stage.frames,
                 fps=float(rng.choice(FRAME_RATES)),
                 content=content,

@@ -151,6 +151,13 @@ def _unsure_nouns(concept: WideConcept) -> frozenset[str]:
     return frozenset(canonical.get(noun, noun) for noun in concept.akin) - concept.nouns
 
 
+@lru_cache(maxsize=512)
+def nouns_about(name: str) -> frozenset[str]:
+    """Return the nouns that cover a concept or may be said of it; any other is not about it."""
+    concept = wide_concept_named(name)
+    return concept.nouns | _unsure_nouns(concept)
+
+
 def with_attribute(noun: str, attribute: str, *, is_person: bool = False) -> str:
     """Return the wording for a noun with an attribute: people wear their colour."""
     return f"{noun} in {attribute}" if is_person else f"{attribute} {noun}"

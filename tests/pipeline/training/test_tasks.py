@@ -5,9 +5,21 @@ import pytest
 import torch
 
 from connectors.world.wide.casting import WideContent
+from connectors.world.wide.phrases import PHRASES
+from connectors.world.wide.questions import View
+from connectors.world.wide.still import render_wide_still
+from pipeline.training.build import _pictures_of
 from pipeline.training.clicks import ClickPlan, Opening, correct, first_prompt
 from pipeline.training.clips import WorldClips, make_clips
-from pipeline.training.pictures import WorldPictures, make_batch
+from pipeline.training.pictures import (
+    SOFT_SPARE,
+    SPARE,
+    WorldPictures,
+    choose_crops,
+    make_batch,
+    scene_side,
+)
+from pipeline.training.recipe import WorldData
 from pipeline.training.tracker_task import encode_clips, random_lesson, unroll
 from pipeline.training.wide import WidePictures
 from tests.pipeline.training.runs import GRID, SIZE, STILLS, TASKS, make_model, stage, tokenizer
@@ -168,3 +180,30 @@ def test_prompts_lie_on_the_object_and_clicks_where_the_answer_is_wrong(opening)
     cells = (wrong.points[:, -1] * 16).long()
     assert all(masks[row, y, x] == 0 for row, (x, y) in enumerate(cells))
     assert wrong.labels[:, -1].tolist() == [0, 0, 0]
+
+
+def test_whatever_a_batch_asks_is_answered_as_the_world_would():
+    source = WidePictures(content=WideContent(max_objects=6))
+    for seed in range(3):
+        one = stage(max_objects=6)
+        (drawn,) = source.draw(np.random.default_rng(seed), SIZE, one)
+        rng = np.random.default_rng(seed)
+        frame = render_wide_still(rng, size=scene_side(rng, SIZE, one), content=source.content)
+        (crop,) = choose_crops(rng, frame, SIZE, one)
+        seen = [thing for thing in frame.objects if crop.cut_mask(thing.visible_mask).any()]
+        view = View(present=(), seen=seen, is_night=frame.is_night)
+        for phrase in PHRASES.values():
+            # Nothing is present to this view, so that only what is not there at all is clear.
+            assert (drawn.covered(phrase.text) == []) >= (view.covered(phrase) == ())
+
+
+def test_scenes_are_drawn_sharp_and_soft():
+    rng = np.random.default_rng(0)
+    sides = {scene_side(rng, 100, stage()) for _ in range(40)}
+    assert sides == {round(100 * SOFT_SPARE), round(100 * SPARE)}
+    assert scene_side(rng, 100, stage(close_ups=0.5)) > max(sides)
+
+
+def test_crowds_are_as_frequent_as_a_recipe_says():
+    source = _pictures_of(WorldData(style="wide", crowds=0.5), lambda data: None)
+    assert source.content.crowd_probability == 0.5

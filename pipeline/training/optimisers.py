@@ -1,0 +1,103 @@
+"""What moves the parameters: AdamW, or Muon for the hidden matrices and AdamW for the rest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from pipeline.errors import ConfigError
+from pipeline.training.recipe import OptimiserName
+
+UNDECAYED = ("embed", "token", "no_", "temporal_pos", "lora_")
+# Turning a matrix's step into a rotation gains nothing where a side is as thin as a head's output.
+LEAST_SIDE = 32
+FIRST_RATE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Optimisers:
+    """Optimisers that share the parameters between them and step as one."""
+
+    parts: tuple[Optimizer, ...]
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of all parameters."""
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        for part in self.parts:
+            part.step()
+
+    def state_of(self, parameter: Parameter) -> dict[str, Tensor]:
+        """Return what is remembered of a parameter, to read or to fill; by name.
+
+        Raises:
+            KeyError: If no part moves it.
+        """
+        for part in self.parts:
+            if any(parameter is own for group in part.param_groups for own in group["params"]):
+                return part.state[parameter]
+        raise KeyError(f"a parameter of shape {tuple(parameter.shape)} that no optimiser moves")
+
+
+def build_optimisers(
+    learned: Mapping[str, Parameter], kind: OptimiserName, *, weight_decay: float
+) -> Optimisers:
+    """Return what moves the parameters.
+
+    Muon (Jordan et al., 2024) makes the step of a matrix orthogonal, so that directions with small
+    gradients are learned as fast as those with large ones. Its steps are scaled to the size of
+    AdamW's (Liu et al., 2025, section 2.2), so that one learning rate serves both.
+
+    Args:
+        learned: Parameters by name.
+        kind: Which optimiser.
+        weight_decay: Of the matrices; embeddings, tokens, biases and norms are not decayed.
+
+    Raises:
+        ConfigError: If this torch has no Muon.
+    """
+    hidden = {n for n, p in learned.items() if kind == "muon" and _is_hidden(n, p)}
+    decayed = {n for n, p in learned.items() if p.ndim > 1 and not _is_undecayed(n)} - hidden
+    plain = [n for n in learned if n not in decayed | hidden]
+    adam = torch.optim.AdamW(
+        [
+            {"params": [learned[n] for n in learned if n in decayed], "weight_decay": weight_decay},
+            {"params": [learned[n] for n in plain], "weight_decay": 0.0},
+        ],
+        lr=FIRST_RATE,
+        betas=(0.9, 0.98),
+    )
+    if not hidden:
+        return Optimisers((adam,))
+    if not hasattr(torch.optim, "Muon"):
+        raise ConfigError(
+            [f"optimiser: 'muon' needs torch 2.9 or later, here is {torch.__version__}"]
+        )
+    muon = torch.optim.Muon(
+        [learned[n] for n in learned if n in hidden],
+        lr=FIRST_RATE,
+        weight_decay=weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return Optimisers((adam, muon))
+
+
+def _is_undecayed(name: str) -> bool:
+    return any(part in name for part in UNDECAYED)
+
+
+def _is_hidden(name: str, parameter: Parameter) -> bool:
+    is_matrix = parameter.ndim == 2 and min(parameter.shape) >= LEAST_SIDE
+    return is_matrix and not _is_undecayed(name)
