@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from models.common.checks import check_integer, check_number, check_sequence, check_text
+from models.common.side_by_side import SideBySide
 from models.protocols import ConceptQuery, FrameInput, MaskletObservation, Prediction
 from models.sam2.outputs import TrackerFeatures
 from models.sam3.choose import ObjectPrompt, choose_object
@@ -67,6 +68,7 @@ class Sam3Session:
         )
         self._reconciler = Reconciler(self._options, model.config.tracker)
         self._streams: dict[str, Stream] = {}
+        self._both = SideBySide(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -239,10 +241,11 @@ class Sam3Session:
         )
         for stream in streams:
             stream.frame_index += 1
-        vision = self._model.encode_image(images)
-        features = self._model.tracker_features(vision)
-        found = self._detect(streams, vision)
-        tracked = self._propagate(streams, features)
+        vision = self._model.detector_model.vision_encoder(images)
+        # The detector knows nothing of the tracker and the tracker nothing of the detector.
+        found, (features, tracked) = self._both.run(
+            lambda: self._detect(streams, vision), lambda: self._propagate(streams, vision)
+        )
         ended: list[tuple[int, ...]] = []
         for n, stream in enumerate(streams):
             elapsed_s = (
@@ -343,12 +346,15 @@ class Sam3Session:
         tokens = encode_exemplars(self._model.detector_model, coarse, packed)
         return tokens if sought.shown is None else sought.shown.extend(tokens)
 
-    def _propagate(self, streams: list[Stream], features: TrackerFeatures) -> list[list[Tracked]]:
+    def _propagate(
+        self, streams: list[Stream], vision: VisionFeatures
+    ) -> tuple[TrackerFeatures, list[list[Tracked]]]:
         """Carry every masklet of every stream into its frame, in one pass."""
+        features = self._model.tracker_features(vision)
         owners = [n for n, stream in enumerate(streams) for _ in stream.masklets]
         tracked: list[list[Tracked]] = [[] for _ in streams]
         if not owners:
-            return tracked
+            return features, tracked
         masklets = [masklet for stream in streams for masklet in stream.masklets]
         output = self._model.tracker_model.track(
             features,
@@ -368,7 +374,7 @@ class Sam3Session:
                     quality=quality[k],
                 )
             )
-        return tracked
+        return features, tracked
 
     def _observe(
         self, stream: Stream, tracked: list[Tracked], frame_hw: tuple[int, int]
