@@ -1,7 +1,8 @@
 """Training loss of the detector (SAM 3, appendix): scores, boxes, masks, presence, dense map.
 
 Shape legend:
-    B (image, concept) pairs, L layers, Q queries, M objects of all pairs, S side of the mask grid.
+    B (image, concept) pairs, L layers, Q queries, M objects of all pairs, G side of the mask grid,
+    S side of the truth.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ class DetectorTargets:
 
     Attributes:
         boxes_cxcywh: Objects of all pairs one after another, shape (M, 4), normalised.
-        masks: Share of each mask cell that the object covers, shape (M, S, S), 0 … 1.
+        masks: Shape (M, S, S), 0 … 1; S is the side of the picture in px, so that a mask is judged
+            where it will be used.
         counts: Objects of each pair, length B; 0 for a concept that is not on the picture.
     """
 
@@ -119,9 +121,10 @@ def _mask_losses(
     queries = output.queries[-1][matches.pair, matches.query]
     weight, bias = detector.mask_decoder.filters(queries)
     logits = torch.einsum("md,mdhw->mhw", weight, output.pixel_embedding[matches.pair])
-    logits = logits + bias[:, None, None]
     truth = targets.masks[matches.target]
-    near = neighbourhood(targets.boxes_cxcywh[matches.target], logits.shape[-1])
+    grid, side = logits.shape[-1], truth.shape[-1]
+    logits = enlarge(logits + bias[:, None, None], side)
+    near = neighbourhood(targets.boxes_cxcywh[matches.target], side, margin=1 / grid)
     bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     bce = (bce * near).sum((1, 2)) / near.sum((1, 2))
     return {
@@ -130,13 +133,29 @@ def _mask_losses(
     }
 
 
-def neighbourhood(boxes: Tensor, side: int) -> Tensor:
-    """Weigh the cells of a mask, (M, S, S): those in and round the box decide about its outline.
+def enlarge(logits: Tensor, side: int) -> Tensor:
+    """Bring mask logits (M, G, G) to (M, side, side), as a mask is brought to its picture.
 
-    In a mean over the whole grid, the outline of a small object is lost among cells that are far
-    from it and easily told.
+    The outline then passes through cells where their logits say, not along their edges; a small
+    object is a handful of cells, and lives on that.
     """
-    centre, half = boxes[:, :2], boxes[:, 2:] * (NEAR_SHARE / 2) + 1 / side
+    if not len(logits):
+        return logits.new_zeros(0, side, side)
+    return F.interpolate(logits[:, None], size=(side, side), mode="bilinear")[:, 0]
+
+
+def neighbourhood(boxes: Tensor, side: int, *, margin: float) -> Tensor:
+    """Weigh the px of a mask, (M, S, S): those in and round the box decide about its outline.
+
+    In a mean over the whole picture, the outline of a small object is lost among px that are far
+    from it and easily told.
+
+    Args:
+        boxes: Boxes cxcywh, normalised, shape (M, 4).
+        side: S.
+        margin: How much wider the neighbourhood is at least, at each edge, as a share of the side.
+    """
+    centre, half = boxes[:, :2], boxes[:, 2:] * (NEAR_SHARE / 2) + margin
     cells = (torch.arange(side, device=boxes.device) + 0.5) / side
     is_inside = (cells - centre[..., None]).abs() <= half[..., None]
     return (is_inside[:, 1, :, None] & is_inside[:, 0, None, :]).to(boxes.dtype).clamp(min=FAR)
@@ -150,9 +169,8 @@ def _semantic_losses(
     start = 0
     for pair, count in enumerate(targets.counts):
         if count:
-            truth[pair] = (
-                targets.masks[start : start + count].view(count, size, size).sum(0).clamp(max=1)
-            )
+            union = targets.masks[start : start + count].amax(0)
+            truth[pair] = F.interpolate(union[None, None], size=(size, size), mode="area")[0, 0]
         start += count
     is_present = torch.tensor([float(count > 0) for count in targets.counts], device=truth.device)
     dice = (dice_loss(output.semantic_logits, truth) * is_present).sum() / is_present.sum().clamp(

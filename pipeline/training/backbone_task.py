@@ -42,7 +42,7 @@ class BackboneTask:
     def draw(self, rng: np.random.Generator, stage: Stage) -> Batch:
         """Draw pictures and questions."""
         places = stage.image_size // self.patch_size
-        return make_batch(rng, self.source, stage, grid=places, places=places)
+        return make_batch(rng, self.source, stage, places=places)
 
     def losses(
         self, model: Sam3, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator

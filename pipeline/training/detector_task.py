@@ -10,7 +10,12 @@ from models.sam3.detector import Detector, DetectorOutput
 from models.sam3.model import Sam3, preprocess
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
-from models.training.detector_losses import DetectorLossWeights, DetectorTargets, detector_losses
+from models.training.detector_losses import (
+    DetectorLossWeights,
+    DetectorTargets,
+    detector_losses,
+    enlarge,
+)
 from models.training.initialise import initialise_detector
 from pipeline.training.backbone_task import contrast
 from pipeline.training.pictures import Batch, PictureSource, make_batch
@@ -42,7 +47,7 @@ class DetectorTask:
     def draw(self, rng: np.random.Generator, stage: Stage) -> Batch:
         """Draw pictures and questions."""
         places = stage.image_size // self.patch_size
-        return make_batch(rng, self.source, stage, grid=4 * places, places=places)
+        return make_batch(rng, self.source, stage, places=places)
 
     def losses(
         self, model: Sam3, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator
@@ -99,7 +104,8 @@ def answer_quality(
     accuracy = ((output.presence_logits[-1] > 0) == is_present).float().mean()
     best = output.logits[-1].argmax(1)
     pairs = torch.arange(len(best), device=device)
-    masks = detector.masks(output, output.queries[-1][pairs, best][:, None])[:, 0] > 0
+    logits = detector.masks(output, output.queries[-1][pairs, best][:, None])[:, 0]
+    masks = enlarge(logits, targets.masks.shape[-1]) > 0
     overlaps: list[Tensor] = []
     start = 0
     for pair, count in enumerate(targets.counts):

@@ -295,7 +295,6 @@ def make_batch(
     source: PictureSource,
     stage: Stage,
     *,
-    grid: int,
     places: int,
 ) -> Batch:
     """Draw the pictures of one batch and lay their questions out.
@@ -304,7 +303,6 @@ def make_batch(
         rng: Source of every choice.
         source: Where the pictures come from.
         stage: Says how many, how large, and how often objects are shown by boxes.
-        grid: Side of the mask grid.
         places: Side of the grid of places that phrases are held against.
     """
     drawn: list[Drawn] = []
@@ -326,7 +324,7 @@ def make_batch(
         image_index=torch.tensor(index),
         phrases=[question.phrase for question in questions],
         exemplars=_exemplars(shown),
-        targets=_targets([question.masks for question in questions], grid),
+        targets=_targets([question.masks for question in questions], stage.image_size),
         contrast=_contrast(drawn, places),
         contrast_weight=stage.contrast,
     )
@@ -380,16 +378,12 @@ def _exemplars(shown: list[list[Shown]]) -> Exemplars:
     return Exemplars(boxes_cxcywh=packed, is_positive=is_positive, is_valid=is_valid)
 
 
-def _targets(objects: list[list[NDArray[np.bool_]]], grid: int) -> DetectorTargets:
+def _targets(objects: list[list[NDArray[np.bool_]]], side: int) -> DetectorTargets:
     flat = [mask for masks in objects for mask in masks]
-    if not flat:
-        empty = torch.zeros(0, grid, grid)
-        return DetectorTargets(
-            boxes_cxcywh=torch.zeros(0, 4), masks=empty, counts=[0] * len(objects)
-        )
-    stacked = torch.from_numpy(np.stack(flat)).float()[:, None]
+    stacked = np.stack(flat) if flat else np.zeros((0, side, side), dtype=np.bool_)
+    boxes = np.stack([mask_box(mask) for mask in flat]) if flat else np.zeros((0, 4))
     return DetectorTargets(
-        boxes_cxcywh=torch.from_numpy(np.stack([mask_box(mask) for mask in flat])),
-        masks=torch.nn.functional.interpolate(stacked, size=(grid, grid), mode="area")[:, 0],
+        boxes_cxcywh=torch.from_numpy(boxes).float(),
+        masks=torch.from_numpy(stacked).float(),
         counts=[len(masks) for masks in objects],
     )

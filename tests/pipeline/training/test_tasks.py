@@ -76,7 +76,7 @@ def test_every_part_of_the_detector_that_takes_part_learns():
 def test_boxes_of_other_things_are_shown_as_negative():
     rng = np.random.default_rng(0)
     plan = stage(images=12, exemplar_probability=1.0, negative_exemplar_probability=1.0)
-    batch = make_batch(rng, WorldPictures(config=STILLS), plan, grid=GRID, places=GRID // 4)
+    batch = make_batch(rng, WorldPictures(config=STILLS), plan, places=GRID // 4)
     is_negative = batch.exemplars.is_valid & ~batch.exemplars.is_positive
     has_positive = (batch.exemplars.is_valid & batch.exemplars.is_positive).any(1)
     assert is_negative.any()
@@ -88,7 +88,7 @@ def test_boxes_of_other_things_are_shown_as_negative():
 )
 def test_every_phrase_is_held_against_every_picture(source):
     plan = stage(images=8, questions=4, exemplar_probability=0.0)
-    batch = make_batch(np.random.default_rng(0), source, plan, grid=GRID, places=GRID // 4)
+    batch = make_batch(np.random.default_rng(0), source, plan, places=GRID // 4)
     truth = batch.contrast
     assert truth.phrases == sorted(set(batch.phrases))
     assert truth.cover.shape == (8, len(truth.phrases), GRID // 4, GRID // 4)
