@@ -1,1 +1,1 @@
-"""The SAM family: tensors in, tensors out. Knows no watched files, threads or events."""
+"""The SAM family: tensors in, tensors out. Knows no watched files and no events."""

@@ -27,8 +27,8 @@ class SideBySide:
 
     @property
     def is_parallel(self) -> bool:
-        """Whether parts run at once: on a CPU with more cores than torch is to use."""
-        return self._is_cpu and torch.get_num_threads() == 1 and (os.cpu_count() or 1) > 1
+        """Whether parts run at once: on a CPU, if torch uses one of several cores for a product."""
+        return self._is_cpu and torch.get_num_threads() == 1 and _num_cores() > 1
 
     def run(self, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
         """Return what both parts give; they must not write what the other reads.
@@ -41,10 +41,12 @@ class SideBySide:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="maskstream-model")
         is_inference, learns = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        is_mixed, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
         def beside() -> B:
             # A thread has modes of its own.
-            with torch.inference_mode(is_inference), torch.set_grad_enabled(learns):
+            mixed = torch.autocast("cpu", dtype=dtype, enabled=is_mixed)
+            with torch.inference_mode(is_inference), torch.set_grad_enabled(learns), mixed:
                 return second()
 
         other = self._pool.submit(beside)
@@ -54,3 +56,10 @@ class SideBySide:
             other.exception()
             raise
         return mine, other.result()
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

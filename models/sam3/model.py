@@ -1,7 +1,5 @@
 """The whole of SAM 3: detector, tracker, and the backbone that they share."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -39,11 +37,6 @@ class Sam3(nn.Module):
         self.tracker_model = MemoryTracker(config.tracker, tracker_semantics)
         self.tracker_neck = Neck(config.vision)
 
-    def encode_image(self, images: Tensor) -> VisionFeatures:
-        """Encode (N, 3, S, S) pictures in -1 … 1 for detector and tracker in one pass."""
-        features = self.detector_model.vision_encoder(images)
-        return replace(features, tracker_pyramid=self.tracker_neck(features.trunk))
-
     def encode_pixels(self, pixels: Tensor) -> TrackerFeatures:
         """Encode RGB pictures (N, H, W, 3), uint8, for visual prompts alone."""
         images = preprocess(pixels, self.config.vision.image_size)
@@ -53,8 +46,8 @@ class Sam3(nn.Module):
         return self.tracker_model.prepare_features((first, second, third))
 
     def tracker_features(self, vision: VisionFeatures) -> TrackerFeatures:
-        """Prepare the tracker's view of pictures, with its own neck if that has not been asked."""
-        first, second, third = vision.tracker_pyramid or self.tracker_neck(vision.trunk)
+        """Prepare the tracker's view of pictures, which it sees through its own neck."""
+        first, second, third = self.tracker_neck(vision.trunk)
         return self.tracker_model.prepare_features((first, second, third))
 
 

@@ -28,13 +28,10 @@ class VisionFeatures:
     Attributes:
         trunk: Shape (N, C, G, G).
         detector_pyramid: Shapes (N, D, 4G, 4G), (N, D, 2G, 2G), (N, D, G, G).
-        tracker_pyramid: The same shapes from the tracker's own neck; empty when it was not asked
-            for.
     """
 
     trunk: Tensor
     detector_pyramid: tuple[Tensor, ...]
-    tracker_pyramid: tuple[Tensor, ...] = ()
 
 
 class PatchEmbeddings(nn.Module):

@@ -25,8 +25,8 @@ class DetectorTargets:
 
     Attributes:
         boxes_cxcywh: Objects of all pairs one after another, shape (M, 4), normalised.
-        masks: Shape (M, S, S), 0 … 1; S is the side of the picture in px, so that a mask is judged
-            where it will be used.
+        masks: Shape (M, S, S), bool; S is the side of the picture in px, so that a mask is judged
+            where it will be used. Each costs some 10 S² numbers in the loss.
         counts: Objects of each pair, length B; 0 for a concept that is not on the picture.
     """
 
@@ -121,7 +121,7 @@ def _mask_losses(
     queries = output.queries[-1][matches.pair, matches.query]
     weight, bias = detector.mask_decoder.filters(queries)
     logits = torch.einsum("md,mdhw->mhw", weight, output.pixel_embedding[matches.pair])
-    truth = targets.masks[matches.target]
+    truth = targets.masks[matches.target].float()
     grid, side = logits.shape[-1], truth.shape[-1]
     logits = enlarge(logits + bias[:, None, None], side)
     near = neighbourhood(targets.boxes_cxcywh[matches.target], side, margin=1 / grid)
@@ -141,7 +141,7 @@ def enlarge(logits: Tensor, side: int) -> Tensor:
     """
     if not len(logits):
         return logits.new_zeros(0, side, side)
-    return F.interpolate(logits[:, None], size=(side, side), mode="bilinear")[:, 0]
+    return F.interpolate(logits[:, None].float(), size=(side, side), mode="bilinear")[:, 0]
 
 
 def neighbourhood(boxes: Tensor, side: int, *, margin: float) -> Tensor:
@@ -169,7 +169,7 @@ def _semantic_losses(
     start = 0
     for pair, count in enumerate(targets.counts):
         if count:
-            union = targets.masks[start : start + count].amax(0)
+            union = targets.masks[start : start + count].any(0).float()
             truth[pair] = F.interpolate(union[None, None], size=(size, size), mode="area")[0, 0]
         start += count
     is_present = torch.tensor([float(count > 0) for count in targets.counts], device=truth.device)

@@ -24,6 +24,7 @@ from pipeline.training.detector_task import DetectorTask
 from pipeline.training.fleet import Fleet
 from pipeline.training.loop import TrainingRun
 from pipeline.training.mixed import MixedClips, MixedPictures
+from pipeline.training.optimisers import check_optimiser
 from pipeline.training.panels import draw_cells
 from pipeline.training.pictures import PictureSource, WorldPictures
 from pipeline.training.recipe import CocoData, Recipe, Stage, TaskName, WorldData, YtvisData
@@ -53,6 +54,7 @@ def build_run(recipe: Recipe, *, out: Path, fleet: Fleet, text: str | None = Non
     config = SAM3_SIZES[recipe.model]
     _check_sizes(recipe, config.vision.patch_size)
     _check_start(recipe)
+    check_optimiser(recipe.optimiser)
     return TrainingRun(
         recipe=recipe,
         make_model=_maker(recipe, config),
@@ -153,7 +155,7 @@ def _still_config(data: WorldData) -> StillConfig:
 
 
 def _wide_content(data: WorldData) -> WideContent:
-    return WideContent(crowd_probability=data.crowds)
+    return WideContent() if data.crowds is None else WideContent(crowd_probability=data.crowds)
 
 
 def _picture_source(recipe: Recipe, read: ReadClips) -> PictureSource:

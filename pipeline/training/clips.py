@@ -13,11 +13,13 @@ from torch import Tensor
 from connectors.world.compose import WorldFrame
 from connectors.world.still import StillConfig, render_clip
 from models.training.tracker_losses import TrackerTargets
-from pipeline.training.pictures import random_crop, spare
+from pipeline.training.pictures import random_crop, random_spare
 from pipeline.training.recipe import Stage
 
 # An object must show this much, in px of the training picture, to be followed from the start.
 MIN_START_PX = 60
+# What shows less, about a cell of the mask grid, is hidden.
+MIN_SHOWN_PX = 12
 FRAME_RATES = (10.0, 5.0, 2.5, 1.5)
 HIDING_SHARE = 0.35
 MOST_TRIES = 20
@@ -75,7 +77,7 @@ class WorldClips:
             few: list[str] = rng.permutation(self.config.concepts)[: rng.integers(1, 4)].tolist()
             return render_clip(
                 rng,
-                size=round(stage.image_size * spare(rng)),
+                size=round(stage.image_size * random_spare(rng)),
                 num_frames=stage.frames,
                 fps=float(rng.choice(FRAME_RATES)),
                 config=replace(
@@ -173,11 +175,10 @@ def follow(
     masks = sorted(tracks, key=lambda mask: float(mask.sum((1, 2)).min()))[:objects]
     if masks and len(pixels) > 2 and rng.random() < HIDING_SHARE:
         _hide(rng, pixels, masks)
-    least = (size / 48) ** 2  # about one cell of the mask grid
     return Clip(
         pixels=pixels,
         masks=masks,
-        visible=[mask.sum((1, 2)) >= least for mask in masks],
+        visible=[mask.sum((1, 2)) >= MIN_SHOWN_PX for mask in masks],
     )
 
 
@@ -193,13 +194,13 @@ def _is_large(mask: NDArray[np.bool_]) -> bool:
 def _hide(
     rng: np.random.Generator, pixels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]
 ) -> None:
-    """Draw a board in front of the first object for a few frames, in place.
+    """Draw a board in front of the first object for up to half of the frames, in place.
 
     Passing behind a tree takes longer than a clip; this teaches to let go and to find again.
     """
     frames, size = len(pixels), len(pixels[0])
     begin = int(rng.integers(1, frames - 1))
-    end = min(frames, begin + int(rng.integers(1, 4)))
+    end = min(frames, begin + int(rng.integers(1, frames // 2 + 1)))
     rows, columns = np.nonzero(masks[0][begin:end].any(0))
     if not len(rows):
         return

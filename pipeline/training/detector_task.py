@@ -110,7 +110,7 @@ def answer_quality(
     start = 0
     for pair, count in enumerate(targets.counts):
         if count:
-            truth = targets.masks[start : start + count] > 0.5
+            truth = targets.masks[start : start + count]
             inter = (truth & masks[pair]).sum((1, 2))
             overlaps.append((inter / (truth | masks[pair]).sum((1, 2)).clamp(min=1)).max())
         start += count

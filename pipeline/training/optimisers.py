@@ -1,6 +1,6 @@
 """What moves the parameters: AdamW, or Muon for the hidden matrices and AdamW for the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,11 @@ from torch.optim import Optimizer
 from pipeline.errors import ConfigError
 from pipeline.training.recipe import OptimiserName
 
-UNDECAYED = ("embed", "token", "no_", "temporal_pos", "lora_")
+# Ends of the names of what is no weight of a layer: embeddings, tokens, and low-rank changes.
+UNDECAYED = (
+    *("embed", "embedding", "embeddings", "embedding_parameter", "positional_encoding"),
+    *("token", "tokens", "pointer", "lora_down", "lora_up"),
+)
 # Turning a matrix's step into a rotation gains nothing where a side is as thin as a head's output.
 LEAST_SIDE = 32
 FIRST_RATE = 1e-3
@@ -45,9 +49,17 @@ class Optimisers:
         Raises:
             KeyError: If no part moves it.
         """
+        return self._part_of(parameter).state[parameter]
+
+    def fits(self, parameter: Parameter, remembered: Collection[str]) -> bool:
+        """Return whether what was remembered of a parameter is what its optimiser remembers."""
+        is_muon = not isinstance(self._part_of(parameter), torch.optim.AdamW)
+        return ("momentum_buffer" in remembered) == is_muon
+
+    def _part_of(self, parameter: Parameter) -> Optimizer:
         for part in self.parts:
             if any(parameter is own for group in part.param_groups for own in group["params"]):
-                return part.state[parameter]
+                return part
         raise KeyError(f"a parameter of shape {tuple(parameter.shape)} that no optimiser moves")
 
 
@@ -81,10 +93,7 @@ def build_optimisers(
     )
     if not hidden:
         return Optimisers((adam,))
-    if not hasattr(torch.optim, "Muon"):
-        raise ConfigError(
-            [f"optimiser: 'muon' needs torch 2.9 or later, here is {torch.__version__}"]
-        )
+    check_optimiser(kind)
     muon = torch.optim.Muon(
         [learned[n] for n in learned if n in hidden],
         lr=FIRST_RATE,
@@ -94,8 +103,20 @@ def build_optimisers(
     return Optimisers((adam, muon))
 
 
+def check_optimiser(kind: OptimiserName) -> None:
+    """Refuse an optimiser that this torch does not have.
+
+    Raises:
+        ConfigError: If it is missing.
+    """
+    if kind == "muon" and not hasattr(torch.optim, "Muon"):
+        told = f"optimiser: 'muon' needs torch 2.9 or later, here is {torch.__version__}"
+        raise ConfigError([f"{told} (accepted: adamw)"])
+
+
 def _is_undecayed(name: str) -> bool:
-    return any(part in name for part in UNDECAYED)
+    own = name.removesuffix(".weight").rpartition(".")[2]
+    return own.endswith(UNDECAYED) or own.startswith("no_")
 
 
 def _is_hidden(name: str, parameter: Parameter) -> bool:

@@ -161,10 +161,10 @@ def scene_side(rng: np.random.Generator, size: int, stage: Stage) -> int:
     """Choose how large a scene is drawn, in px, for training pictures of ``size``."""
     if stage.close_ups:
         return round(size * SPARE * CLOSE_UP_SPARE)
-    return round(size * spare(rng))
+    return round(size * random_spare(rng))
 
 
-def spare(rng: np.random.Generator) -> float:
+def random_spare(rng: np.random.Generator) -> float:
     """Choose how much larger than the training picture its scene is drawn."""
     return SOFT_SPARE if rng.random() < SOFT_SHARE else SPARE
 
@@ -384,6 +384,6 @@ def _targets(objects: list[list[NDArray[np.bool_]]], side: int) -> DetectorTarge
     boxes = np.stack([mask_box(mask) for mask in flat]) if flat else np.zeros((0, 4))
     return DetectorTargets(
         boxes_cxcywh=torch.from_numpy(boxes).float(),
-        masks=torch.from_numpy(stacked).float(),
+        masks=torch.from_numpy(stacked),
         counts=[len(masks) for masks in objects],
     )

@@ -27,9 +27,15 @@ class WorldData(_Strict):
     weight: float = Field(
         default=1.0, gt=0, description="Share of the pictures, against the others."
     )
-    crowds: float = Field(
-        default=0.1, ge=0, le=1, description="Share of crowds among the scenes of the wide world."
+    crowds: float | None = Field(
+        default=None, ge=0, le=1, description="Share of crowds in the wide world, if not its own."
     )
+
+    @model_validator(mode="after")
+    def _check_crowds(self) -> Self:
+        if self.crowds is not None and self.style != "wide":
+            raise ValueError(f"crowds: not with style {self.style!r}; only the wide world has any")
+        return self
 
 
 class CocoData(_Strict):
@@ -76,7 +82,7 @@ class Stage(_Strict):
         ge=0,
         le=1,
         description="Share of a world's scenes that are shown object by object from nearby: a "
-        "backbone learns looks from small pictures of large objects for a ninth of the cost.",
+        "backbone learns looks from small pictures, for a sixteenth of the cost of 224 px.",
     )
     contrast: float = Field(
         default=0.0,

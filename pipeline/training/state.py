@@ -5,6 +5,7 @@ averaged weights under the model's own names, to use.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,12 @@ class TrainingState:
         self.model.load_state_dict(_part(tensors, _MODEL))
         for name, value in _part(tensors, _AVERAGE).items():
             self.average.values[name].copy_(value)
+        remembered: dict[str, set[str]] = defaultdict(set)
+        for key in _part(tensors, _OPTIMISER):
+            kind, _, name = key.partition(":")
+            remembered[name].add(kind)
+        if not all(self.optimisers.fits(self.learned[n], kinds) for n, kinds in remembered.items()):
+            raise of_another_recipe(folder)
         for key, value in _part(tensors, _OPTIMISER).items():
             kind, _, name = key.partition(":")
             parameter = self.learned[name]
@@ -114,7 +121,7 @@ class TrainingState:
 
 def of_another_recipe(folder: Path) -> ConfigError:
     """Return the error that a folder's state does not go with the recipe."""
-    accepted = "a recipe with the same model and parameters to learn, or another folder"
+    accepted = "a recipe with the same model, parameters to learn and optimiser, or another folder"
     told = f"--out: {str(folder)!r} holds the state of another recipe (accepted: {accepted})"
     return ConfigError([told])
 

@@ -17,8 +17,8 @@ from pipeline.training.pictures import (
     Masks,
     Question,
     choose_crops,
+    random_spare,
     scene_side,
-    spare,
 )
 from pipeline.training.recipe import Stage
 
@@ -91,7 +91,7 @@ class WideClips:
             stage,
             lambda: render_wide_clip(
                 rng,
-                size=round(stage.image_size * spare(rng)),
+                size=round(stage.image_size * random_spare(rng)),
                 num_frames=stage.frames,
                 fps=float(rng.choice(FRAME_RATES)),
                 content=content,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.common.side_by_side import SideBySide
 from models.protocols import FrameInput
 from models.registry import NANO_FOLDER, VOCABULARY_FILE
 from models.sam3.association import AssociationRules
@@ -230,3 +231,20 @@ def test_refused_call_leaves_the_session_as_it_was(make_session, call, message):
 
 def test_step_without_frames_is_empty(make_session):
     assert make_session().step([]) == []
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_parts_at_once_see_what_parts_in_order_see(make_session, monkeypatch, is_mixed):
+    told = []
+    for is_parallel in (False, True):
+        monkeypatch.setattr(SideBySide, "is_parallel", is_parallel)
+        session = make_session()
+        session.open_stream("a", ["deer", "cow"])
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            told.append([session.step([make_frame("a", k)])[0] for k in range(3)])
+    for one, other in zip(*told, strict=True):
+        assert one.presence == other.presence
+        assert len(one.masklets) == len(other.masklets) > 0
+        for mine, theirs in zip(one.masklets, other.masklets, strict=True):
+            assert (mine.score, mine.occlusion_score) == (theirs.score, theirs.occlusion_score)
+            assert np.array_equal(mine.mask, theirs.mask)

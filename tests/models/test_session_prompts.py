@@ -13,6 +13,9 @@ from models.sam3.presets import SESSION_OPTIONS
 from models.sam3.session import Sam3Session
 
 NANO = SESSION_OPTIONS["sam3-nano"]
+# Equal prompts agree to 1e-5. Of a foreign noun the model is not sure before it is shown what is
+# meant; of the world's own nouns it is.
+CHANGED, FOREIGN = 1e-3, "zebra"
 
 
 @pytest.fixture(scope="module")
@@ -61,34 +64,34 @@ def test_what_an_exemplar_finds_is_tracked_from_then_on(nano, frames):
 
 def test_exemplars_are_read_on_the_next_frame_alone(nano, frames):
     session = make_session(nano)
-    session.open_stream("a", ["bus"])
-    session.open_stream("b", ["bus"])
-    session.add_exemplars("a", [exemplar_of(frames[0])], concept=" BUS ")
-    shown = [[step(session, frames, k, s).presence["bus"] for k in range(2)] for s in "ab"]
-    assert abs(shown[0][0] - shown[1][0]) > 0.05
+    session.open_stream("a", [FOREIGN])
+    session.open_stream("b", [FOREIGN])
+    session.add_exemplars("a", [exemplar_of(frames[0])], concept=" ZEBRA ")
+    shown = [[step(session, frames, k, s).presence[FOREIGN] for k in range(2)] for s in "ab"]
+    assert abs(shown[0][0] - shown[1][0]) > CHANGED
     assert shown[0][1] == pytest.approx(shown[1][1], abs=1e-5)
 
 
 def test_kept_exemplars_go_on_saying_what_is_meant(nano, frames):
     session = make_session(nano, keep_exemplars=True)
     for stream_id in "ab":
-        session.open_stream(stream_id, ["bus"])
-    session.add_exemplars("a", [exemplar_of(frames[0])], concept="bus")
-    shown = [[step(session, frames, k, s).presence["bus"] for k in range(3)] for s in "ab"]
-    assert abs(shown[0][2] - shown[1][2]) > 0.05
-    session.clear_exemplars("a", concept="bus")
-    last = [step(session, frames, 3, s).presence["bus"] for s in "ab"]
+        session.open_stream(stream_id, [FOREIGN])
+    session.add_exemplars("a", [exemplar_of(frames[0])], concept=FOREIGN)
+    shown = [[step(session, frames, k, s).presence[FOREIGN] for k in range(3)] for s in "ab"]
+    assert abs(shown[0][2] - shown[1][2]) > CHANGED
+    session.clear_exemplars("a", concept=FOREIGN)
+    last = [step(session, frames, 3, s).presence[FOREIGN] for s in "ab"]
     assert last[0] == pytest.approx(last[1], abs=1e-5)
 
 
 def test_exemplars_drawn_on_the_last_frame_are_read_with_the_next(nano, frames):
     session = make_session(nano)
     for stream_id in "ab":
-        session.open_stream(stream_id, ["bus"])
+        session.open_stream(stream_id, [FOREIGN])
         step(session, frames, 0, stream_id)
-    session.add_exemplars("a", [exemplar_of(frames[0])], concept="bus", on_last_frame=True)
-    shown = [[step(session, frames, k, s).presence["bus"] for k in (1, 2)] for s in "ab"]
-    assert abs(shown[0][0] - shown[1][0]) > 0.05
+    session.add_exemplars("a", [exemplar_of(frames[0])], concept=FOREIGN, on_last_frame=True)
+    shown = [[step(session, frames, k, s).presence[FOREIGN] for k in (1, 2)] for s in "ab"]
+    assert abs(shown[0][0] - shown[1][0]) > CHANGED
     assert shown[0][1] == pytest.approx(shown[1][1], abs=1e-5)
 
 

@@ -1,4 +1,5 @@
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from models.common.side_by_side import SideBySide
 @pytest.fixture
 def two_cores(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(side_by_side, "_num_cores", lambda: 2)
 
 
 @pytest.fixture
@@ -31,11 +32,11 @@ def test_parts_run_at_once_where_cores_are_idle(both, two_cores):
 
 
 @pytest.mark.parametrize(
-    ("device", "threads", "cores"), [("cuda", 1, 2), ("cpu", 2, 2), ("cpu", 1, 1), ("cpu", 1, None)]
+    ("device", "threads", "cores"), [("cuda", 1, 2), ("cpu", 2, 2), ("cpu", 1, 1)]
 )
 def test_parts_run_in_order_where_that_is_no_gain(monkeypatch, device, threads, cores):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(side_by_side, "_num_cores", lambda: cores)
     order = []
     SideBySide(torch.device(device)).run(
         lambda: order.append(threading.get_ident()), lambda: order.append(threading.get_ident())
@@ -43,10 +44,19 @@ def test_parts_run_in_order_where_that_is_no_gain(monkeypatch, device, threads, 
     assert order == [threading.get_ident()] * 2
 
 
-@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        torch.inference_mode,
+        torch.no_grad,
+        torch.enable_grad,
+        partial(torch.autocast, "cpu", torch.bfloat16),
+    ],
+)
 def test_both_parts_run_in_the_callers_modes(both, two_cores, mode):
     def modes():
-        return torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+        return torch.is_inference_mode_enabled(), torch.is_grad_enabled(), product.dtype
 
     with mode():
         first, second = both.run(modes, modes)

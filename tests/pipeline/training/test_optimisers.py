@@ -10,10 +10,15 @@ from pipeline.training.optimisers import build_optimisers
 from pipeline.training.state import MODEL_FILE
 from tests.pipeline.training.runs import recipe, run, stage
 
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch below 2.9")
+
 
 def parameters():
     torch.manual_seed(0)
     shapes = {
+        # No token, whatever its name says.
+        "token_to_image.weight": (32, 40),
+        "layer.lora_up": (48, 32),
         "layer.weight": (48, 32),
         "layer.bias": (48,),
         "token_embedding.weight": (64, 32),
@@ -40,6 +45,7 @@ def random_gradients():
     return {name: torch.randn_like(value) for name, value in parameters().items()}
 
 
+@needs_muon
 def test_muon_turns_the_step_of_a_hidden_matrix_into_a_rotation():
     gradients = random_gradients()
     # One direction has nearly all of the gradient; the step goes along all directions alike.
@@ -50,13 +56,16 @@ def test_muon_turns_the_step_of_a_hidden_matrix_into_a_rotation():
     assert strength.max() > 10 * strength.median()
 
 
+@needs_muon
 def test_muon_leaves_everything_else_to_adamw():
     gradients = random_gradients()
     muon, adam = step_of("muon", gradients), step_of("adamw", gradients)
     for name in muon:
-        assert torch.equal(muon[name], adam[name]) == (name != "layer.weight"), name
+        is_hidden = name in {"layer.weight", "token_to_image.weight"}
+        assert torch.equal(muon[name], adam[name]) != is_hidden, name
 
 
+@needs_muon
 def test_one_rate_serves_both():
     gradients = random_gradients()
     for kind in ("muon", "adamw"):
@@ -66,14 +75,20 @@ def test_one_rate_serves_both():
         assert not any(bool(change.any()) for change in still.values())
 
 
-@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("kind", [pytest.param("muon", marks=needs_muon), "adamw"])
 def test_only_matrices_are_decayed(kind):
     nothing = {name: torch.zeros_like(value) for name, value in parameters().items()}
     moved = step_of(kind, nothing, decay=0.5)
     decayed = {name for name, change in moved.items() if bool(change.any())}
-    assert decayed == {"layer.weight", "head.weight", "conv.weight"}
+    assert decayed == {
+        "layer.weight",
+        "token_to_image.weight",
+        "head.weight",
+        "conv.weight",
+    }
 
 
+@needs_muon
 def test_what_is_remembered_of_a_parameter_is_found_by_it():
     learned = parameters()
     chosen = build_optimisers(learned, "muon", weight_decay=0.0)
@@ -89,12 +104,13 @@ def test_what_is_remembered_of_a_parameter_is_found_by_it():
 
 
 def test_a_torch_without_muon_is_told(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon")
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
     with pytest.raises(ConfigError, match=r"'muon' needs torch 2\.9 or later"):
         build_optimisers(parameters(), "muon", weight_decay=0.0)
     build_optimisers(parameters(), "adamw", weight_decay=0.0)
 
 
+@needs_muon
 def test_a_muon_run_that_was_stopped_goes_on_as_if_it_was_not(tmp_path, monkeypatch):
     # The test's model has thin matrices only.
     monkeypatch.setattr(optimisers_module, "LEAST_SIDE", 8)
@@ -118,3 +134,13 @@ def test_a_muon_run_that_was_stopped_goes_on_as_if_it_was_not(tmp_path, monkeypa
     run(first, stopped)
     ends = [read_safetensors(folder / MODEL_FILE) for folder in (stopped, tmp_path / "whole")]
     torch.testing.assert_close(*ends, rtol=0, atol=0)
+
+
+@needs_muon
+@pytest.mark.parametrize("kinds", [("muon", "adamw"), ("adamw", "muon")])
+def test_a_run_does_not_go_on_with_another_optimiser(tmp_path, monkeypatch, kinds):
+    monkeypatch.setattr(optimisers_module, "LEAST_SIDE", 8)
+    first, then = (recipe(stage(), optimiser=kind) for kind in kinds)
+    run(first, tmp_path)
+    with pytest.raises(ConfigError, match="holds the state of another recipe"):
+        run(then, tmp_path)
