@@ -68,7 +68,8 @@ train: setup ## Train sam3-nano anew by its recipes into runs/ (hours; goes on w
 	@echo "== training"
 	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano.yaml --out runs/sam3-nano
 	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano-wide.yaml --out runs/sam3-nano-wide
-	@echo "== runs/sam3-nano-wide/model.safetensors is there; measure it with CHECKPOINT=... make eval"
+	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano-sharp.yaml --out runs/sam3-nano-sharp
+	@echo "== runs/sam3-nano-sharp/model.safetensors is there; measure it with CHECKPOINT=... make eval"
 
 eval: setup ## Measure the shipped model, or CHECKPOINT, on held-out worlds
 	@echo "== quality on held-out pictures"
