@@ -7,7 +7,7 @@ from models.sam2.outputs import TrackerFeatures, TrackerSemantics
 from models.sam2.tracker import MemoryTracker
 from models.sam3.config import Sam3Config
 from models.sam3.detector import Detector
-from models.sam3.vision import Neck, VisionFeatures
+from models.sam3.vision import Neck
 
 
 class Sam3(nn.Module):
@@ -40,14 +40,11 @@ class Sam3(nn.Module):
     def encode_pixels(self, pixels: Tensor) -> TrackerFeatures:
         """Encode RGB pictures (N, H, W, 3), uint8, for visual prompts alone."""
         images = preprocess(pixels, self.config.vision.image_size)
-        first, second, third = self.tracker_neck(
-            self.detector_model.vision_encoder.backbone(images)
-        )
-        return self.tracker_model.prepare_features((first, second, third))
+        return self.tracker_features(self.detector_model.vision_encoder.backbone(images))
 
-    def tracker_features(self, vision: VisionFeatures) -> TrackerFeatures:
-        """Prepare the tracker's view of pictures, which it sees through its own neck."""
-        first, second, third = self.tracker_neck(vision.trunk)
+    def tracker_features(self, trunk: Tensor) -> TrackerFeatures:
+        """Prepare the tracker's view of pictures, of which the backbone gave (N, C, G, G)."""
+        first, second, third = self.tracker_neck(trunk)
         return self.tracker_model.prepare_features((first, second, third))
 
 

@@ -319,7 +319,9 @@ class Sam3ImagePredictor:
         vision = self._embedded()
         if not self._visual.is_image_set:
             # Only now, because the tracker's neck costs something and concepts do not need it.
-            self._visual.set_embedding(self._detector.model.tracker_features(vision), self._hw)
+            self._visual.set_embedding(
+                self._detector.model.tracker_features(vision.trunk), self._hw
+            )
         return self._visual
 
     def predict(

@@ -31,7 +31,6 @@ from models.sam3.search import Found, encode_exemplars, find
 from models.sam3.stream import LastFrame, Sought, Stream, Tracked
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
-from models.sam3.vision import VisionFeatures
 
 __all__ = ["Sam3Session", "SessionOptions"]
 
@@ -241,10 +240,10 @@ class Sam3Session:
         )
         for stream in streams:
             stream.frame_index += 1
-        vision = self._model.detector_model.vision_encoder(images)
-        # The detector knows nothing of the tracker and the tracker nothing of the detector.
-        found, (features, tracked) = self._both.run(
-            lambda: self._detect(streams, vision), lambda: self._propagate(streams, vision)
+        trunk = self._model.detector_model.vision_encoder.backbone(images)
+        # Each has its own neck; the detector knows nothing of the tracker, nor it of the detector.
+        (coarse, found), (features, tracked) = self._both.run(
+            lambda: self._detect(streams, trunk), lambda: self._propagate(streams, trunk)
         )
         ended: list[tuple[int, ...]] = []
         for n, stream in enumerate(streams):
@@ -262,7 +261,6 @@ class Sam3Session:
             tracked,
             least_kept_area=self._options.least_kept_area,
         )
-        coarse = vision.detector_pyramid[-1]
         predictions: list[Prediction] = []
         for n, stream in enumerate(streams):
             frame_hw = (inputs[n].pixels.shape[0], inputs[n].pixels.shape[1])
@@ -304,12 +302,20 @@ class Sam3Session:
             )
         return stream
 
-    def _detect(self, streams: list[Stream], vision: VisionFeatures) -> list[list[Found | None]]:
-        """Look for every concept of every stream on its frame, in one pass."""
+    def _detect(
+        self, streams: list[Stream], trunk: Tensor
+    ) -> tuple[Tensor, list[list[Found | None]]]:
+        """Look for every concept of every stream on its frame, in one pass.
+
+        Returns:
+            The detector's coarse features of the frames, and what was found.
+        """
+        vision = self._model.detector_model.vision_encoder.from_trunk(trunk)
+        coarse = vision.detector_pyramid[-1]
         pairs = [(n, c) for n, stream in enumerate(streams) for c in stream.concepts if c.is_due]
         answers: list[list[Found | None]] = [[None] * len(stream.concepts) for stream in streams]
         if not pairs:
-            return answers
+            return coarse, answers
         frame = torch.tensor([n for n, _ in pairs], device=self.device)
         found = find(
             self._model.detector_model,
@@ -320,11 +326,11 @@ class Sam3Session:
             min_score=self._options.detection_score,
         )
         for (n, sought), one in zip(pairs, found, strict=True):
-            self._keep_exemplars(sought, vision.detector_pyramid[-1][n : n + 1])
+            self._keep_exemplars(sought, coarse[n : n + 1])
             sought.presence = one.presence
             place = streams[n].concepts.index(sought)
             answers[n][place] = without_duplicates(one, self._options.nms_iou)
-        return answers
+        return coarse, answers
 
     def _keep_exemplars(self, sought: Sought, coarse: Tensor) -> None:
         """Be done with the exemplars of this frame, or keep what they show."""
@@ -347,10 +353,10 @@ class Sam3Session:
         return tokens if sought.shown is None else sought.shown.extend(tokens)
 
     def _propagate(
-        self, streams: list[Stream], vision: VisionFeatures
+        self, streams: list[Stream], trunk: Tensor
     ) -> tuple[TrackerFeatures, list[list[Tracked]]]:
         """Carry every masklet of every stream into its frame, in one pass."""
-        features = self._model.tracker_features(vision)
+        features = self._model.tracker_features(trunk)
         owners = [n for n, stream in enumerate(streams) for _ in stream.masklets]
         tracked: list[list[Tracked]] = [[] for _ in streams]
         if not owners:
