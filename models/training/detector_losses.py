@@ -134,7 +134,7 @@ def _mask_losses(
 
 
 def enlarge(logits: Tensor, side: int) -> Tensor:
-    """Bring mask logits (M, G, G) to (M, side, side), as a mask is brought to its picture.
+    """Bring mask logits (M, G, G) to (M, side, side) in fp32, as a mask is brought to its picture.
 
     The outline then passes through cells where their logits say, not along their edges; a small
     object is a handful of cells, and lives on that.

@@ -3,13 +3,12 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from connectors.base import Overlay
 from connectors.draw import Style, draw
 from models.sam3.model import Sam3
 from models.sam3.tokenizer import Tokenizer
+from models.training.detector_losses import enlarge
 from pipeline.training.clips import ClipBatch
 from pipeline.training.detector_task import answer
 from pipeline.training.pictures import Batch
@@ -32,7 +31,7 @@ def detector_cells(model: Sam3, tokenizer: Tokenizer, batch: Batch) -> list[NDAr
         for row in (batch.image_index == n).nonzero()[:, 0].tolist():
             kept = (scores[row] > LEAST_SCORE).nonzero()[:, 0]
             logits = model.detector_model.masks(output, output.queries[-1][:, kept])[row]
-            large = [enlarged(one[None, None], side)[0, 0] for one in logits]
+            large = enlarge(logits, side) > 0
             phrase = batch.phrases[row]
             is_there = "there" if batch.targets.counts[row] else "absent"
             captions.append(f"{phrase} ({is_there}) {float(presence[row]):.2f}")
@@ -57,19 +56,14 @@ def tracker_cells(model: Sam3, batch: ClipBatch) -> list[NDArray[np.uint8]]:
     for clip in range(min(2, num_clips)):
         members = (batch.clip_index == clip).nonzero()[:, 0].tolist()
         for t, output in enumerate(outputs[: NUM_PICTURES // 2]):
-            masks = enlarged(output.mask_logits, side)
+            masks = enlarge(output.mask_logits[:, 0], side) > 0
             overlays = [
-                Overlay(number=i + 1, label=f"{i + 1}", mask=masks[i, 0].numpy(force=True))
+                Overlay(number=i + 1, label=f"{i + 1}", mask=masks[i].numpy(force=True))
                 for i in members
             ]
             pixels = batch.pixels[t * num_clips + clip].numpy(force=True)
             cells.append(draw(pixels, overlays, [f"frame {t}"], STYLE))
     return cells
-
-
-def enlarged(logits: Tensor, side: int) -> Tensor:
-    """Bring mask logits (B, 1, h, w) to the picture's size, as bool."""
-    return F.interpolate(logits.float(), size=(side, side), mode="bilinear") > 0
 
 
 def draw_cells(

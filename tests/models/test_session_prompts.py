@@ -15,7 +15,7 @@ from models.sam3.session import Sam3Session
 NANO = SESSION_OPTIONS["sam3-nano"]
 # Equal prompts agree to 1e-5. Of a foreign noun the model is not sure before it is shown what is
 # meant; of the world's own nouns it is.
-CHANGED, FOREIGN = 1e-3, "zebra"
+CHANGED, FOREIGN = 0.05, "zebra"
 
 
 @pytest.fixture(scope="module")
