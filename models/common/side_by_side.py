@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -17,13 +17,14 @@ class SideBySide:
     A small model's products are too small to be shared between threads, which would mostly wait for
     each other; two parts of its graph that need nothing of each other meet once a step. Results do
     not depend on which it is. The second thread lives as long as this and holds nothing between
-    calls. Not thread-safe.
+    calls but what was begun and is not done. Not thread-safe.
     """
 
     def __init__(self, device: torch.device) -> None:
         """``device`` is where the parts compute; anything but a CPU runs them in order."""
         self._is_cpu = device.type == "cpu"
         self._pool: ThreadPoolExecutor | None = None
+        self._begun: Future[None] | None = None
 
     @property
     def is_parallel(self) -> bool:
@@ -33,29 +34,60 @@ class SideBySide:
     def run(self, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
         """Return what both parts give; they must not write what the other reads.
 
+        What was begun ends before the second part begins, but maybe not before the first.
+
         Raises:
-            Exception: What a part raised, the first one's before the second's; both have ended.
+            Exception: What a part raised, what was begun before the first and that before the
+                second; all have ended.
         """
         if not self.is_parallel:
+            self.settle()
             return first(), second()
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="maskstream-model")
-        is_inference, learns = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-        is_mixed, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-
-        def beside() -> B:
-            # A thread has modes of its own.
-            mixed = torch.autocast("cpu", dtype=dtype, enabled=is_mixed)
-            with torch.inference_mode(is_inference), torch.set_grad_enabled(learns), mixed:
-                return second()
-
-        other = self._pool.submit(beside)
+        other = self._beside(second)
         try:
             mine = first()
         except BaseException:
             other.exception()
             raise
+        finally:
+            self.settle()
         return mine, other.result()
+
+    def begin(self, part: Callable[[], None]) -> None:
+        """Run a part beside whatever comes next, or at once where that is no gain.
+
+        Nobody may write what it reads, or read what it writes, before :meth:`settle`.
+        """
+        self.settle()
+        if self.is_parallel:
+            self._begun = self._beside(part)
+        else:
+            part()
+
+    def settle(self) -> None:
+        """Wait until what was begun has ended.
+
+        Raises:
+            Exception: What it raised.
+        """
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.result()
+
+    def _beside(self, part: Callable[[], B]) -> "Future[B]":
+        """Let the second thread run a part, after all that it was given before."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="maskstream-model")
+        is_inference, learns = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        is_mixed, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+        def in_my_modes() -> B:
+            # A thread has modes of its own.
+            mixed = torch.autocast("cpu", dtype=dtype, enabled=is_mixed)
+            with torch.inference_mode(is_inference), torch.set_grad_enabled(learns), mixed:
+                return part()
+
+        return self._pool.submit(in_my_modes)
 
 
 def _num_cores() -> int:

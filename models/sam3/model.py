@@ -44,8 +44,9 @@ class Sam3(nn.Module):
 
     def tracker_features(self, trunk: Tensor) -> TrackerFeatures:
         """Prepare the tracker's view of pictures, of which the backbone gave (N, C, G, G)."""
-        first, second, third = self.tracker_neck(trunk)
-        return self.tracker_model.prepare_features((first, second, third))
+        decoder = self.tracker_model.mask_decoder
+        fine0, fine1, top = self.tracker_neck(trunk, (decoder.conv_s0, decoder.conv_s1, None))
+        return TrackerFeatures(fine0=fine0, fine1=fine1, top=top)
 
 
 def preprocess(pixels: Tensor, size: int) -> Tensor:

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from models.sam2.outputs import TrackerFeatures
 from models.sam2.tracker import MemoryTracker
-from models.sam3.stream import SURE_LOGIT, Stream, Tracked
+from models.sam3.stream import SURE_LOGIT, Tracked
 
 
 def remember(
     tracker: MemoryTracker,
     features: TrackerFeatures,
-    streams: Sequence[Stream],
+    times: Sequence[int],
     tracked: Sequence[Sequence[Tracked]],
     *,
     least_kept_area: float,
@@ -28,7 +28,7 @@ def remember(
     Args:
         tracker: The tracker.
         features: One frame of each stream.
-        streams: The streams.
+        times: Number of that frame in each stream.
         tracked: Masklets of each stream.
         least_kept_area: A masklet that others cover but for this share is remembered as hidden.
     """
@@ -50,11 +50,10 @@ def remember(
     sureness = torch.where((remembered > 0).flatten(1).any(1), SURE_LOGIT, -SURE_LOGIT)[:, None]
     spatial = tracker.encode_memory(features, frame, remembered, sureness, binarize=is_prompted)
     for k, (n, item) in enumerate(rows):
-        index = streams[n].frame_index
         if prompted[k]:
-            item.masklet.bank.write_conditioning(index, spatial[k], pointers[k])
+            item.masklet.bank.write_conditioning(times[n], spatial[k], pointers[k])
         else:
-            item.masklet.bank.write(index, spatial[k], pointers[k], item.quality)
+            item.masklet.bank.write(times[n], spatial[k], pointers[k], item.quality)
 
 
 def limit_overlap(logits: Tensor, frame: Tensor, least_kept_area: float) -> Tensor:

@@ -77,6 +77,7 @@ class Sam3Session:
     @property
     def num_memory_bytes(self) -> int:
         """Bytes of all memories of all streams."""
+        self._both.settle()
         return sum(m.bank.num_bytes for stream in self._streams.values() for m in stream.masklets)
 
     def open_stream(self, stream_id: str, concepts: Sequence[str | ConceptQuery]) -> None:
@@ -202,6 +203,7 @@ class Sam3Session:
                 f"accepted: at most {self._options.max_masklets} (max_masklets)"
             )
         prompt = ObjectPrompt(points=points, labels=labels, box=box, mask=mask)
+        self._both.settle()
         item, frame_hw = choose_object(
             self._model.tracker_model, stream, prompt, label, num_maps=self._options.memory_maps
         )
@@ -254,12 +256,16 @@ class Sam3Session:
             for concept in range(len(stream.concepts)):
                 self._reconciler.match(stream, tracked[n], concept, found[n][concept], elapsed_s)
             ended.append(self._reconciler.let_go(stream, tracked[n]))
-        remember(
-            self._model.tracker_model,
-            features,
-            streams,
-            tracked,
-            least_kept_area=self._options.least_kept_area,
+        times = [stream.frame_index for stream in streams]
+        # Nobody needs the memories before the next frame is to be tracked.
+        self._both.begin(
+            lambda: remember(
+                self._model.tracker_model,
+                features,
+                times,
+                tracked,
+                least_kept_area=self._options.least_kept_area,
+            )
         )
         predictions: list[Prediction] = []
         for n, stream in enumerate(streams):

@@ -200,12 +200,24 @@ class PyramidLevel(nn.Module):
         self.proj2 = nn.Conv2d(neck_dim, neck_dim, 3, padding=1)
 
     @override
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, G, G) to (N, D, scale * G, scale * G)."""
+    def forward(self, x: Tensor, reader: nn.Conv2d | None = None) -> Tensor:
+        """Map (N, C, G, G) to (N, D, scale * G, scale * G).
+
+        Args:
+            x: Output of the backbone.
+            reader: A 1 x 1 convolution that alone reads the level, D to E: then it is (N, E, …).
+        """
         *before, last = self.scale_layers if len(self.scale_layers) else (nn.Identity(),)
         for layer in before:
             x = layer(x)
-        return self.proj2(self._upsample(x, last))
+        x = self._upsample(x, last)
+        if reader is None:
+            return self.proj2(x)
+        # Two products of weights in one: the map is largest here, and most often E is far below D.
+        mix = reader.weight.flatten(1)
+        weight = torch.einsum("dihw,ed->eihw", self.proj2.weight, mix)
+        bias = F.linear(cast("Tensor", self.proj2.bias), mix, reader.bias)
+        return F.conv2d(x, weight, bias, padding=1)
 
     def _upsample(self, x: Tensor, last: nn.Module) -> Tensor:
         """Do the last rescaling and the 1 x 1 convolution, as one where that is less work."""
@@ -233,9 +245,16 @@ class Neck(nn.Module):
         )
 
     @override
-    def forward(self, trunk: Tensor) -> tuple[Tensor, ...]:
-        """Map (N, C, G, G) to the three finest levels, finest first."""
-        return tuple(level(trunk) for level in list(self.fpn_layers)[:3])
+    def forward(
+        self, trunk: Tensor, readers: tuple[nn.Conv2d | None, ...] = (None, None, None)
+    ) -> tuple[Tensor, ...]:
+        """Map (N, C, G, G) to the three finest levels, finest first.
+
+        ``readers`` are the convolutions that read each; see :class:`PyramidLevel`.
+        """
+        return tuple(
+            level(trunk, reader) for level, reader in zip(self.fpn_layers, readers, strict=False)
+        )
 
 
 class VisionEncoder(nn.Module):

@@ -109,8 +109,7 @@ def encode_clips(model: Sam3, batch: ClipBatch) -> TrackerFeatures:
     """Encode all frames; the tracker's neck learns, no gradient flows into the backbone."""
     with torch.no_grad():
         trunk = _trunk(model, batch)
-    fine, middle, coarse = model.tracker_neck(trunk)
-    return model.tracker_model.prepare_features((fine, middle, coarse))
+    return model.tracker_features(trunk)
 
 
 def ask(

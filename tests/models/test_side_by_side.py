@@ -76,3 +76,44 @@ def test_an_error_comes_out_when_both_have_ended(both, two_cores):
     with pytest.raises(ValueError, match="second"):
         both.run(lambda: 1, lambda: fails("second"))
     assert both.run(lambda: 1, lambda: 2) == (1, 2)
+
+
+def test_what_was_begun_runs_beside_its_caller_and_ends_before_the_second_part(both, two_cores):
+    done, may_go_on = [], threading.Event()
+
+    def slow():
+        assert may_go_on.wait(timeout=30)
+        done.append("begun")
+
+    def first():
+        may_go_on.set()
+        return list(done)
+
+    both.begin(slow)
+    assert done == []  # it waits for us, not we for it
+    _, seen = both.run(first, lambda: list(done))
+    assert seen == ["begun"]
+
+
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_what_was_begun_is_done_once_settled(both, monkeypatch, is_parallel):
+    monkeypatch.setattr(SideBySide, "is_parallel", is_parallel)
+    done = []
+    both.begin(lambda: done.append(1))
+    both.begin(lambda: done.append(2))
+    both.settle()
+    both.settle()
+    assert done == [1, 2]
+
+
+def test_an_error_of_what_was_begun_comes_out_once(both, two_cores):
+    def fails():
+        raise ValueError("begun")
+
+    both.begin(fails)
+    with pytest.raises(ValueError, match="begun"):
+        both.settle()
+    both.begin(fails)
+    with pytest.raises(ValueError, match="begun"):
+        both.run(lambda: 1, lambda: 2)
+    assert both.run(lambda: 1, lambda: 2) == (1, 2)
