@@ -1,6 +1,6 @@
 """From a recipe to a run: the model, its vocabulary, the data and the tasks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +159,8 @@ def _wide_content(data: WorldData) -> WideContent:
 
 
 def _picture_source(recipe: Recipe, read: ReadClips) -> PictureSource:
-    sources = [_pictures_of(data, read) for data in recipe.data]
-    return sources[0] if len(sources) == 1 else MixedPictures(sources, _shares(recipe.data))
+    sources = [(place, _pictures_of(data, read)) for place, data in enumerate(recipe.data)]
+    return sources[0][1] if len(sources) == 1 else MixedPictures(sources, _weights(recipe))
 
 
 def _pictures_of(data: WorldData | CocoData | YtvisData, read: ReadClips) -> PictureSource:
@@ -176,11 +176,14 @@ def _pictures_of(data: WorldData | CocoData | YtvisData, read: ReadClips) -> Pic
 
 
 def _clip_source(recipe: Recipe, read: ReadClips) -> ClipSource:
-    having = [data for data in recipe.data if not isinstance(data, CocoData)]
-    if not having:
+    sources = [
+        (place, _clips_of(data, read))
+        for place, data in enumerate(recipe.data)
+        if not isinstance(data, CocoData)
+    ]
+    if not sources:
         raise ConfigError(["data: only pictures, but a stage trains the tracker on clips"])
-    sources = [_clips_of(data, read) for data in having]
-    return sources[0] if len(sources) == 1 else MixedClips(sources, _shares(having))
+    return sources[0][1] if len(sources) == 1 else MixedClips(sources, _weights(recipe))
 
 
 def _clips_of(data: WorldData | YtvisData, read: ReadClips) -> ClipSource:
@@ -191,9 +194,8 @@ def _clips_of(data: WorldData | YtvisData, read: ReadClips) -> ClipSource:
     return WorldClips(config=_still_config(data))
 
 
-def _shares(listed: Sequence[WorldData | CocoData | YtvisData]) -> NDArray[np.float64]:
-    weights = np.array([data.weight for data in listed])
-    return weights / weights.sum()
+def _weights(recipe: Recipe) -> list[float]:
+    return [data.weight for data in recipe.data]
 
 
 def make_panel(run: TrainingRun) -> Callable[[Sam3, Stage], list[NDArray[np.uint8]]]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.training.clips import Clip, ClipSource
 from pipeline.training.pictures import Drawn, PictureSource
@@ -13,24 +12,35 @@ from pipeline.training.recipe import Stage
 
 @dataclass(frozen=True, slots=True)
 class MixedPictures:
-    """Draws each picture from one of ``sources``, chosen by ``shares``, which sum to 1."""
+    """Draws each picture from one of several sources.
 
-    sources: Sequence[PictureSource]
-    shares: NDArray[np.float64]
+    Attributes:
+        sources: Each with its place among the recipe's data.
+        weights: Of all the recipe's data, where a stage has none of its own.
+    """
+
+    sources: Sequence[tuple[int, PictureSource]]
+    weights: Sequence[float]
 
     def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> list[Drawn]:
         """Draw; see :class:`pipeline.training.pictures.PictureSource`."""
-        chosen = int(rng.choice(len(self.sources), p=self.shares))
-        return self.sources[chosen].draw(rng, size, stage)
+        chosen = _choose(rng, [place for place, _ in self.sources], stage.shares or self.weights)
+        return self.sources[chosen][1].draw(rng, size, stage)
 
 
 @dataclass(frozen=True, slots=True)
 class MixedClips:
-    """Draws each clip from one of ``sources``, chosen by ``shares``, which sum to 1."""
+    """Draws each clip from one of several sources; attributes as of :class:`MixedPictures`."""
 
-    sources: Sequence[ClipSource]
-    shares: NDArray[np.float64]
+    sources: Sequence[tuple[int, ClipSource]]
+    weights: Sequence[float]
 
     def draw(self, rng: np.random.Generator, stage: Stage) -> Clip:
         """Draw; see :class:`pipeline.training.clips.ClipSource`."""
-        return self.sources[int(rng.choice(len(self.sources), p=self.shares))].draw(rng, stage)
+        chosen = _choose(rng, [place for place, _ in self.sources], stage.shares or self.weights)
+        return self.sources[chosen][1].draw(rng, stage)
+
+
+def _choose(rng: np.random.Generator, places: Sequence[int], weights: Sequence[float]) -> int:
+    shares = np.array([weights[place] for place in places], dtype=np.float64)
+    return int(rng.choice(len(places), p=shares / shares.sum()))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
 from pipeline.loading import load_yaml
 
@@ -76,6 +76,11 @@ class Stage(_Strict):
     accumulate: int = Field(default=1, gt=0, description="Batches per optimiser step.")
     lr_start: float = Field(gt=0)
     lr_end: float = Field(gt=0)
+    shares: tuple[NonNegativeFloat, ...] = Field(
+        default=(),
+        description="Weights of the recipe's data in this stage, in their order; the data's own "
+        "when left out.",
+    )
     questions: int = Field(default=2, gt=0, description="Phrases asked of each picture of a world.")
     close_ups: float = Field(
         default=0.0,
@@ -148,6 +153,27 @@ class Recipe(_Strict):
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ValueError(f"stages are called {names!r}; each needs a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        for stage in self.stages:
+            if not stage.shares:
+                continue
+            if len(stage.shares) != len(self.data):
+                raise ValueError(
+                    f"stage {stage.name!r} has {len(stage.shares)} shares; "
+                    f"expected one for each of the {len(self.data)} data"
+                )
+            is_clips = stage.task == "tracker"
+            if not any(
+                share and not (is_clips and isinstance(data, CocoData))
+                for share, data in zip(stage.shares, self.data, strict=True)
+            ):
+                raise ValueError(
+                    f"stage {stage.name!r} has shares {stage.shares!r}; "
+                    f"expected one above 0 for data that has {'clips' if is_clips else 'pictures'}"
+                )
         return self
 
     @classmethod

@@ -18,6 +18,10 @@ RECIPES = sorted((Path(__file__).parents[3] / "configs" / "recipes").glob("*.yam
 GOOD = "stages: [{name: s, steps: 1, image_size: 56, lr_start: 0.1, lr_end: 0.1}]\n"
 
 
+def _sharing(shares, task="detector"):
+    return GOOD.replace("steps: 1", f"steps: 1, task: {task}, shares: {shares}")
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_can_be_read(path):
     plan = Recipe.load(path)
@@ -40,6 +44,13 @@ def test_a_recipe_builds_a_run_with_its_vocabulary(tmp_path):
         (GOOD + "sedd: 3", "sedd"),
         (GOOD.replace("steps: 1", "steps: 0"), r":1: stages\[0\]\.steps"),
         (GOOD + "data: [{type: coco}]", r":2: data\[0\]\.images"),
+        (_sharing("[1, 1]"), "'s' has 2 shares; expected one for each of the 1 data"),
+        (_sharing("[0]"), "expected one above 0 for data that has pictures"),
+        (_sharing("[-1]"), r"stages\[0\]\.shares\[0\]"),
+        (
+            _sharing("[1]", task="tracker") + "data: [{type: coco, images: i, annotations: a}]",
+            "expected one above 0 for data that has clips",
+        ),
         (":", "is not YAML"),
         ("words", "accepted: lines such as 'name: value'"),
     ],

@@ -1,6 +1,6 @@
 """Each task learns, teaches every part it should, and draws what its seed says."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from connectors.world.wide.still import render_wide_still
 from pipeline.training.build import _pictures_of
 from pipeline.training.clicks import ClickPlan, Opening, correct, first_prompt
 from pipeline.training.clips import WorldClips, make_clips
+from pipeline.training.mixed import MixedClips, MixedPictures
 from pipeline.training.pictures import (
     SOFT_SPARE,
     SPARE,
@@ -217,3 +218,27 @@ def test_a_recipe_says_how_frequent_crowds_are():
         assert _pictures_of(data, lambda data: None).content.crowd_probability == expected
     with pytest.raises(ValueError, match="only the wide world has any"):
         WorldData(style="full", crowds=0.5)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A source that says which it is, in place of drawing."""
+
+    name: str
+
+    def draw(self, *given):
+        return [self.name]
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [((), {"b": 0.25, "c": 0.75}), ((5, 1, 1), {"b": 0.5, "c": 0.5}), ((1, 1, 0), {"b": 1.0})],
+)
+def test_a_stage_draws_by_its_own_shares_or_else_the_datas(shares, expected):
+    # The first of the data has no clips, so it is no source here and its weight counts nothing.
+    sources, weights = [(1, Named("b")), (2, Named("c"))], (7.0, 1.0, 3.0)
+    one = stage(shares=shares)
+    for mixed, given in ((MixedPictures, (SIZE, one)), (MixedClips, (one,))):
+        rng = np.random.default_rng(0)
+        drawn = [mixed(sources, weights).draw(rng, *given)[0] for _ in range(400)]
+        assert {n: drawn.count(n) / 400 for n in set(drawn)} == pytest.approx(expected, abs=0.08)
