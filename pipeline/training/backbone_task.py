@@ -49,10 +49,15 @@ class BackboneTask:
     ) -> Losses:
         """Compare every place of every picture with every phrase of the batch."""
         del rng
-        detector = model.detector_model
-        vision = detector.vision_encoder(preprocess(batch.pixels, int(batch.pixels.shape[1])))
-        phrases = tokenizer.encode(batch.contrast.phrases).to(batch.pixels.device)
-        return contrast(vision.detector_pyramid[-1], detector.encode_text(phrases), batch.contrast)
+        return look(model, tokenizer, batch)
+
+
+def look(model: Sam3, tokenizer: Tokenizer, batch: Batch) -> Losses:
+    """Show the backbone the pictures of a batch, and hold them against all its phrases."""
+    detector = model.detector_model
+    vision = detector.vision_encoder(preprocess(batch.pixels, int(batch.pixels.shape[1])))
+    phrases = tokenizer.encode(batch.contrast.phrases).to(batch.pixels.device)
+    return contrast(vision.detector_pyramid[-1], detector.encode_text(phrases), batch.contrast)
 
 
 def contrast(places: Tensor, text: TextFeatures, truth: Contrast) -> Losses:

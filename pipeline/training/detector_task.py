@@ -1,6 +1,6 @@
 """Teaches the detector to find every instance of a phrase (SAM 3, section 4 and appendix)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from models.training.detector_losses import (
     enlarge,
 )
 from models.training.initialise import initialise_detector
-from pipeline.training.backbone_task import contrast
+from pipeline.training.backbone_task import contrast, look
 from pipeline.training.pictures import Batch, PictureSource, make_batch
 from pipeline.training.recipe import Stage
 from pipeline.training.tasks import Losses
+
+# Tokens along a side of a close-up that a detector stage rehearses with: one window of sam3-nano.
+CLOSE_UP_PLACES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +48,21 @@ class DetectorTask:
         initialise_detector(model.detector_model, seed=seed)
 
     def draw(self, rng: np.random.Generator, stage: Stage) -> Batch:
-        """Draw pictures and questions."""
+        """Draw pictures and questions, and close-ups to rehearse with."""
         places = stage.image_size // self.patch_size
-        return make_batch(rng, self.source, stage, places=places)
+        batch = make_batch(rng, self.source, stage, places=places)
+        if not stage.rehearse:
+            return batch
+        from_nearby = stage.model_copy(
+            update={
+                "images": stage.rehearse,
+                "image_size": CLOSE_UP_PLACES * self.patch_size,
+                "close_ups": 1.0,
+                "exemplar_probability": 0.0,
+            }
+        )
+        close_ups = make_batch(rng, self.source, from_nearby, places=CLOSE_UP_PLACES)
+        return replace(batch, close_ups=close_ups)
 
     def losses(
         self, model: Sam3, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator
@@ -62,6 +77,10 @@ class DetectorTask:
             likeness = contrast(places, text, batch.contrast)
             terms |= {name: weight * term for name, term in likeness.terms.items()}
             figures |= likeness.figures
+        if weight and batch.close_ups is not None:
+            rehearsed = look(model, tokenizer, batch.close_ups)
+            terms |= {f"close_{name}": weight * term for name, term in rehearsed.terms.items()}
+            figures |= {f"close_{name}": figure for name, figure in rehearsed.figures.items()}
         return Losses(terms=terms, figures=figures)
 
 

@@ -114,6 +114,7 @@ class Batch:
         targets: Truth of each pair.
         contrast: Truth of all phrases on all pictures, places as large as the model's patches.
         contrast_weight: What that truth counts beside the questions; see :class:`Stage`.
+        close_ups: Single objects from nearby, of which the contrast alone is learned.
     """
 
     pixels: Tensor
@@ -123,6 +124,7 @@ class Batch:
     targets: DetectorTargets
     contrast: Contrast
     contrast_weight: float
+    close_ups: "Batch | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

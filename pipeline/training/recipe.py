@@ -95,6 +95,12 @@ class Stage(_Strict):
         description="Weight of the backbone task's loss in a detector stage, so that the backbone "
         "goes on learning to tell all phrases apart; for a model trained by it from the start.",
     )
+    rehearse: int = Field(
+        default=0,
+        ge=0,
+        description="Close-ups beside each batch of a detector stage, whose contrast is learned "
+        "with the same weight, so that names and looks are not forgotten for outlines.",
+    )
     exemplar_probability: float = Field(
         default=0.2, ge=0, le=1, description="Share of concepts shown by boxes too."
     )
@@ -153,6 +159,16 @@ class Recipe(_Strict):
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ValueError(f"stages are called {names!r}; each needs a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _check_rehearsals(self) -> Self:
+        for stage in self.stages:
+            if stage.rehearse and not (stage.task == "detector" and stage.contrast):
+                raise ValueError(
+                    f"stage {stage.name!r} has rehearse {stage.rehearse!r}; expected 0, or a "
+                    "detector stage with contrast above 0"
+                )
         return self
 
     @model_validator(mode="after")

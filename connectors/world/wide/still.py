@@ -21,14 +21,15 @@ _PLACES, _OBSTACLES, _POOL_SEED, _MARGIN = 256, 96, 20_260_201, 1.25
 DEFAULT_CONTENT = WideContent()
 
 
-@lru_cache(maxsize=2 * _PLACES)
+# A stage may draw scenes of three sizes: sharp, soft, and to look at closely.
+@lru_cache(maxsize=3 * _PLACES)
 def _pooled_scenery(size: int, number: int) -> Scenery:
     rng = np.random.default_rng((_POOL_SEED, number))
     side = round(size * _MARGIN)
     return paint_scenery(rng, random_place(rng), height=side, width=side)
 
 
-@lru_cache(maxsize=4 * _OBSTACLES)
+@lru_cache(maxsize=6 * _OBSTACLES)
 def _pooled_obstacle(
     size: int, number: int, *, is_indoor: bool
 ) -> tuple[Obstacle, NDArray[np.uint8]]:

@@ -47,6 +47,7 @@ def test_a_recipe_builds_a_run_with_its_vocabulary(tmp_path):
         (_sharing("[1, 1]"), "'s' has 2 shares; expected one for each of the 1 data"),
         (_sharing("[0]"), "expected one above 0 for data that has pictures"),
         (_sharing("[-1]"), r"stages\[0\]\.shares\[0\]"),
+        (GOOD.replace("steps: 1", "steps: 1, rehearse: 8"), "a detector stage with contrast"),
         (
             _sharing("[1]", task="tracker") + "data: [{type: coco, images: i, annotations: a}]",
             "expected one above 0 for data that has clips",

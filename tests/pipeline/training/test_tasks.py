@@ -132,6 +132,21 @@ def test_contrast_learns_beside_the_detector():
     assert 0 <= losses.figures["found"] <= 1
 
 
+def test_close_ups_are_rehearsed_beside_the_detector():
+    batch = draw("detector", 5, contrast=0.5, rehearse=6)
+    assert batch.close_ups.pixels.shape == (6, SIZE, SIZE, 3)
+    assert not batch.close_ups.exemplars.is_valid.any()
+    model = make_model()
+    rng = np.random.default_rng(0)
+    with_them = TASKS["detector"].losses(model, tokenizer(), batch, rng)
+    alone = TASKS["backbone"].losses(model, tokenizer(), batch.close_ups, rng)
+    without = TASKS["detector"].losses(model, tokenizer(), replace(batch, close_ups=None), rng)
+    for name, term in alone.terms.items():
+        assert torch.allclose(with_them.terms[f"close_{name}"], 0.5 * term)
+    assert with_them.terms.keys() - without.terms.keys() == {f"close_{n}" for n in alone.terms}
+    assert with_them.figures["close_found"] == alone.figures["found"]
+
+
 @pytest.mark.parametrize("task", ["detector", "tracker"])
 def test_a_batch_depends_on_its_seed_alone(task):
     first, again, other = draw(task, 1), draw(task, 1), draw(task, 2)
