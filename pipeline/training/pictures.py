@@ -317,7 +317,7 @@ def make_batch(
     for n, picture in enumerate(drawn):
         for question in picture.questions:
             boxes = _show(rng, question, stage)
-            is_alone = bool(boxes) and rng.random() < BOX_ONLY_SHARE
+            is_alone = any(box.is_positive for box in boxes) and rng.random() < BOX_ONLY_SHARE
             questions.append(replace(question, phrase=VISUAL_PHRASE) if is_alone else question)
             shown.append(boxes)
             index.append(n)
@@ -349,8 +349,12 @@ def _contrast(drawn: list[Drawn], places: int) -> Contrast:
 
 
 def _show(rng: np.random.Generator, question: Question, stage: Stage) -> list[Shown]:
-    """Choose boxes that show what is meant, and sometimes one that shows what is not."""
-    if not question.masks or rng.random() >= stage.exemplar_probability:
+    """Choose boxes that show what is meant, and sometimes one that shows what is not.
+
+    A phrase for what is not there may come with a box of what it does not mean, as when a person
+    corrects a false alarm.
+    """
+    if rng.random() >= stage.exemplar_probability:
         return []
     chosen: list[int] = rng.permutation(len(question.masks))[: rng.integers(1, 4)].tolist()
     boxes = [Shown(box=mask_box(question.masks[i]), is_positive=True) for i in chosen]

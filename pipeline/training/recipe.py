@@ -105,7 +105,10 @@ class Stage(_Strict):
         default=0.2, ge=0, le=1, description="Share of concepts shown by boxes too."
     )
     negative_exemplar_probability: float = Field(
-        default=0.0, ge=0, le=1, description="Share of those that also show what is not meant."
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of those, and of absent ones, that show what is not meant.",
     )
     hard_negatives: float = Field(
         default=0.75,

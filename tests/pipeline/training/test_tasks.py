@@ -10,6 +10,7 @@ from connectors.world.wide.casting import WideContent
 from connectors.world.wide.phrases import PHRASES
 from connectors.world.wide.questions import View
 from connectors.world.wide.still import render_wide_still
+from models.sam3.phrases import VISUAL_PHRASE
 from pipeline.training.build import _pictures_of
 from pipeline.training.clicks import ClickPlan, Opening, correct, first_prompt
 from pipeline.training.clips import WorldClips, make_clips
@@ -82,8 +83,14 @@ def test_boxes_of_other_things_are_shown_as_negative():
     batch = make_batch(rng, WorldPictures(config=STILLS), plan, places=GRID // 4)
     is_negative = batch.exemplars.is_valid & ~batch.exemplars.is_positive
     has_positive = (batch.exemplars.is_valid & batch.exemplars.is_positive).any(1)
-    assert is_negative.any()
-    assert bool(has_positive[is_negative.any(1)].all())
+    is_there = torch.tensor([count > 0 for count in batch.targets.counts])
+    assert torch.equal(has_positive, is_there)
+    corrects = is_negative.any(1)
+    assert (corrects & is_there).any()
+    assert (corrects & ~is_there).any()  # a false alarm is told by what it is not
+    has_phrase = torch.tensor([phrase != VISUAL_PHRASE for phrase in batch.phrases])
+    assert bool(has_phrase[~is_there].all())
+    assert not has_phrase.all()
 
 
 @pytest.mark.parametrize(
