@@ -42,6 +42,11 @@ STUDIES = (
         module="exemplars",
         summary="a phrase alone, with 1 and with 3 boxes, and boxes alone",
     ),
+    StudyEntry(
+        name="corrections",
+        module="corrections",
+        summary="a phrase, and then boxes where its answer is wrong",
+    ),
     StudyEntry(name="size", module="size", summary="small objects against large ones"),
     StudyEntry(
         name="light", module="light", summary="the same scenes by day and by infrared night"

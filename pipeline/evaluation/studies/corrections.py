@@ -1,0 +1,124 @@
+"""What corrections are good for: a phrase, and then boxes where its answer is wrong, one by one.
+
+The protocol of the paper's interactive exemplars (SAM 3, section 6, "PCS with K exemplars"): of
+each answer, true objects that were missed may be shown as what is meant, and detections of nothing
+as what is not; the question is asked again with one box more. Here a person shows what was missed
+as long as anything was, and then what was found in error; who sees no error shows nothing more, and
+the answer stands.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from connectors.world.compose import WorldFrame
+from models.protocols import ConceptDetector, ConceptQuery, ExemplarBox
+from pipeline.evaluation.held_out import HELD_OUT_SEED, Question
+from pipeline.evaluation.images import Answer, draw_picture, judge
+from pipeline.evaluation.metrics import IOU_THRESHOLDS, assign, iou_matrix
+from pipeline.evaluation.model_choice import build_image_detector
+from pipeline.evaluation.studies.exemplars import box_of
+from pipeline.evaluation.studies.pictures import compare_both_ways, settings_of, told
+from pipeline.evaluation.studies.score_book import GATED, ScoreBook
+from pipeline.evaluation.studies.study import StudyContext, StudyResult
+
+SETTINGS = ("text", "1 box", "2 boxes", "3 boxes")
+
+
+@dataclass(slots=True, kw_only=True)
+class Talk:
+    """One question, its newest answer and the boxes that led to it.
+
+    Attributes:
+        question: What is asked.
+        answer: What the detector says by now.
+        boxes: All that was shown, oldest first.
+    """
+
+    question: Question
+    answer: Answer
+    boxes: list[ExemplarBox] = field(default_factory=list[ExemplarBox])
+
+    @property
+    def query(self) -> ConceptQuery:
+        """The phrase with all boxes."""
+        return ConceptQuery(phrase=self.question.phrase, exemplars=tuple(self.boxes))
+
+    def correct(self, rng: np.random.Generator) -> bool:
+        """Show one thing more that the answer is wrong about; return whether there is any."""
+        candidates = [box for box in errors_of(self.answer) if box not in self.boxes]
+        missed = [box for box in candidates if box.is_positive]
+        candidates = missed or candidates
+        if not candidates:
+            return False
+        self.boxes.append(candidates[int(rng.integers(len(candidates)))])
+        return True
+
+
+def errors_of(answer: Answer) -> list[ExemplarBox]:
+    """Return boxes of what an answer missed, then of what it found in error, at overlap 0.50."""
+    found = [detection.mask for detection in answer.detections]
+    overlaps = iou_matrix(found, answer.truth)
+    right = [pair for pair in assign(overlaps) if overlaps[pair] >= IOU_THRESHOLDS[0]]
+    rows, columns = {row for row, _ in right}, {column for _, column in right}
+    return [
+        ExemplarBox(box_xyxy=box_of(mask), is_positive=is_positive)
+        for masks, known, is_positive in ((answer.truth, columns, True), (found, rows, False))
+        for place, mask in enumerate(masks)
+        if place not in known and mask.any()
+    ]
+
+
+def run(context: StudyContext) -> StudyResult:
+    """Ask, correct and ask again."""
+    return measure(build_image_detector(context.model), context)
+
+
+def measure(detector: ConceptDetector, context: StudyContext) -> StudyResult:
+    """Study a detector."""
+    settings = settings_of(context)
+    book = ScoreBook()
+    advance = context.on_total(len(context.seeds) * settings.num_pictures)
+    for seed in context.seeds:
+        for index in range(settings.num_pictures):
+            frame, questions = draw_picture(replace(settings, seed=seed), index)
+            rng = np.random.default_rng((HELD_OUT_SEED, seed, index))
+            talks = _begin(detector, frame, questions)
+            for number, setting in enumerate(SETTINGS):
+                if number:
+                    _go_on(detector, frame, [talk for talk in talks if talk.correct(rng)])
+                book.add(setting, seed, [talk.answer.score for talk in talks])
+            advance()
+    result = StudyResult(
+        name="corrections",
+        title="Corrections: boxes where the answer is wrong",
+        settings=SETTINGS,
+        x_label="shown beside the phrase, one after another",
+        points=book.points(),
+        plotted=GATED,
+        is_ordered=True,
+        note=f"{told(settings)} After each answer a box of an object that it missed is added, or, "
+        "if it missed none, of something that it found in error, as what is not meant; a right "
+        "answer is left as it is.",
+    )
+    text, one, _, three = SETTINGS
+    steps = ((text, one), (one, three), (text, three))
+    return replace(result, comparisons=compare_both_ways(book, result, steps))
+
+
+def _begin(
+    detector: ConceptDetector, frame: WorldFrame, questions: Sequence[Question]
+) -> list[Talk]:
+    results = detector.detect(frame.pixels, [ConceptQuery(phrase=q.phrase) for q in questions])
+    return [
+        Talk(question=question, answer=judge(frame, question, result))
+        for question, result in zip(questions, results, strict=True)
+    ]
+
+
+def _go_on(detector: ConceptDetector, frame: WorldFrame, talks: Sequence[Talk]) -> None:
+    """Ask those again whose answers were corrected."""
+    results = detector.detect(frame.pixels, [talk.query for talk in talks]) if talks else []
+    for talk, result in zip(talks, results, strict=True):
+        talk.answer = judge(frame, talk.question, result)

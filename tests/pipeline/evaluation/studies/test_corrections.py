@@ -1,0 +1,109 @@
+"""A person shows what was missed, then what was found in error, and nothing if all is right."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox
+from pipeline.evaluation.images import ImageSettings, draw_picture
+from pipeline.evaluation.model_choice import ModelFlags
+from pipeline.evaluation.studies.corrections import SETTINGS, measure
+from pipeline.evaluation.studies.exemplars import box_of
+from pipeline.evaluation.studies.study import StudyContext
+from pipeline.evaluation.worlds import HeldOutWorld
+
+PICTURES = ImageSettings(num_pictures=12, world=HeldOutWorld.WIDE)
+CONTEXT = StudyContext(model=ModelFlags(), seeds=(0,), samples=PICTURES.num_pictures)
+GHOST = np.zeros((PICTURES.height, PICTURES.width), dtype=np.bool_)
+GHOST[:4, :6] = True
+
+
+@dataclass
+class Literal:
+    """Finds what boxes show, and a ghost wherever nobody has said that it is none."""
+
+    sees_ghosts: bool
+    asked: list[ConceptQuery] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        drawn = (draw_picture(PICTURES, index)[0] for index in range(PICTURES.num_pictures))
+        self.masks = {
+            frame.pixels.tobytes(): {
+                box_of(thing.visible_mask): thing.visible_mask
+                for thing in frame.objects
+                if thing.visible_mask.any()
+            }
+            for frame in drawn
+        }
+
+    def detect(self, pixels, queries):
+        self.asked += queries
+        masks = self.masks[pixels.tobytes()]
+        return [
+            ConceptResult(
+                phrase=query.phrase,
+                presence_score=1.0,
+                detections=tuple(
+                    Detection(score=0.9, presence_score=1.0, box_xyxy=box_of(mask), mask=mask)
+                    for mask in self.found(query, masks)
+                ),
+            )
+            for query in queries
+        ]
+
+    def found(self, query, masks):
+        shown = [masks[box.box_xyxy] for box in query.exemplars if box.is_positive]
+        knows_better = any(not box.is_positive for box in query.exemplars)
+        return shown + ([GHOST] if self.sees_ghosts and not knows_better else [])
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "ghosts"])
+def study(request):
+    detector = Literal(request.param)
+    return detector, measure(detector, CONTEXT)
+
+
+def test_each_correction_makes_the_answers_better(study) -> None:
+    detector, result = study
+    found = [result.values(setting, "pmF1")[0] for setting in SETTINGS]
+    assert found[0] == 0
+    assert found == sorted(found)
+    assert found[1] < found[3]
+    if detector.sees_ghosts:
+        assert result.values("text", "false alarms")[0] == pytest.approx(1)
+        assert result.values("1 box", "false alarms")[0] == 0
+    else:
+        assert found[3] > 0.9
+
+
+def test_what_was_missed_is_shown_before_what_was_found_in_error(study) -> None:
+    detector, _ = study
+    signs = {tuple(box.is_positive for box in query.exemplars) for query in detector.asked}
+    longest = max(len(boxes) for boxes in signs)
+    assert longest == 3
+    assert all(boxes == tuple(sorted(boxes, reverse=True)) for boxes in signs)
+    assert any(False in boxes for boxes in signs) == detector.sees_ghosts
+    for query in detector.asked:
+        negative = [box for box in query.exemplars if not box.is_positive]
+        assert negative in ([], [ExemplarBox(box_xyxy=box_of(GHOST), is_positive=False)])
+
+
+def test_nothing_is_shown_twice_and_right_answers_are_left(study) -> None:
+    detector, _ = study
+    assert all(len(set(query.exemplars)) == len(query.exemplars) for query in detector.asked)
+    if not detector.sees_ghosts:  # nobody has anything to say about what is not there
+        answered = sum(bool(query.exemplars) for query in detector.asked)
+        missed = sum(
+            min(sum(thing.concept == question.concept for thing in frame.objects), 3)
+            for frame, questions in (
+                draw_picture(PICTURES, index) for index in range(PICTURES.num_pictures)
+            )
+            for question in questions
+        )
+        assert 0 < answered <= missed
+
+
+def test_people_are_the_same_in_every_run(study) -> None:
+    detector, result = study
+    assert measure(Literal(detector.sees_ghosts), CONTEXT).points == result.points
