@@ -22,7 +22,7 @@ from models.sam3.masks import logits_at, masks_at, to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.phrases import PhraseEncoder
 from models.sam3.queries import Exemplar, pack_exemplars, phrase_of, read_queries
-from models.sam3.search import Found, find
+from models.sam3.search import Found, find, without_duplicates
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
 from models.sam3.vision import VisionFeatures
@@ -71,6 +71,7 @@ class Sam3ImageDetector:
         tokenizer: Tokenizer,
         *,
         min_score: float = 0.5,
+        nms_iou: float = 1.0,
         phrases: PhraseEncoder | None = None,
     ) -> None:
         """Wrap a model.
@@ -79,16 +80,19 @@ class Sam3ImageDetector:
             model: The model.
             tokenizer: Its vocabulary.
             min_score: Detections with a joint score of at most this are dropped.
+            nms_iou: So are those of a query whose masks overlap a better one's more than this; 1
+                keeps all, as published: a large model finds nothing twice.
             phrases: Encoder to share with others that ask this model; a new one when left out.
 
         Raises:
-            ValueError: If ``min_score`` is not from 0 to 1.
+            ValueError: If ``min_score`` or ``nms_iou`` is not from 0 to 1.
         """
         self.model = model.eval()
         if phrases is None:
             phrases = PhraseEncoder(model.detector_model, tokenizer)
         self.phrases = phrases
         self.min_score = check_number("min_score", min_score, least=0, most=1)
+        self.nms_iou = check_number("nms_iou", nms_iou, least=0, most=1)
 
     @property
     def device(self) -> torch.device:
@@ -151,6 +155,8 @@ class Sam3ImageDetector:
             pack_exemplars([query.exemplars for query in flat], self.device),
             min_score=self.min_score,
         )
+        if self.nms_iou < 1:
+            found = [without_duplicates(one, self.nms_iou) for one in found]
         answers = iter(
             _prediction(query, one, sizes_hw[n])
             for n, query, one in zip(owners, flat, found, strict=True)
@@ -196,14 +202,15 @@ class Sam3ImagePredictor:
         tokenizer: Tokenizer,
         *,
         confidence_threshold: float = 0.5,
+        nms_iou: float = 1.0,
         phrases: PhraseEncoder | None = None,
     ) -> None:
         """Wrap a model; arguments as for :class:`Sam3ImageDetector`.
 
         Raises:
-            ValueError: If ``confidence_threshold`` is not from 0 to 1.
+            ValueError: If ``confidence_threshold`` or ``nms_iou`` is not from 0 to 1.
         """
-        self._detector = Sam3ImageDetector(model, tokenizer, phrases=phrases)
+        self._detector = Sam3ImageDetector(model, tokenizer, nms_iou=nms_iou, phrases=phrases)
         self._visual = ImagePredictor(PromptableTracker(model.tracker_model, model.encode_pixels))
         self._vision: VisionFeatures | None = None
         self._hw = (0, 0)

@@ -1,4 +1,4 @@
-"""How a session decides, by size: the published thresholds, and those that suit a small model."""
+"""How to decide, by size: the published thresholds, and those that suit a small model."""
 
 from models.sam3.association import AssociationRules
 from models.sam3.masklet import LifeRules
@@ -20,3 +20,7 @@ SESSION_OPTIONS: dict[str, SessionOptions] = {
         life=LifeRules(suppress_s=0.5, revive_reach=0.25),
     ),
 }
+
+# Of what is found of a phrase on a picture, how far two masks may overlap. Published is no bound;
+# the nano detector finds one thing twice now and then.
+PICTURE_NMS_IOU: dict[str, float] = {"sam3": 1.0, "sam3-nano": 0.5}

@@ -8,7 +8,6 @@ from models.sam2.memory_bank import MemoryBank
 from models.sam3.association import (
     Association,
     associate,
-    suppress_overlaps,
     suppress_recently_occluded,
 )
 from models.sam3.masklet import Masklet, nearest_hidden
@@ -16,12 +15,6 @@ from models.sam3.masks import mask_centre, mask_iou, stack_masks
 from models.sam3.options import SessionOptions
 from models.sam3.search import Found
 from models.sam3.stream import SURE_LOGIT, Stream, Tracked
-
-
-def without_duplicates(found: Found, nms_iou: float) -> Found:
-    """Drop detections that overlap a better one of the same concept; the best come first."""
-    masks = found.mask_logits > 0
-    return found.select(suppress_overlaps(mask_iou(masks, masks), found.scores, nms_iou))
 
 
 class Reconciler:

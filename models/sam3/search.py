@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.common.positional import sine_grid
+from models.sam3.association import suppress_overlaps
 from models.sam3.detector import Detector
 from models.sam3.exemplars import Exemplars
+from models.sam3.masks import mask_iou
 from models.sam3.text import TextFeatures
 from models.sam3.vision import VisionFeatures
 
@@ -98,6 +100,12 @@ def find(
                 )
             )
     return found
+
+
+def without_duplicates(found: Found, nms_iou: float) -> Found:
+    """Drop detections that overlap a better one of the same concept; the best come first."""
+    masks = found.mask_logits > 0
+    return found.select(suppress_overlaps(mask_iou(masks, masks), found.scores, nms_iou))
 
 
 def encode_exemplars(detector: Detector, coarse: Tensor, exemplars: Exemplars) -> TextFeatures:

@@ -25,9 +25,9 @@ from models.sam3.model import Sam3, preprocess
 from models.sam3.options import SessionOptions
 from models.sam3.phrases import VISUAL_PHRASE, PhraseEncoder
 from models.sam3.queries import Exemplar, check_exemplars, pack_exemplars, phrase_of, read_queries
-from models.sam3.reconcile import Reconciler, without_duplicates
+from models.sam3.reconcile import Reconciler
 from models.sam3.remember import remember
-from models.sam3.search import Found, encode_exemplars, find
+from models.sam3.search import Found, encode_exemplars, find, without_duplicates
 from models.sam3.stream import LastFrame, Sought, Stream, Tracked
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer

@@ -11,6 +11,7 @@ from models.common.boxes import generalized_iou
 from models.protocols import ConceptQuery, ExemplarBox, ExemplarPoint
 from models.registry import build_sam3
 from models.sam3.config import SAM3_SIZES
+from models.sam3.masks import mask_iou
 from models.sam3.model import Sam3
 from models.sam3.predictor import Sam3ImageDetector, Sam3ImagePredictor
 
@@ -150,6 +151,22 @@ def test_a_predictor_without_picture_or_prompt_says_so(nano, frame):
 def test_a_query_that_says_nothing_is_refused(nano, frame, query):
     with pytest.raises(ValueError, match=r"accepted|expected"):
         Sam3ImageDetector(*nano).detect(frame.pixels, ["cow", query])
+
+
+def test_what_is_found_twice_is_told_once_where_that_is_wanted(nano, frame):
+    detector = Sam3ImageDetector(*nano, min_score=0.0)
+    vision, size = detector.encode([frame.pixels]), frame.pixels.shape[:2]
+    ((every,),) = detector.search(vision, [size], [["cow"]])
+    detector.nms_iou = 0.5
+    ((kept,),) = detector.search(vision, [size], [["cow"]])
+    assert 1 < len(kept.scores) < len(every.scores) == SAM3_SIZES["sam3-nano"].detector.num_queries
+    assert kept.scores[0] == every.scores[0]
+    told, all_of_them = torch.from_numpy(kept.logits) > 0, torch.from_numpy(every.logits) > 0
+    assert np.triu(mask_iou(told, told), 1).max() <= 0.5
+    is_drawn = all_of_them.flatten(1).any(1).numpy()
+    assert mask_iou(told, all_of_them).max(0)[is_drawn].min() > 0.5  # of nothing is all lost
+    with pytest.raises(ValueError, match=r"nms_iou is 1\.5; accepted: 0 to 1"):
+        Sam3ImageDetector(*nano, nms_iou=1.5)
 
 
 def test_many_queries_at_once_equal_one_by_one(nano, frame):
