@@ -78,7 +78,7 @@ _ENTRIES = (
         summary="sam3's graph in small, trained on the synthetic world; ships with the package",
         family=Family.SAM3,
         num_parameters=3_454_896,
-        image_size=224,
+        image_size=280,
         folder=NANO_FOLDER,
         # Its products are so small that a second thread in each of them mostly waits, and on busy
         # cores makes it six times slower; see models.common.side_by_side for what two cores do.

@@ -78,10 +78,10 @@ class Sam3Config:
 
 SAM3_SIZES: dict[str, Sam3Config] = {
     "sam3": Sam3Config(),
-    # The same graph: 16 x 16 tokens in windows of 4, where the published one has 72 x 72 in 24.
+    # The same graph: 20 x 20 tokens in windows of 4, where the published one has 72 x 72 in 24.
     "sam3-nano": Sam3Config(
         vision=VisionConfig(
-            image_size=224,
+            image_size=280,
             dim=128,
             mlp_dim=512,
             num_blocks=6,
@@ -110,7 +110,7 @@ SAM3_SIZES: dict[str, Sam3Config] = {
             num_queries=36,
         ),
         tracker=TrackerConfig(
-            image_size=224,
+            image_size=280,
             hidden_dim=64,
             # As in every published size: ports of the model fix this width.
             memory_dim=64,

@@ -317,8 +317,9 @@ def make_batch(
     for n, picture in enumerate(drawn):
         for question in picture.questions:
             boxes = _show(rng, question, stage)
-            is_alone = any(box.is_positive for box in boxes) and rng.random() < BOX_ONLY_SHARE
-            questions.append(replace(question, phrase=VISUAL_PHRASE) if is_alone else question)
+            is_shown = any(box.is_positive for box in boxes)
+            said = _said_of_shown(rng, question.phrase, stage) if is_shown else question.phrase
+            questions.append(replace(question, phrase=said))
             shown.append(boxes)
             index.append(n)
     return Batch(
@@ -346,6 +347,15 @@ def _contrast(drawn: list[Drawn], places: int) -> Contrast:
     return Contrast(
         phrases=phrases, cover=torch.from_numpy(cover), is_known=torch.from_numpy(is_known)
     )
+
+
+def _said_of_shown(rng: np.random.Generator, phrase: str, stage: Stage) -> str:
+    """Return what is said of a concept that boxes show: its phrase, nothing, or a strange word."""
+    draw = rng.random()
+    if draw < BOX_ONLY_SHARE:
+        return VISUAL_PHRASE
+    is_strange = draw < BOX_ONLY_SHARE + (1 - BOX_ONLY_SHARE) * stage.strange_words
+    return str(rng.choice(ABSENT_PHRASES)) if is_strange else phrase
 
 
 def _show(rng: np.random.Generator, question: Question, stage: Stage) -> list[Shown]:

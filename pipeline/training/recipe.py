@@ -87,7 +87,7 @@ class Stage(_Strict):
         ge=0,
         le=1,
         description="Share of a world's scenes that are shown object by object from nearby: a "
-        "backbone learns looks from small pictures, for a sixteenth of the cost of 224 px.",
+        "backbone learns looks from small pictures, for a sixteenth of the cost of whole ones.",
     )
     contrast: float = Field(
         default=0.0,
@@ -109,6 +109,13 @@ class Stage(_Strict):
         ge=0,
         le=1,
         description="Share of those, and of absent ones, that show what is not meant.",
+    )
+    strange_words: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of phrases beside boxes that are a word for nothing in any world: what "
+        "is shown then says what is meant, as when a person teaches a new word.",
     )
     hard_negatives: float = Field(
         default=0.75,

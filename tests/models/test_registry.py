@@ -29,7 +29,7 @@ def test_shipped_model_is_described_with_its_weights():
     nano = describe("sam3-nano")
     assert nano.checkpoint is not None
     assert nano.checkpoint.stat().st_size <= 16e6
-    assert nano.image_size == 224
+    assert nano.image_size == 280
 
 
 def test_published_size_is_described_without_weights():

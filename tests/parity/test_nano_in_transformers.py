@@ -25,7 +25,7 @@ from tests.parity.sam3_reference import stand_in_for_torchvision
 reference = importlib.import_module("transformers.models.sam3.modeling_sam3")
 video_reference = importlib.import_module("transformers.models.sam3_video.modeling_sam3_video")
 
-NUM_PICTURES, SIDE = 50, 224
+NUM_PICTURES, SIDE = 50, 280
 MIN_SCORE = 0.3
 MAX_SCORE_ERROR, MIN_IOU = 1e-4, 0.999
 

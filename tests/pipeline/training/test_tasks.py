@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from connectors.world.concepts import ABSENT_PHRASES
 from connectors.world.wide.casting import WideContent
 from connectors.world.wide.phrases import PHRASES
 from connectors.world.wide.questions import View
@@ -91,6 +92,23 @@ def test_boxes_of_other_things_are_shown_as_negative():
     has_phrase = torch.tensor([phrase != VISUAL_PHRASE for phrase in batch.phrases])
     assert bool(has_phrase[~is_there].all())
     assert not has_phrase.all()
+
+
+def test_strange_words_are_said_of_what_is_shown_and_of_nothing_else():
+    plan = stage(images=30, exemplar_probability=0.6, strange_words=1.0, hard_negatives=1.0)
+    source = WorldPictures(config=STILLS)
+    batch = make_batch(np.random.default_rng(0), source, plan, places=GRID // 4)
+    is_shown = (batch.exemplars.is_valid & batch.exemplars.is_positive).any(1).tolist()
+    said = {
+        shown: {phrase for phrase, one in zip(batch.phrases, is_shown, strict=True) if one == shown}
+        for shown in (True, False)
+    }
+    assert VISUAL_PHRASE in said[True]
+    assert said[True] - {VISUAL_PHRASE}
+    assert said[True] <= {VISUAL_PHRASE, *ABSENT_PHRASES}
+    assert not said[False] & said[True]
+    # What is there is held against its own names still.
+    assert not set(batch.contrast.phrases) & set(ABSENT_PHRASES)
 
 
 @pytest.mark.parametrize(
