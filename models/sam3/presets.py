@@ -9,6 +9,8 @@ SESSION_OPTIONS: dict[str, SessionOptions] = {
     # The nano detector draws better than the nano tracker; neither is as sure as the large ones.
     "sam3-nano": SessionOptions(
         nms_iou=0.3,
+        # Seven do no better and take a third of a step (configs/studies/memory.md).
+        memory_maps=3,
         association=AssociationRules(
             # It is seldom surer of what is small or half hidden: what it finds may begin.
             new_score=0.5,
