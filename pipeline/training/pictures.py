@@ -17,6 +17,7 @@ from torch import Tensor
 from connectors.world.compose import WorldFrame
 from connectors.world.concepts import ABSENT_PHRASES, CONCEPTS, concept_named
 from connectors.world.still import StillConfig, render_still
+from connectors.world.wide.phrases import WIDE_ABSENT_PHRASES
 from models.sam3.exemplars import Exemplars
 from models.sam3.phrases import VISUAL_PHRASE
 from models.training.detector_losses import DetectorTargets
@@ -355,7 +356,7 @@ def _said_of_shown(rng: np.random.Generator, phrase: str, stage: Stage) -> str:
     if draw < BOX_ONLY_SHARE:
         return VISUAL_PHRASE
     is_strange = draw < BOX_ONLY_SHARE + (1 - BOX_ONLY_SHARE) * stage.strange_words
-    return str(rng.choice(ABSENT_PHRASES)) if is_strange else phrase
+    return str(rng.choice(WIDE_ABSENT_PHRASES)) if is_strange else phrase
 
 
 def _show(rng: np.random.Generator, question: Question, stage: Stage) -> list[Shown]:
