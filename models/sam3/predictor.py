@@ -202,15 +202,14 @@ class Sam3ImagePredictor:
         tokenizer: Tokenizer,
         *,
         confidence_threshold: float = 0.5,
-        nms_iou: float = 1.0,
         phrases: PhraseEncoder | None = None,
     ) -> None:
         """Wrap a model; arguments as for :class:`Sam3ImageDetector`.
 
         Raises:
-            ValueError: If ``confidence_threshold`` or ``nms_iou`` is not from 0 to 1.
+            ValueError: If ``confidence_threshold`` is not from 0 to 1.
         """
-        self._detector = Sam3ImageDetector(model, tokenizer, nms_iou=nms_iou, phrases=phrases)
+        self._detector = Sam3ImageDetector(model, tokenizer, phrases=phrases)
         self._visual = ImagePredictor(PromptableTracker(model.tracker_model, model.encode_pixels))
         self._vision: VisionFeatures | None = None
         self._hw = (0, 0)

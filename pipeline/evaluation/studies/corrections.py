@@ -15,11 +15,11 @@ import numpy as np
 from connectors.world.compose import WorldFrame
 from models.protocols import ConceptDetector, ConceptQuery, ExemplarBox
 from pipeline.evaluation.held_out import HELD_OUT_SEED, Question
-from pipeline.evaluation.images import Answer, draw_picture, judge
+from pipeline.evaluation.images import Answer, judge
 from pipeline.evaluation.metrics import IOU_THRESHOLDS, assign, iou_matrix
 from pipeline.evaluation.model_choice import build_image_detector
 from pipeline.evaluation.studies.exemplars import box_of
-from pipeline.evaluation.studies.pictures import compare_both_ways, settings_of, told
+from pipeline.evaluation.studies.pictures import compare_both_ways, drawn, settings_of, told
 from pipeline.evaluation.studies.score_book import GATED, ScoreBook
 from pipeline.evaluation.studies.study import StudyContext, StudyResult
 
@@ -79,17 +79,13 @@ def measure(detector: ConceptDetector, context: StudyContext) -> StudyResult:
     """Study a detector."""
     settings = settings_of(context)
     book = ScoreBook()
-    advance = context.on_total(len(context.seeds) * settings.num_pictures)
-    for seed in context.seeds:
-        for index in range(settings.num_pictures):
-            frame, questions = draw_picture(replace(settings, seed=seed), index)
-            rng = np.random.default_rng((HELD_OUT_SEED, seed, index))
-            talks = _begin(detector, frame, questions)
-            for number, setting in enumerate(SETTINGS):
-                if number:
-                    _go_on(detector, frame, [talk for talk in talks if talk.correct(rng)])
-                book.add(setting, seed, [talk.answer.score for talk in talks])
-            advance()
+    for seed, index, frame, questions in drawn(context, settings):
+        rng = np.random.default_rng((HELD_OUT_SEED, seed, index))
+        talks = _begin(detector, frame, questions)
+        for number, setting in enumerate(SETTINGS):
+            if number:
+                _go_on(detector, frame, [talk for talk in talks if talk.correct(rng)])
+            book.add(setting, seed, [talk.answer.score for talk in talks])
     result = StudyResult(
         name="corrections",
         title="Corrections: boxes where the answer is wrong",

@@ -13,10 +13,10 @@ import numpy as np
 from connectors.world.compose import WorldFrame, WorldObject
 from models.protocols import ConceptDetector, ConceptQuery, ConceptResult, ExemplarBox
 from pipeline.evaluation.held_out import HELD_OUT_SEED, Question, is_counted
-from pipeline.evaluation.images import draw_picture, judge
+from pipeline.evaluation.images import judge
 from pipeline.evaluation.metrics import Mask, QuestionScore, concept_scores
 from pipeline.evaluation.model_choice import build_image_detector
-from pipeline.evaluation.studies.pictures import compare_both_ways, settings_of, told
+from pipeline.evaluation.studies.pictures import compare_both_ways, drawn, settings_of, told
 from pipeline.evaluation.studies.score_book import GATED, ScoreBook
 from pipeline.evaluation.studies.study import Measure, Point, StudyContext, StudyResult
 
@@ -83,18 +83,14 @@ def measure(detector: ConceptDetector, context: StudyContext) -> StudyResult:
         settings = replace(settings, crowd_probability=CROWDS)
     book = ScoreBook()
     others: dict[tuple[str, int, str], list[QuestionScore]] = defaultdict(list)
-    advance = context.on_total(len(context.seeds) * settings.num_pictures)
-    for seed in context.seeds:
-        for index in range(settings.num_pictures):
-            frame, questions = draw_picture(replace(settings, seed=seed), index)
-            asked = _choose(frame, questions, np.random.default_rng((HELD_OUT_SEED, seed, index)))
-            for prompting, results in _ask(detector, frame, asked).items():
-                book.add(prompting.name, seed, _scores(frame, asked, results))
-                for name, number in _OTHERS.items():
-                    if prompting.num_boxes <= number:
-                        place = prompting.name, seed, name
-                        others[place] += _scores(frame, asked, results, left_out=number)
-            advance()
+    for seed, index, frame, questions in drawn(context, settings):
+        asked = _choose(frame, questions, np.random.default_rng((HELD_OUT_SEED, seed, index)))
+        for prompting, results in _ask(detector, frame, asked).items():
+            book.add(prompting.name, seed, _scores(frame, asked, results))
+            for name, number in _OTHERS.items():
+                if prompting.num_boxes <= number:
+                    place = prompting.name, seed, name
+                    others[place] += _scores(frame, asked, results, left_out=number)
     crowds = "" if settings.crowd_probability is None else " All scenes are crowds of few kinds."
     result = StudyResult(
         name="exemplars",

@@ -3,8 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from connectors.world.compose import WorldFrame
 from models.protocols import ConceptDetector
-from pipeline.evaluation.images import ImageSettings, PictureOutcome, examine_picture
+from pipeline.evaluation.held_out import Question
+from pipeline.evaluation.images import (
+    ImageSettings,
+    PictureOutcome,
+    draw_picture,
+    examine_picture,
+)
 from pipeline.evaluation.studies.score_book import ScoreBook
 from pipeline.evaluation.studies.spread import compare_seeds
 from pipeline.evaluation.studies.study import Comparison, StudyContext, StudyResult
@@ -29,6 +36,17 @@ def outcomes(
     for seed in context.seeds:
         for index in range(settings.num_pictures):
             yield seed, examine_picture(detector, replace(settings, seed=seed), index)
+            advance()
+
+
+def drawn(
+    context: StudyContext, settings: ImageSettings
+) -> Iterator[tuple[int, int, WorldFrame, list[Question]]]:
+    """Yield seed, number and frame of each picture with its questions, to be put in other ways."""
+    advance = context.on_total(len(context.seeds) * settings.num_pictures)
+    for seed in context.seeds:
+        for index in range(settings.num_pictures):
+            yield seed, index, *draw_picture(replace(settings, seed=seed), index)
             advance()
 
 

@@ -9,9 +9,9 @@ trainings.
 from dataclasses import replace
 
 from models.protocols import ConceptDetector, ConceptResult
-from pipeline.evaluation.images import draw_picture, judge
+from pipeline.evaluation.images import judge
 from pipeline.evaluation.model_choice import build_image_detector
-from pipeline.evaluation.studies.pictures import compare_both_ways, settings_of, told
+from pipeline.evaluation.studies.pictures import compare_both_ways, drawn, settings_of, told
 from pipeline.evaluation.studies.score_book import GATED, ScoreBook
 from pipeline.evaluation.studies.study import StudyContext, StudyResult
 
@@ -28,17 +28,11 @@ def measure(detector: ConceptDetector, context: StudyContext) -> StudyResult:
     """Study a detector that gives all its detections, however unsure."""
     settings = settings_of(context)
     book = ScoreBook()
-    advance = context.on_total(len(context.seeds) * settings.num_pictures)
-    for seed in context.seeds:
-        for index in range(settings.num_pictures):
-            frame, questions = draw_picture(replace(settings, seed=seed), index)
-            results = detector.detect(frame.pixels, [question.phrase for question in questions])
-            pairs = list(zip(questions, results, strict=True))
-            book.add(
-                WITHOUT, seed, [judge(frame, q, without_presence(one)).score for q, one in pairs]
-            )
-            book.add(WITH, seed, [judge(frame, q, one).score for q, one in pairs])
-            advance()
+    for seed, _, frame, questions in drawn(context, settings):
+        results = detector.detect(frame.pixels, [question.phrase for question in questions])
+        pairs = list(zip(questions, results, strict=True))
+        book.add(WITHOUT, seed, [judge(frame, q, without_presence(one)).score for q, one in pairs])
+        book.add(WITH, seed, [judge(frame, q, one).score for q, one in pairs])
     result = StudyResult(
         name="presence",
         title="The presence head",

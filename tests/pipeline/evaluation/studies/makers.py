@@ -1,4 +1,6 @@
-from pipeline.evaluation.metrics import QuestionScore
+from pipeline.evaluation.images import ImageSettings, draw_picture
+from pipeline.evaluation.metrics import Mask, QuestionScore
+from pipeline.evaluation.studies.exemplars import box_of
 from pipeline.evaluation.studies.study import Measure, Point, StudyResult
 
 
@@ -33,3 +35,16 @@ def make_result(values: dict[str, dict[int, float | None]], **given) -> StudyRes
             **given,
         }
     )
+
+
+def masks_by_box(settings: ImageSettings) -> dict[bytes, dict[tuple[float, ...], Mask]]:
+    """For each picture's pixels, what shows of every object by the box that shows it."""
+    drawn = (draw_picture(settings, index)[0] for index in range(settings.num_pictures))
+    return {
+        frame.pixels.tobytes(): {
+            box_of(thing.visible_mask): thing.visible_mask
+            for thing in frame.objects
+            if thing.visible_mask.any()
+        }
+        for frame in drawn
+    }

@@ -12,6 +12,7 @@ from pipeline.evaluation.studies.corrections import SETTINGS, measure
 from pipeline.evaluation.studies.exemplars import box_of
 from pipeline.evaluation.studies.study import StudyContext
 from pipeline.evaluation.worlds import HeldOutWorld
+from tests.pipeline.evaluation.studies.makers import masks_by_box
 
 PICTURES = ImageSettings(num_pictures=12, world=HeldOutWorld.WIDE)
 CONTEXT = StudyContext(model=ModelFlags(), seeds=(0,), samples=PICTURES.num_pictures)
@@ -27,15 +28,7 @@ class Literal:
     asked: list[ConceptQuery] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        drawn = (draw_picture(PICTURES, index)[0] for index in range(PICTURES.num_pictures))
-        self.masks = {
-            frame.pixels.tobytes(): {
-                box_of(thing.visible_mask): thing.visible_mask
-                for thing in frame.objects
-                if thing.visible_mask.any()
-            }
-            for frame in drawn
-        }
+        self.masks = masks_by_box(PICTURES)
 
     def detect(self, pixels, queries):
         self.asked += queries

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from models.protocols import ConceptQuery, ConceptResult, Detection
-from pipeline.evaluation.images import ImageSettings, draw_picture
+from pipeline.evaluation.images import ImageSettings
 from pipeline.evaluation.model_choice import ModelFlags
 from pipeline.evaluation.studies.exemplars import CROWDS, TEXT, TEXT_1, TEXT_3, box_of, measure
 from pipeline.evaluation.studies.study import StudyContext
 from pipeline.evaluation.worlds import HeldOutWorld
+from tests.pipeline.evaluation.studies.makers import masks_by_box
 
 SETTINGS = ImageSettings(num_pictures=8, world=HeldOutWorld.WIDE, crowd_probability=CROWDS)
 CONTEXT = StudyContext(model=ModelFlags(), seeds=(0,), samples=SETTINGS.num_pictures)
@@ -25,15 +26,7 @@ class Literal:
     """Finds exactly the objects that boxes show; deaf to phrases."""
 
     def __post_init__(self) -> None:
-        drawn = (draw_picture(SETTINGS, index)[0] for index in range(SETTINGS.num_pictures))
-        self.masks = {
-            frame.pixels.tobytes(): {
-                box_of(thing.visible_mask): thing.visible_mask
-                for thing in frame.objects
-                if thing.visible_mask.any()
-            }
-            for frame in drawn
-        }
+        self.masks = masks_by_box(SETTINGS)
         self.asked: list[ConceptQuery] = []
 
     def detect(self, pixels, queries):
