@@ -4,15 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from connectors.world.scene import World, WorldConfig
 from models.protocols import ConceptQuery, ExemplarBox, ExemplarPoint, FrameInput
 from models.registry import build_sam3
+from models.sam3.config import SAM3_SIZES
+from models.sam3.masks import to_images
+from models.sam3.model import preprocess
 from models.sam3.options import SessionOptions
 from models.sam3.presets import SESSION_OPTIONS
+from models.sam3.queries import pack_exemplars
+from models.sam3.search import encode_exemplars, find
 from models.sam3.session import Sam3Session
 
-NANO = SESSION_OPTIONS["sam3-nano"]
+NANO, NANO_SIDE = SESSION_OPTIONS["sam3-nano"], SAM3_SIZES["sam3-nano"].vision.image_size
 # Equal prompts agree to 1e-5. Of a foreign noun the model is not sure before it is shown what is
 # meant; of the world's own nouns it is.
 CHANGED, FOREIGN = 0.05, "zebra"
@@ -96,18 +102,30 @@ def test_exemplars_drawn_on_the_last_frame_are_read_with_the_next(nano, frames):
 
 
 def test_the_same_frame_again_makes_both_kinds_of_exemplars_one(nano, frames):
-    session = make_session(nano)
+    session, box = make_session(nano), exemplar_of(frames[0])
     for stream_id in "ab":
-        session.open_stream(stream_id, ["bus"])
+        session.open_stream(stream_id, [FOREIGN])
         with pytest.raises(ValueError, match="has had no frame; step one first"):
-            session.add_exemplars(stream_id, [], concept="bus", on_last_frame=True)
-        step(session, frames, 0, stream_id)
-    # Encoded on one frame and read on an equal one, they are what they are when read at once; only
-    # the picture's own token has not seen them.
-    session.add_exemplars("a", [exemplar_of(frames[0])], concept="bus", on_last_frame=True)
-    session.add_exemplars("b", [exemplar_of(frames[0])], concept="bus")
-    shown = [step(session, frames, 0, s).presence["bus"] for s in "ab"]
-    assert shown[0] == pytest.approx(shown[1], abs=CHANGED / 10)
+            session.add_exemplars(stream_id, [], concept=FOREIGN, on_last_frame=True)
+        before = step(session, frames, 0, stream_id).presence[FOREIGN]
+    text = session._streams["a"].concepts[0].text
+    session.add_exemplars("a", [box], concept=FOREIGN, on_last_frame=True)
+    session.add_exemplars("b", [box], concept=FOREIGN)
+    shown = [step(session, frames, 0, s).presence[FOREIGN] for s in "ab"]
+    # What the detector says to the tokens of the last frame's box, and to the box on this frame.
+    detector, boxes = nano[0].detector_model, pack_exemplars([(box,)], torch.device("cpu"))
+    with torch.inference_mode():
+        images = preprocess(to_images(frames[0].pixels, torch.device("cpu")), NANO_SIDE)
+        vision = detector.vision_encoder(images)
+        tokens = encode_exemplars(detector, vision.detector_pyramid[-1], boxes)
+        asked = ((text.extend(tokens), None), (text, boxes))
+        expected = [
+            find(detector, vision, torch.tensor([0]), prompt, given, min_score=0.5)[0].presence
+            for prompt, given in asked
+        ]
+    assert shown == pytest.approx(expected, abs=1e-5)
+    # On an equal frame both are one but for the picture's own token, which saw only the second.
+    assert abs(shown[0] - shown[1]) < 0.02 * abs(shown[1] - before)
 
 
 def test_kept_exemplars_are_bounded(nano, frames):
