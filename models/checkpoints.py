@@ -30,6 +30,8 @@ _WRAPPERS = ("model", "state_dict")
 _ZIP, _PICKLE, _LFS = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 _PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml")
 _HEADER_OFFSET = 8
+# The longest header that safetensors reads.
+_MOST_HEADER_BYTES = 100_000_000
 # How torch calls a class or function that weights have no need of.
 _OBJECT_REFUSED = "unsupported global"
 
@@ -92,11 +94,12 @@ def open_checkpoint(path: Path) -> Checkpoint:
         return _open_shards(path, file)
     with file.open("rb") as stream:
         head = stream.read(4096)
-    if head.startswith((_ZIP, _PICKLE)):
-        return _open_torch(path, file, is_zip=head.startswith(_ZIP))
-    if head[_HEADER_OFFSET : _HEADER_OFFSET + 1] == b"{":
+    # First: the length of the header, with which the file begins, may be any other kind's mark.
+    if _is_safetensors(head):
         state, metadata = _read_safetensors(file)
         return _checkpoint(path, (file,), state, metadata)
+    if head.startswith((_ZIP, _PICKLE)):
+        return _open_torch(path, file, is_zip=head.startswith(_ZIP))
     raise CheckpointError(f"{str(file)!r} is {_guess(head)}; expected {ACCEPTED}")
 
 
@@ -164,6 +167,12 @@ def _open_shards(path: Path, index: Path) -> Checkpoint:
         )
     files = tuple(index.parent / name for name in names)
     return _checkpoint(path, files, state, {})
+
+
+def _is_safetensors(head: bytes) -> bool:
+    length = int.from_bytes(head[:_HEADER_OFFSET], "little")
+    is_json = head[_HEADER_OFFSET : _HEADER_OFFSET + 1] == b"{"
+    return is_json and length <= _MOST_HEADER_BYTES
 
 
 def _open_torch(path: Path, file: Path, *, is_zip: bool) -> Checkpoint:

@@ -98,6 +98,17 @@ def test_what_a_safetensors_file_says_is_kept(tmp_path):
     assert open_checkpoint(write_safetensors_file(tmp_path)).metadata == {"made_by": "test"}
 
 
+def test_no_length_of_header_is_taken_for_another_kind(tmp_path):
+    """Whatever the first byte: 0x80 begins a pickle too, and "PK" an archive."""
+    seen = set()
+    for length in range(0, 512, 8):
+        file = tmp_path / "weights.safetensors"
+        save_file(STATE, file, {"said": "x" * length})
+        seen.add(file.read_bytes()[0])
+        assert open_checkpoint(file).metadata == {"said": "x" * length}
+    assert ord(b"\x80") in seen
+
+
 class Attack:
     def __reduce__(self):
         return (os.mkdir, ("harmed",))
