@@ -1,6 +1,7 @@
 """From a recipe to a run: the model, its vocabulary, the data and the tasks."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +152,17 @@ def _reader() -> ReadClips:
 
 def _still_config(data: WorldData) -> StillConfig:
     world = HeldOutWorld(data.style)
-    return StillConfig(max_objects=world.max_objects, night_probability=world.night_probability)
+    nights = world.night_probability if data.nights is None else data.nights
+    return StillConfig(max_objects=world.max_objects, night_probability=nights)
 
 
 def _wide_content(data: WorldData) -> WideContent:
-    return WideContent() if data.crowds is None else WideContent(crowd_probability=data.crowds)
+    content = WideContent()
+    return replace(
+        content,
+        crowd_probability=content.crowd_probability if data.crowds is None else data.crowds,
+        night_probability=content.night_probability if data.nights is None else data.nights,
+    )
 
 
 def _picture_source(recipe: Recipe, read: ReadClips) -> PictureSource:

@@ -30,6 +30,9 @@ class WorldData(_Strict):
     crowds: float | None = Field(
         default=None, ge=0, le=1, description="Share of crowds in the wide world, if not its own."
     )
+    nights: float | None = Field(
+        default=None, ge=0, le=1, description="Share of infrared nights, if not the world's own."
+    )
 
     @model_validator(mode="after")
     def _check_crowds(self) -> Self:

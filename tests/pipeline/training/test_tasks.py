@@ -262,6 +262,14 @@ def test_a_recipe_says_how_frequent_crowds_are():
         WorldData(style="full", crowds=0.5)
 
 
+def test_a_recipe_says_how_frequent_nights_are():
+    for style, own in (("wide", WideContent().night_probability), ("plain", 0.0)):
+        for wanted, expected in ((0.4, 0.4), (None, own)):
+            source = _pictures_of(WorldData(style=style, nights=wanted), lambda data: None)
+            drawn = source.content if style == "wide" else source.config
+            assert drawn.night_probability == expected
+
+
 @dataclass(frozen=True)
 class Named:
     """A source that says which it is, in place of drawing."""
