@@ -31,7 +31,8 @@ def initialise_detector(detector: Detector, *, seed: int) -> None:
                     nn.init.zeros_(module.bias)
         _initialise_decoder(detector.detr_decoder)
         nn.init.normal_(detector.geometry_encoder.cls_embed.weight, std=0.02)
-        nn.init.normal_(detector.geometry_encoder.label_embed.weight, std=0.02)
+        # As large as the content and the place that it is added to, and must be told from.
+        nn.init.normal_(detector.geometry_encoder.label_embed.weight, std=1.0)
 
 
 def _initialise_decoder(decoder: Decoder) -> None:

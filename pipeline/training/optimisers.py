@@ -19,6 +19,10 @@ UNDECAYED = (
 # Turning a matrix's step into a rotation gains nothing where a side is as thin as a head's output.
 LEAST_SIDE = 32
 FIRST_RATE = 1e-3
+# AdamW moves every weight by about the learning rate. Where a whole region becomes one vector, those
+# moves add up (Yang et al., 2021) and what it shows drowns what is added to it: the rate falls with
+# the inputs of each output, beyond those of a 3 x 3 convolution.
+MOST_INPUTS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Optimisers:
         """Set the learning rate of all parameters."""
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("rate_share", 1.0)
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
@@ -83,14 +87,11 @@ def build_optimisers(
     hidden = {n for n, p in learned.items() if kind == "muon" and _is_hidden(n, p)}
     decayed = {n for n, p in learned.items() if p.ndim > 1 and not _is_undecayed(n)} - hidden
     plain = [n for n in learned if n not in decayed | hidden]
-    adam = torch.optim.AdamW(
-        [
-            {"params": [learned[n] for n in learned if n in decayed], "weight_decay": weight_decay},
-            {"params": [learned[n] for n in plain], "weight_decay": 0.0},
-        ],
-        lr=FIRST_RATE,
-        betas=(0.9, 0.98),
-    )
+    groups = [{"params": [learned[n] for n in plain], "weight_decay": 0.0}]
+    for share in sorted({_rate_share(learned[n]) for n in decayed}):
+        own = [p for n, p in learned.items() if n in decayed and _rate_share(p) == share]
+        groups.append({"params": own, "weight_decay": weight_decay, "rate_share": share})
+    adam = torch.optim.AdamW(groups, lr=FIRST_RATE, betas=(0.9, 0.98))
     if not hidden:
         return Optimisers((adam,))
     check_optimiser(kind)
@@ -112,6 +113,12 @@ def check_optimiser(kind: OptimiserName) -> None:
     if kind == "muon" and not hasattr(torch.optim, "Muon"):
         told = f"optimiser: 'muon' needs torch 2.9 or later, here is {torch.__version__}"
         raise ConfigError([f"{told} (accepted: adamw)"])
+
+
+def _rate_share(parameter: Parameter) -> float:
+    if parameter.ndim < 4 or parameter[0, 0].numel() <= MOST_INPUTS:
+        return 1.0
+    return min(1.0, MOST_INPUTS * parameter.shape[0] / parameter[0].numel())
 
 
 def _is_undecayed(name: str) -> bool:

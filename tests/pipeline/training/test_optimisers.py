@@ -24,6 +24,8 @@ def parameters():
         "token_embedding.weight": (64, 32),
         "head.weight": (1, 32),
         "conv.weight": (32, 32, 3, 3),
+        "patches.weight": (48, 3, 6, 6),
+        "region.weight": (32, 32, 7, 7),
     }
     return {name: nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()}
 
@@ -65,6 +67,14 @@ def test_muon_leaves_everything_else_to_adamw():
         assert torch.equal(muon[name], adam[name]) != is_hidden, name
 
 
+@pytest.mark.parametrize("kind", [pytest.param("muon", marks=needs_muon), "adamw"])
+def test_what_pools_a_region_moves_as_slowly_as_its_inputs_are_many(kind):
+    moved = step_of(kind, random_gradients(), rate=0.01)
+    for name in ("conv.weight", "patches.weight", "head.weight", "layer.bias"):
+        assert moved[name].abs().mean() == pytest.approx(0.01, rel=1e-3), name
+    assert moved["region.weight"].abs().mean() == pytest.approx(0.01 * 9 / 49, rel=1e-3)
+
+
 @needs_muon
 def test_one_rate_serves_both():
     gradients = random_gradients()
@@ -85,6 +95,8 @@ def test_only_matrices_are_decayed(kind):
         "token_to_image.weight",
         "head.weight",
         "conv.weight",
+        "patches.weight",
+        "region.weight",
     }
 
 
