@@ -76,10 +76,12 @@ def frame_masks(
     sureness: Sequence[float],
     frame_hw: tuple[int, int],
     one_place_iou: float,
+    by_pixel: bool = False,
 ) -> list[NDArray[np.bool_]]:
     """Return masks at the frame's size, each pixel given to one object.
 
-    Where two objects of one group meet, the surer takes the pixel, as published. Where groups meet,
+    Where two objects of one group meet, the surer takes the pixel, as published, or with
+    ``by_pixel`` the one whose mask is surer of it, unless they lie on one place. Where groups meet,
     two masks that lie on one place are two names for one thing and share it; any others are two
     things, and the one whose mask is surer of the pixel takes it.
 
@@ -89,6 +91,7 @@ def frame_masks(
         sureness: How sure each object is, length K.
         frame_hw: Height and width of the frame in px.
         one_place_iou: Least overlap of masks that lie on one place.
+        by_pixel: Whether objects of one group that meet divide what they share pixel by pixel.
     """
     if not groups:
         return []
@@ -100,9 +103,10 @@ def frame_masks(
         for other in order[:place]:
             if overlap[k, other] == 0:
                 continue
-            if groups[other] == groups[k]:
+            is_one_place = overlap[k, other] >= one_place_iou
+            if groups[other] == groups[k] and (is_one_place or not by_pixel):
                 masks[k] &= ~masks[other]
-            elif overlap[k, other] < one_place_iou:
+            elif not is_one_place:
                 theirs, mine = logits_at(logits[[other, k]], frame_hw)
                 is_others = (theirs >= mine).numpy(force=True)
                 masks[k] &= ~(masks[other] & is_others)

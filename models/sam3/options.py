@@ -15,6 +15,9 @@ class SessionOptions:
         detection_score: Least joint score of a detection that is kept.
         nms_iou: Kept detections of one phrase overlap at most this much.
         one_place_iou: Two masklets overlapping this much cannot both be right.
+        divide_by_pixel: Whether two objects of one phrase that meet divide what both their masks
+            cover pixel by pixel, each to the mask that is surer of it, as SAM 2 does. As published
+            for SAM 3 the surer object takes all of it.
         least_kept_area: A masklet that other masklets cover but for this share is not remembered
             as it is.
         recondition_logit: Least object score logit of a masklet that may be re-prompted.
@@ -31,6 +34,7 @@ class SessionOptions:
     detection_score: float = 0.5
     nms_iou: float = 0.1
     one_place_iou: float = 0.7
+    divide_by_pixel: bool = False
     least_kept_area: float = 0.3
     recondition_logit: float = 0.8
     memory_maps: int = 7
@@ -44,6 +48,7 @@ class SessionOptions:
         for name in ("detection_score", "nms_iou", "one_place_iou", "least_kept_area"):
             check_number(name, getattr(self, name), least=0)
         check_number("recondition_logit", self.recondition_logit)
-        check_bool("keep_exemplars", self.keep_exemplars)
+        for name in ("divide_by_pixel", "keep_exemplars"):
+            check_bool(name, getattr(self, name))
         for name in ("memory_maps", "max_masklets", "max_kept_exemplars"):
             check_integer(name, getattr(self, name), least=1)

@@ -399,6 +399,7 @@ class Sam3Session:
             sureness=[item.object_logit for item in tracked],
             frame_hw=frame_hw,
             one_place_iou=self._options.one_place_iou,
+            by_pixel=self._options.divide_by_pixel,
         )
         return [
             MaskletObservation(

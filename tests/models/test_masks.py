@@ -54,15 +54,36 @@ def test_objects_of_different_phrases_may_share_pixels():
     assert np.array_equal(first, second)
 
 
-def test_two_things_of_different_phrases_share_no_pixel():
+@pytest.mark.parametrize("groups", [(0, 1), (0, 0)])
+def test_two_things_that_meet_divide_what_they_share_by_pixel(groups):
     """Of the two middle columns each goes to the mask that is surer of it."""
     logits = torch.stack((half("left"), half("right")))
     logits[0, :, 2], logits[1, :, 1] = 1.0, 2.0
     first, second = frame_masks(
-        logits, groups=[0, 1], sureness=[1.0, 2.0], frame_hw=(4, 4), one_place_iou=0.7
+        logits,
+        groups=groups,
+        sureness=[1.0, 2.0],
+        frame_hw=(4, 4),
+        one_place_iou=0.7,
+        by_pixel=groups[0] == groups[1],
     )
     assert first[0].tolist() == [True, True, False, False]
     assert second[0].tolist() == [False, False, True, True]
+
+
+def test_of_two_objects_on_one_place_the_surer_takes_all():
+    logits = torch.stack((half("left"), half("left") + 1))
+    for by_pixel in (False, True):
+        first, second = frame_masks(
+            logits,
+            groups=[0, 0],
+            sureness=[2.0, 1.0],
+            frame_hw=(4, 4),
+            one_place_iou=0.7,
+            by_pixel=by_pixel,
+        )
+        assert first.any()
+        assert not second.any()
 
 
 def test_no_object_gives_no_mask():
