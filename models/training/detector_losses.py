@@ -5,7 +5,8 @@ Shape legend:
     S side of the truth.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -48,6 +49,10 @@ class DetectorLossWeights:
     semantic_bce: float = 5.0
     semantic_dice: float = 2.0
     repeats: int = 4
+
+    def with_masks_times(self, factor: float) -> Self:
+        """Return these weights with those of the masks multiplied."""
+        return replace(self, mask_bce=factor * self.mask_bce, mask_dice=factor * self.mask_dice)
 
 
 def detector_losses(

@@ -71,7 +71,8 @@ class DetectorTask:
         del rng
         detector, weight = model.detector_model, batch.contrast_weight
         output, places, text = answer(detector, tokenizer, batch)
-        terms = detector_losses(detector, output, batch.targets, self.weights)
+        weights = self.weights.with_masks_times(batch.mask_weight)
+        terms = detector_losses(detector, output, batch.targets, weights)
         figures = answer_quality(detector, output, batch.targets)
         if weight:
             likeness = contrast(places, text, batch.contrast)

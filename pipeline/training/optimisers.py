@@ -19,9 +19,9 @@ UNDECAYED = (
 # Turning a matrix's step into a rotation gains nothing where a side is as thin as a head's output.
 LEAST_SIDE = 32
 FIRST_RATE = 1e-3
-# AdamW moves every weight by about the learning rate. Where a whole region becomes one vector, those
-# moves add up (Yang et al., 2021) and what it shows drowns what is added to it: the rate falls with
-# the inputs of each output, beyond those of a 3 x 3 convolution.
+# AdamW moves every weight by about the learning rate. Where a whole region becomes one vector the
+# moves add up (Yang et al., 2021), and what it shows drowns what is added to it: the rate falls
+# with the inputs of each output, beyond those of a 3 x 3 convolution.
 MOST_INPUTS = 9
 
 

@@ -115,6 +115,7 @@ class Batch:
         targets: Truth of each pair.
         contrast: Truth of all phrases on all pictures, places as large as the model's patches.
         contrast_weight: What that truth counts beside the questions; see :class:`Stage`.
+        mask_weight: What outlines count, as a multiple; see :class:`Stage`.
         close_ups: Single objects from nearby, of which the contrast alone is learned.
     """
 
@@ -125,6 +126,7 @@ class Batch:
     targets: DetectorTargets
     contrast: Contrast
     contrast_weight: float
+    mask_weight: float = 1.0
     close_ups: "Batch | None" = None
 
 
@@ -331,6 +333,7 @@ def make_batch(
         targets=_targets([question.masks for question in questions], stage.image_size),
         contrast=_contrast(drawn, places),
         contrast_weight=stage.contrast,
+        mask_weight=stage.mask_weight,
     )
 
 

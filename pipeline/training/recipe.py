@@ -104,6 +104,11 @@ class Stage(_Strict):
         description="Close-ups beside each batch of a detector stage, whose contrast is learned "
         "with the same weight, so that names and looks are not forgotten for outlines.",
     )
+    mask_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="What the outlines count in a detector stage, as a multiple of the usual.",
+    )
     exemplar_probability: float = Field(
         default=0.2, ge=0, le=1, description="Share of concepts shown by boxes too."
     )

@@ -247,6 +247,19 @@ def test_whatever_a_batch_asks_is_answered_as_the_world_would():
     assert any(some_named)
 
 
+def test_outlines_count_as_a_stage_says():
+    task, model = TASKS["detector"], make_model()
+
+    def terms(mask_weight):
+        batch = draw("detector", 3, mask_weight=mask_weight)
+        return task.losses(model, tokenizer(), batch, np.random.default_rng(1)).terms
+
+    once, thrice = terms(1.0), terms(3.0)
+    for name in once:
+        factor = 3.0 if name in ("mask_bce", "mask_dice") else 1.0
+        assert float(thrice[name].detach()) == pytest.approx(factor * float(once[name].detach()))
+
+
 def test_scenes_are_drawn_sharp_and_soft():
     rng = np.random.default_rng(0)
     sides = {scene_side(rng, 100, stage()) for _ in range(40)}
