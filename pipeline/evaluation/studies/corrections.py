@@ -24,6 +24,8 @@ from pipeline.evaluation.studies.score_book import GATED, ScoreBook
 from pipeline.evaluation.studies.study import StudyContext, StudyResult
 
 SETTINGS = ("text", "1 box", "2 boxes", "3 boxes")
+# Overlap at which an object is found, and share of a detection that must lie on what is meant.
+ENOUGH, MEANT = IOU_THRESHOLDS[0], 0.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,16 +59,21 @@ class Talk:
 
 
 def errors_of(answer: Answer) -> list[ExemplarBox]:
-    """Return boxes of what an answer missed, then of what it found in error, at overlap 0.50."""
+    """Return boxes of what an answer missed at overlap 0.50, then of what it found in error.
+
+    A poor outline of what is meant is no error of that kind: nobody says of a deer that it is none.
+    """
     found = [detection.mask for detection in answer.detections]
     overlaps = iou_matrix(found, answer.truth)
-    right = [pair for pair in assign(overlaps) if overlaps[pair] >= IOU_THRESHOLDS[0]]
-    rows, columns = {row for row, _ in right}, {column for _, column in right}
+    right = {column for row, column in assign(overlaps) if overlaps[row, column] >= ENOUGH}
+    missed = [mask for place, mask in enumerate(answer.truth) if place not in right]
+    meant = np.logical_or.reduce(answer.truth) if answer.truth else None
+    wrong = [mask for mask in found if meant is None or (mask & meant).sum() < MEANT * mask.sum()]
     return [
         ExemplarBox(box_xyxy=box_of(mask), is_positive=is_positive)
-        for masks, known, is_positive in ((answer.truth, columns, True), (found, rows, False))
-        for place, mask in enumerate(masks)
-        if place not in known and mask.any()
+        for masks, is_positive in ((missed, True), (wrong, False))
+        for mask in masks
+        if mask.any()
     ]
 
 
@@ -95,8 +102,8 @@ def measure(detector: ConceptDetector, context: StudyContext) -> StudyResult:
         plotted=GATED,
         is_ordered=True,
         note=f"{told(settings)} After each answer a box of an object that it missed is added, or, "
-        "if it missed none, of something that it found in error, as what is not meant; a right "
-        "answer is left as it is.",
+        "if it missed none, of something that it found on nothing that is meant, as what is not; a "
+        "right answer is left as it is.",
     )
     text, one, _, three = SETTINGS
     steps = ((text, one), (one, three), (text, three))

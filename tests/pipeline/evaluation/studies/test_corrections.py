@@ -1,14 +1,14 @@
 """A person shows what was missed, then what was found in error, and nothing if all is right."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox
-from pipeline.evaluation.images import ImageSettings, draw_picture
+from pipeline.evaluation.images import ImageSettings, draw_picture, judge
 from pipeline.evaluation.model_choice import ModelFlags
-from pipeline.evaluation.studies.corrections import SETTINGS, measure
+from pipeline.evaluation.studies.corrections import SETTINGS, errors_of, measure
 from pipeline.evaluation.studies.exemplars import box_of
 from pipeline.evaluation.studies.study import StudyContext
 from pipeline.evaluation.worlds import HeldOutWorld
@@ -18,6 +18,17 @@ PICTURES = ImageSettings(num_pictures=12, world=HeldOutWorld.WIDE)
 CONTEXT = StudyContext(model=ModelFlags(), seeds=(0,), samples=PICTURES.num_pictures)
 GHOST = np.zeros((PICTURES.height, PICTURES.width), dtype=np.bool_)
 GHOST[:4, :6] = True
+
+
+def result_of(found, phrase="deer"):
+    return ConceptResult(
+        phrase=phrase,
+        presence_score=1.0,
+        detections=tuple(
+            Detection(score=0.9, presence_score=1.0, box_xyxy=box_of(mask), mask=mask)
+            for mask in found
+        ),
+    )
 
 
 @dataclass
@@ -33,17 +44,7 @@ class Literal:
     def detect(self, pixels, queries):
         self.asked += queries
         masks = self.masks[pixels.tobytes()]
-        return [
-            ConceptResult(
-                phrase=query.phrase,
-                presence_score=1.0,
-                detections=tuple(
-                    Detection(score=0.9, presence_score=1.0, box_xyxy=box_of(mask), mask=mask)
-                    for mask in self.found(query, masks)
-                ),
-            )
-            for query in queries
-        ]
+        return [result_of(self.found(query, masks), query.phrase) for query in queries]
 
     def found(self, query, masks):
         shown = [masks[box.box_xyxy] for box in query.exemplars if box.is_positive]
@@ -100,3 +101,27 @@ def test_nothing_is_shown_twice_and_right_answers_are_left(study) -> None:
 def test_people_are_the_same_in_every_run(study) -> None:
     detector, result = study
     assert measure(Literal(detector.sees_ghosts), CONTEXT).points == result.points
+
+
+def rectangle(x0, y0, x1, y1):
+    mask = np.zeros((40, 40), dtype=np.bool_)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def test_a_poor_outline_is_shown_again_and_not_called_wrong():
+    truth, corner, elsewhere = (
+        rectangle(10, 10, 30, 30),
+        rectangle(10, 10, 20, 20),
+        rectangle(30, 0, 40, 9),
+    )
+    frame, questions = draw_picture(PICTURES, 0)
+    answer = replace(
+        judge(frame, questions[0], result_of([])),
+        truth=[truth],
+        detections=result_of([corner, elsewhere]).detections,
+    )
+    assert errors_of(answer) == [
+        ExemplarBox(box_xyxy=box_of(truth)),
+        ExemplarBox(box_xyxy=box_of(elsewhere), is_positive=False),
+    ]
