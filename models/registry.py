@@ -86,11 +86,14 @@ def build_detector(
     Arguments and errors are those of :func:`build_tracker`.
     """
     from models.sam3.predictor import Sam3ImageDetector
-    from models.sam3.presets import PICTURE_NMS_IOU
+    from models.sam3.presets import PICTURE_RULES
 
     opened = _open(name, checkpoint, what="concepts", families=(Family.SAM3,))
     model, tokenizer = _build_sam3(opened, device=device, dtype=dtype, needs_all=False)
-    return Sam3ImageDetector(model, tokenizer, nms_iou=PICTURE_NMS_IOU[opened.entry.name])
+    rules = PICTURE_RULES[opened.entry.name]
+    return Sam3ImageDetector(
+        model, tokenizer, nms_iou=rules.nms_iou, answer_shown=rules.answer_shown
+    )
 
 
 def build_image_predictor(

@@ -24,6 +24,8 @@ class SessionOptions:
         memory_maps: Spatial memories of a masklet, at most as many as the model has positions for:
             one less of tracked frames, and no more of conditioning frames. Fewer are faster.
         max_masklets: Most living masklets of a stream; the best-scored detections begin first.
+        answer_shown: Whether what a positive box shows on a frame is found there, within that box;
+            as published it may be missed.
         keep_exemplars: Whether exemplars go on saying what is meant after the frame they were drawn
             on. The published system reads them on that frame alone.
         max_kept_exemplars: Most exemplars of a phrase that are kept so; the newest stay.
@@ -39,6 +41,7 @@ class SessionOptions:
     recondition_logit: float = 0.8
     memory_maps: int = 7
     max_masklets: int = 64
+    answer_shown: bool = False
     keep_exemplars: bool = False
     max_kept_exemplars: int = 16
     association: AssociationRules = field(default_factory=AssociationRules)
@@ -48,7 +51,7 @@ class SessionOptions:
         for name in ("detection_score", "nms_iou", "one_place_iou", "least_kept_area"):
             check_number(name, getattr(self, name), least=0)
         check_number("recondition_logit", self.recondition_logit)
-        for name in ("divide_by_pixel", "keep_exemplars"):
+        for name in ("divide_by_pixel", "answer_shown", "keep_exemplars"):
             check_bool(name, getattr(self, name))
         for name in ("memory_maps", "max_masklets", "max_kept_exemplars"):
             check_integer(name, getattr(self, name), least=1)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from models.common.boxes import cxcywh_to_xyxy
-from models.common.checks import check_number, check_size
+from models.common.checks import check_bool, check_number, check_size
 from models.common.image_predictor import ImagePredictor, MaskPrediction
 from models.common.prompting import FloatArray, check_array
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox, ExemplarPoint
@@ -72,6 +72,7 @@ class Sam3ImageDetector:
         *,
         min_score: float = 0.5,
         nms_iou: float = 1.0,
+        answer_shown: bool = False,
         phrases: PhraseEncoder | None = None,
     ) -> None:
         """Wrap a model.
@@ -82,6 +83,8 @@ class Sam3ImageDetector:
             min_score: Detections with a joint score of at most this are dropped.
             nms_iou: So are those of a query whose masks overlap a better one's more than this; 1
                 keeps all, as published: a large model finds nothing twice.
+            answer_shown: Whether what a positive box shows is found, within that box; as published
+                it may be missed.
             phrases: Encoder to share with others that ask this model; a new one when left out.
 
         Raises:
@@ -93,6 +96,7 @@ class Sam3ImageDetector:
         self.phrases = phrases
         self.min_score = check_number("min_score", min_score, least=0, most=1)
         self.nms_iou = check_number("nms_iou", nms_iou, least=0, most=1)
+        self.answer_shown = check_bool("answer_shown", answer_shown)
 
     @property
     def device(self) -> torch.device:
@@ -154,6 +158,7 @@ class Sam3ImageDetector:
             TextFeatures.join(self.phrases.encode([phrase_of(query) for query in flat])),
             pack_exemplars([query.exemplars for query in flat], self.device),
             min_score=self.min_score,
+            answer_shown=self.answer_shown,
         )
         if self.nms_iou < 1:
             found = [without_duplicates(one, self.nms_iou) for one in found]

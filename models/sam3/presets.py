@@ -1,5 +1,7 @@
 """How to decide, by size: the published thresholds, and those that suit a small model."""
 
+from dataclasses import dataclass
+
 from models.sam3.association import AssociationRules
 from models.sam3.masklet import LifeRules
 from models.sam3.options import SessionOptions
@@ -9,6 +11,7 @@ SESSION_OPTIONS: dict[str, SessionOptions] = {
     # The nano detector draws better than the nano tracker; neither is as sure as the large ones.
     "sam3-nano": SessionOptions(
         nms_iou=0.3,
+        answer_shown=True,
         # Seven do no better and take a third of a step (configs/studies/memory.md).
         memory_maps=3,
         association=AssociationRules(
@@ -23,6 +26,17 @@ SESSION_OPTIONS: dict[str, SessionOptions] = {
     ),
 }
 
-# Of what is found of a phrase on a picture, how far two masks may overlap. Published is no bound;
-# the nano detector finds one thing twice now and then.
-PICTURE_NMS_IOU: dict[str, float] = {"sam3": 1.0, "sam3-nano": 0.5}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureRules:
+    """How to decide on a picture; see :class:`models.sam3.predictor.Sam3ImageDetector`."""
+
+    nms_iou: float = 1.0
+    answer_shown: bool = False
+
+
+PICTURE_RULES: dict[str, PictureRules] = {
+    "sam3": PictureRules(),
+    # It finds one thing twice now and then, and misses small things even if they are shown.
+    "sam3-nano": PictureRules(nms_iou=0.5, answer_shown=True),
+}

@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.common.boxes import cxcywh_to_xyxy
 from models.common.positional import sine_grid
 from models.sam3.association import suppress_overlaps
 from models.sam3.detector import Detector
 from models.sam3.exemplars import Exemplars
 from models.sam3.masks import mask_iou
+from models.sam3.shown import answers_to, end_at_boxes, shown_boxes
 from models.sam3.text import TextFeatures
 from models.sam3.vision import VisionFeatures
 
@@ -61,6 +63,7 @@ def find(
     exemplars: Exemplars | None,
     *,
     min_score: float,
+    answer_shown: bool = False,
 ) -> list[Found]:
     """Look for B concepts, and return what is found of each.
 
@@ -71,19 +74,22 @@ def find(
         text: Features of B phrases.
         exemplars: Exemplars of each pair, or none at all.
         min_score: Detections with a joint score above it are kept.
+        answer_shown: Whether what positive boxes show is found, as surely as the concept is there;
+            see :mod:`models.sam3.shown`.
     """
     found: list[Found] = []
     for pairs in torch.arange(len(image_index), device=image_index.device).split(MAX_PAIRS):
         is_all = len(pairs) == len(image_index)
+        illustrated = exemplars if is_all or exemplars is None else exemplars.select(pairs)
         output = detector(
-            vision,
-            image_index[pairs],
-            text if is_all else text.select(pairs),
-            exemplars if is_all or exemplars is None else exemplars.select(pairs),
+            vision, image_index[pairs], text if is_all else text.select(pairs), illustrated
         )
         scores = output.joint_scores().float().numpy(force=True)
         presence = output.presence_logits[-1].sigmoid().float().tolist()
         for pair, score in enumerate(scores):
+            shown = shown_boxes(illustrated, pair if answer_shown else None)
+            answers = answers_to(cxcywh_to_xyxy(output.boxes_cxcywh[-1][pair]), shown)
+            score[answers >= 0] = presence[pair]
             kept = np.flatnonzero(score > min_score)
             rows = torch.from_numpy(kept).to(image_index.device)
             # Only kept queries get masks: most of the mask head's output would be thrown away.
@@ -94,7 +100,7 @@ def find(
                 Found(
                     scores=score[kept],
                     boxes_cxcywh=output.boxes_cxcywh[-1][pair, rows],
-                    mask_logits=masks,
+                    mask_logits=end_at_boxes(masks, shown, answers[kept]),
                     semantic_logits=output.semantic_logits[pair],
                     presence=presence[pair],
                 )

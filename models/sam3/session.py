@@ -330,6 +330,7 @@ class Sam3Session:
             TextFeatures.join([sought.prompt for _, sought in pairs]),
             pack_exemplars([sought.pending for _, sought in pairs], self.device),
             min_score=self._options.detection_score,
+            answer_shown=self._options.answer_shown,
         )
         for (n, sought), one in zip(pairs, found, strict=True):
             self._keep_exemplars(sought, coarse[n : n + 1])
