@@ -28,13 +28,11 @@ class DetectorTargets:
         boxes_cxcywh: Objects of all pairs one after another, shape (M, 4), normalised.
         masks: Shape (M, S, S), bool; S is the side of the picture in px, so that a mask is judged
             where it will be used. Each costs some 10 S² numbers in the loss.
-        importance: What each object counts in the terms of scores, boxes and masks, shape (M,).
         counts: Objects of each pair, length B; 0 for a concept that is not on the picture.
     """
 
     boxes_cxcywh: Tensor
     masks: Tensor
-    importance: Tensor
     counts: list[int]
 
 
@@ -98,11 +96,9 @@ def _layer_losses(
     presence = F.binary_cross_entropy_with_logits(output.presence_logits[layer], is_present)
     wanted = torch.zeros_like(logits)
     wanted[matches.pair, matches.query] = 1.0
-    importance = targets.importance[matches.target]
     # Easy negatives fade out; positives keep their whole weight, so that a good query's score rises
     # above one half.
-    emphasis = logits.detach().sigmoid() ** 2
-    emphasis[matches.pair, matches.query] = importance.to(emphasis.dtype)
+    emphasis = torch.where(wanted > 0, 1.0, logits.detach().sigmoid() ** 2)
     score = (
         F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         * emphasis
@@ -114,8 +110,8 @@ def _layer_losses(
     return {
         "score": weights.score * score.sum() / count,
         "presence": weights.presence * presence,
-        "box_l1": weights.box_l1 * ((chosen - truth).abs().sum(-1) * importance).sum() / count,
-        "box_giou": weights.box_giou * ((1 - overlap) * importance).sum() / count,
+        "box_l1": weights.box_l1 * (chosen - truth).abs().sum() / count,
+        "box_giou": weights.box_giou * (1 - overlap).sum() / count,
     }
 
 
@@ -136,10 +132,9 @@ def _mask_losses(
     near = neighbourhood(targets.boxes_cxcywh[matches.target], side, margin=1 / grid)
     bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     bce = (bce * near).sum((1, 2)) / near.sum((1, 2))
-    importance = targets.importance[matches.target]
     return {
-        "mask_bce": weights.mask_bce * (bce * importance).sum() / count,
-        "mask_dice": weights.mask_dice * (dice_loss(logits, truth) * importance).sum() / count,
+        "mask_bce": weights.mask_bce * bce.sum() / count,
+        "mask_dice": weights.mask_dice * dice_loss(logits, truth).sum() / count,
     }
 
 

@@ -82,13 +82,9 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A box (cxcywh, normalised) that shows what is meant or, if not positive, what is not.
-
-    ``place`` is that of the object among those that are meant, or among the others.
-    """
+    """A box (cxcywh, normalised) that shows what is meant or, if not positive, what is not."""
 
     box: NDArray[np.float32]
-    place: int
     is_positive: bool
 
 
@@ -334,7 +330,7 @@ def make_batch(
         image_index=torch.tensor(index),
         phrases=[question.phrase for question in questions],
         exemplars=_exemplars(shown),
-        targets=_targets([question.masks for question in questions], shown, stage),
+        targets=_targets([question.masks for question in questions], stage.image_size),
         contrast=_contrast(drawn, places),
         contrast_weight=stage.contrast,
         mask_weight=stage.mask_weight,
@@ -375,11 +371,10 @@ def _show(rng: np.random.Generator, question: Question, stage: Stage) -> list[Sh
     if rng.random() >= stage.exemplar_probability:
         return []
     chosen: list[int] = rng.permutation(len(question.masks))[: rng.integers(1, 4)].tolist()
-    boxes = [Shown(box=mask_box(question.masks[i]), place=i, is_positive=True) for i in chosen]
+    boxes = [Shown(box=mask_box(question.masks[i]), is_positive=True) for i in chosen]
     if question.others and rng.random() < stage.negative_exemplar_probability:
-        other = int(rng.integers(len(question.others)))
-        box = mask_box(question.others[other])
-        boxes.append(Shown(box=box, place=other, is_positive=False))
+        other = question.others[int(rng.integers(len(question.others)))]
+        boxes.append(Shown(box=mask_box(other), is_positive=False))
     return boxes
 
 
@@ -403,18 +398,12 @@ def _exemplars(shown: list[list[Shown]]) -> Exemplars:
     return Exemplars(boxes_cxcywh=packed, is_positive=is_positive, is_valid=is_valid)
 
 
-def _targets(objects: list[Masks], shown: list[list[Shown]], stage: Stage) -> DetectorTargets:
-    side = stage.image_size
+def _targets(objects: list[list[NDArray[np.bool_]]], side: int) -> DetectorTargets:
     flat = [mask for masks in objects for mask in masks]
     stacked = np.stack(flat) if flat else np.zeros((0, side, side), dtype=np.bool_)
     boxes = np.stack([mask_box(mask) for mask in flat]) if flat else np.zeros((0, 4))
-    importance: list[float] = []
-    for masks, seen in zip(objects, shown, strict=True):
-        places = {box.place for box in seen if box.is_positive}
-        importance += [stage.shown_weight if i in places else 1.0 for i in range(len(masks))]
     return DetectorTargets(
         boxes_cxcywh=torch.from_numpy(boxes).float(),
         masks=torch.from_numpy(stacked),
-        importance=torch.tensor(importance),
         counts=[len(masks) for masks in objects],
     )

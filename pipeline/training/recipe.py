@@ -118,12 +118,6 @@ class Stage(_Strict):
         le=1,
         description="Share of those, and of absent ones, that show what is not meant.",
     )
-    shown_weight: float = Field(
-        default=1.0,
-        ge=0,
-        description="What an object that a box shows counts, where the others count 1: who shows "
-        "one has seen that it was missed.",
-    )
     strange_words: float = Field(
         default=0.0,
         ge=0,

@@ -260,20 +260,6 @@ def test_outlines_count_as_a_stage_says():
         assert float(thrice[name].detach()) == pytest.approx(factor * float(once[name].detach()))
 
 
-def test_objects_that_boxes_show_count_as_a_stage_says():
-    fields = {"images": 8, "exemplar_probability": 1.0, "negative_exemplar_probability": 0.5}
-    batch = draw("detector", 5, **fields, shown_weight=4.0)
-    exemplars, start = batch.exemplars, 0
-    for row, count in enumerate(batch.targets.counts):
-        meant = exemplars.boxes_cxcywh[row][exemplars.is_positive[row] & exemplars.is_valid[row]]
-        boxes = batch.targets.boxes_cxcywh[start : start + count]
-        is_shown = (boxes[:, None] == meant).all(-1).any(1)
-        wanted = torch.where(is_shown, 4.0, 1.0)
-        assert torch.equal(batch.targets.importance[start : start + count], wanted)
-        start += count
-    assert {float(value) for value in batch.targets.importance} == {1.0, 4.0}
-
-
 def test_scenes_are_drawn_sharp_and_soft():
     rng = np.random.default_rng(0)
     sides = {scene_side(rng, 100, stage()) for _ in range(40)}
