@@ -48,7 +48,7 @@ class Exemplars:
     Attributes:
         boxes_cxcywh: Shape (B, K, 4), normalised.
         is_positive: Shape (B, K), bool.
-        is_valid: Shape (B, K), bool; valid boxes come first.
+        is_valid: Shape (B, K), bool.
         points: Points beside the boxes; only where ``DetectorConfig.point_exemplars`` is set.
     """
 

@@ -17,7 +17,7 @@ from models.sam3.association import suppress_overlaps
 from models.sam3.detector import Detector
 from models.sam3.exemplars import Exemplars
 from models.sam3.masks import mask_iou
-from models.sam3.shown import answers_to, end_at_boxes, shown_boxes
+from models.sam3.shown import answers_to, end_at_boxes, shown_boxes, with_first_box
 from models.sam3.text import TextFeatures
 from models.sam3.vision import VisionFeatures
 
@@ -74,15 +74,18 @@ def find(
         text: Features of B phrases.
         exemplars: Exemplars of each pair, or none at all.
         min_score: Detections with a joint score above it are kept.
-        answer_shown: Whether what positive boxes show is found, as surely as the concept is there;
-            see :mod:`models.sam3.shown`.
+        answer_shown: Whether what positive boxes show is found, as surely as the concept is there,
+            and the first of them alone is read; see :mod:`models.sam3.shown`.
     """
     found: list[Found] = []
     for pairs in torch.arange(len(image_index), device=image_index.device).split(MAX_PAIRS):
         is_all = len(pairs) == len(image_index)
         illustrated = exemplars if is_all or exemplars is None else exemplars.select(pairs)
         output = detector(
-            vision, image_index[pairs], text if is_all else text.select(pairs), illustrated
+            vision,
+            image_index[pairs],
+            text if is_all else text.select(pairs),
+            with_first_box(illustrated) if answer_shown else illustrated,
         )
         scores = output.joint_scores().float().numpy(force=True)
         presence = output.presence_logits[-1].sigmoid().float().tolist()

@@ -1,11 +1,14 @@
 """What a box has shown is found: the query that lies there answers for it.
 
 The published detector reads exemplars as a part of the prompt alone, and may miss the very object
-that a person has drawn a box round. Here the person's word counts for the place that was shown.
+that a person has drawn a box round. Here the person's word counts for the place that was shown,
+and the first box of all tells the detector what is meant: of more, a small one makes less.
 
 Shape legend:
     Q queries, K boxes, D of the queries, g tokens along a side.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,6 +30,15 @@ def shown_boxes(exemplars: Exemplars | None, pair: int | None) -> Tensor:
         return torch.zeros(0, 4)
     is_shown = exemplars.is_valid[pair] & exemplars.is_positive[pair]
     return cxcywh_to_xyxy(exemplars.boxes_cxcywh[pair][is_shown])
+
+
+def with_first_box(exemplars: Exemplars | None) -> Exemplars | None:
+    """Leave out all boxes of what each pair means but the first; those of what it does not stay."""
+    if exemplars is None:
+        return None
+    is_shown = exemplars.is_valid & exemplars.is_positive
+    is_later = is_shown & (is_shown.cumsum(1) > 1)
+    return replace(exemplars, is_valid=exemplars.is_valid & ~is_later)
 
 
 def answers_to(query_xyxy: Tensor, shown_xyxy: Tensor) -> NDArray[np.int64]:

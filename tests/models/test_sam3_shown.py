@@ -12,7 +12,7 @@ from models.protocols import ConceptQuery, ExemplarBox
 from models.registry import build_detector
 from models.sam3.exemplars import Exemplars
 from models.sam3.masks import masks_at
-from models.sam3.shown import LEAST_GIOU, answers_to, end_at_boxes, shown_boxes
+from models.sam3.shown import LEAST_GIOU, answers_to, end_at_boxes, shown_boxes, with_first_box
 
 # A share of the picture within which an edge is where it was drawn.
 EDGE = 0.015
@@ -35,6 +35,18 @@ def test_only_boxes_of_what_is_meant_are_answered():
     for nothing in (shown_boxes(None, 0), shown_boxes(negative, 0), shown_boxes(exemplars(), None)):
         assert nothing.shape == (0, 4)
         assert answers_to(torch.tensor([LEFT, RIGHT]), nothing).tolist() == [-1, -1]
+
+
+def test_the_first_box_alone_is_read():
+    two = Exemplars(
+        boxes_cxcywh=torch.rand(2, 4, 4),
+        is_positive=torch.tensor([[False, True, True, True], [True, False, True, False]]),
+        is_valid=torch.tensor([[True, True, True, False], [True, True, True, True]]),
+    )
+    read = with_first_box(two)
+    assert read.is_valid.tolist() == [[True, True, False, False], [True, True, False, True]]
+    assert torch.equal(read.boxes_cxcywh, two.boxes_cxcywh)
+    assert with_first_box(None) is None
 
 
 def test_each_box_is_answered_by_the_nearest_query_alone():
