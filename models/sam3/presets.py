@@ -12,6 +12,8 @@ SESSION_OPTIONS: dict[str, SessionOptions] = {
     "sam3-nano": SessionOptions(
         nms_iou=0.3,
         answer_shown=True,
+        # Its masks stray onto others of a kind, where they are unsure.
+        divide_by_pixel=True,
         # Seven do no better and take a third of a step (configs/studies/memory.md).
         memory_maps=3,
         association=AssociationRules(
