@@ -104,8 +104,8 @@ def test_other_weights_are_refused():
 
 
 def test_unknown_size_is_told_with_the_known(nano):
-    state = without(nano, "detector_model.vision_encoder.backbone.layers.5.")
-    with pytest.raises(CheckpointError, match=r"width 128 with 5 blocks; expected one of .*nano"):
+    state = without(nano, "detector_model.vision_encoder.backbone.layers.7.")
+    with pytest.raises(CheckpointError, match=r"width 128 with 7 blocks; expected one of .*nano"):
         recognise(state, source="x")
 
 

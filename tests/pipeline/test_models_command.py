@@ -58,7 +58,7 @@ def test_list_imports_no_torch():
 def test_inspect_takes_a_name_a_folder_or_a_file(what):
     (told,) = lines_of(call("inspect", what, "--json"))
     assert (told["name"], told["layout"], told["part"]) == ("sam3-nano", "transformers", "whole")
-    assert told["num_parameters"] == sum(told["components"].values()) == 3_454_896
+    assert told["num_parameters"] == sum(told["components"].values()) == 3_851_440
     assert told["missing"] == []
 
 
