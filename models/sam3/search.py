@@ -91,7 +91,7 @@ def find(
         presence = output.presence_logits[-1].sigmoid().float().tolist()
         for pair, score in enumerate(scores):
             shown = shown_boxes(illustrated, pair if answer_shown else None)
-            answers = answers_to(cxcywh_to_xyxy(output.boxes_cxcywh[-1][pair]), shown)
+            answers = answers_to(cxcywh_to_xyxy(output.boxes_cxcywh[-1][pair]), score, shown)
             score[answers >= 0] = presence[pair]
             kept = np.flatnonzero(score > min_score)
             rows = torch.from_numpy(kept).to(image_index.device)

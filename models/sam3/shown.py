@@ -20,6 +20,8 @@ from models.sam3.exemplars import Exemplars
 
 # Least generalised IoU of a query's box with the box that was shown.
 LEAST_GIOU = 0.1
+# From here on it lies there, and how sure it is decides too.
+THERE_GIOU = 0.5
 # How steeply a mask ends at the box it was shown by, in logits per cell.
 SLOPE = 4.0
 
@@ -41,11 +43,16 @@ def with_first_box(exemplars: Exemplars | None) -> Exemplars | None:
     return replace(exemplars, is_valid=exemplars.is_valid & ~is_later)
 
 
-def answers_to(query_xyxy: Tensor, shown_xyxy: Tensor) -> NDArray[np.int64]:
-    """Return which box each query answers for: the nearest one, each box once; -1 for none.
+def answers_to(
+    query_xyxy: Tensor, scores: NDArray[np.float32], shown_xyxy: Tensor
+) -> NDArray[np.int64]:
+    """Return which box each query answers for, each box once; -1 for none.
+
+    The nearest query does, and among those that lie there the surest.
 
     Args:
         query_xyxy: Boxes of queries, shape (Q, 4).
+        scores: Of the queries, shape (Q,), 0 to 1.
         shown_xyxy: Boxes that show what is meant, shape (K, 4), likewise normalised.
 
     Returns:
@@ -55,6 +62,7 @@ def answers_to(query_xyxy: Tensor, shown_xyxy: Tensor) -> NDArray[np.int64]:
     if not len(shown_xyxy):
         return answers
     overlaps = generalized_iou(query_xyxy[:, None], shown_xyxy[None]).float().numpy(force=True)
+    overlaps += np.where(overlaps >= THERE_GIOU, scores[:, None], 0)
     while overlaps.max() >= LEAST_GIOU:
         query, box = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
         answers[query] = box

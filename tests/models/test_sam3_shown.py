@@ -28,13 +28,18 @@ def exemplars():
     )
 
 
+def answers(queries, shown, scores=None):
+    given = np.zeros(len(queries)) if scores is None else np.array(scores)
+    return answers_to(queries, given.astype(np.float32), shown).tolist()
+
+
 def test_only_boxes_of_what_is_meant_are_answered():
     shown = shown_boxes(exemplars(), 0)
     torch.testing.assert_close(shown, torch.tensor([LEFT]))
     negative = replace(exemplars(), is_positive=torch.zeros(1, 3, dtype=torch.bool))
     for nothing in (shown_boxes(None, 0), shown_boxes(negative, 0), shown_boxes(exemplars(), None)):
         assert nothing.shape == (0, 4)
-        assert answers_to(torch.tensor([LEFT, RIGHT]), nothing).tolist() == [-1, -1]
+        assert answers(torch.tensor([LEFT, RIGHT]), nothing) == [-1, -1]
 
 
 def test_the_first_box_alone_is_read():
@@ -52,14 +57,23 @@ def test_the_first_box_alone_is_read():
 def test_each_box_is_answered_by_the_nearest_query_alone():
     near = torch.tensor(LEFT) + 0.01
     queries = torch.stack((near, torch.tensor(LEFT), torch.tensor(RIGHT), torch.rand(4) * 0))
-    assert answers_to(queries, torch.tensor([RIGHT, LEFT])).tolist() == [-1, 1, 0, -1]
+    assert answers(queries, torch.tensor([RIGHT, LEFT])) == [-1, 1, 0, -1]
     # Two boxes on one place: the second query answers for the second.
-    assert sorted(answers_to(queries, torch.tensor([LEFT, LEFT]))[:2].tolist()) == [0, 1]
+    assert sorted(answers(queries, torch.tensor([LEFT, LEFT]))[:2]) == [0, 1]
+
+
+def test_of_queries_that_lie_at_a_box_the_surest_answers():
+    near = torch.tensor(LEFT) + 0.01
+    queries, shown = torch.stack((near, torch.tensor(LEFT))), torch.tensor([LEFT])
+    assert answers(queries, shown, scores=[0.9, 0.2]) == [0, -1]
+    # A sure one that lies elsewhere has no say.
+    aside = torch.tensor(LEFT) + torch.tensor([0.12, 0.0, 0.12, 0.0])
+    assert answers(torch.stack((aside, near)), shown, scores=[1.0, 0.1]) == [-1, 0]
 
 
 def test_a_box_that_no_query_lies_at_is_not_answered():
     queries = torch.tensor([LEFT])
-    assert answers_to(queries, torch.tensor([RIGHT])).tolist() == [-1]
+    assert answers(queries, torch.tensor([RIGHT])) == [-1]
     assert LEAST_GIOU > 0
 
 
