@@ -106,7 +106,7 @@ def frame_masks(
             is_one_place = overlap[k, other] >= one_place_iou
             if groups[other] == groups[k] and (is_one_place or not by_pixel):
                 masks[k] &= ~masks[other]
-            elif not is_one_place:
+            elif not is_one_place and (masks[k] & masks[other]).any():
                 theirs, mine = logits_at(logits[[other, k]], frame_hw)
                 is_others = (theirs >= mine).numpy(force=True)
                 masks[k] &= ~(masks[other] & is_others)

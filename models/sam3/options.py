@@ -24,9 +24,9 @@ class SessionOptions:
         memory_maps: Spatial memories of a masklet, at most as many as the model has positions for:
             one less of tracked frames, and no more of conditioning frames. Fewer are faster.
         max_masklets: Most living masklets of a stream; the best-scored detections begin first.
-        answer_shown: Whether what a positive box shows on a frame is found there, within that box,
-            and the first such box alone tells what is meant; as published all are read, and what
-            they show may be missed.
+        answer_shown: Whether what a positive box shows on a frame is found there, its mask within
+            that box, and the first such box alone tells what is meant; as published all are read,
+            and what they show may be missed.
         keep_exemplars: Whether exemplars go on saying what is meant after the frame they were drawn
             on. The published system reads them on that frame alone.
         max_kept_exemplars: Most exemplars of a phrase that are kept so; the newest stay.

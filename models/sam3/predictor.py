@@ -83,9 +83,9 @@ class Sam3ImageDetector:
             min_score: Detections with a joint score of at most this are dropped.
             nms_iou: So are those of a query whose masks overlap a better one's more than this; 1
                 keeps all, as published: a large model finds nothing twice.
-            answer_shown: Whether what a positive box shows is found, within that box, and the first
-                such box alone tells what is meant; as published all are read, and what they show
-                may be missed.
+            answer_shown: Whether what a positive box shows is found, its mask within that box, and
+                the first such box alone tells what is meant; as published all are read, and what
+                they show may be missed.
             phrases: Encoder to share with others that ask this model; a new one when left out.
 
         Raises:

@@ -85,7 +85,7 @@ def find(
             vision,
             image_index[pairs],
             text if is_all else text.select(pairs),
-            with_first_box(illustrated) if answer_shown else illustrated,
+            with_first_box(illustrated) if illustrated and answer_shown else illustrated,
         )
         scores = output.joint_scores().float().numpy(force=True)
         presence = output.presence_logits[-1].sigmoid().float().tolist()

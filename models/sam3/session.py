@@ -28,6 +28,7 @@ from models.sam3.queries import Exemplar, check_exemplars, pack_exemplars, phras
 from models.sam3.reconcile import Reconciler
 from models.sam3.remember import remember
 from models.sam3.search import Found, encode_exemplars, find, without_duplicates
+from models.sam3.shown import with_first_box
 from models.sam3.stream import LastFrame, Sought, Stream, Tracked
 from models.sam3.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
@@ -356,6 +357,8 @@ class Sam3Session:
         packed = pack_exemplars([exemplars], self.device)
         if packed is None:
             return sought.shown
+        if self._options.answer_shown:
+            packed = with_first_box(packed)
         tokens = encode_exemplars(self._model.detector_model, coarse, packed)
         return tokens if sought.shown is None else sought.shown.extend(tokens)
 

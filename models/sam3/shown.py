@@ -22,8 +22,10 @@ from models.sam3.exemplars import Exemplars
 LEAST_GIOU = 0.1
 # From here on it lies there, and how sure it is decides too.
 THERE_GIOU = 0.5
-# How steeply a mask ends at the box it was shown by, in logits per cell.
+# How steeply a mask ends at the box it was shown by, in logits per cell; a narrower box than this
+# would end the mask between two cells, and leave nothing of it.
 SLOPE = 4.0
+LEAST_CELLS = 1.5
 
 
 def shown_boxes(exemplars: Exemplars | None, pair: int | None) -> Tensor:
@@ -34,10 +36,8 @@ def shown_boxes(exemplars: Exemplars | None, pair: int | None) -> Tensor:
     return cxcywh_to_xyxy(exemplars.boxes_cxcywh[pair][is_shown])
 
 
-def with_first_box(exemplars: Exemplars | None) -> Exemplars | None:
+def with_first_box(exemplars: Exemplars) -> Exemplars:
     """Leave out all boxes of what each pair means but the first; those of what it does not stay."""
-    if exemplars is None:
-        return None
     is_shown = exemplars.is_valid & exemplars.is_positive
     is_later = is_shown & (is_shown.cumsum(1) > 1)
     return replace(exemplars, is_valid=exemplars.is_valid & ~is_later)
@@ -48,7 +48,7 @@ def answers_to(
 ) -> NDArray[np.int64]:
     """Return which box each query answers for, each box once; -1 for none.
 
-    The nearest query does, and among those that lie there the surest.
+    The nearest query does; of those that lie there, how sure they are is added to how near.
 
     Args:
         query_xyxy: Boxes of queries, shape (Q, 4).
@@ -87,6 +87,9 @@ def end_at_boxes(mask_logits: Tensor, shown_xyxy: Tensor, answers: NDArray[np.in
     device = mask_logits.device
     chosen = torch.from_numpy(answers).to(device)
     edges = shown_xyxy[chosen.clamp(min=0)] * shown_xyxy.new_tensor([columns, rows] * 2)
+    middle = (edges[:, :2] + edges[:, 2:]) / 2
+    half = ((edges[:, 2:] - edges[:, :2]) / 2).clamp(min=LEAST_CELLS / 2)
+    edges = torch.cat((middle - half, middle + half), dim=1)
     x0, y0, x1, y1 = edges.float()[:, :, None, None].unbind(1)
     x = torch.arange(columns, device=device)[None, None] + 0.5
     y = torch.arange(rows, device=device)[None, :, None] + 0.5

@@ -20,9 +20,9 @@ UNDECAYED = (
 LEAST_SIDE = 32
 FIRST_RATE = 1e-3
 # AdamW moves every weight by about the learning rate. Where a whole region becomes one vector the
-# moves add up (Yang et al., 2021), and what it shows drowns what is added to it: the rate falls
-# with the inputs of each output, beyond those of a 3 x 3 convolution.
-MOST_INPUTS = 9
+# moves add up (Yang et al., 2021), and what it shows drowns what is added to it: of kernels larger
+# than 3 x 3 the rate falls with the inputs of each output, beyond so many times the outputs.
+MOST_CELLS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ def check_optimiser(kind: OptimiserName) -> None:
 
 
 def _rate_share(parameter: Parameter) -> float:
-    if parameter.ndim < 4 or parameter[0, 0].numel() <= MOST_INPUTS:
+    if parameter.ndim < 4 or len(parameter) == 1 or parameter[0, 0].numel() <= MOST_CELLS:
         return 1.0
-    return min(1.0, MOST_INPUTS * parameter.shape[0] / parameter[0].numel())
+    return min(1.0, MOST_CELLS * parameter.shape[0] / parameter[0].numel())
 
 
 def _is_undecayed(name: str) -> bool:

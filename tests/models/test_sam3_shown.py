@@ -5,14 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from models.protocols import ConceptQuery, ExemplarBox
 from models.registry import build_detector
 from models.sam3.exemplars import Exemplars
 from models.sam3.masks import masks_at
-from models.sam3.shown import LEAST_GIOU, answers_to, end_at_boxes, shown_boxes, with_first_box
+from models.sam3.shown import (
+    LEAST_CELLS,
+    LEAST_GIOU,
+    answers_to,
+    end_at_boxes,
+    shown_boxes,
+    with_first_box,
+)
 
 # A share of the picture within which an edge is where it was drawn.
 EDGE = 0.015
@@ -51,7 +58,6 @@ def test_the_first_box_alone_is_read():
     read = with_first_box(two)
     assert read.is_valid.tolist() == [[True, True, False, False], [True, True, False, True]]
     assert torch.equal(read.boxes_cxcywh, two.boxes_cxcywh)
-    assert with_first_box(None) is None
 
 
 def test_each_box_is_answered_by_the_nearest_query_alone():
@@ -78,10 +84,12 @@ def test_a_box_that_no_query_lies_at_is_not_answered():
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.floats(0.02, 0.98), min_size=4, max_size=4), st.sampled_from([20, 33, 96]))
+@given(st.lists(st.floats(0.06, 0.94), min_size=4, max_size=4), st.sampled_from([20, 33, 96]))
 def test_masks_end_where_the_person_drew(edges, side):
     bounds = sorted(edges[:2]), sorted(edges[2:])
     (x0, x1), (y0, y1) = bounds
+    # A narrower box is as wide as this, so that something is left of the mask.
+    assume(min(x1 - x0, y1 - y0) > LEAST_CELLS / 16)
     everything = torch.full((2, 16, 16), 9.0)
     box = torch.tensor([[x0, y0, x1, y1]])
     bounded, free = end_at_boxes(everything, box, np.array([0, -1]))
@@ -95,6 +103,14 @@ def test_masks_end_where_the_person_drew(edges, side):
     if min(x1 - x0, y1 - y0) > 0.3:
         middle = mask[int((y0 + y1) / 2 * side)]
         assert middle[(centres > x0 + 3 * EDGE) & (centres < x1 - 3 * EDGE)].all()
+
+
+@pytest.mark.parametrize("corner", [(0.4, 0.4), (0.41, 0.33), (0.0, 0.99)])
+def test_a_box_narrower_than_a_cell_keeps_something(corner):
+    x, y = corner
+    box = torch.tensor([[x, y, x + 0.01, y + 0.01]])
+    (bounded,) = end_at_boxes(torch.full((1, 80, 80), 9.0), box, np.array([0]))
+    assert masks_at(bounded[None], (1080, 1920)).any()
 
 
 @pytest.fixture(scope="module")

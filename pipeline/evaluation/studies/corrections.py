@@ -102,8 +102,8 @@ def measure(detector: ConceptDetector, context: StudyContext) -> StudyResult:
         plotted=GATED,
         is_ordered=True,
         note=f"{told(settings)} After each answer a box of an object that it missed is added, or, "
-        "if it missed none, of something that it found on nothing that is meant, as what is not; a "
-        "right answer is left as it is.",
+        "if it missed none, of something that it found, of which less than half lies on what is "
+        "meant, as what is not; an answer without such errors is left as it is.",
     )
     text, one, _, three = SETTINGS
     steps = ((text, one), (one, three), (text, three))
