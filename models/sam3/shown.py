@@ -1,4 +1,4 @@
-"""What a box has shown is found: the query that lies there answers for it.
+"""What a box has shown is found: the query that lies nearest answers for it, if any is near.
 
 The published detector reads exemplars as a part of the prompt alone, and may miss the very object
 that a person has drawn a box round. Here the person's word counts for the place that was shown,
