@@ -22,13 +22,19 @@ from models.families import (
     recognise,
 )
 from models.sam3.config import SAM3_SIZES
-from models.sam3.keys import ROTARY_TABLE
+from models.sam3.keys import REFINER, ROTARY_TABLE
 from models.sam3.vision import ROPE_THETA
 from models.sam3.vocabulary import END, START, open_vocabulary
 from models.transformers_config import companion_files
 from models.weights import CheckpointError, write_safetensors
 
 _POINTS = "detector_model.geometry_encoder.points_"
+# Beginnings of our names that a layout has no place for: transformers has no point exemplars.
+_UNKNOWN_TO = {
+    Layout.OFFICIAL: (REFINER,),
+    Layout.TRANSFORMERS: (_POINTS, REFINER),
+    Layout.MASKSTREAM: (),
+}
 # Trainers of SAM 2 keep the weights under a name, those of SAM 1 and 3 do not.
 _WRAPPED = (Family.SAM2,)
 _MARKS = ("bos", "eos")
@@ -94,8 +100,7 @@ def convert(
     if faults:
         raise CheckpointError(f"{str(checkpoint.path)!r} does not fit: {'; '.join(faults)}")
     ours = recognised.keymap.apply(checkpoint.state)
-    # transformers has no point exemplars.
-    left_out = {name for name in ours if layout is Layout.TRANSFORMERS and name.startswith(_POINTS)}
+    left_out = {name for name in ours if name.startswith(_UNKNOWN_TO[layout])}
     table = keymap_of(recognised.family, layout).inverse()
     outgoing = MappedState(ours, table.translate(ours.keys() - left_out))
 

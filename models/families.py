@@ -59,6 +59,7 @@ class Recognised:
         part: How much of the model there is; always whole but for SAM 3.
         takes_points: Whether SAM 3's exemplars may be points, for which transformers' files lack
             the weights.
+        refines: Whether the weights of our refiner of masks are there, which no published file has.
         keymap: From the file's names to ours.
     """
 
@@ -67,6 +68,7 @@ class Recognised:
     layout: Layout
     part: Part
     takes_points: bool
+    refines: bool
     keymap: KeyMap
 
 
@@ -218,6 +220,7 @@ def recognise(state: Mapping[str, Tensor], *, source: str) -> Recognised:
                 layout=mark.layout,
                 part=mark.part,
                 takes_points=_POINTS in ours,
+                refines=any(name.startswith(sam3_keys.REFINER) for name in ours),
                 keymap=mark.keymap,
             )
     some = ", ".join(sorted(state)[:3])
@@ -280,15 +283,18 @@ def of_size(size: str) -> Recognised:
         layout=Layout.MASKSTREAM,
         part=Part.WHOLE,
         takes_points=False,
+        refines=True,
         keymap=_AS_IS,
     )
 
 
 def sam3_config(recognised: Recognised) -> Sam3Config:
-    """Return the row of the size table, with point exemplars where the file has their weights."""
+    """Return the row of the size table, with what the file has the weights of."""
     config = SAM3_SIZES[recognised.size]
     return replace(
-        config, detector=replace(config.detector, point_exemplars=recognised.takes_points)
+        config,
+        detector=replace(config.detector, point_exemplars=recognised.takes_points),
+        refiner=config.refiner if recognised.refines else None,
     )
 
 

@@ -13,7 +13,7 @@ from models.sam2.outputs import TrackerFeatures, TrackOutput
 from models.sam2.tracker import MemoryTracker
 from models.sam3.masklet import CHOSEN
 from models.sam3.reconcile import begin_masklet
-from models.sam3.stream import Stream, Tracked
+from models.sam3.stream import LastFrame, Stream, Tracked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,8 @@ class ObjectPrompt:
 
 def choose_object(
     tracker: MemoryTracker, stream: Stream, prompt: ObjectPrompt, label: str, *, num_maps: int
-) -> tuple[Tracked, tuple[int, int]]:
-    """Begin a masklet on the newest frame of a stream; also return that frame's size.
+) -> tuple[Tracked, LastFrame]:
+    """Begin a masklet on the newest frame of a stream; also return that frame.
 
     Its memory holds ``num_maps``, see :class:`models.sam2.memory_bank.MemoryBank`.
 
@@ -38,8 +38,8 @@ def choose_object(
     """
     if stream.last is None:
         raise ValueError(f"stream {stream.stream_id!r} has had no frame; step one first")
-    features, frame_hw = stream.last.features, stream.last.frame_hw
-    output = _segment(tracker, features, prompt, frame_hw)
+    features = stream.last.features
+    output = _segment(tracker, features, prompt, stream.last.frame_hw)
     this_frame = torch.zeros(1, dtype=torch.int64, device=features.top.device)
     spatial = tracker.encode_memory(
         features,
@@ -60,7 +60,7 @@ def choose_object(
         is_new=True,
         is_prompted=True,
     )
-    return chosen, frame_hw
+    return chosen, stream.last
 
 
 def _segment(

@@ -67,13 +67,28 @@ class DetectorConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefinerConfig:
+    """Refiner of outlines; see :mod:`models.sam3.refiner`.
+
+    ``side`` is that of the square that a window is brought to, in px; the widths are those at a
+    half, at a quarter and at the whole of it.
+    """
+
+    side: int = 64
+    fine_dim: int = 32
+    coarse_dim: int = 48
+    full_dim: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sam3Config:
-    """One row of the size table."""
+    """One row of the size table; the published model refines no outlines."""
 
     vision: VisionConfig = VisionConfig()
     text: TextConfig = TextConfig()
     detector: DetectorConfig = DetectorConfig()
     tracker: TrackerConfig = TrackerConfig()
+    refiner: RefinerConfig | None = None
 
 
 SAM3_SIZES: dict[str, Sam3Config] = {
@@ -121,5 +136,6 @@ SAM3_SIZES: dict[str, Sam3Config] = {
             memory_attention_mlp_dim=256,
             memory_fuser_dim=128,
         ),
+        refiner=RefinerConfig(),
     ),
 }

@@ -18,6 +18,8 @@ from models.sam2.keys import (
     SHARED_TRACKER_RULES,
 )
 
+# Beginning of the names that only our own layout knows.
+REFINER = "mask_refiner."
 ROTARY_TABLE = "detector.backbone.vision_backbone.trunk.blocks.{i}.attn.freqs_cis"
 
 

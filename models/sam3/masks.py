@@ -5,6 +5,7 @@ Shape legend:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.common.prompting import check_pixels
+from models.sam3.refiner import MaskRefiner, Windows
 
 # Mask pixels brought to a picture's size at once: bounds the memory of many masks on a large one.
 MAX_PIXELS = 2**25
@@ -69,12 +71,90 @@ def masks_at(logits: Tensor, picture_hw: tuple[int, int]) -> Tensor:
     return masks
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnMasks:
+    """Masks of one picture: on the grid, and anew in windows where there is a refiner.
+
+    Attributes:
+        logits: As the model draws them, shape (K, g_h, g_w).
+        picture_hw: Height and width of the picture in px.
+        windows: Where they were refined; ``None`` where they were not.
+        refined: Logits there, shape (M, R, R).
+    """
+
+    logits: Tensor
+    picture_hw: tuple[int, int]
+    windows: Windows | None = None
+    refined: Tensor | None = None
+
+    @classmethod
+    def draw(
+        cls,
+        logits: Tensor,
+        picture_hw: tuple[int, int],
+        *,
+        refiner: MaskRefiner | None,
+        pixels: Tensor | None,
+    ) -> "DrawnMasks":
+        """Refine masks (K, g_h, g_w) of a picture (H, W, 3), uint8, if both are there."""
+        logits = logits.float()
+        if refiner is None or pixels is None:
+            return cls(logits=logits, picture_hw=picture_hw)
+        windows = Windows.of(logits, picture_hw)
+        if not windows.corners:
+            return cls(logits=logits, picture_hw=picture_hw)
+        refined = refiner(
+            windows.cut(pixels, refiner.side), windows.cut_logits(logits, refiner.side)
+        )
+        return cls(logits=logits, picture_hw=picture_hw, windows=windows, refined=refined)
+
+    def masks(self) -> Tensor:
+        """Return the masks, shape (K, H, W), bool."""
+        if self.windows is None or self.refined is None:
+            return masks_at(self.logits, self.picture_hw)
+        # Outside its window a mask is empty, on the grid too.
+        masks = self.logits.new_zeros(len(self.logits), *self.picture_hw, dtype=torch.bool)
+        for place, k in enumerate(self.windows.of_mask):
+            self._paste(masks[k], place)
+        return masks
+
+    def logits_of(self, index: Sequence[int]) -> Tensor:
+        """Return the logits of some masks at the picture's size, shape (len(index), H, W)."""
+        large = logits_at(self.logits[list(index)], self.picture_hw)
+        if self.windows is not None:
+            for row, k in enumerate(index):
+                if k in self.windows.of_mask:
+                    self._paste(large[row], self.windows.of_mask.index(k))
+        return large
+
+    def may_meet(self, one: int, other: int) -> bool:
+        """Tell whether two masks can have a pixel in common."""
+        if self.windows is None:
+            return bool(((self.logits[one] > 0) & (self.logits[other] > 0)).any())
+        if not {one, other} <= set(self.windows.of_mask):
+            return False
+        a, b = (self.windows.corners[self.windows.of_mask.index(k)] for k in (one, other))
+        return max(a[0], b[0]) < min(a[2], b[2]) and max(a[1], b[1]) < min(a[3], b[3])
+
+    def _paste(self, plane: Tensor, place: int) -> None:
+        """Put one window's logits, or where they are above 0, on its place in (H, W)."""
+        if self.windows is None or self.refined is None:
+            return
+        x0, y0, x1, y1 = self.windows.corners[place]
+        part = F.interpolate(
+            self.refined[place][None, None],
+            size=(y1 - y0, x1 - x0),
+            mode="bilinear",
+            antialias=True,
+        )[0, 0]
+        plane[y0:y1, x0:x1] = part > 0 if plane.dtype is torch.bool else part
+
+
 def frame_masks(
-    logits: Tensor,
+    drawn: DrawnMasks,
     *,
     groups: Sequence[int],
     sureness: Sequence[float],
-    frame_hw: tuple[int, int],
     one_place_iou: float,
     by_pixel: bool = False,
 ) -> list[NDArray[np.bool_]]:
@@ -86,29 +166,28 @@ def frame_masks(
     things, and the one whose mask is surer of the pixel takes it.
 
     Args:
-        logits: Mask logits, shape (K, g_h, g_w).
+        drawn: Masks of K objects on the frame.
         groups: Phrase of each object, length K.
         sureness: How sure each object is, length K.
-        frame_hw: Height and width of the frame in px.
         one_place_iou: Least overlap of masks that lie on one place.
         by_pixel: Whether objects of one group that meet divide what they share pixel by pixel.
     """
     if not groups:
         return []
-    masks = masks_at(logits, frame_hw).numpy(force=True)
+    masks = drawn.masks().numpy(force=True)
     # On the grid, not at the frame's size: there the product would cost gigabytes.
-    overlap = mask_iou(logits > 0, logits > 0)
+    overlap = mask_iou(drawn.logits > 0, drawn.logits > 0)
     order = sorted(range(len(groups)), key=lambda k: -sureness[k])
     for place, k in enumerate(order):
         for other in order[:place]:
-            if overlap[k, other] == 0:
+            if not drawn.may_meet(k, other):
                 continue
             is_one_place = overlap[k, other] >= one_place_iou
             if groups[other] == groups[k] and (is_one_place or not by_pixel):
                 masks[k] &= ~masks[other]
-            elif not is_one_place and (masks[k] & masks[other]).any():
-                theirs, mine = logits_at(logits[[other, k]], frame_hw)
+            elif not is_one_place and (shared := masks[k] & masks[other]).any():
+                theirs, mine = drawn.logits_of([other, k])
                 is_others = (theirs >= mine).numpy(force=True)
-                masks[k] &= ~(masks[other] & is_others)
-                masks[other] &= ~(masks[k] & ~is_others)
+                masks[k] &= ~(shared & is_others)
+                masks[other] &= ~(shared & ~is_others)
     return list(masks)

@@ -1,4 +1,4 @@
-"""The whole of SAM 3: detector, tracker, and the backbone that they share."""
+"""The whole of SAM 3: detector, tracker, the backbone that they share, and a refiner of masks."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,15 @@ from models.sam2.outputs import TrackerFeatures, TrackerSemantics
 from models.sam2.tracker import MemoryTracker
 from models.sam3.config import Sam3Config
 from models.sam3.detector import Detector
+from models.sam3.refiner import MaskRefiner
 from models.sam3.vision import Neck
 
 
 class Sam3(nn.Module):
-    """Detector and tracker over one backbone; parameters are named as in the published weights."""
+    """Detector and tracker over one backbone; parameters are named as in the published weights.
+
+    Those have no ``mask_refiner``: it is ours, and ``None`` where the size or the weights lack it.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Sam3(nn.Module):
         )
         self.tracker_model = MemoryTracker(config.tracker, tracker_semantics)
         self.tracker_neck = Neck(config.vision)
+        self.mask_refiner = MaskRefiner(config.refiner) if config.refiner else None
 
     def encode_pixels(self, pixels: Tensor) -> TrackerFeatures:
         """Encode RGB pictures (N, H, W, 3), uint8, for visual prompts alone."""

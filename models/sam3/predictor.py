@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from models.common.boxes import cxcywh_to_xyxy
 from models.common.checks import check_bool, check_number, check_size
@@ -18,7 +19,7 @@ from models.common.prompting import FloatArray, check_array
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox, ExemplarPoint
 from models.sam2.outputs import TrackerFeatures
 from models.sam2.promptable import PromptableTracker
-from models.sam3.masks import logits_at, masks_at, to_images
+from models.sam3.masks import DrawnMasks, logits_at, to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.phrases import PhraseEncoder
 from models.sam3.queries import Exemplar, pack_exemplars, phrase_of, read_queries
@@ -38,9 +39,8 @@ class ConceptPrediction:
         boxes_xyxy: Corners in px of the picture, shape (D, 4).
         scores: Query score times presence, shape (D,), 0 to 1.
         presence_score: Probability that the concept is on the picture at all, 0 to 1.
-        logits: Masks as the model draws them, shape (D, s, s).
+        drawn: The masks as the model draws them, on its grid and, if it refines them, beyond.
         semantic_logits: Dense map of the concept, shape (s, s).
-        picture_hw: Height and width of the picture in px.
     """
 
     query: ConceptQuery
@@ -48,13 +48,22 @@ class ConceptPrediction:
     boxes_xyxy: FloatArray
     scores: FloatArray
     presence_score: float
-    logits: FloatArray
+    drawn: DrawnMasks
     semantic_logits: FloatArray
-    picture_hw: tuple[int, int]
+
+    @property
+    def picture_hw(self) -> tuple[int, int]:
+        """Height and width of the picture in px."""
+        return self.drawn.picture_hw
+
+    @property
+    def logits(self) -> FloatArray:
+        """Masks on the model's grid, shape (D, s, s)."""
+        return self.drawn.logits.numpy(force=True)
 
     def mask_logits(self) -> FloatArray:
         """Return the masks' logits at the picture's size, shape (D, H, W); above 0 is mask."""
-        return logits_at(torch.from_numpy(self.logits), self.picture_hw).numpy()
+        return self.drawn.logits_of(range(len(self.scores))).numpy(force=True)
 
     def semantic_map(self) -> FloatArray:
         """Return each pixel's probability to show the concept, shape (H, W), 0 to 1."""
@@ -119,8 +128,12 @@ class Sam3ImageDetector:
         if not len(pictures):
             raise ValueError("pictures is empty; accepted: at least one")
         size = self.model.config.vision.image_size
-        images = [preprocess(to_images(pixels, self.device), size) for pixels in pictures]
-        return self.model.detector_model.vision_encoder(torch.cat(images))
+        held = [to_images(pixels, self.device) for pixels in pictures]
+        images = torch.cat([preprocess(picture, size) for picture in held])
+        vision = self.model.detector_model.vision_encoder(images)
+        if self.model.mask_refiner is None:
+            return vision
+        return replace(vision, pictures=tuple(picture[0] for picture in held))
 
     @torch.inference_mode()
     def search(
@@ -163,11 +176,35 @@ class Sam3ImageDetector:
         )
         if self.nms_iou < 1:
             found = [without_duplicates(one, self.nms_iou) for one in found]
+        pictures = vision.pictures or [None] * count
         answers = iter(
-            _prediction(query, one, sizes_hw[n])
+            self._prediction(query, one, sizes_hw[n], pictures[n])
             for n, query, one in zip(owners, flat, found, strict=True)
         )
         return [[next(answers) for _ in row] for row in asked]
+
+    def _prediction(
+        self,
+        query: ConceptQuery,
+        found: Found,
+        picture_hw: tuple[int, int],
+        pixels: Tensor | None,
+    ) -> ConceptPrediction:
+        found = found.select(np.argsort(-found.scores, kind="stable"))
+        height, width = picture_hw
+        corners = cxcywh_to_xyxy(found.boxes_cxcywh.float()).clamp(0, 1)
+        drawn = DrawnMasks.draw(
+            found.mask_logits, picture_hw, refiner=self.model.mask_refiner, pixels=pixels
+        )
+        return ConceptPrediction(
+            query=query,
+            masks=drawn.masks().numpy(force=True),
+            boxes_xyxy=corners.numpy(force=True) * np.array([width, height] * 2, np.float32),
+            scores=found.scores,
+            presence_score=found.presence,
+            drawn=drawn,
+            semantic_logits=found.semantic_logits.float().numpy(force=True),
+        )
 
     def detect(
         self,
@@ -372,24 +409,6 @@ class Sam3ImagePredictor:
         if self._vision is None:
             raise ValueError("no picture is set; call set_image first")
         return self._vision
-
-
-def _prediction(
-    query: ConceptQuery, found: Found, picture_hw: tuple[int, int]
-) -> ConceptPrediction:
-    found = found.select(np.argsort(-found.scores, kind="stable"))
-    height, width = picture_hw
-    corners = cxcywh_to_xyxy(found.boxes_cxcywh.float()).clamp(0, 1)
-    return ConceptPrediction(
-        query=query,
-        masks=masks_at(found.mask_logits.float(), picture_hw).numpy(force=True),
-        boxes_xyxy=corners.numpy(force=True) * np.array([width, height] * 2, np.float32),
-        scores=found.scores,
-        presence_score=found.presence,
-        logits=found.mask_logits.float().numpy(force=True),
-        semantic_logits=found.semantic_logits.float().numpy(force=True),
-        picture_hw=picture_hw,
-    )
 
 
 def _result(found: ConceptPrediction, *, with_semantic_map: bool) -> ConceptResult:

@@ -20,7 +20,7 @@ from models.common.side_by_side import SideBySide
 from models.protocols import ConceptQuery, FrameInput, MaskletObservation, Prediction
 from models.sam2.outputs import TrackerFeatures
 from models.sam3.choose import ObjectPrompt, choose_object
-from models.sam3.masks import frame_masks, to_images
+from models.sam3.masks import DrawnMasks, frame_masks, to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.options import SessionOptions
 from models.sam3.phrases import VISUAL_PHRASE, PhraseEncoder
@@ -205,10 +205,10 @@ class Sam3Session:
             )
         prompt = ObjectPrompt(points=points, labels=labels, box=box, mask=mask)
         self._both.settle()
-        item, frame_hw = choose_object(
+        item, frame = choose_object(
             self._model.tracker_model, stream, prompt, label, num_maps=self._options.memory_maps
         )
-        return self._observe(stream, [item], frame_hw)[0]
+        return self._observe(stream, [item], frame.pixels)[0]
 
     def remove_object(self, stream_id: str, masklet_id: int) -> None:
         """Let a masklet go, whoever found it.
@@ -238,9 +238,8 @@ class Sam3Session:
         if not streams:
             return []
         size = self._model.config.vision.image_size
-        images = torch.cat(
-            [preprocess(to_images(item.pixels, self.device), size) for item in inputs]
-        )
+        frames = [to_images(item.pixels, self.device) for item in inputs]
+        images = torch.cat([preprocess(frame, size) for frame in frames])
         for stream in streams:
             stream.frame_index += 1
         trunk = self._model.detector_model.vision_encoder.backbone(images)
@@ -270,9 +269,8 @@ class Sam3Session:
         )
         predictions: list[Prediction] = []
         for n, stream in enumerate(streams):
-            frame_hw = (inputs[n].pixels.shape[0], inputs[n].pixels.shape[1])
-            stream.last = LastFrame.of(features, coarse, n, frame_hw)
-            observations = self._observe(stream, tracked[n], frame_hw)
+            stream.last = LastFrame.of(features, coarse, n, frames[n][0])
+            observations = self._observe(stream, tracked[n], stream.last.pixels)
             predictions.append(
                 Prediction(
                     stream_id=stream.stream_id,
@@ -393,15 +391,20 @@ class Sam3Session:
         return features, tracked
 
     def _observe(
-        self, stream: Stream, tracked: list[Tracked], frame_hw: tuple[int, int]
+        self, stream: Stream, tracked: list[Tracked], pixels: Tensor
     ) -> list[MaskletObservation]:
         if not tracked:
             return []
-        masks = frame_masks(
+        drawn = DrawnMasks.draw(
             torch.stack([item.mask_logits for item in tracked]),
+            (pixels.shape[0], pixels.shape[1]),
+            refiner=self._model.mask_refiner,
+            pixels=pixels,
+        )
+        masks = frame_masks(
+            drawn,
             groups=[item.masklet.concept for item in tracked],
             sureness=[item.object_logit for item in tracked],
-            frame_hw=frame_hw,
             one_place_iou=self._options.one_place_iou,
             by_pixel=self._options.divide_by_pixel,
         )

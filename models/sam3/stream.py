@@ -56,17 +56,20 @@ class LastFrame:
     Attributes:
         features: The tracker's features of it, N = 1.
         coarse: The coarsest level of the detector's pyramid, shape (1, D, G, G).
-        frame_hw: Its height and width in px.
+        pixels: The frame, shape (H, W, 3), uint8.
     """
 
     features: TrackerFeatures
     coarse: Tensor
-    frame_hw: tuple[int, int]
+    pixels: Tensor
+
+    @property
+    def frame_hw(self) -> tuple[int, int]:
+        """Height and width of the frame in px."""
+        return self.pixels.shape[0], self.pixels.shape[1]
 
     @classmethod
-    def of(
-        cls, features: TrackerFeatures, coarse: Tensor, n: int, frame_hw: tuple[int, int]
-    ) -> "LastFrame":
+    def of(cls, features: TrackerFeatures, coarse: Tensor, n: int, pixels: Tensor) -> "LastFrame":
         """Take frame ``n`` of a step."""
         is_alone = len(features.top) == 1
         # Of several, copies: a view would keep the frames of all streams alive.
@@ -79,7 +82,7 @@ class LastFrame:
                 top=features.top[n : n + 1].clone(),
             ),
             coarse=coarse if is_alone else coarse[n : n + 1].clone(),
-            frame_hw=frame_hw,
+            pixels=pixels,
         )
 
 

@@ -28,10 +28,12 @@ class VisionFeatures:
     Attributes:
         trunk: Shape (N, C, G, G).
         detector_pyramid: Shapes (N, D, 4G, 4G), (N, D, 2G, 2G), (N, D, G, G).
+        pictures: The N pictures, each (H, W, 3), uint8, for who refines outlines on them; or none.
     """
 
     trunk: Tensor
     detector_pyramid: tuple[Tensor, ...]
+    pictures: tuple[Tensor, ...] = ()
 
 
 class PatchEmbeddings(nn.Module):

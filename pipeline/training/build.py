@@ -14,6 +14,7 @@ from connectors.world.wide.casting import WideContent
 from models.registry import NANO_FOLDER, build_sam3, describe
 from models.sam3.config import SAM3_SIZES, Sam3Config
 from models.sam3.model import Sam3
+from models.sam3.refiner import MaskRefiner
 from models.sam3.tokenizer import Tokenizer
 from pipeline.errors import ConfigError
 from pipeline.evaluation.datasets.clips import ClipSet
@@ -29,6 +30,7 @@ from pipeline.training.optimisers import check_optimiser
 from pipeline.training.panels import draw_cells
 from pipeline.training.pictures import PictureSource, WorldPictures
 from pipeline.training.recipe import CocoData, Recipe, Stage, TaskName, WorldData, YtvisData
+from pipeline.training.refiner_task import RefinerTask
 from pipeline.training.tasks import Task
 from pipeline.training.tracker_task import TrackerTask
 from pipeline.training.wide import WideClips, WidePictures
@@ -54,6 +56,8 @@ def build_run(recipe: Recipe, *, out: Path, fleet: Fleet, text: str | None = Non
         raise ConfigError([f"model {recipe.model!r} (accepted: {', '.join(SAM3_SIZES)})"])
     config = SAM3_SIZES[recipe.model]
     _check_sizes(recipe, config.vision.patch_size)
+    if _refines(recipe) and config.refiner is None:
+        raise ConfigError([f"model {recipe.model!r} has no refiner (accepted: {SHIPPED})"])
     _check_start(recipe)
     check_optimiser(recipe.optimiser)
     return TrainingRun(
@@ -70,6 +74,10 @@ def build_run(recipe: Recipe, *, out: Path, fleet: Fleet, text: str | None = Non
         is_fresh=recipe.start == "nothing",
         text=text,
     )
+
+
+def _refines(recipe: Recipe) -> bool:
+    return any(stage.task == "refiner" for stage in recipe.stages)
 
 
 def _check_sizes(recipe: Recipe, patch_size: int) -> None:
@@ -107,13 +115,18 @@ def _maker(recipe: Recipe, config: Sam3Config) -> Callable[[], Sam3]:
         told = f"start: {recipe.start!r} is for {SHIPPED}"
         raise ConfigError([f"{told} (accepted for {recipe.model}: a checkpoint)"])
     start = recipe.start if isinstance(recipe.start, Path) else None
+    refines = _refines(recipe)
 
     def make() -> Sam3:
         if recipe.start == "nothing":
             with torch.random.fork_rng():
                 torch.manual_seed(recipe.seed)
-                return Sam3(config)
+                return Sam3(config if refines else replace(config, refiner=None))
         model, _ = build_sam3(recipe.model, checkpoint=start, device="cpu")
+        if refines and model.mask_refiner is None and config.refiner is not None:
+            with torch.random.fork_rng():
+                torch.manual_seed(recipe.seed)
+                model.mask_refiner = MaskRefiner(config.refiner)
         # Weights as read are views of their file, which training must not write to.
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()
@@ -132,6 +145,7 @@ def _tasks(recipe: Recipe, config: Sam3Config) -> Mapping[TaskName, Task[Any]]:
         pictures = _picture_source(recipe, read)
         tasks["backbone"] = BackboneTask(source=pictures, patch_size=patch)
         tasks["detector"] = DetectorTask(source=pictures, patch_size=patch)
+        tasks["refiner"] = RefinerTask(source=pictures)
     if "tracker" in wanted:
         tasks["tracker"] = TrackerTask(source=_clip_source(recipe, read), patch_size=patch)
     return tasks
@@ -214,7 +228,7 @@ def make_panel(run: TrainingRun) -> Callable[[Sam3, Stage], list[NDArray[np.uint
 
     def panel(model: Sam3, stage: Stage) -> list[NDArray[np.uint8]]:
         rng = np.random.default_rng((PANEL_SEED, run.recipe.seed))
-        task = run.tasks["detector" if stage.task == "backbone" else stage.task]
+        task = run.tasks["tracker" if stage.task == "tracker" else "detector"]
         batch = task.draw(rng, stage.model_copy(update={"images": 8}))
         return draw_cells(model, run.tokenizer, batch)
 

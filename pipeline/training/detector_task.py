@@ -86,9 +86,15 @@ class DetectorTask:
 
 
 def answer(
-    detector: Detector, tokenizer: Tokenizer, batch: Batch
+    detector: Detector, tokenizer: Tokenizer, batch: Batch, *, size: int | None = None
 ) -> tuple[DetectorOutput, Tensor, TextFeatures]:
     """Run the detector on a batch; frozen parts take no gradient and keep no activations.
+
+    Args:
+        detector: The model.
+        tokenizer: Its vocabulary.
+        batch: Pictures and questions.
+        size: Side that the pictures are brought to; as they are when left out.
 
     Returns:
         The answers, the places of the pictures and the phrases of the contrast.
@@ -100,7 +106,7 @@ def answer(
         encoded = detector.encode_text(text_tokens)
     with torch.set_grad_enabled(_any_learns(detector.vision_encoder.backbone)):
         trunk = detector.vision_encoder.backbone(
-            preprocess(batch.pixels, int(batch.pixels.shape[1]))
+            preprocess(batch.pixels, size or int(batch.pixels.shape[1]))
         )
     vision = detector.vision_encoder.from_trunk(trunk)
     rows = torch.tensor([unique.index(phrase) for phrase in batch.phrases], device=device)

@@ -178,6 +178,8 @@ def choose_crops(
     rng: np.random.Generator, frame: WorldFrame, size: int, stage: Stage
 ) -> list[Crop]:
     """Choose what to show of a scene: most of it, or each of its objects from nearby."""
+    if stage.uncut and frame.pixels.shape[:2] == (size, size):
+        return [Crop(x=0, y=0, width=size, height=size, side=size)]
     boxes = [mask_box(t.visible_mask) for t in frame.objects if t.visible_mask.any()]
     if not boxes or not stage.close_ups or rng.random() >= stage.close_ups:
         return [random_crop(rng, frame.pixels.shape[:2], size)]

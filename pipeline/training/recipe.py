@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_valid
 
 from pipeline.loading import load_yaml
 
-TaskName = Literal["backbone", "detector", "tracker"]
+TaskName = Literal["backbone", "detector", "tracker", "refiner"]
 OptimiserName = Literal["adamw", "muon"]
 
 
@@ -91,6 +91,11 @@ class Stage(_Strict):
         le=1,
         description="Share of a world's scenes that are shown object by object from nearby: a "
         "backbone learns looks from small pictures, for a sixteenth of the cost of whole ones.",
+    )
+    uncut: bool = Field(
+        default=False,
+        description="Show a world's scenes that are drawn no larger than the picture px for px, "
+        "so that their edges are as sharp as a camera's, where others are cut out and stretched.",
     )
     contrast: float = Field(
         default=0.0,

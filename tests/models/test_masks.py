@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.sam3.masks import frame_masks, mask_iou, stack_masks, to_images
+from models.sam3.masks import DrawnMasks, frame_masks, mask_iou, stack_masks, to_images
 
 CPU = torch.device("cpu")
 
@@ -14,6 +14,10 @@ def half(side):
     logits = torch.full((4, 4), -5.0)
     logits[:, :3] = 5.0
     return logits if side == "left" else logits.flip(1)
+
+
+def on_frame(logits, frame_hw):
+    return DrawnMasks.draw(logits, frame_hw, refiner=None, pixels=None)
 
 
 def test_overlap_equals_counting_cells():
@@ -37,7 +41,7 @@ def test_stack_of_nothing_has_the_grid_of_its_like():
 def test_surer_object_takes_the_shared_pixels(sureness):
     logits = torch.stack((half("left"), half("right")))
     masks = frame_masks(
-        logits, groups=[0, 0], sureness=sureness, frame_hw=(8, 12), one_place_iou=0.7
+        on_frame(logits, (8, 12)), groups=[0, 0], sureness=sureness, one_place_iou=0.7
     )
     surer = int(np.argmax(sureness))
     assert [mask.shape for mask in masks] == [(8, 12), (8, 12)]
@@ -48,7 +52,7 @@ def test_surer_object_takes_the_shared_pixels(sureness):
 def test_objects_of_different_phrases_may_share_pixels():
     logits = torch.stack((half("left"), half("left")))
     first, second = frame_masks(
-        logits, groups=[0, 1], sureness=[1.0, 2.0], frame_hw=(8, 8), one_place_iou=0.7
+        on_frame(logits, (8, 8)), groups=[0, 1], sureness=[1.0, 2.0], one_place_iou=0.7
     )
     assert first.any()
     assert np.array_equal(first, second)
@@ -60,10 +64,9 @@ def test_two_things_that_meet_divide_what_they_share_by_pixel(groups):
     logits = torch.stack((half("left"), half("right")))
     logits[0, :, 2], logits[1, :, 1] = 1.0, 2.0
     first, second = frame_masks(
-        logits,
+        on_frame(logits, (4, 4)),
         groups=groups,
         sureness=[1.0, 2.0],
-        frame_hw=(4, 4),
         one_place_iou=0.7,
         by_pixel=groups[0] == groups[1],
     )
@@ -75,10 +78,9 @@ def test_of_two_objects_on_one_place_the_surer_takes_all():
     logits = torch.stack((half("left"), half("left") + 1))
     for by_pixel in (False, True):
         first, second = frame_masks(
-            logits,
+            on_frame(logits, (4, 4)),
             groups=[0, 0],
             sureness=[2.0, 1.0],
-            frame_hw=(4, 4),
             one_place_iou=0.7,
             by_pixel=by_pixel,
         )
@@ -87,12 +89,8 @@ def test_of_two_objects_on_one_place_the_surer_takes_all():
 
 
 def test_no_object_gives_no_mask():
-    assert (
-        frame_masks(
-            torch.zeros(0, 4, 4), groups=[], sureness=[], frame_hw=(8, 8), one_place_iou=0.7
-        )
-        == []
-    )
+    drawn = on_frame(torch.zeros(0, 4, 4), (8, 8))
+    assert frame_masks(drawn, groups=[], sureness=[], one_place_iou=0.7) == []
 
 
 def test_pixels_become_one_picture():

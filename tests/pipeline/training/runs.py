@@ -6,6 +6,7 @@ import torch
 
 from connectors.world.still import StillConfig
 from models.registry import NANO_FOLDER, VOCABULARY_FILE
+from models.sam3.config import RefinerConfig
 from models.sam3.model import Sam3
 from models.sam3.tokenizer import Tokenizer
 from pipeline.training.backbone_task import BackboneTask
@@ -15,6 +16,7 @@ from pipeline.training.fleet import Fleet
 from pipeline.training.loop import TrainingRun, train
 from pipeline.training.pictures import WorldPictures
 from pipeline.training.recipe import Recipe, Stage
+from pipeline.training.refiner_task import RefinerTask
 from pipeline.training.report import Reporter
 from pipeline.training.tracker_task import TrackerTask
 from tests.models.tiny import TINY
@@ -36,11 +38,13 @@ CONFIG = replace(
         memory_fuser_layers=1,
         memory_fuser_dim=16,
     ),
+    refiner=RefinerConfig(side=16, fine_dim=8, coarse_dim=8, full_dim=4),
 )
 TASKS = {
     "backbone": BackboneTask(source=WorldPictures(config=STILLS), patch_size=14),
     "detector": DetectorTask(source=WorldPictures(config=STILLS), patch_size=14),
     "tracker": TrackerTask(source=WorldClips(config=STILLS), patch_size=14),
+    "refiner": RefinerTask(source=WorldPictures(config=STILLS)),
 }
 ALONE = Fleet(rank=0, size=1, device=torch.device("cpu"))
 

@@ -20,6 +20,7 @@ PLAN = recipe(
     stage("find", task="detector", steps=3),
     stage("again", task="detector"),
     stage("follow", task="tracker"),
+    stage("outline", task="refiner"),
 )
 
 
@@ -38,7 +39,7 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("last", [1, 2, 4, 8])
+@pytest.mark.parametrize("last", [1, 2, 4, 8, 10])
 def test_a_run_stopped_anywhere_ends_as_one_that_was_not(last, whole, tmp_path, monkeypatch):
     write = state_module.write_safetensors
     saved = []
@@ -56,7 +57,7 @@ def test_a_run_stopped_anywhere_ends_as_one_that_was_not(last, whole, tmp_path, 
     run(PLAN, tmp_path)
     torch.testing.assert_close(weights(tmp_path), weights(whole), rtol=0, atol=0)
     rows = [json.loads(row) for row in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [2, 5, 7, 9]
+    assert [row["step"] for row in rows] == [2, 5, 7, 9, 11]
 
 
 def test_a_finished_run_is_left_as_it_is(whole):

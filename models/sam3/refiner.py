@@ -1,0 +1,138 @@
+"""Draws outlines anew at the picture's own resolution, within a window round each object.
+
+A model's masks lie on a grid of its input square, some px of the picture apart, and what is no
+larger than a few cells comes out as a blob. The refiner looks at the picture itself again, as
+boundary refinement does (Tang et al. 2021, "Look Closer to Segment Better", section 3): a window
+round each mask is brought to a small square, and a U-shaped network draws the mask on that. Its
+cost grows with the number of objects, not with the picture.
+
+Shape legend:
+    K masks, g_h g_w the mask grid, M windows, R side of the square, H W the picture in px.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import override
+
+from models.sam3.config import RefinerConfig
+
+# A window is so much larger than its mask on each side: a share of the mask, and grid cells.
+MARGIN_SHARE, MARGIN_CELLS = 0.25, 1.5
+# Logits are squashed to within this: how sure of a mask detector and tracker are, differs.
+LOGIT_SCALE = 4.0
+# The least contrast, of 0 to 1, that a window is thought to have: noise on a plain ground is none.
+LEAST_CONTRAST = 0.02
+
+Corners = tuple[int, int, int, int]
+
+
+class MaskRefiner(nn.Module):
+    """Draws masks on windows; what it adds to their logits is nothing before it was trained."""
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__()
+        self.side = config.side
+        fine, coarse, full = config.fine_dim, config.coarse_dim, config.full_dim
+        self.stem = nn.Conv2d(16, fine, 3, padding=1)
+        self.fine = nn.Conv2d(fine, fine, 3, padding=1)
+        self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
+        self.coarse = nn.ModuleList(nn.Conv2d(coarse, coarse, 3, padding=1) for _ in range(2))
+        self.up = nn.Conv2d(coarse, fine, 1)
+        self.joined = nn.Conv2d(fine, fine, 3, padding=1)
+        self.spread = nn.Conv2d(fine, 4 * full, 3, padding=1)
+        self.full = nn.Conv2d(4 + full, full, 3, padding=1)
+        self.outline = nn.Conv2d(full, 1, 3, padding=1)
+        for parameter in self.outline.parameters():
+            nn.init.zeros_(parameter)
+
+    @override
+    def forward(self, pixels: Tensor, logits: Tensor) -> Tensor:
+        """Map RGB windows (M, 3, R, R), 0 to 1, and logits (M, R, R) to better ones."""
+        middle = pixels.mean((2, 3), keepdim=True)
+        contrast = pixels.std((1, 2, 3), keepdim=True).clamp(min=LEAST_CONTRAST)
+        drawn = torch.tanh(logits[:, None] / LOGIT_SCALE)
+        seen = torch.cat(((pixels - middle) / contrast, 2 * drawn), dim=1)
+        seen = seen.to(self.stem.weight.dtype)
+        fine = F.relu(self.stem(F.pixel_unshuffle(seen, 2)))
+        fine = fine + F.relu(self.fine(fine))
+        coarse = F.relu(self.down(fine))
+        for layer in self.coarse:
+            coarse = coarse + F.relu(layer(coarse))
+        fine = fine + F.interpolate(self.up(coarse), scale_factor=2, mode="nearest")
+        fine = fine + F.relu(self.joined(fine))
+        spread = F.relu(F.pixel_shuffle(self.spread(fine), 2))
+        full = F.relu(self.full(torch.cat((seen, spread), dim=1)))
+        return LOGIT_SCALE * drawn[:, 0] + self.outline(full)[:, 0].float()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """Where outlines of a picture are looked at again.
+
+    Attributes:
+        corners: x0, y0, x1, y1 of each window in whole px, within the picture and not empty.
+        of_mask: Which mask each window is of.
+        picture_hw: Height and width of the picture in px.
+    """
+
+    corners: list[Corners]
+    of_mask: list[int]
+    picture_hw: tuple[int, int]
+
+    @classmethod
+    def of(cls, logits: Tensor, picture_hw: tuple[int, int]) -> "Windows":
+        """Choose a window round each mask (K, g_h, g_w) that is not empty."""
+        height, width = picture_hw
+        rows, columns = logits.shape[-2:]
+        is_in = logits > 0
+        in_rows, in_columns = is_in.any(2).tolist(), is_in.any(1).tolist()
+        of_mask = [k for k, covered in enumerate(in_rows) if any(covered)]
+        corners: list[Corners] = []
+        for k in of_mask:
+            y0, y1 = _reach(in_rows[k], height / rows, height)
+            x0, x1 = _reach(in_columns[k], width / columns, width)
+            corners.append((x0, y0, x1, y1))
+        return cls(corners=corners, of_mask=of_mask, picture_hw=picture_hw)
+
+    def cut(self, pixels: Tensor, side: int) -> Tensor:
+        """Cut the windows out of a picture (H, W, 3), uint8, to (M, 3, R, R), 0 to 1."""
+        channels = pixels.permute(2, 0, 1)[None]
+        cut = [
+            F.interpolate(
+                channels[..., y0:y1, x0:x1].float(),
+                size=(side, side),
+                mode="bilinear",
+                antialias=True,
+            )
+            for x0, y0, x1, y1 in self.corners
+        ]
+        return torch.cat(cut) / 255 if cut else channels.new_zeros(0, 3, side, side).float()
+
+    def cut_logits(self, logits: Tensor, side: int) -> Tensor:
+        """Cut the windows out of their masks (K, g_h, g_w) to (M, R, R)."""
+        height, width = self.picture_hw
+        corners = logits.new_tensor(self.corners).view(-1, 4)
+        corners = 2 * corners / logits.new_tensor([width, height] * 2) - 1
+        share = (torch.arange(side, device=logits.device) + 0.5) / side
+        x0, y0, x1, y1 = corners[:, :, None].unbind(1)
+        x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+        grid = torch.stack(
+            (x[:, None].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)), dim=-1
+        )
+        rows = torch.tensor(self.of_mask, dtype=torch.int64, device=logits.device)
+        # Half a cell beyond the middle of the last one there is nothing to interpolate with.
+        return F.grid_sample(logits[rows, None], grid, padding_mode="border", align_corners=False)[
+            :, 0
+        ]
+
+
+def _reach(is_covered: list[bool], cell_px: float, most_px: int) -> tuple[int, int]:
+    """Return where a window begins and ends, in px, along one side of the grid."""
+    first = is_covered.index(True)
+    last = len(is_covered) - is_covered[::-1].index(True)
+    margin = MARGIN_SHARE * (last - first) + MARGIN_CELLS
+    low = min(max(int((first - margin) * cell_px), 0), most_px - 1)
+    return low, max(min(int((last + margin) * cell_px) + 1, most_px), low + 1)
