@@ -3,8 +3,11 @@
 A model's masks lie on a grid of its input square, some px of the picture apart, and what is no
 larger than a few cells comes out as a blob. The refiner looks at the picture itself again, as
 boundary refinement does (Tang et al. 2021, "Look Closer to Segment Better", section 3): a window
-round each mask is brought to a small square, and a U-shaped network draws the mask on that. Its
-cost grows with the number of objects, not with the picture.
+round each mask is brought to a small square, and a U-shaped network draws the mask on that. It is
+told of each pixel whether its colour is rather that of what the mask covers or of what lies round
+it, as GrabCut tells them apart (Rother et al. 2004, section 3; here with one Gaussian for each):
+layers of 3 x 3 see too little at once to learn that. The cost grows with the number of objects,
+not with the picture.
 
 Shape legend:
     K masks, g_h g_w the mask grid, M windows, R side of the square, H W the picture in px.
@@ -25,6 +28,11 @@ MARGIN_SHARE, MARGIN_CELLS = 0.25, 1.5
 LOGIT_SCALE = 4.0
 # The least contrast, of 0 to 1, that a window is thought to have: noise on a plain ground is none.
 LEAST_CONTRAST = 0.02
+# Variance added to colours, as a share of the window's: a thing of one colour has some, too.
+LEAST_VARIANCE = 0.02
+MOST_ODDS = 4.0
+# Red, green, blue, the mask so far, and what the colours say.
+CHANNELS = 5
 
 Corners = tuple[int, int, int, int]
 
@@ -36,14 +44,14 @@ class MaskRefiner(nn.Module):
         super().__init__()
         self.side = config.side
         fine, coarse, full = config.fine_dim, config.coarse_dim, config.full_dim
-        self.stem = nn.Conv2d(16, fine, 3, padding=1)
+        self.stem = nn.Conv2d(4 * CHANNELS, fine, 3, padding=1)
         self.fine = nn.Conv2d(fine, fine, 3, padding=1)
         self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
         self.coarse = nn.ModuleList(nn.Conv2d(coarse, coarse, 3, padding=1) for _ in range(2))
         self.up = nn.Conv2d(coarse, fine, 1)
         self.joined = nn.Conv2d(fine, fine, 3, padding=1)
         self.spread = nn.Conv2d(fine, 4 * full, 3, padding=1)
-        self.full = nn.Conv2d(4 + full, full, 3, padding=1)
+        self.full = nn.Conv2d(CHANNELS + full, full, 3, padding=1)
         self.outline = nn.Conv2d(full, 1, 3, padding=1)
         for parameter in self.outline.parameters():
             nn.init.zeros_(parameter)
@@ -53,9 +61,10 @@ class MaskRefiner(nn.Module):
         """Map RGB windows (M, 3, R, R), 0 to 1, and logits (M, R, R) to better ones."""
         middle = pixels.mean((2, 3), keepdim=True)
         contrast = pixels.std((1, 2, 3), keepdim=True).clamp(min=LEAST_CONTRAST)
+        colours = (pixels - middle) / contrast
         drawn = torch.tanh(logits[:, None] / LOGIT_SCALE)
-        seen = torch.cat(((pixels - middle) / contrast, 2 * drawn), dim=1)
-        seen = seen.to(self.stem.weight.dtype)
+        odds = colour_odds(colours, logits.sigmoid())[:, None] / 2
+        seen = torch.cat((colours, 2 * drawn, odds), dim=1).to(self.stem.weight.dtype)
         fine = F.relu(self.stem(F.pixel_unshuffle(seen, 2)))
         fine = fine + F.relu(self.fine(fine))
         coarse = F.relu(self.down(fine))
@@ -66,6 +75,35 @@ class MaskRefiner(nn.Module):
         spread = F.relu(F.pixel_shuffle(self.spread(fine), 2))
         full = F.relu(self.full(torch.cat((seen, spread), dim=1)))
         return LOGIT_SCALE * drawn[:, 0] + self.outline(full)[:, 0].float()
+
+
+def colour_odds(colours: Tensor, inside: Tensor) -> Tensor:
+    """Tell how much likelier each pixel's colour is inside a mask than outside it.
+
+    Args:
+        colours: Shape (M, C, R, R), of about unit variance.
+        inside: Probability that the mask covers a pixel, shape (M, R, R).
+
+    Returns:
+        Logarithm of the ratio, shape (M, R, R), within plus or minus :data:`MOST_ODDS`.
+    """
+    # A covariance of rounded products need not be one.
+    with torch.autocast(colours.device.type, enabled=False):
+        values, share = colours.float().flatten(2), inside.float().flatten(1)
+        # Squared, so that where the mask is unsure counts for little on either side.
+        odds = _log_density(values, share.square()) - _log_density(values, (1 - share).square())
+    return odds.clamp(-MOST_ODDS, MOST_ODDS).view_as(inside)
+
+
+def _log_density(values: Tensor, weight: Tensor) -> Tensor:
+    """Logarithm of the density at values (M, C, P) of the Gaussian fitted to them by weights."""
+    share = weight / weight.sum(1, keepdim=True).clamp(min=1e-3)
+    away = values - (values * share[:, None]).sum(2, keepdim=True)
+    floor = LEAST_VARIANCE * torch.eye(values.shape[1], device=values.device)
+    root = torch.linalg.cholesky((away * share[:, None]) @ away.transpose(1, 2) + floor)
+    scaled = torch.linalg.solve_triangular(root, away, upper=False)
+    volume = root.diagonal(dim1=1, dim2=2).log().sum(1, keepdim=True)
+    return -scaled.square().sum(1) / 2 - volume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

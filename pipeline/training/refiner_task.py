@@ -1,6 +1,6 @@
 """Teaches the refiner to draw the outlines of what a finished detector finds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.sam3.model import Sam3
-from models.sam3.refiner import Windows
+from models.sam3.refiner import Corners, Windows
 from models.sam3.tokenizer import Tokenizer
 from models.training.matching import dice_loss, match
 from models.training.tracker_losses import mask_iou
@@ -24,6 +24,9 @@ LEAST_IOU = 0.25
 # How sure a mask is differs between models and moments: its logits are stretched by up to this
 # power of e, and moved by up to so much.
 STRETCH, MOVE = 0.5, 0.4
+# What is found costs far more than to look at it: each object is shown by so many windows, mirrored
+# or not, their sides moved by up to this share of their length.
+VIEWS, JITTER = 4, 0.12
 BCE_WEIGHT = 2.0
 
 
@@ -46,7 +49,8 @@ class RefinerTask:
     def draw(self, rng: np.random.Generator, stage: Stage) -> Batch:
         """Draw pictures, all of one size, and questions."""
         side = round(stage.image_size * float(rng.choice(SHRINKS)))
-        return make_batch(rng, self.source, stage.model_copy(update={"image_size": side}), places=1)
+        one_size = stage.model_copy(update={"image_size": side})
+        return _of_present(make_batch(rng, self.source, one_size, places=1))
 
     def losses(
         self, model: Sam3, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator
@@ -54,7 +58,7 @@ class RefinerTask:
         """Let the detector find what is asked for, draw that anew and judge the outlines."""
         if model.mask_refiner is None:
             raise ValueError("the model has no refiner; expected a size that has one")
-        looks = look_again(model, tokenizer, batch, model.mask_refiner.side)
+        looks = look_again(model, tokenizer, batch, rng, side=model.mask_refiner.side)
         refined = model.mask_refiner(*_varied(looks, rng))
         truth = looks.truth
         bce = F.binary_cross_entropy_with_logits(refined, truth, reduction="none").mean((1, 2))
@@ -69,6 +73,19 @@ class RefinerTask:
                 "outline_iou": float(mask_iou(refined, truth).mean()),
             },
         )
+
+
+def _of_present(batch: Batch) -> Batch:
+    """Leave out the questions about what is not there, but for one if there are no others."""
+    kept = [pair for pair, count in enumerate(batch.targets.counts) if count] or [0]
+    rows = torch.tensor(kept)
+    return replace(
+        batch,
+        image_index=batch.image_index[rows],
+        phrases=[batch.phrases[pair] for pair in kept],
+        exemplars=batch.exemplars.select(rows),
+        targets=replace(batch.targets, counts=[batch.targets.counts[pair] for pair in kept]),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +104,10 @@ class Looks:
 
 
 @torch.no_grad()
-def look_again(model: Sam3, tokenizer: Tokenizer, batch: Batch, side: int) -> Looks:
-    """Cut a window round everything that the detector finds and that is truly there.
+def look_again(
+    model: Sam3, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator, *, side: int
+) -> Looks:
+    """Cut windows round everything that the detector finds and that is truly there.
 
     A batch of which nothing is found gives one empty window, so that there is a loss.
     """
@@ -107,25 +126,44 @@ def look_again(model: Sam3, tokenizer: Tokenizer, batch: Batch, side: int) -> Lo
     size = (truth.shape[-2], truth.shape[-1])
     large = F.interpolate(logits[:, None], size=size, mode="bilinear")[:, 0]
     is_found = (mask_iou(large, truth.float()) >= LEAST_IOU) & (logits > 0).flatten(1).any(1)
-    looks = [_empty(batch, side)]
-    for n, picture in enumerate(batch.pixels):
-        rows = (is_found & (batch.image_index[found.pair] == n)).nonzero()[:, 0]
-        if not len(rows):
-            continue
-        windows = Windows.of(logits[rows], size)
-        looks.append(
-            Looks(
-                pixels=windows.cut(picture, side),
-                logits=windows.cut_logits(logits[rows], side),
-                truth=_cut_truth(truth[rows], windows, side),
-            )
-        )
-    used = looks[1:] or looks
+    looks = [
+        _view(rng, picture, logits[rows], truth[rows], side)
+        for n, picture in enumerate(batch.pixels)
+        if len(rows := (is_found & (batch.image_index[found.pair] == n)).nonzero()[:, 0])
+        for _ in range(VIEWS)
+    ] or [_empty(batch, side)]
     return Looks(
-        pixels=torch.cat([look.pixels for look in used]),
-        logits=torch.cat([look.logits for look in used]),
-        truth=torch.cat([look.truth for look in used]),
+        pixels=torch.cat([look.pixels for look in looks]),
+        logits=torch.cat([look.logits for look in looks]),
+        truth=torch.cat([look.truth for look in looks]),
     )
+
+
+def _view(
+    rng: np.random.Generator, picture: Tensor, logits: Tensor, truth: Tensor, side: int
+) -> Looks:
+    """Look at masks (K, g_h, g_w) of one picture by windows that are somewhat off."""
+    windows = _moved(rng, Windows.of(logits, (picture.shape[0], picture.shape[1])))
+    look = Looks(
+        pixels=windows.cut(picture, side),
+        logits=windows.cut_logits(logits, side),
+        truth=_cut_truth(truth, windows, side),
+    )
+    if rng.random() < 0.5:
+        return look
+    return Looks(pixels=look.pixels.flip(3), logits=look.logits.flip(2), truth=look.truth.flip(2))
+
+
+def _moved(rng: np.random.Generator, windows: Windows) -> Windows:
+    height, width = windows.picture_hw
+    corners: list[Corners] = []
+    for x0, y0, x1, y1 in windows.corners:
+        moves = JITTER * rng.uniform(-1, 1, (2, 2)) * (x1 - x0, y1 - y0)
+        moved = np.add(moves, ((x0, y0), (x1, y1))).round().astype(int)
+        left, top = moved[0].clip(0, (width - 1, height - 1)).tolist()
+        right, bottom = moved[1].clip((left + 1, top + 1), (width, height)).tolist()
+        corners.append((left, top, right, bottom))
+    return replace(windows, corners=corners)
 
 
 def _empty(batch: Batch, side: int) -> Looks:

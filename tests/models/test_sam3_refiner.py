@@ -5,7 +5,7 @@ import torch
 
 from models.sam3.config import RefinerConfig
 from models.sam3.masks import DrawnMasks, frame_masks
-from models.sam3.refiner import MaskRefiner, Windows
+from models.sam3.refiner import MOST_ODDS, MaskRefiner, Windows, colour_odds
 
 SIDE = 16
 SMALL = RefinerConfig(side=SIDE, fine_dim=8, coarse_dim=8, full_dim=4)
@@ -53,6 +53,29 @@ def test_refiner_sees_no_difference_between_light_and_dark(refiner):
         light, dark = refiner(pixels, logits), refiner(0.1 + 0.3 * pixels, logits)
     assert not torch.allclose(light, logits, atol=0.1)
     torch.testing.assert_close(light, dark, atol=1e-3, rtol=1e-3)
+
+
+def test_colours_tell_what_a_mask_covers_from_what_is_round_it():
+    """A red thing on green, of which the mask covers most and some of the green."""
+    generator = torch.Generator().manual_seed(0)
+    colours = 0.2 * torch.randn(1, 3, SIDE, SIDE, generator=generator)
+    thing = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    thing[4:12, 5:11] = True
+    colours[0, 0, thing] += 2
+    colours[0, 1, ~thing] += 2
+    inside = torch.full((1, SIDE, SIDE), 0.05)
+    inside[:, 5:13, 4:10] = 0.95
+    odds = colour_odds(colours, inside)[0]
+    assert odds.abs().max() <= MOST_ODDS
+    assert torch.equal(odds > 0, thing)
+
+
+def test_colours_of_a_plain_window_tell_nothing():
+    colours = torch.zeros(1, 3, SIDE, SIDE)
+    for inside in (torch.zeros(1, SIDE, SIDE), torch.full((1, SIDE, SIDE), 0.5)):
+        odds = colour_odds(colours, inside)
+        assert torch.isfinite(odds).all()
+        torch.testing.assert_close(odds, torch.zeros_like(odds), atol=1e-4, rtol=0)
 
 
 def test_window_holds_its_mask_and_some_more():

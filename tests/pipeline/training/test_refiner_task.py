@@ -15,7 +15,7 @@ from models.weights import read_safetensors, write_safetensors
 from pipeline.errors import ConfigError
 from pipeline.training.build import build_run
 from pipeline.training.pictures import WorldPictures, choose_crops
-from pipeline.training.refiner_task import RefinerTask, look_again
+from pipeline.training.refiner_task import VIEWS, RefinerTask, look_again
 from tests.pipeline.training.runs import ALONE, STILLS, make_model, recipe, stage, tokenizer
 
 SIDE = 32
@@ -37,8 +37,8 @@ def batch():
 
 
 def test_what_is_found_is_looked_at_again(nano, batch):
-    looks = look_again(*nano, batch, SIDE)
-    assert 3 <= len(looks.truth) <= sum(batch.targets.counts)
+    looks = look_again(*nano, batch, np.random.default_rng(0), side=SIDE)
+    assert 3 * VIEWS <= len(looks.truth) <= VIEWS * sum(batch.targets.counts)
     assert looks.pixels.shape == (len(looks.truth), 3, SIDE, SIDE)
     inside = looks.truth > 0.5
     overlap = ((looks.logits > 0) & inside).sum((1, 2)) / inside.sum((1, 2))
@@ -62,7 +62,7 @@ def test_a_fixed_batch_is_learned(nano, batch):
         optimiser.step()
         course.append(float(loss.detach()))
         figures = losses.figures
-    assert course[-1] < 0.8 * course[0]
+    assert course[-1] < 0.9 * course[0]
     assert figures["outline_iou"] > figures["grid_iou"]
     others = [p for n, p in model.named_parameters() if not n.startswith(TASK.learns)]
     assert all(parameter.grad is None for parameter in others)
