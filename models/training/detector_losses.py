@@ -38,7 +38,11 @@ class DetectorTargets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorLossWeights:
-    """Weight of each term in the sum."""
+    """Weight of each term in the sum.
+
+    ``present`` is what presence counts where the concept is there, as a multiple of where it is
+    not: it moves the presence logit by its logarithm.
+    """
 
     score: float = 2.0
     box_l1: float = 5.0
@@ -46,6 +50,7 @@ class DetectorLossWeights:
     mask_bce: float = 5.0
     mask_dice: float = 10.0
     presence: float = 2.0
+    present: float = 1.0
     semantic_bce: float = 5.0
     semantic_dice: float = 2.0
     repeats: int = 4
@@ -93,7 +98,11 @@ def _layer_losses(
 ) -> dict[str, Tensor]:
     logits, boxes = output.logits[layer], output.boxes_cxcywh[layer]
     is_present = torch.tensor([float(count > 0) for count in targets.counts], device=logits.device)
-    presence = F.binary_cross_entropy_with_logits(output.presence_logits[layer], is_present)
+    presence = F.binary_cross_entropy_with_logits(
+        output.presence_logits[layer],
+        is_present,
+        weight=1 + (weights.present - 1) * is_present,
+    )
     wanted = torch.zeros_like(logits)
     wanted[matches.pair, matches.query] = 1.0
     # Easy negatives fade out; positives keep their whole weight, so that a good query's score rises

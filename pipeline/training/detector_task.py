@@ -72,6 +72,7 @@ class DetectorTask:
         detector, weight = model.detector_model, batch.contrast_weight
         output, places, text = answer(detector, tokenizer, batch)
         weights = self.weights.with_masks_times(batch.mask_weight)
+        weights = replace(weights, present=batch.present_weight)
         terms = detector_losses(detector, output, batch.targets, weights)
         figures = answer_quality(detector, output, batch.targets)
         if weight:

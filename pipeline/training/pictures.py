@@ -116,6 +116,7 @@ class Batch:
         contrast: Truth of all phrases on all pictures, places as large as the model's patches.
         contrast_weight: What that truth counts beside the questions; see :class:`Stage`.
         mask_weight: What outlines count, as a multiple; see :class:`Stage`.
+        present_weight: What presence counts where a concept is there; the same.
         close_ups: Single objects from nearby, of which the contrast alone is learned.
     """
 
@@ -127,6 +128,7 @@ class Batch:
     contrast: Contrast
     contrast_weight: float
     mask_weight: float = 1.0
+    present_weight: float = 1.0
     close_ups: "Batch | None" = None
 
 
@@ -336,6 +338,7 @@ def make_batch(
         contrast=_contrast(drawn, places),
         contrast_weight=stage.contrast,
         mask_weight=stage.mask_weight,
+        present_weight=stage.present_weight,
     )
 
 

@@ -114,6 +114,12 @@ class Stage(_Strict):
         ge=0,
         description="What the outlines count in a detector stage, as a multiple of the usual.",
     )
+    present_weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="What presence counts in a detector stage where the concept is there, as a "
+        "multiple of where it is not: above 1 fewer are missed and more are false alarms.",
+    )
     exemplar_probability: float = Field(
         default=0.2, ge=0, le=1, description="Share of concepts shown by boxes too."
     )

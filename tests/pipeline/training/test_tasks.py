@@ -260,6 +260,32 @@ def test_outlines_count_as_a_stage_says():
         assert float(thrice[name].detach()) == pytest.approx(factor * float(once[name].detach()))
 
 
+@pytest.mark.parametrize("presence", [-2.0, 0.5, 2.0])
+def test_a_concept_that_is_there_counts_as_a_stage_says(presence):
+    """A bias learns from each missed concept as many times as the weight says."""
+    task, model = TASKS["detector"], make_model()
+    batch = draw("detector", 3)
+    assert 0 < sum(count > 0 for count in batch.targets.counts) < len(batch.targets.counts)
+    head = model.detector_model.detr_decoder.presence_head.layer3
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.constant_(head.bias, presence)
+
+    def pull(present_weight):
+        weighed = replace(batch, present_weight=present_weight)
+        head.bias.grad = None
+        terms = task.losses(model, tokenizer(), weighed, np.random.default_rng(1)).terms
+        terms["presence"].backward()
+        return float(head.bias.grad)
+
+    there = torch.tensor([count > 0 for count in batch.targets.counts])
+    missed = pull(3.0) - pull(1.0)
+    share = float(there.float().mean())
+    layers = len(model.detector_model.detr_decoder.layers)
+    weight = task.weights.presence
+    expected = -2.0 * weight * layers * share * float(torch.tensor(-presence).sigmoid())
+    assert missed == pytest.approx(expected, rel=1e-4)
+
+
 def test_scenes_are_drawn_sharp_and_soft():
     rng = np.random.default_rng(0)
     sides = {scene_side(rng, 100, stage()) for _ in range(40)}
