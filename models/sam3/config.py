@@ -82,8 +82,12 @@ class RefinerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sam3Config:
-    """One row of the size table; the published model refines no outlines."""
+    """One row of the size table; the published model refines no outlines.
 
+    ``size`` is its name in the table, by which :mod:`models.sam3.presets` decides.
+    """
+
+    size: str = "sam3"
     vision: VisionConfig = VisionConfig()
     text: TextConfig = TextConfig()
     detector: DetectorConfig = DetectorConfig()
@@ -95,6 +99,7 @@ SAM3_SIZES: dict[str, Sam3Config] = {
     "sam3": Sam3Config(),
     # The same graph: 20 x 20 tokens in windows of 4, where the published one has 72 x 72 in 24.
     "sam3-nano": Sam3Config(
+        size="sam3-nano",
         vision=VisionConfig(
             image_size=280,
             dim=128,

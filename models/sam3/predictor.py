@@ -22,6 +22,7 @@ from models.sam2.promptable import PromptableTracker
 from models.sam3.masks import DrawnMasks, logits_at, to_images
 from models.sam3.model import Sam3, preprocess
 from models.sam3.phrases import PhraseEncoder
+from models.sam3.presets import PICTURE_RULES, PictureRules
 from models.sam3.queries import Exemplar, pack_exemplars, phrase_of, read_queries
 from models.sam3.search import Found, find, without_duplicates
 from models.sam3.text import TextFeatures
@@ -236,7 +237,8 @@ class Sam3ImagePredictor:
 
     Concept prompts (:meth:`set_text_prompt`, :meth:`add_geometric_prompt`, :meth:`add_exemplar`)
     add up to one query for all instances of a concept. Visual prompts (:meth:`predict`) ask for one
-    object each and leave the query alone. Not thread-safe.
+    object each and leave the query alone. It decides as suits the model's size, by
+    :data:`models.sam3.presets.PICTURE_RULES`. Not thread-safe.
     """
 
     def __init__(
@@ -252,7 +254,14 @@ class Sam3ImagePredictor:
         Raises:
             ValueError: If ``confidence_threshold`` is not from 0 to 1.
         """
-        self._detector = Sam3ImageDetector(model, tokenizer, phrases=phrases)
+        rules = PICTURE_RULES.get(model.config.size, PictureRules())
+        self._detector = Sam3ImageDetector(
+            model,
+            tokenizer,
+            nms_iou=rules.nms_iou,
+            answer_shown=rules.answer_shown,
+            phrases=phrases,
+        )
         self._visual = ImagePredictor(PromptableTracker(model.tracker_model, model.encode_pixels))
         self._vision: VisionFeatures | None = None
         self._hw = (0, 0)
