@@ -2,7 +2,8 @@
 
 A model becomes a few graphs, cut where results are worth keeping: what depends on the picture, on
 the phrase, and on the prompt. All numbers are of the model's own input square: shares of it (0 … 1)
-for points and boxes, logits for masks.
+for points and boxes, logits for masks. The refiner of outlines is left out: it works on the picture
+itself, see :mod:`models.sam3.refiner`.
 
 Shape legend:
     N pictures, S side of the input in px, g tokens along it, C width, B objects or (picture,

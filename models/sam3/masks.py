@@ -4,8 +4,8 @@ Shape legend:
     K objects, D detections, T masklets, g_h g_w the mask grid, H W the frame in px.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.common.prompting import check_pixels
-from models.sam3.refiner import MaskRefiner, Windows
+from models.common.resize import resize
+from models.sam3.refiner import SURE, Corners, MaskRefiner, Windows
 
 # Mask pixels brought to a picture's size at once: bounds the memory of many masks on a large one.
 MAX_PIXELS = 2**25
@@ -72,20 +73,36 @@ def masks_at(logits: Tensor, picture_hw: tuple[int, int]) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefinedMask:
+    """One mask as the refiner draws it; outside its window it is empty.
+
+    Attributes:
+        corners: x0, y0, x1, y1 of the window in px of the picture.
+        logits: Shape (R, R).
+    """
+
+    corners: Corners
+    logits: Tensor
+
+    def enlarged(self) -> Tensor:
+        """Return the logits at the window's size in px."""
+        x0, y0, x1, y1 = self.corners
+        return resize(self.logits[None, None], (y1 - y0, x1 - x0))[0, 0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnMasks:
-    """Masks of one picture: on the grid, and anew in windows where there is a refiner.
+    """Masks of one picture: on the grid, and drawn anew where there is a refiner.
 
     Attributes:
         logits: As the model draws them, shape (K, g_h, g_w).
         picture_hw: Height and width of the picture in px.
-        windows: Where they were refined; ``None`` where they were not.
-        refined: Logits there, shape (M, R, R).
+        refined: Those that were drawn anew, by their number.
     """
 
     logits: Tensor
     picture_hw: tuple[int, int]
-    windows: Windows | None = None
-    refined: Tensor | None = None
+    refined: Mapping[int, RefinedMask] = field(default_factory=dict[int, RefinedMask])
 
     @classmethod
     def draw(
@@ -96,58 +113,73 @@ class DrawnMasks:
         refiner: MaskRefiner | None,
         pixels: Tensor | None,
     ) -> "DrawnMasks":
-        """Refine masks (K, g_h, g_w) of a picture (H, W, 3), uint8, if both are there."""
+        """Draw masks, anew if there are a refiner and a picture to look at.
+
+        Args:
+            logits: As the model draws them, shape (K, g_h, g_w).
+            picture_hw: Height and width of the picture in px.
+            refiner: The model's, if it has one.
+            pixels: The picture, shape (H, W, 3), uint8; ``None`` to leave the masks as they are.
+        """
         logits = logits.float()
         if refiner is None or pixels is None:
             return cls(logits=logits, picture_hw=picture_hw)
-        windows = Windows.of(logits, picture_hw)
+        side = refiner.side
+        windows = Windows.of(logits, picture_hw, most_cells=side)
         if not windows.corners:
             return cls(logits=logits, picture_hw=picture_hw)
-        refined = refiner(
-            windows.cut(pixels, refiner.side), windows.cut_logits(logits, refiner.side)
+        coarse = windows.cut_logits(logits.nan_to_num(nan=-SURE), side)
+        refined = torch.minimum(refiner(windows.cut(pixels, side), coarse), coarse + SURE)
+        return cls(
+            logits=logits,
+            picture_hw=picture_hw,
+            refined={
+                k: RefinedMask(corners=corners, logits=refined[place])
+                for place, (k, corners) in enumerate(windows.corners.items())
+            },
         )
-        return cls(logits=logits, picture_hw=picture_hw, windows=windows, refined=refined)
+
+    def cpu(self) -> "DrawnMasks":
+        """Return the same in the memory of the CPU."""
+        refined = {k: replace(mask, logits=mask.logits.cpu()) for k, mask in self.refined.items()}
+        return replace(self, logits=self.logits.cpu(), refined=refined)
 
     def masks(self) -> Tensor:
         """Return the masks, shape (K, H, W), bool."""
-        if self.windows is None or self.refined is None:
-            return masks_at(self.logits, self.picture_hw)
-        # Outside its window a mask is empty, on the grid too.
-        masks = self.logits.new_zeros(len(self.logits), *self.picture_hw, dtype=torch.bool)
-        for place, k in enumerate(self.windows.of_mask):
-            self._paste(masks[k], place)
+        height, width = self.picture_hw
+        masks = self.logits.new_zeros(len(self.logits), height, width, dtype=torch.bool)
+        plain = [k for k in range(len(self.logits)) if k not in self.refined]
+        if plain:
+            masks[plain] = masks_at(self.logits[plain], self.picture_hw)
+        for k, mask in self.refined.items():
+            x0, y0, x1, y1 = mask.corners
+            masks[k, y0:y1, x0:x1] = mask.enlarged() > 0
         return masks
 
-    def logits_of(self, index: Sequence[int]) -> Tensor:
-        """Return the logits of some masks at the picture's size, shape (len(index), H, W)."""
-        large = logits_at(self.logits[list(index)], self.picture_hw)
-        if self.windows is not None:
-            for row, k in enumerate(index):
-                if k in self.windows.of_mask:
-                    self._paste(large[row], self.windows.of_mask.index(k))
+    def mask_logits(self) -> Tensor:
+        """Return the logits at the picture's size, shape (K, H, W)."""
+        large = logits_at(self.logits, self.picture_hw)
+        for k, mask in self.refined.items():
+            x0, y0, x1, y1 = mask.corners
+            large[k, y0:y1, x0:x1] = mask.enlarged()
         return large
 
-    def may_meet(self, one: int, other: int) -> bool:
-        """Tell whether two masks can have a pixel in common."""
-        if self.windows is None:
-            return bool(((self.logits[one] > 0) & (self.logits[other] > 0)).any())
-        if not {one, other} <= set(self.windows.of_mask):
-            return False
-        a, b = (self.windows.corners[self.windows.of_mask.index(k)] for k in (one, other))
-        return max(a[0], b[0]) < min(a[2], b[2]) and max(a[1], b[1]) < min(a[3], b[3])
+    def logits_in(self, k: int, region: Corners) -> Tensor:
+        """Return the logits of one mask in a part of the picture that :meth:`common` gave."""
+        x0, y0, x1, y1 = region
+        mask = self.refined.get(k)
+        if mask is None:
+            return logits_at(self.logits[k : k + 1], self.picture_hw)[0, y0:y1, x0:x1]
+        left, top, _, _ = mask.corners
+        return mask.enlarged()[y0 - top : y1 - top, x0 - left : x1 - left]
 
-    def _paste(self, plane: Tensor, place: int) -> None:
-        """Put one window's logits, or where they are above 0, on its place in (H, W)."""
-        if self.windows is None or self.refined is None:
-            return
-        x0, y0, x1, y1 = self.windows.corners[place]
-        part = F.interpolate(
-            self.refined[place][None, None],
-            size=(y1 - y0, x1 - x0),
-            mode="bilinear",
-            antialias=True,
-        )[0, 0]
-        plane[y0:y1, x0:x1] = part > 0 if plane.dtype is torch.bool else part
+    def common(self, one: int, other: int) -> Corners | None:
+        """Return the part of the picture that two masks may share, x0, y0, x1, y1 in px, if any."""
+        height, width = self.picture_hw
+        whole = 0, 0, width, height
+        a, b = (self.refined[k].corners if k in self.refined else whole for k in (one, other))
+        x0, y0, x1, y1 = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+        return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def frame_masks(
@@ -180,14 +212,18 @@ def frame_masks(
     order = sorted(range(len(groups)), key=lambda k: -sureness[k])
     for place, k in enumerate(order):
         for other in order[:place]:
-            if not drawn.may_meet(k, other):
+            is_on_grid = k not in drawn.refined and other not in drawn.refined
+            region = drawn.common(k, other)
+            if region is None or (is_on_grid and overlap[k, other] == 0):
                 continue
+            x0, y0, x1, y1 = region
+            mine, theirs = masks[k, y0:y1, x0:x1], masks[other, y0:y1, x0:x1]
             is_one_place = overlap[k, other] >= one_place_iou
             if groups[other] == groups[k] and (is_one_place or not by_pixel):
-                masks[k] &= ~masks[other]
-            elif not is_one_place and (shared := masks[k] & masks[other]).any():
-                theirs, mine = drawn.logits_of([other, k])
-                is_others = (theirs >= mine).numpy(force=True)
-                masks[k] &= ~(shared & is_others)
-                masks[other] &= ~(shared & ~is_others)
+                mine &= ~theirs
+            elif not is_one_place and (shared := mine & theirs).any():
+                is_theirs = drawn.logits_in(other, region) >= drawn.logits_in(k, region)
+                is_others = is_theirs.numpy(force=True)
+                mine &= ~(shared & is_others)
+                theirs &= ~(shared & ~is_others)
     return list(masks)

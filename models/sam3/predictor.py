@@ -60,11 +60,11 @@ class ConceptPrediction:
     @property
     def logits(self) -> FloatArray:
         """Masks on the model's grid, shape (D, s, s)."""
-        return self.drawn.logits.numpy(force=True)
+        return self.drawn.logits.numpy()
 
     def mask_logits(self) -> FloatArray:
         """Return the masks' logits at the picture's size, shape (D, H, W); above 0 is mask."""
-        return self.drawn.logits_of(range(len(self.scores))).numpy(force=True)
+        return self.drawn.mask_logits().numpy()
 
     def semantic_map(self) -> FloatArray:
         """Return each pixel's probability to show the concept, shape (H, W), 0 to 1."""
@@ -134,7 +134,8 @@ class Sam3ImageDetector:
         vision = self.model.detector_model.vision_encoder(images)
         if self.model.mask_refiner is None:
             return vision
-        return replace(vision, pictures=tuple(picture[0] for picture in held))
+        # Copies: a caller may write to its own before it asks.
+        return replace(vision, pictures=tuple(picture[0].clone() for picture in held))
 
     @torch.inference_mode()
     def search(
@@ -151,8 +152,8 @@ class Sam3ImageDetector:
             queries: Queries of each picture; none is an ordinary question.
 
         Raises:
-            ValueError: If a query says nothing, an exemplar is not on the picture, or the rows are
-                not as many as the pictures.
+            ValueError: If a query says nothing, an exemplar is not on the picture, the rows are
+                not as many as the pictures, or a picture to look at again has another size.
         """
         count = len(vision.trunk)
         if not len(sizes_hw) == len(queries) == count:
@@ -161,6 +162,9 @@ class Sam3ImageDetector:
                 f"accepted: {count}, one for each picture"
             )
         sizes_hw = [check_size("sizes_hw", size) for size in sizes_hw]
+        for picture, size in zip(vision.pictures, sizes_hw, strict=False):
+            if picture.shape[:2] != size:
+                raise ValueError(f"sizes_hw has {size!r}; accepted: {tuple(picture.shape[:2])}")
         asked = [read_queries(row, takes_points=self.takes_points) for row in queries]
         owners = [n for n, row in enumerate(asked) for _ in row]
         if not owners:
@@ -203,7 +207,7 @@ class Sam3ImageDetector:
             boxes_xyxy=corners.numpy(force=True) * np.array([width, height] * 2, np.float32),
             scores=found.scores,
             presence_score=found.presence,
-            drawn=drawn,
+            drawn=drawn.cpu(),
             semantic_logits=found.semantic_logits.float().numpy(force=True),
         )
 

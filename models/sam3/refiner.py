@@ -6,13 +6,14 @@ boundary refinement does (Tang et al. 2021, "Look Closer to Segment Better", sec
 round each mask is brought to a small square, and a U-shaped network draws the mask on that. It is
 told of each pixel whether its colour is rather that of what the mask covers or of what lies round
 it, as GrabCut tells them apart (Rother et al. 2004, section 3; here with one Gaussian for each):
-layers of 3 x 3 see too little at once to learn that. The cost grows with the number of objects,
-not with the picture.
+layers of 3 x 3 see too little at once to learn that. What the network costs depends on the number
+of objects, not on the picture. A mask that spans more cells than the square has is left as it is.
 
 Shape legend:
     K masks, g_h g_w the mask grid, M windows, R side of the square, H W the picture in px.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from models.common.resize import resize
 from models.sam3.config import RefinerConfig
 
 # A window is so much larger than its mask on each side: a share of the mask, and grid cells.
@@ -31,6 +33,10 @@ LEAST_CONTRAST = 0.02
 # Variance added to colours, as a share of the window's: a thing of one colour has some, too.
 LEAST_VARIANCE = 0.02
 MOST_ODDS = 4.0
+# Where a mask's logit is below minus this, nothing is drawn, whatever the colours say.
+SURE = 20.0
+# A larger window is thinned out to so many times the square before it is brought to it.
+MOST_SIDES = 4
 # Red, green, blue, the mask so far, and what the colours say.
 CHANNELS = 5
 
@@ -58,7 +64,7 @@ class MaskRefiner(nn.Module):
 
     @override
     def forward(self, pixels: Tensor, logits: Tensor) -> Tensor:
-        """Map RGB windows (M, 3, R, R), 0 to 1, and logits (M, R, R) to better ones."""
+        """Map RGB windows (M, 3, R, R), 0 to 1, and logits (M, R, R) to logits (M, R, R), fp32."""
         middle = pixels.mean((2, 3), keepdim=True)
         contrast = pixels.std((1, 2, 3), keepdim=True).clamp(min=LEAST_CONTRAST)
         colours = (pixels - middle) / contrast
@@ -100,7 +106,8 @@ def _log_density(values: Tensor, weight: Tensor) -> Tensor:
     share = weight / weight.sum(1, keepdim=True).clamp(min=1e-3)
     away = values - (values * share[:, None]).sum(2, keepdim=True)
     floor = LEAST_VARIANCE * torch.eye(values.shape[1], device=values.device)
-    root = torch.linalg.cholesky((away * share[:, None]) @ away.transpose(1, 2) + floor)
+    # Unchecked: that would make a GPU wait, and a mask that is not a number end all of a step.
+    root, _ = torch.linalg.cholesky_ex((away * share[:, None]) @ away.transpose(1, 2) + floor)
     scaled = torch.linalg.solve_triangular(root, away, upper=False)
     volume = root.diagonal(dim1=1, dim2=2).log().sum(1, keepdim=True)
     return -scaled.square().sum(1) / 2 - volume
@@ -108,51 +115,52 @@ def _log_density(values: Tensor, weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """Where outlines of a picture are looked at again.
+    """Where outlines of a picture are looked at again, in the order of the masks.
 
     Attributes:
-        corners: x0, y0, x1, y1 of each window in whole px, within the picture and not empty.
-        of_mask: Which mask each window is of.
+        corners: x0, y0, x1, y1 of a window for some of the masks, in whole px, within the picture
+            and not empty.
         picture_hw: Height and width of the picture in px.
     """
 
-    corners: list[Corners]
-    of_mask: list[int]
+    corners: Mapping[int, Corners]
     picture_hw: tuple[int, int]
 
     @classmethod
-    def of(cls, logits: Tensor, picture_hw: tuple[int, int]) -> "Windows":
-        """Choose a window round each mask (K, g_h, g_w) that is not empty."""
+    def of(cls, logits: Tensor, picture_hw: tuple[int, int], *, most_cells: int) -> "Windows":
+        """Choose a window round each mask (K, g_h, g_w) that covers something.
+
+        A window of more than ``most_cells`` cells along a side would show less than the grid does.
+        """
         height, width = picture_hw
         rows, columns = logits.shape[-2:]
         is_in = logits > 0
         in_rows, in_columns = is_in.any(2).tolist(), is_in.any(1).tolist()
-        of_mask = [k for k, covered in enumerate(in_rows) if any(covered)]
-        corners: list[Corners] = []
-        for k in of_mask:
-            y0, y1 = _reach(in_rows[k], height / rows, height)
-            x0, x1 = _reach(in_columns[k], width / columns, width)
-            corners.append((x0, y0, x1, y1))
-        return cls(corners=corners, of_mask=of_mask, picture_hw=picture_hw)
+        corners: dict[int, Corners] = {}
+        for k, (down, along) in enumerate(zip(in_rows, in_columns, strict=True)):
+            if not any(down):
+                continue
+            y0, y1 = _reach(down, height / rows, height)
+            x0, x1 = _reach(along, width / columns, width)
+            if max((y1 - y0) * rows / height, (x1 - x0) * columns / width) <= most_cells:
+                corners[k] = (x0, y0, x1, y1)
+        return cls(corners=corners, picture_hw=picture_hw)
 
     def cut(self, pixels: Tensor, side: int) -> Tensor:
         """Cut the windows out of a picture (H, W, 3), uint8, to (M, 3, R, R), 0 to 1."""
-        channels = pixels.permute(2, 0, 1)[None]
-        cut = [
-            F.interpolate(
-                channels[..., y0:y1, x0:x1].float(),
-                size=(side, side),
-                mode="bilinear",
-                antialias=True,
-            )
-            for x0, y0, x1, y1 in self.corners
-        ]
-        return torch.cat(cut) / 255 if cut else channels.new_zeros(0, 3, side, side).float()
+        channels = pixels.permute(2, 0, 1)
+        cut = [_cut(channels, corners, side) for corners in self.corners.values()]
+        return torch.stack(cut) / 255
+
+    def cut_masks(self, masks: Tensor, side: int) -> Tensor:
+        """Cut the windows out of their masks (K, H, W) to shares of cells (M, R, R), 0 to 1."""
+        cut = [_cut(masks[k][None], corners, side) for k, corners in self.corners.items()]
+        return torch.cat(cut)
 
     def cut_logits(self, logits: Tensor, side: int) -> Tensor:
-        """Cut the windows out of their masks (K, g_h, g_w) to (M, R, R)."""
+        """Cut the windows out of their masks on the grid (K, g_h, g_w) to (M, R, R)."""
         height, width = self.picture_hw
-        corners = logits.new_tensor(self.corners).view(-1, 4)
+        corners = logits.new_tensor(list(self.corners.values())).view(-1, 4)
         corners = 2 * corners / logits.new_tensor([width, height] * 2) - 1
         share = (torch.arange(side, device=logits.device) + 0.5) / side
         x0, y0, x1, y1 = corners[:, :, None].unbind(1)
@@ -160,11 +168,11 @@ class Windows:
         grid = torch.stack(
             (x[:, None].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)), dim=-1
         )
-        rows = torch.tensor(self.of_mask, dtype=torch.int64, device=logits.device)
         # Half a cell beyond the middle of the last one there is nothing to interpolate with.
-        return F.grid_sample(logits[rows, None], grid, padding_mode="border", align_corners=False)[
-            :, 0
-        ]
+        cut = F.grid_sample(
+            logits[list(self.corners), None], grid, padding_mode="border", align_corners=False
+        )
+        return cut[:, 0]
 
 
 def _reach(is_covered: list[bool], cell_px: float, most_px: int) -> tuple[int, int]:
@@ -174,3 +182,10 @@ def _reach(is_covered: list[bool], cell_px: float, most_px: int) -> tuple[int, i
     margin = MARGIN_SHARE * (last - first) + MARGIN_CELLS
     low = min(max(int((first - margin) * cell_px), 0), most_px - 1)
     return low, max(min(int((last + margin) * cell_px) + 1, most_px), low + 1)
+
+
+def _cut(planes: Tensor, corners: Corners, side: int) -> Tensor:
+    """Cut a window out of (C, H, W) to (C, R, R), fp32."""
+    x0, y0, x1, y1 = corners
+    thin_y, thin_x = (max(length // (MOST_SIDES * side), 1) for length in (y1 - y0, x1 - x0))
+    return resize(planes[None, :, y0:y1:thin_y, x0:x1:thin_x].float(), side)[0]

@@ -208,7 +208,8 @@ class Sam3Session:
         item, frame = choose_object(
             self._model.tracker_model, stream, prompt, label, num_maps=self._options.memory_maps
         )
-        return self._observe(stream, [item], frame.pixels)[0]
+        # A mask that a person gave is not drawn better than by that person.
+        return self._observe(stream, [item], frame, refines=mask is None)[0]
 
     def remove_object(self, stream_id: str, masklet_id: int) -> None:
         """Let a masklet go, whoever found it.
@@ -269,8 +270,10 @@ class Sam3Session:
         )
         predictions: list[Prediction] = []
         for n, stream in enumerate(streams):
-            stream.last = LastFrame.of(features, coarse, n, frames[n][0])
-            observations = self._observe(stream, tracked[n], stream.last.pixels)
+            stream.last = LastFrame.of(
+                features, coarse, n, frames[n][0], refines=self._model.mask_refiner is not None
+            )
+            observations = self._observe(stream, tracked[n], stream.last)
             predictions.append(
                 Prediction(
                     stream_id=stream.stream_id,
@@ -391,15 +394,15 @@ class Sam3Session:
         return features, tracked
 
     def _observe(
-        self, stream: Stream, tracked: list[Tracked], pixels: Tensor
+        self, stream: Stream, tracked: list[Tracked], frame: LastFrame, *, refines: bool = True
     ) -> list[MaskletObservation]:
         if not tracked:
             return []
         drawn = DrawnMasks.draw(
             torch.stack([item.mask_logits for item in tracked]),
-            (pixels.shape[0], pixels.shape[1]),
+            frame.frame_hw,
             refiner=self._model.mask_refiner,
-            pixels=pixels,
+            pixels=frame.pixels if refines else None,
         )
         masks = frame_masks(
             drawn,

@@ -22,9 +22,10 @@ from models.sam3.exemplars import Exemplars
 LEAST_GIOU = 0.1
 # From here on it lies there, and how sure it is decides too.
 THERE_GIOU = 0.5
-# How steeply a mask ends at the box it was shown by, in logits per cell; a narrower box than this
-# would end the mask between two cells, and leave nothing of it.
-SLOPE = 4.0
+# How steeply a mask ends at the box it was shown by, in logits per cell: a refiner, too, is to see
+# that there is nothing beyond. A narrower box than this would end the mask between two cells, and
+# leave nothing of it.
+SLOPE = 100.0
 LEAST_CELLS = 1.5
 
 

@@ -56,21 +56,20 @@ class LastFrame:
     Attributes:
         features: The tracker's features of it, N = 1.
         coarse: The coarsest level of the detector's pyramid, shape (1, D, G, G).
-        pixels: The frame, shape (H, W, 3), uint8.
+        frame_hw: Its height and width in px.
+        pixels: The frame, shape (H, W, 3), uint8, if the model draws outlines anew.
     """
 
     features: TrackerFeatures
     coarse: Tensor
-    pixels: Tensor
-
-    @property
-    def frame_hw(self) -> tuple[int, int]:
-        """Height and width of the frame in px."""
-        return self.pixels.shape[0], self.pixels.shape[1]
+    frame_hw: tuple[int, int]
+    pixels: Tensor | None
 
     @classmethod
-    def of(cls, features: TrackerFeatures, coarse: Tensor, n: int, pixels: Tensor) -> "LastFrame":
-        """Take frame ``n`` of a step."""
+    def of(
+        cls, features: TrackerFeatures, coarse: Tensor, n: int, pixels: Tensor, *, refines: bool
+    ) -> "LastFrame":
+        """Take frame ``n`` of a step, which has these pixels."""
         is_alone = len(features.top) == 1
         # Of several, copies: a view would keep the frames of all streams alive.
         return cls(
@@ -82,7 +81,9 @@ class LastFrame:
                 top=features.top[n : n + 1].clone(),
             ),
             coarse=coarse if is_alone else coarse[n : n + 1].clone(),
-            pixels=pixels,
+            frame_hw=(pixels.shape[0], pixels.shape[1]),
+            # A copy: whoever gave the frame may write to it.
+            pixels=pixels.clone() if refines else None,
         )
 
 

@@ -128,6 +128,11 @@ def _begin_phase(
     names = learned_names([name for name, _ in model.named_parameters()], stage, task)
     if stage.lora_rank:
         names = add_lora(model, names, rank=stage.lora_rank)
+        if not names:
+            raise ValueError(
+                f"stage {stage.name!r} has lora_rank {stage.lora_rank!r}, and no linear layer "
+                "learns in it; accepted: 0"
+            )
     learned = {name: p for name, p in model.named_parameters() if name in set(names)}
     for parameter in learned.values():
         parameter.requires_grad = True

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from connectors.base import Overlay
 from connectors.draw import Style, draw
+from models.sam3.masks import DrawnMasks
 from models.sam3.model import Sam3
 from models.sam3.tokenizer import Tokenizer
 from models.training.detector_losses import enlarge
@@ -31,7 +32,9 @@ def detector_cells(model: Sam3, tokenizer: Tokenizer, batch: Batch) -> list[NDAr
         for row in (batch.image_index == n).nonzero()[:, 0].tolist():
             kept = (scores[row] > LEAST_SCORE).nonzero()[:, 0]
             logits = model.detector_model.masks(output, output.queries[-1][:, kept])[row]
-            large = enlarge(logits, side) > 0
+            large = DrawnMasks.draw(
+                logits, (side, side), refiner=model.mask_refiner, pixels=batch.pixels[n]
+            ).masks()
             phrase = batch.phrases[row]
             is_there = "there" if batch.targets.counts[row] else "absent"
             captions.append(f"{phrase} ({is_there}) {float(presence[row]):.2f}")

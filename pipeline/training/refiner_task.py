@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.sam3.keys import REFINER
 from models.sam3.model import Sam3
 from models.sam3.refiner import Corners, Windows
 from models.sam3.tokenizer import Tokenizer
@@ -40,7 +41,7 @@ class RefinerTask:
     """
 
     source: PictureSource
-    learns: tuple[str, ...] = ("mask_refiner.",)
+    learns: tuple[str, ...] = (REFINER,)
 
     def initialise(self, model: Sam3, stage: Stage, *, seed: int) -> None:
         """Leave the refiner as it was built: one that changes nothing."""
@@ -60,18 +61,18 @@ class RefinerTask:
             raise ValueError("the model has no refiner; expected a size that has one")
         looks = look_again(model, tokenizer, batch, rng, side=model.mask_refiner.side)
         refined = model.mask_refiner(*_varied(looks, rng))
-        truth = looks.truth
-        bce = F.binary_cross_entropy_with_logits(refined, truth, reduction="none").mean((1, 2))
-        count = max(len(truth), 1)
+        truth, weight = looks.truth, float(looks.is_found)
+        bce = F.binary_cross_entropy_with_logits(refined, truth)
+        figures = {
+            "grid_iou": float(mask_iou(looks.logits, truth).mean()),
+            "outline_iou": float(mask_iou(refined, truth).mean()),
+        }
         return Losses(
             terms={
-                "outline_bce": BCE_WEIGHT * bce.sum() / count,
-                "outline_dice": dice_loss(refined, truth).sum() / count,
+                "outline_bce": weight * BCE_WEIGHT * bce,
+                "outline_dice": weight * dice_loss(refined, truth).mean(),
             },
-            figures={
-                "grid_iou": float(mask_iou(looks.logits, truth).mean()),
-                "outline_iou": float(mask_iou(refined, truth).mean()),
-            },
+            figures=figures if looks.is_found else {},
         )
 
 
@@ -96,21 +97,20 @@ class Looks:
         pixels: Shape (M, 3, R, R), 0 to 1.
         logits: The detector's masks, shape (M, R, R).
         truth: Share of each cell that the object covers, shape (M, R, R), 0 to 1.
+        is_found: Whether there is anything to learn from; if not, M is 1 and the window empty.
     """
 
     pixels: Tensor
     logits: Tensor
     truth: Tensor
+    is_found: bool = True
 
 
 @torch.no_grad()
 def look_again(
     model: Sam3, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator, *, side: int
 ) -> Looks:
-    """Cut windows round everything that the detector finds and that is truly there.
-
-    A batch of which nothing is found gives one empty window, so that there is a loss.
-    """
+    """Cut windows round everything that the detector finds and that is truly there."""
     output = answer(model.detector_model, tokenizer, batch, size=model.config.vision.image_size)[0]
     targets = batch.targets
     found = match(
@@ -131,7 +131,10 @@ def look_again(
         for n, picture in enumerate(batch.pixels)
         if len(rows := (is_found & (batch.image_index[found.pair] == n)).nonzero()[:, 0])
         for _ in range(VIEWS)
-    ] or [_empty(batch, side)]
+    ]
+    looks = [look for look in looks if look.is_found]
+    if not looks:
+        return _nothing(side, batch.pixels.device)
     return Looks(
         pixels=torch.cat([look.pixels for look in looks]),
         logits=torch.cat([look.logits for look in looks]),
@@ -143,11 +146,14 @@ def _view(
     rng: np.random.Generator, picture: Tensor, logits: Tensor, truth: Tensor, side: int
 ) -> Looks:
     """Look at masks (K, g_h, g_w) of one picture by windows that are somewhat off."""
-    windows = _moved(rng, Windows.of(logits, (picture.shape[0], picture.shape[1])))
+    size = picture.shape[0], picture.shape[1]
+    windows = _moved(rng, Windows.of(logits, size, most_cells=side))
+    if not windows.corners:
+        return _nothing(side, picture.device)
     look = Looks(
         pixels=windows.cut(picture, side),
         logits=windows.cut_logits(logits, side),
-        truth=_cut_truth(truth, windows, side),
+        truth=windows.cut_masks(truth, side),
     )
     if rng.random() < 0.5:
         return look
@@ -156,33 +162,20 @@ def _view(
 
 def _moved(rng: np.random.Generator, windows: Windows) -> Windows:
     height, width = windows.picture_hw
-    corners: list[Corners] = []
-    for x0, y0, x1, y1 in windows.corners:
+    corners: dict[int, Corners] = {}
+    for k, (x0, y0, x1, y1) in windows.corners.items():
         moves = JITTER * rng.uniform(-1, 1, (2, 2)) * (x1 - x0, y1 - y0)
         moved = np.add(moves, ((x0, y0), (x1, y1))).round().astype(int)
         left, top = moved[0].clip(0, (width - 1, height - 1)).tolist()
         right, bottom = moved[1].clip((left + 1, top + 1), (width, height)).tolist()
-        corners.append((left, top, right, bottom))
+        corners[k] = (left, top, right, bottom)
     return replace(windows, corners=corners)
 
 
-def _empty(batch: Batch, side: int) -> Looks:
-    nothing = torch.zeros(1, side, side, device=batch.pixels.device)
-    return Looks(pixels=nothing[:, None].expand(-1, 3, -1, -1), logits=nothing - 1, truth=nothing)
-
-
-def _cut_truth(masks: Tensor, windows: Windows, side: int) -> Tensor:
-    """Cut the windows out of their own true masks (K, H, W) to (M, R, R)."""
-    cut = [
-        F.interpolate(
-            masks[k][None, None, y0:y1, x0:x1].float(),
-            size=(side, side),
-            mode="bilinear",
-            antialias=True,
-        )[0]
-        for k, (x0, y0, x1, y1) in zip(windows.of_mask, windows.corners, strict=True)
-    ]
-    return torch.cat(cut)
+def _nothing(side: int, device: torch.device) -> Looks:
+    empty = torch.zeros(1, side, side, device=device)
+    pixels = empty[:, None].expand(-1, 3, -1, -1)
+    return Looks(pixels=pixels, logits=empty, truth=empty, is_found=False)
 
 
 def _varied(looks: Looks, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

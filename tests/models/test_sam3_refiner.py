@@ -1,11 +1,17 @@
 """Outlines drawn anew on windows of the picture."""
 
+import numpy as np
 import pytest
 import torch
 
+from connectors.world.scene import World, WorldConfig
+from models.protocols import ConceptQuery, ExemplarBox, FrameInput
+from models.registry import build_sam3
 from models.sam3.config import RefinerConfig
 from models.sam3.masks import DrawnMasks, frame_masks
+from models.sam3.predictor import Sam3ImageDetector, Sam3ImagePredictor
 from models.sam3.refiner import MOST_ODDS, MaskRefiner, Windows, colour_odds
+from models.sam3.session import Sam3Session
 
 SIDE = 16
 SMALL = RefinerConfig(side=SIDE, fine_dim=8, coarse_dim=8, full_dim=4)
@@ -79,27 +85,37 @@ def test_colours_of_a_plain_window_tell_nothing():
 
 
 def test_window_holds_its_mask_and_some_more():
-    logits = torch.stack((blob(), blob(slice(0, 10), slice(0, 12)), torch.full((10, 12), -1.0)))
-    windows = Windows.of(logits, (50, 60))
-    assert windows.of_mask == [0, 1]
+    logits = torch.stack((torch.full((10, 12), -1.0), blob()))
+    windows = Windows.of(logits, (50, 60), most_cells=SIDE)
     # Cells are 5 px: the mask is px 15 to 30 down and 20 to 40 along.
-    x0, y0, x1, y1 = windows.corners[0]
+    assert list(windows.corners) == [1]
+    x0, y0, x1, y1 = windows.corners[1]
     assert 0 < x0 < 20 - 5
     assert 40 + 5 < x1 < 60
     assert 0 < y0 < 15 - 5
     assert 30 + 5 < y1 < 50
-    assert windows.corners[1] == (0, 0, 60, 50)
 
 
-@pytest.mark.parametrize("hw", [(1, 1), (2, 200), (7, 3)])
-def test_window_on_the_smallest_picture_is_not_empty(refiner, hw):
-    pixels = picture(*hw)
-    drawn = DrawnMasks.draw(blob()[None], hw, refiner=refiner, pixels=pixels)
-    x0, y0, x1, y1 = drawn.windows.corners[0]
+def test_mask_of_more_cells_than_the_square_has_stays_as_it_is(refiner):
+    """A frame one cell thick round the picture would be lost on fewer cells."""
+    ring = blob(slice(0, 20), slice(0, 20), grid=(20, 20))
+    ring[1:-1, 1:-1] = -6.0
+    logits = torch.stack((ring, blob(slice(8, 11), slice(8, 11), grid=(20, 20))))
+    drawn = DrawnMasks.draw(logits, (60, 60), refiner=refiner, pixels=picture(60, 60))
+    plain = DrawnMasks.draw(logits, (60, 60), refiner=None, pixels=None)
+    assert list(drawn.refined) == [1]
+    assert torch.equal(drawn.masks()[0], plain.masks()[0])
+    assert torch.equal(drawn.mask_logits()[0], plain.mask_logits()[0])
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (2, 200), (7, 3), (1100, 2000)])
+def test_pictures_of_any_size_are_looked_at(refiner, hw):
+    drawn = DrawnMasks.draw(blob()[None], hw, refiner=refiner, pixels=picture(*hw))
+    x0, y0, x1, y1 = drawn.refined[0].corners
     assert 0 <= x0 < x1 <= hw[1]
     assert 0 <= y0 < y1 <= hw[0]
     assert drawn.masks().shape == (1, *hw)
-    assert torch.isfinite(drawn.logits_of([0])).all()
+    assert torch.equal(drawn.mask_logits() > 0, drawn.masks())
 
 
 def test_windows_are_cut_where_they_lie():
@@ -107,11 +123,13 @@ def test_windows_are_cut_where_they_lie():
     across = torch.linspace(-1, 1, 121)[1::2]
     pixels = ((across + 1) * 127.5).round().to(torch.uint8)[None, :, None].expand(50, -1, 3)
     on_grid = torch.linspace(-1, 1, 25)[1::2][None, None].expand(1, 10, -1)
-    windows = Windows(corners=[(10, 5, 40, 25)], of_mask=[0], picture_hw=(50, 60))
+    windows = Windows(corners={0: (10, 5, 40, 25)}, picture_hw=(50, 60))
     seen = windows.cut(pixels, SIDE)[0, 0] * 2 - 1
     drawn = windows.cut_logits(on_grid, SIDE)[0]
-    assert seen.shape == drawn.shape == (SIDE, SIDE)
+    covered = windows.cut_masks(pixels[None, ..., 0] > 127, SIDE)[0]
+    assert seen.shape == drawn.shape == covered.shape == (SIDE, SIDE)
     torch.testing.assert_close(seen, drawn, atol=0.02, rtol=0)
+    assert torch.equal(covered > 0.5, seen > 0)
 
 
 def test_masks_follow_the_picture_and_not_the_grid():
@@ -126,15 +144,27 @@ def test_masks_follow_the_picture_and_not_the_grid():
         return float((one & truth).sum() / (one | truth).sum())
 
     assert iou(mask) > 0.85 > iou(coarse)
-    assert torch.equal(drawn.logits_of([0])[0] > 0, mask)
+    assert torch.equal(drawn.mask_logits()[0] > 0, mask)
+    x0, y0, x1, y1 = drawn.refined[0].corners
+    part = drawn.logits_in(0, (x0 + 2, y0 + 1, x1 - 3, y1))
+    assert torch.equal(part, drawn.mask_logits()[0, y0 + 1 : y1, x0 + 2 : x1 - 3])
 
 
 def test_no_mask_and_an_empty_one_need_no_window(refiner):
     for logits in (torch.zeros(0, 10, 12), torch.full((2, 10, 12), -1.0)):
         drawn = DrawnMasks.draw(logits, (50, 60), refiner=refiner, pixels=picture())
-        assert drawn.masks().shape == (len(logits), 50, 60)
+        assert drawn.masks().shape == drawn.mask_logits().shape == (len(logits), 50, 60)
         assert not drawn.masks().any()
-        assert drawn.logits_of(range(len(logits))).shape == (len(logits), 50, 60)
+
+
+def test_a_mask_that_is_no_number_somewhere_spoils_no_other(refiner):
+    broken = blob()
+    broken[4, 5] = torch.nan
+    logits = torch.stack((broken, blob(slice(6, 9), slice(2, 5))))
+    drawn = DrawnMasks.draw(logits, (50, 60), refiner=refiner, pixels=picture())
+    alone = DrawnMasks.draw(logits[1:], (50, 60), refiner=refiner, pixels=picture())
+    assert torch.equal(drawn.masks()[1], alone.masks()[0])
+    assert drawn.masks()[0].any()
 
 
 @pytest.mark.parametrize("groups", [(0, 0), (0, 1)])
@@ -152,6 +182,7 @@ def test_neighbours_that_grew_into_each_other_are_divided(groups, by_pixel):
     assert one.any()
     assert other.any()
     assert not (one & other).any()
+    assert np.array_equal(one | other, drawn.masks().any(0).numpy())
 
 
 def test_weights_may_be_narrower_than_the_picture(refiner):
@@ -159,5 +190,82 @@ def test_weights_may_be_narrower_than_the_picture(refiner):
     drawn = DrawnMasks.draw(
         blob()[None].to(torch.bfloat16), (50, 60), refiner=refiner, pixels=picture()
     )
-    assert drawn.refined.dtype == torch.float32
+    assert drawn.refined[0].logits.dtype == torch.float32
     assert drawn.masks().any()
+
+
+class Everything(MaskRefiner):
+    """Takes all of a window for the object."""
+
+    def __init__(self):
+        super().__init__(RefinerConfig())
+
+    def forward(self, pixels, logits):
+        del pixels
+        return torch.full_like(logits, 10.0)
+
+
+@pytest.fixture
+def nano():
+    return build_sam3("sam3-nano", checkpoint=None, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return World(WorldConfig(seed=12, min_objects=3, width=200, height=150)).render(40)
+
+
+@pytest.fixture
+def thing(frame):
+    return max(frame.visible_objects, key=lambda one: int(one.visible_mask.sum()))
+
+
+def test_what_a_box_shows_is_drawn_within_it(nano, frame, thing):
+    nano[0].mask_refiner = Everything()
+    rows, columns = (np.flatnonzero(thing.visible_mask.any(axis)) for axis in (1, 0))
+    x0, y0, x1, y1 = columns[0] + 4, rows[0] + 4, columns[-1] - 3, rows[-1] - 3
+    shown = ExemplarBox(box_xyxy=(x0 / 200, y0 / 150, x1 / 200, y1 / 150))
+    query = ConceptQuery(phrase=thing.concept, exemplars=(shown,))
+    detector = Sam3ImageDetector(*nano, nms_iou=0.5, answer_shown=True)
+    (found,) = detector.detect(frame.pixels, [query])
+    inside = np.zeros((150, 200), dtype=bool)
+    # What shows no more than a fifth of a grid cell beyond the box is not seen at all here.
+    inside[y0 - 1 : y1 + 1, x0 - 1 : x1 + 1] = True
+    filled = [(one.mask & inside).sum() / inside.sum() for one in found.detections]
+    answer = found.detections[int(np.argmax(filled))].mask
+    assert max(filled) > 0.7
+    assert not (answer & ~inside).any()
+    detector.answer_shown = False
+    (free,) = detector.detect(frame.pixels, [query])
+    assert any((one.mask & inside).any() and (one.mask & ~inside).any() for one in free.detections)
+
+
+def test_pictures_are_kept_as_they_were_given(nano, frame):
+    nano[0].mask_refiner = Brightness()
+    predictor = Sam3ImagePredictor(*nano, confidence_threshold=0.2)
+    pixels = frame.pixels.copy()
+    predictor.set_image(pixels)
+    before = predictor.set_text_prompt("cow")
+    pixels[:] = 0
+    assert before.masks.any()
+    assert np.array_equal(predictor.ask().masks, before.masks)
+
+
+def test_sizes_are_those_of_the_pictures(nano, frame):
+    nano[0].mask_refiner = Everything()
+    detector = Sam3ImageDetector(*nano)
+    with pytest.raises(ValueError, match=r"\(300, 400\); accepted: \(150, 200\)"):
+        detector.search(detector.encode([frame.pixels]), [(300, 400)], [["cow"]])
+
+
+def test_only_a_mask_that_no_person_gave_is_drawn_anew(nano, frame, thing):
+    nano[0].mask_refiner = Everything()
+    session = Sam3Session(*nano)
+    session.open_stream("s", ["zebra"])
+    session.step([FrameInput(stream_id="s", pixels=frame.pixels, time_s=0.0)])
+    given = session.add_object("s", mask=thing.visible_mask).mask
+    assert (given & thing.visible_mask).sum() > 0.8 * (given | thing.visible_mask).sum()
+    (seen,) = session.step([FrameInput(stream_id="s", pixels=frame.pixels, time_s=0.1)])[0].masklets
+    rows, columns = (np.flatnonzero(seen.mask.any(axis)) for axis in (1, 0))
+    assert seen.mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+    assert seen.mask.sum() > 1.3 * given.sum()

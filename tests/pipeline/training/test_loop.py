@@ -107,6 +107,11 @@ def test_low_rank_changes_are_merged_under_the_models_own_names(tmp_path):
     assert any(name.endswith(UP) for name in load_file(tmp_path / STATE_FILE))
 
 
+def test_low_rank_changes_of_no_linear_layer_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="'s' has lora_rank 2, and no linear layer learns in it"):
+        run(recipe(stage(task="refiner", lora_rank=2)), tmp_path)
+
+
 def test_a_stage_that_learns_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="learns nothing"):
         run(recipe(stage(train=("no_such_part.",))), tmp_path)
