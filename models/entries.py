@@ -77,7 +77,7 @@ _ENTRIES = (
         name="sam3-nano",
         summary="sam3's graph in small, trained on the synthetic world; ships with the package",
         family=Family.SAM3,
-        num_parameters=3_851_440,
+        num_parameters=3_954_417,
         image_size=280,
         folder=NANO_FOLDER,
         # Its products are so small that a second thread in each of them mostly waits, and on busy
