@@ -130,12 +130,15 @@ class DrawnMasks:
             return cls(logits=logits, picture_hw=picture_hw)
         coarse = windows.cut_logits(logits.nan_to_num(nan=-SURE), side)
         refined = torch.minimum(refiner(windows.cut(pixels, side), coarse), coarse + SURE)
+        # Colours may speak against all of a small mask; what was found is not to be lost by that.
+        is_there = (refined > 0).flatten(1).any(1).tolist()
         return cls(
             logits=logits,
             picture_hw=picture_hw,
             refined={
                 k: RefinedMask(corners=corners, logits=refined[place])
                 for place, (k, corners) in enumerate(windows.corners.items())
+                if is_there[place]
             },
         )
 

@@ -157,6 +157,16 @@ def test_no_mask_and_an_empty_one_need_no_window(refiner):
         assert not drawn.masks().any()
 
 
+def test_a_mask_of_which_nothing_would_be_left_stays_as_it_is():
+    logits = torch.stack((blob(), blob(slice(6, 9), slice(2, 5))))
+    pixels = torch.zeros(50, 60, 3, dtype=torch.uint8)
+    pixels[30:45, 10:25] = 255
+    drawn = DrawnMasks.draw(logits, (50, 60), refiner=Brightness(), pixels=pixels)
+    plain = DrawnMasks.draw(logits, (50, 60), refiner=None, pixels=None)
+    assert list(drawn.refined) == [1]
+    assert torch.equal(drawn.masks()[0], plain.masks()[0])
+
+
 def test_a_mask_that_is_no_number_somewhere_spoils_no_other(refiner):
     broken = blob()
     broken[4, 5] = torch.nan
