@@ -158,9 +158,9 @@ def test_no_mask_and_an_empty_one_need_no_window(refiner):
 
 
 def test_a_mask_of_which_nothing_would_be_left_stays_as_it_is():
-    logits = torch.stack((blob(), blob(slice(6, 9), slice(2, 5))))
+    logits = torch.stack((blob(), blob(slice(7, 10), slice(0, 3))))
     pixels = torch.zeros(50, 60, 3, dtype=torch.uint8)
-    pixels[30:45, 10:25] = 255
+    pixels[38:50, 0:6] = 255
     drawn = DrawnMasks.draw(logits, (50, 60), refiner=Brightness(), pixels=pixels)
     plain = DrawnMasks.draw(logits, (50, 60), refiner=None, pixels=None)
     assert list(drawn.refined) == [1]
