@@ -11,6 +11,7 @@ from models.sam3.keys import REFINER
 from models.sam3.model import Sam3
 from models.sam3.refiner import Corners, Windows
 from models.sam3.tokenizer import Tokenizer
+from models.training.detector_losses import enlarge
 from models.training.matching import dice_loss, match
 from models.training.tracker_losses import mask_iou
 from pipeline.training.detector_task import answer
@@ -123,9 +124,7 @@ def look_again(
     queries = output.queries[-1][found.pair, found.query][:, None]
     masks = model.detector_model.mask_decoder.masks(queries, output.pixel_embedding[found.pair])
     logits, truth = masks[:, 0].float(), targets.masks[found.target]
-    size = (truth.shape[-2], truth.shape[-1])
-    large = F.interpolate(logits[:, None], size=size, mode="bilinear")[:, 0]
-    is_found = (mask_iou(large, truth.float()) >= LEAST_IOU) & (logits > 0).flatten(1).any(1)
+    is_found = mask_iou(enlarge(logits, truth.shape[-1]), truth.float()) >= LEAST_IOU
     looks = [
         _view(rng, picture, logits[rows], truth[rows], side)
         for n, picture in enumerate(batch.pixels)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from connectors.world.scene import World, WorldConfig
 from models.common.boxes import generalized_iou
 from models.protocols import ConceptQuery, ExemplarBox, ExemplarPoint
 from models.registry import build_detector, build_sam3
@@ -19,11 +18,6 @@ from models.sam3.predictor import Sam3ImageDetector, Sam3ImagePredictor
 @pytest.fixture(scope="module")
 def nano():
     return build_sam3("sam3-nano", checkpoint=None, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def frame():
-    return World(WorldConfig(seed=12, min_objects=3, width=200, height=150)).render(40)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from connectors.world.scene import World, WorldConfig
 from models.protocols import ConceptQuery, ExemplarBox, FrameInput
 from models.registry import build_sam3
 from models.sam3.config import RefinerConfig
@@ -218,11 +217,6 @@ class Everything(MaskRefiner):
 @pytest.fixture
 def nano():
     return build_sam3("sam3-nano", checkpoint=None, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def frame():
-    return World(WorldConfig(seed=12, min_objects=3, width=200, height=150)).render(40)
 
 
 @pytest.fixture
