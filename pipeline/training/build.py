@@ -176,6 +176,7 @@ def _wide_content(data: WorldData) -> WideContent:
         content,
         crowd_probability=content.crowd_probability if data.crowds is None else data.crowds,
         night_probability=content.night_probability if data.nights is None else data.nights,
+        odd_looks=data.odd_looks,
     )
 
 

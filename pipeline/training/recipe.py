@@ -33,11 +33,22 @@ class WorldData(_Strict):
     nights: float | None = Field(
         default=None, ge=0, le=1, description="Share of infrared nights, if not the world's own."
     )
+    odd_looks: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the wide world's things in looks in which they do not come "
+        "(a purple cow), so that looks and nouns are learned apart.",
+    )
 
     @model_validator(mode="after")
-    def _check_crowds(self) -> Self:
-        if self.crowds is not None and self.style != "wide":
-            raise ValueError(f"crowds: not with style {self.style!r}; only the wide world has any")
+    def _check_wide(self) -> Self:
+        given = {"crowds": self.crowds is not None, "odd_looks": self.odd_looks > 0}
+        for name in (name for name, is_given in given.items() if is_given):
+            if self.style != "wide":
+                raise ValueError(
+                    f"{name}: not with style {self.style!r}; only the wide world has any"
+                )
         return self
 
 

@@ -76,9 +76,9 @@ def test_masks_are_disjoint_and_inside_silhouettes(seed, split):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=seeds)
-def test_training_never_draws_what_is_held_out(seed):
-    for thing in make_still(seed, crowd_probability=0.5).objects:
+@given(seed=seeds, odd_looks=st.sampled_from((0.0, 0.7)))
+def test_training_never_draws_what_is_held_out(seed, odd_looks):
+    for thing in make_still(seed, crowd_probability=0.5, odd_looks=odd_looks).objects:
         concept = wide_concept_named(thing.concept)
         assert not concept.is_held_out
         assert not any(is_held_out_combination(a, concept) for a in thing.attributes)
@@ -94,9 +94,10 @@ def test_test_splits_draw_what_training_never_saw():
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=seeds, split=splits, number=st.integers(1, 8))
-def test_answers_are_complete(seed, split, number):
-    frame = make_still(seed, split=split, night_probability=0.3)
+@given(seed=seeds, split=splits, number=st.integers(1, 8), odd_looks=st.sampled_from((0.0, 0.6)))
+def test_answers_are_complete(seed, split, number, odd_looks):
+    odd_looks = odd_looks if split is Split.TRAIN else 0.0
+    frame = make_still(seed, split=split, night_probability=0.3, odd_looks=odd_looks)
     view = make_view(frame)
     rng = np.random.default_rng(seed)
     for question in draw_wide_questions(rng, view, split=split, number=number):

@@ -12,8 +12,10 @@ from connectors.world.atlas import CELL_PX, Sprite, sprite_from
 from connectors.world.background import Floats, as_colour
 from connectors.world.wide.catalogue import (
     COATS,
+    PERSON,
     WIDE_CONCEPTS,
     WideConcept,
+    train_only,
     wide_concept_named,
 )
 
@@ -39,6 +41,8 @@ _HUE_REACH = 24.0
 _BODY_HUES: Final[dict[str, float]] = {"person": 28.0}
 _LUMA: Final = np.array((0.3, 0.59, 0.11), dtype=np.float32)
 _GREY_BODIES: Final = frozenset({"white", "grey"})
+# Least share of a thing that is painted where it gets a colour in which it does not come.
+_LEAST_BODY: Final = 0.3
 
 
 @lru_cache(maxsize=1)
@@ -55,14 +59,14 @@ def _cells() -> dict[str, NDArray[np.uint8]]:
     return cells
 
 
-@lru_cache(maxsize=768)
+@lru_cache(maxsize=2048)
 def wide_sprite(name: str, attributes: tuple[str, ...] = ()) -> Sprite:
     """Return the artwork of a concept in the look that its attributes name.
 
     Args:
         name: Name of a :class:`WideConcept`.
         attributes: Its colour and its coat, where it has them; a colour that comes first in its
-            list and a plain coat leave the artwork as it is.
+            list and a plain coat leave the artwork as it is. Or one of its odd looks.
 
     Raises:
         ValueError: If there is no such concept, or it does not come in that look.
@@ -70,11 +74,10 @@ def wide_sprite(name: str, attributes: tuple[str, ...] = ()) -> Sprite:
     concept = wide_concept_named(name)
     rgba = _cells()[name].astype(np.float32)
     for attribute in attributes:
-        if attribute in concept.colours:
-            if attribute != concept.colours[0]:
-                _paint(rgba, concept, attribute)
-        elif not (concept.has_coats and attribute in COATS):
+        if attribute not in looks_of(concept) and attribute not in odd_looks_of(concept):
             raise ValueError(f"{name!r} does not come {attribute!r}; it comes {looks_of(concept)}")
+        if attribute in PAINTS and attribute != next(iter(concept.colours), None):
+            _paint(rgba, concept, attribute)
     for coat in COATS:
         if coat in attributes:
             _put_coat(rgba, coat)
@@ -84,6 +87,24 @@ def wide_sprite(name: str, attributes: tuple[str, ...] = ()) -> Sprite:
 def looks_of(concept: WideConcept) -> tuple[str, ...]:
     """Return every attribute that a concept may have."""
     return concept.colours + (COATS if concept.has_coats else ())
+
+
+@lru_cache(maxsize=512)
+def odd_looks_of(concept: WideConcept) -> tuple[str, ...]:
+    """Return attributes that a concept does not have but can be given, such as a purple cow's.
+
+    None of them is held out. Whoever is a person has coloured clothes or none to colour.
+    """
+    is_person = PERSON in concept.kinds
+    odd: tuple[str, ...] = ()
+    if concept.colours or not is_person:
+        rgba = _cells()[concept.name].astype(np.float32)
+        solid = rgba[..., 3] > 128
+        is_paintable = float(_body(rgba, concept)[solid].mean()) >= _LEAST_BODY
+        odd += tuple(PAINTS) if concept.colours or is_paintable else ()
+    odd += COATS if "animal" in concept.kinds else ()
+    known = looks_of(concept)
+    return train_only(concept, tuple(look for look in odd if look not in known))
 
 
 def _hsv(rgba: Floats) -> Floats:
@@ -97,8 +118,9 @@ def _body(rgba: Floats, concept: WideConcept) -> Floats:
     hsv = _hsv(rgba)
     hue, saturation, value = hsv[..., 0], hsv[..., 1], hsv[..., 2]
     solid = rgba[..., 3] > 128
-    if concept.colours[0] in _GREY_BODIES:
-        return np.clip((0.34 - saturation) / 0.08, 0, 1) * np.clip((value - 0.5) / 0.1, 0, 1)
+    pale = np.clip((0.34 - saturation) / 0.08, 0, 1) * np.clip((value - 0.5) / 0.1, 0, 1)
+    if concept.colours and concept.colours[0] in _GREY_BODIES:
+        return pale
     colourful = np.clip((saturation - 0.22) / 0.12, 0, 1) * np.clip((value - 0.12) / 0.1, 0, 1)
     body_hue = _BODY_HUES.get(concept.group)
     if body_hue is None or concept.name == "dancing woman":
@@ -108,7 +130,9 @@ def _body(rgba: Floats, concept: WideConcept) -> Floats:
         body_hue = float(np.argmax(smooth)) * 10 + 5
     away = np.abs((hue - body_hue + 180) % 360 - 180)
     reach = 9.0 if concept.group in _BODY_HUES else _HUE_REACH
-    return colourful * np.clip((reach + 8 - away) / 8, 0, 1)
+    body: Floats = colourful * np.clip((reach + 8 - away) / 8, 0, 1)
+    # Where the colour has no name nobody says either whether it is one.
+    return pale if not concept.colours and pale[solid].sum() > body[solid].sum() else body
 
 
 def _paint(rgba: Floats, concept: WideConcept, colour: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from connectors.config import Split
 from connectors.world.wide.actors import Course, WideActor, can_fly, is_steady
-from connectors.world.wide.artwork import looks_of, wide_sprite
+from connectors.world.wide.artwork import PAINTS, looks_of, odd_looks_of, wide_sprite
 from connectors.world.wide.catalogue import (
     COATS,
     WIDE_CONCEPTS,
@@ -29,6 +29,8 @@ MOST_IN_CROWD: Final = 14
 _HELD_OUT_SHARE = 0.7
 # How often the first to be cast comes in several looks, beyond chance.
 _LOOKS_SHARE = 0.35
+# Of odd looks, how many are coats, where there is a choice.
+_ODD_COATS_SHARE = 0.3
 _TALLEST_INDOORS = 0.65
 _AT_SEA = frozenset({Manner.FLOAT, Manner.SWIM})
 _ASHORE = frozenset({"bird", "small mammal"})
@@ -57,6 +59,8 @@ class WideContent:
         empty_probability: Share of scenes without an object.
         night_probability: Share of infrared scenes.
         obstacle_probability: Share of scenes with one to four things to hide behind.
+        odd_looks: Share of things that are shown, where they can be, in a colour or coat in which
+            they do not come; in split ``TRAIN`` only.
     """
 
     split: Split = Split.TRAIN
@@ -67,12 +71,18 @@ class WideContent:
     empty_probability: float = 0.06
     night_probability: float = 0.15
     obstacle_probability: float = 0.6
+    odd_looks: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_objects <= self.max_objects:
             raise ValueError(
                 f"0 <= min_objects <= max_objects expected, got {self.min_objects!r} and "
                 f"{self.max_objects!r}"
+            )
+        if self.odd_looks and self.split is not Split.TRAIN:
+            raise ValueError(
+                f"odd_looks {self.odd_looks!r} in split {self.split.value!r}; accepted: 0, or "
+                f"split {Split.TRAIN.value!r}, as held-out scenes are of things as they come"
             )
         if not pool_of(self.split, self.concepts):
             raise ValueError(
@@ -165,6 +175,24 @@ def draw_look(rng: np.random.Generator, concept: WideConcept, split: Split) -> t
     return tuple(look)
 
 
+def _draw_look_of(
+    rng: np.random.Generator, concept: WideConcept, content: WideContent
+) -> tuple[str, ...]:
+    """Return a look that the concept has, or as often as ``odd_looks`` says one it has not."""
+    look = draw_look(rng, concept, content.split)
+    # Nothing is drawn where no look is odd, so that scenes without them stay what they are.
+    if not content.odd_looks or rng.random() >= content.odd_looks:
+        return look
+    odd = odd_looks_of(concept)
+    coats = [one for one in odd if one in COATS]
+    paints = [one for one in odd if one in PAINTS]
+    if coats and (not paints or rng.random() < _ODD_COATS_SHARE):
+        return (*(one for one in look if one in PAINTS), _choose(rng, coats))
+    if not paints:
+        return look
+    return (_choose(rng, paints), *(one for one in look if one in COATS))
+
+
 def draw_subjects(
     rng: np.random.Generator,
     content: WideContent,
@@ -197,7 +225,7 @@ def draw_subjects(
     choices: Sequence[WideConcept] = few if number > content.max_objects or mode < 0.25 else pool
     choices = company if 0.25 <= mode < 0.5 else choices
     rest = [choices[int(rng.integers(len(choices)))] for _ in range(number - 1)]
-    return [(c.name, draw_look(rng, c, content.split)) for c in (first, *rest)]
+    return [(c.name, _draw_look_of(rng, c, content)) for c in (first, *rest)]
 
 
 def _fresh_ones(pool: Sequence[WideConcept], split: Split) -> list[WideConcept]:

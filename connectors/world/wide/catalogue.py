@@ -14,6 +14,7 @@ from typing import Final
 _TABLE = Path(__file__).with_name("concepts.csv")
 COATS: Final = ("striped", "spotted")
 PLAIN_COAT: Final = "plain"
+PERSON: Final = "person"
 
 
 class Manner(StrEnum):

@@ -14,8 +14,10 @@ import numpy as np
 
 from connectors.config import Split
 from connectors.world.compose import WorldObject
+from connectors.world.wide.artwork import odd_looks_of
 from connectors.world.wide.catalogue import (
     COATS,
+    PERSON,
     WIDE_CONCEPTS,
     WideConcept,
     is_held_out_combination,
@@ -24,7 +26,6 @@ from connectors.world.wide.catalogue import (
 
 # A coat is asked for only where its marks are wide enough to be told from plain fur.
 MIN_COAT_ROWS: Final = 20
-PERSON: Final = "person"
 # Kinds whose colour may be asked for; every concept they cover has a named colour or is unsure.
 COLOURED_KINDS: Final = ("car", PERSON)
 
@@ -133,16 +134,22 @@ class Phrase:
             return Verdict.NO
         if not self.attribute:
             return Verdict.YES
-        if self.attribute in COATS:
-            if not concept.has_coats or _rows(thing) < MIN_COAT_ROWS:
-                return Verdict.UNSURE
-        elif is_night or not concept.colours:
+        is_coat = self.attribute in COATS
+        if _rows(thing) < MIN_COAT_ROWS if is_coat else is_night:
             return Verdict.UNSURE
-        return Verdict.YES if self.attribute in thing.attributes else Verdict.NO
+        if self.attribute in thing.attributes:
+            return Verdict.YES
+        # A colour in which a thing does not come is named even if its own is not.
+        is_labelled = concept.has_coats if is_coat else bool(_colours(thing) or concept.colours)
+        return Verdict.NO if is_labelled else Verdict.UNSURE
 
 
 def _rows(thing: WorldObject) -> int:
     return int(np.count_nonzero(thing.visible_mask.any(axis=1)))
+
+
+def _colours(thing: WorldObject) -> list[str]:
+    return [attribute for attribute in thing.attributes if attribute not in COATS]
 
 
 @lru_cache(maxsize=512)
@@ -201,6 +208,18 @@ def _all_phrases() -> Iterable[Phrase]:
         yield Phrase(text=noun, noun=noun, kind=PhraseKind.ABSENT)
 
 
+def _odd_phrases() -> Iterable[Phrase]:
+    for concept in WIDE_CONCEPTS:
+        for noun in (concept.name, *concept.synonyms):
+            for attribute in odd_looks_of(concept):
+                yield Phrase(
+                    text=with_attribute(noun, attribute, is_person=PERSON in concept.kinds),
+                    noun=concept.name,
+                    attribute=attribute,
+                    kind=PhraseKind.ATTRIBUTE,
+                )
+
+
 PHRASES: Final[dict[str, Phrase]] = {phrase.text: phrase for phrase in _all_phrases()}
 
 
@@ -222,6 +241,16 @@ def is_held_out(phrase: Phrase) -> bool:
     return bool(phrase.attribute) and any(
         is_held_out_combination(phrase.attribute, concept) for concept in covered
     )
+
+
+@lru_cache(maxsize=1)
+def odd_phrases() -> dict[str, Phrase]:
+    """Return, by text, phrases that ask for looks in which things do not come ("purple cow").
+
+    Training may ask for them of things that it shows so; none is held out.
+    """
+    odd = [phrase for phrase in _odd_phrases() if phrase.text not in PHRASES]
+    return {phrase.text: phrase for phrase in odd if not is_held_out(phrase)}
 
 
 @lru_cache(maxsize=4)

@@ -9,6 +9,7 @@ import numpy as np
 
 from connectors.config import Split
 from connectors.world.compose import WorldObject
+from connectors.world.wide.artwork import looks_of
 from connectors.world.wide.catalogue import wide_concept_named
 from connectors.world.wide.phrases import (
     PHRASES,
@@ -16,6 +17,7 @@ from connectors.world.wide.phrases import (
     PhraseKind,
     Verdict,
     is_held_out,
+    odd_phrases,
     phrases_of,
 )
 
@@ -24,6 +26,8 @@ _HELD_OUT_SHARE = 0.7
 _MOST_TRIES = 40
 # Of the negatives: the right noun in the wrong look, a look-alike, anything else, a foreign noun.
 _NEGATIVES = (0.35, 0.25, 0.25, 0.15)
+# How often a thing in an odd look makes one ask for another in that look.
+_ODD_SHARE = 0.5
 
 
 class Asked(StrEnum):
@@ -88,6 +92,33 @@ def _by_noun(split: Split) -> dict[str, tuple[Phrase, ...]]:
     return {noun: tuple(phrases) for noun, phrases in found.items()}
 
 
+@lru_cache(maxsize=1)
+def _odd_by_noun() -> dict[str, tuple[Phrase, ...]]:
+    found: dict[str, list[Phrase]] = {}
+    for phrase in odd_phrases().values():
+        found.setdefault(phrase.noun, []).append(phrase)
+    return {noun: tuple(phrases) for noun, phrases in found.items()}
+
+
+@lru_cache(maxsize=32)
+def _odd_by_look(look: str) -> tuple[Phrase, ...]:
+    return tuple(phrase for phrase in odd_phrases().values() if phrase.attribute == look)
+
+
+def _odd_look(thing: WorldObject) -> str:
+    """Return the look of a thing in which it does not come, empty if it has none."""
+    known = looks_of(wide_concept_named(thing.concept))
+    return next((look for look in thing.attributes if look not in known), "")
+
+
+def _phrases_about(thing: WorldObject, split: Split) -> list[Phrase]:
+    nouns = sorted(wide_concept_named(thing.concept).nouns)
+    phrases = [phrase for noun in nouns for phrase in _by_noun(split).get(noun, ())]
+    if _odd_look(thing):
+        phrases += [phrase for noun in nouns for phrase in _odd_by_noun().get(noun, ())]
+    return phrases
+
+
 @lru_cache(maxsize=64)
 def _by_group(split: Split, group: str) -> tuple[Phrase, ...]:
     return tuple(
@@ -141,8 +172,7 @@ def _held_out_texts() -> frozenset[str]:
 
 def _ask_for_something(rng: np.random.Generator, view: View, split: Split) -> WideQuestion | None:
     thing = view.present[int(rng.integers(len(view.present)))]
-    nouns = wide_concept_named(thing.concept).nouns
-    phrases = [p for noun in sorted(nouns) for p in _by_noun(split).get(noun, ())]
+    phrases = _phrases_about(thing, split)
     kinds = (PhraseKind.NAME, PhraseKind.SYNONYM, PhraseKind.KIND, PhraseKind.ATTRIBUTE)
     kind = kinds[int(rng.choice(4, p=(0.35, 0.15, 0.15, 0.35)))]
     fitting = [
@@ -166,16 +196,13 @@ def _ask_in_vain(rng: np.random.Generator, view: View, split: Split) -> WideQues
         # Whatever has a look can be asked for in another one.
         things = [thing for thing in view.present if thing.attributes]
         things = things if things and asked is Asked.WRONG_LOOK else view.present
-        concept = wide_concept_named(things[int(rng.integers(len(things)))].concept)
-        if asked is Asked.LOOK_ALIKE:
-            phrases = _by_group(split, concept.group)
+        thing = things[int(rng.integers(len(things)))]
+        if asked is Asked.WRONG_LOOK:
+            phrases = [phrase for phrase in _phrases_about(thing, split) if phrase.attribute]
+        elif (look := _odd_look(thing)) and rng.random() < _ODD_SHARE:
+            phrases = _odd_by_look(look)
         else:
-            phrases = [
-                phrase
-                for noun in sorted(concept.nouns)
-                for phrase in _by_noun(split).get(noun, ())
-                if phrase.attribute
-            ]
+            phrases = _by_group(split, wide_concept_named(thing.concept).group)
     elif asked is Asked.FOREIGN:
         phrases = _foreign()
     phrase = _pick(rng, phrases, split)

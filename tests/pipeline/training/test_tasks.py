@@ -11,7 +11,7 @@ from connectors.world.wide.phrases import PHRASES, PhraseKind
 from connectors.world.wide.questions import View
 from connectors.world.wide.still import render_wide_still
 from models.sam3.phrases import VISUAL_PHRASE
-from pipeline.training.build import _pictures_of
+from pipeline.training.build import _clips_of, _pictures_of
 from pipeline.training.clicks import ClickPlan, Opening, correct, first_prompt
 from pipeline.training.clips import WorldClips, make_clips
 from pipeline.training.mixed import MixedClips, MixedPictures
@@ -299,6 +299,14 @@ def test_a_recipe_says_how_frequent_crowds_are():
         assert _pictures_of(data, lambda data: None).content.crowd_probability == expected
     with pytest.raises(ValueError, match="only the wide world has any"):
         WorldData(style="full", crowds=0.5)
+
+
+def test_a_recipe_says_how_many_things_look_odd():
+    data = WorldData(style="wide", odd_looks=0.4)
+    assert _pictures_of(data, lambda data: None).content.odd_looks == 0.4
+    assert _clips_of(data, lambda data: None).content.odd_looks == 0.4
+    with pytest.raises(ValueError, match="odd_looks: not with style 'full'"):
+        WorldData(style="full", odd_looks=0.4)
 
 
 def test_a_recipe_says_how_frequent_nights_are():
