@@ -55,9 +55,14 @@ class DetectorLossWeights:
     semantic_dice: float = 2.0
     repeats: int = 4
 
-    def with_masks_times(self, factor: float) -> Self:
-        """Return these weights with those of the masks multiplied."""
-        return replace(self, mask_bce=factor * self.mask_bce, mask_dice=factor * self.mask_dice)
+    def times(self, *, masks: float, present: float) -> Self:
+        """Return these weights with those of the masks, and of present concepts, multiplied."""
+        return replace(
+            self,
+            mask_bce=masks * self.mask_bce,
+            mask_dice=masks * self.mask_dice,
+            present=present * self.present,
+        )
 
 
 def detector_losses(

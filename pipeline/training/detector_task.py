@@ -71,8 +71,7 @@ class DetectorTask:
         del rng
         detector, weight = model.detector_model, batch.contrast_weight
         output, places, text = answer(detector, tokenizer, batch)
-        weights = self.weights.with_masks_times(batch.mask_weight)
-        weights = replace(weights, present=batch.present_weight)
+        weights = self.weights.times(masks=batch.mask_weight, present=batch.present_weight)
         terms = detector_losses(detector, output, batch.targets, weights)
         figures = answer_quality(detector, output, batch.targets)
         if weight:
