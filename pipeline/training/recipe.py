@@ -37,15 +37,15 @@ class WorldData(_Strict):
         default=0.0,
         ge=0,
         le=1,
-        description="Share of the wide world's things in looks in which they do not come "
-        "(a purple cow), so that looks and nouns are learned apart.",
+        description="Share of the wide world's things in looks that are not theirs "
+        "(a purple goat), so that looks and nouns are learned apart.",
     )
 
     @model_validator(mode="after")
     def _check_wide(self) -> Self:
         given = {"crowds": self.crowds is not None, "odd_looks": self.odd_looks > 0}
-        for name in (name for name, is_given in given.items() if is_given):
-            if self.style != "wide":
+        for name, is_given in given.items():
+            if is_given and self.style != "wide":
                 raise ValueError(
                     f"{name}: not with style {self.style!r}; only the wide world has any"
                 )

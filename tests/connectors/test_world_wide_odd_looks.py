@@ -9,6 +9,7 @@ from connectors.world.wide.artwork import PAINTS, looks_of, odd_looks_of, wide_s
 from connectors.world.wide.casting import WideContent
 from connectors.world.wide.catalogue import (
     COATS,
+    HELD_OUT_COMBINATIONS,
     WIDE_CONCEPTS,
     is_held_out_combination,
     wide_concept_named,
@@ -19,7 +20,6 @@ from connectors.world.wide.phrases import (
     Verdict,
     is_held_out,
     odd_phrases,
-    phrases_of,
 )
 from connectors.world.wide.questions import Asked, draw_wide_questions
 from tests.connectors.test_world_wide import make_still, make_view
@@ -33,10 +33,10 @@ def odd_verdict(text, *thing, is_night=False, rows=40):
 
 
 def test_most_things_can_be_given_odd_looks():
-    assert len(WITH_ODD_LOOKS) > 200
+    assert len(WITH_ODD_LOOKS) > 160
     counts = Counter(look for concept in WITH_ODD_LOOKS for look in odd_looks_of(concept))
     assert counts.keys() == {*PAINTS, *COATS}
-    assert min(counts.values()) > 40
+    assert min(counts.values()) > 30
 
 
 @pytest.mark.parametrize("concept", WITH_ODD_LOOKS, ids=lambda concept: concept.name)
@@ -46,7 +46,17 @@ def test_an_odd_look_is_neither_a_look_nor_held_out(concept):
     assert not any(is_held_out_combination(look, concept) for look in odd)
 
 
-@pytest.mark.parametrize("concept", WITH_ODD_LOOKS[::5], ids=lambda concept: concept.name)
+@pytest.mark.parametrize("concept", WITH_ODD_LOOKS, ids=lambda concept: concept.name)
+def test_odd_paint_is_what_shows_most(concept):
+    plain = wide_sprite(concept.name).levels[0].astype(int)
+    solid = plain[..., 3] > 200
+    for look in set(odd_looks_of(concept)) & set(PAINTS) if not concept.colours else ():
+        painted = wide_sprite(concept.name, (look,)).levels[0].astype(int)
+        near = np.abs(painted[..., :3] - PAINTS[look]).max(axis=2) < 110
+        assert near[solid].mean() > 0.5, look
+
+
+@pytest.mark.parametrize("concept", WITH_ODD_LOOKS[::4], ids=lambda concept: concept.name)
 def test_each_odd_look_is_a_picture_of_its_own(concept):
     pictures = [wide_sprite(concept.name, (look,)).levels[0] for look in odd_looks_of(concept)]
     for place, picture in enumerate(pictures):
@@ -57,6 +67,7 @@ def test_each_odd_look_is_a_picture_of_its_own(concept):
 
 def test_people_without_coloured_clothes_get_none():
     assert odd_looks_of(wide_concept_named("cyclist")) == ()
+    assert odd_looks_of(wide_concept_named("businessman")) == ()
     assert "pink" in odd_looks_of(wide_concept_named("pedestrian"))
     assert "red" not in odd_looks_of(wide_concept_named("pedestrian"))
 
@@ -65,23 +76,32 @@ def test_odd_phrases_are_new_and_not_held_out():
     odd = odd_phrases()
     assert not odd.keys() & PHRASES.keys()
     assert not any(is_held_out(phrase) for phrase in odd.values())
-    assert odd.keys() >= {"purple cow", "striped goat", "pink bunny", "pink car", "jogger in pink"}
-    assert not odd.keys() & {"blue taxi", "striped donkey", "grey cat", "red jogger"}
-    for split in Split:
-        assert not odd.keys() & {phrase.text for phrase in phrases_of(split)}
+    assert odd.keys() >= {"purple goat", "striped goat", "pink bunny", "pink car", "jogger in pink"}
+    assert not odd.keys() & {"blue taxi", "red angelfish", "purple leopard", "grey tiger"}
+
+
+def test_no_odd_phrase_holds_a_held_out_one():
+    wordings = {
+        noun: (noun, *wide_concept_named(noun).synonyms) for _, noun in HELD_OUT_COMBINATIONS
+    }
+    held_out = {f" {a} {text} " for a, noun in HELD_OUT_COMBINATIONS for text in wordings[noun]}
+    said = [f" {text} " for text in odd_phrases()]
+    assert not [(text, one) for text in said for one in held_out if one in text]
+    for text in ("green bus stop", "blue car ferry", "white carousel horse"):
+        assert text not in odd_phrases()
 
 
 @pytest.mark.parametrize(
     ("text", "thing", "expected"),
     [
-        ("purple cow", ("cow", "purple"), Verdict.YES),
-        ("purple cow", ("cow", "red"), Verdict.NO),
-        ("purple cow", ("cow",), Verdict.UNSURE),
-        ("purple cow", ("horse", "purple"), Verdict.NO),
+        ("purple goat", ("goat", "purple"), Verdict.YES),
+        ("purple goat", ("goat", "red"), Verdict.NO),
+        ("purple goat", ("goat",), Verdict.UNSURE),
+        ("purple goat", ("horse", "purple"), Verdict.NO),
         ("pink car", ("taxi", "pink"), Verdict.YES),
         ("pink car", ("car", "red"), Verdict.NO),
         ("striped goat", ("goat", "striped"), Verdict.YES),
-        ("striped goat", ("goat", "spotted"), Verdict.UNSURE),
+        ("striped goat", ("goat", "spotted"), Verdict.NO),
         ("striped goat", ("goat",), Verdict.UNSURE),
     ],
 )
@@ -90,7 +110,7 @@ def test_verdict_of_an_odd_phrase(text, thing, expected):
 
 
 def test_odd_colours_do_not_show_in_infrared_nor_odd_coats_from_afar():
-    assert odd_verdict("purple cow", "cow", "purple", is_night=True) is Verdict.UNSURE
+    assert odd_verdict("purple goat", "goat", "purple", is_night=True) is Verdict.UNSURE
     assert odd_verdict("striped goat", "goat", "striped", rows=12) is Verdict.UNSURE
 
 
@@ -103,7 +123,7 @@ def test_things_get_odd_looks_as_often_as_asked():
 
     assert shares(0.0) == 0
     assert 0.2 < shares(0.4) < 0.5
-    assert shares(1.0) > 0.85
+    assert shares(1.0) > 0.7
 
 
 def test_odd_things_make_one_ask_for_odd_looks():

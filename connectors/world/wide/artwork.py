@@ -15,7 +15,7 @@ from connectors.world.wide.catalogue import (
     PERSON,
     WIDE_CONCEPTS,
     WideConcept,
-    train_only,
+    is_near_held_out_combination,
     wide_concept_named,
 )
 
@@ -41,8 +41,13 @@ _HUE_REACH = 24.0
 _BODY_HUES: Final[dict[str, float]] = {"person": 28.0}
 _LUMA: Final = np.array((0.3, 0.59, 0.11), dtype=np.float32)
 _GREY_BODIES: Final = frozenset({"white", "grey"})
-# Least share of a thing that is painted where it gets a colour in which it does not come.
-_LEAST_BODY: Final = 0.3
+# A thing whose colours have no names is painted if this share of it is, so that the paint is what
+# anyone would call its colour.
+_LEAST_BODY: Final = 0.6
+# Animals with a coat of their own, whose artwork shows it.
+_MARKED: Final = frozenset(
+    {"tiger", "giraffe", "chipmunk", "skunk", "badger", "turtle", "owl", "peacock", "turkey"}
+)
 
 
 @lru_cache(maxsize=1)
@@ -75,7 +80,10 @@ def wide_sprite(name: str, attributes: tuple[str, ...] = ()) -> Sprite:
     rgba = _cells()[name].astype(np.float32)
     for attribute in attributes:
         if attribute not in looks_of(concept) and attribute not in odd_looks_of(concept):
-            raise ValueError(f"{name!r} does not come {attribute!r}; it comes {looks_of(concept)}")
+            raise ValueError(
+                f"{name!r} does not come {attribute!r}; it comes {looks_of(concept)}, and may be "
+                f"made {odd_looks_of(concept)}"
+            )
         if attribute in PAINTS and attribute != next(iter(concept.colours), None):
             _paint(rgba, concept, attribute)
     for coat in COATS:
@@ -91,20 +99,29 @@ def looks_of(concept: WideConcept) -> tuple[str, ...]:
 
 @lru_cache(maxsize=512)
 def odd_looks_of(concept: WideConcept) -> tuple[str, ...]:
-    """Return attributes that a concept does not have but can be given, such as a purple cow's.
+    """Return looks that the catalogue does not list for a concept but that it can be given.
 
-    None of them is held out. Whoever is a person has coloured clothes or none to colour.
+    A goat may be purple or striped. What is held out is not among them, for the concept or for
+    anything that it may be taken for.
     """
-    is_person = PERSON in concept.kinds
     odd: tuple[str, ...] = ()
-    if concept.colours or not is_person:
-        rgba = _cells()[concept.name].astype(np.float32)
-        solid = rgba[..., 3] > 128
-        is_paintable = float(_body(rgba, concept)[solid].mean()) >= _LEAST_BODY
-        odd += tuple(PAINTS) if concept.colours or is_paintable else ()
-    odd += COATS if "animal" in concept.kinds else ()
+    # People without clothes of a named colour have nothing to paint but their skin.
+    if len(concept.colours) > 1 or (PERSON not in concept.kinds and _is_paintable(concept)):
+        odd += tuple(PAINTS)
+    if "animal" in concept.kinds and concept.name not in _MARKED:
+        odd += COATS
     known = looks_of(concept)
-    return train_only(concept, tuple(look for look in odd if look not in known))
+    return tuple(
+        look
+        for look in odd
+        if look not in known and not is_near_held_out_combination(look, concept)
+    )
+
+
+def _is_paintable(concept: WideConcept) -> bool:
+    rgba = _cells()[concept.name].astype(np.float32)
+    solid = rgba[..., 3] > 128
+    return float(_body(rgba, concept)[solid].mean()) >= _LEAST_BODY
 
 
 def _hsv(rgba: Floats) -> Floats:

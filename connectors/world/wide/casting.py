@@ -59,8 +59,8 @@ class WideContent:
         empty_probability: Share of scenes without an object.
         night_probability: Share of infrared scenes.
         obstacle_probability: Share of scenes with one to four things to hide behind.
-        odd_looks: Share of things that are shown, where they can be, in a colour or coat in which
-            they do not come; in split ``TRAIN`` only.
+        odd_looks: Share of things that are shown, where they can be, in a colour or coat that the
+            catalogue does not list for them; in split ``TRAIN`` only.
     """
 
     split: Split = Split.TRAIN

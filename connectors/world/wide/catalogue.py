@@ -100,7 +100,7 @@ WIDE_CONCEPTS: Final[tuple[WideConcept, ...]] = _read_table()
 _BY_NAME: Final = {concept.name: concept for concept in WIDE_CONCEPTS}
 
 # Attributes that training never sees together with the noun, nor asks for, in any wording; a noun
-# stands for all that it covers.
+# stands for all that it covers. Things that are only akin may come so (a blue van beside cars).
 HELD_OUT_COMBINATIONS: Final[frozenset[tuple[str, str]]] = frozenset(
     {
         ("blue", "car"),
@@ -155,6 +155,27 @@ def wide_concept_named(name: str) -> WideConcept:
 def is_held_out_combination(attribute: str, concept: WideConcept) -> bool:
     """Return whether training never shows this concept with this attribute."""
     return any((attribute, noun) in HELD_OUT_COMBINATIONS for noun in concept.nouns)
+
+
+def is_near_held_out_combination(attribute: str, concept: WideConcept) -> bool:
+    """Return whether the attribute is held out for what may be taken for the concept, or it itself.
+
+    That is what nobody can tell whether its noun covers it, and what its wordings speak of, as "bus
+    stop" does of a bus.
+    """
+    nouns = concept.nouns | _nouns_near(concept)
+    return any((attribute, noun) in HELD_OUT_COMBINATIONS for noun in nouns)
+
+
+@cache
+def _nouns_near(concept: WideConcept) -> frozenset[str]:
+    own = [f" {wording} " for wording in (concept.name, *concept.synonyms)]
+    return frozenset(
+        other.name
+        for other in WIDE_CONCEPTS
+        for wording in (other.name, *other.synonyms)
+        if wording in concept.akin or any(f" {wording} " in said for said in own)
+    )
 
 
 def train_only(concept: WideConcept, attributes: tuple[str, ...]) -> tuple[str, ...]:

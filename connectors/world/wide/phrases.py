@@ -139,17 +139,14 @@ class Phrase:
             return Verdict.UNSURE
         if self.attribute in thing.attributes:
             return Verdict.YES
-        # A colour in which a thing does not come is named even if its own is not.
-        is_labelled = concept.has_coats if is_coat else bool(_colours(thing) or concept.colours)
-        return Verdict.NO if is_labelled else Verdict.UNSURE
+        # A look that a thing was given is labelled, even if its own would not be.
+        is_labelled = concept.has_coats if is_coat else bool(concept.colours)
+        is_given = any((look in COATS) == is_coat for look in thing.attributes)
+        return Verdict.NO if is_labelled or is_given else Verdict.UNSURE
 
 
 def _rows(thing: WorldObject) -> int:
     return int(np.count_nonzero(thing.visible_mask.any(axis=1)))
-
-
-def _colours(thing: WorldObject) -> list[str]:
-    return [attribute for attribute in thing.attributes if attribute not in COATS]
 
 
 @lru_cache(maxsize=512)
@@ -179,19 +176,13 @@ def _attributes_asked(concept: WideConcept) -> tuple[str, ...]:
 def _all_phrases() -> Iterable[Phrase]:
     kinds: dict[str, list[WideConcept]] = {}
     for concept in WIDE_CONCEPTS:
-        is_person = PERSON in concept.kinds
         for kind in concept.kinds:
             kinds.setdefault(kind, []).append(concept)
         for place, noun in enumerate((concept.name, *concept.synonyms)):
             how = PhraseKind.SYNONYM if place else PhraseKind.NAME
             yield Phrase(text=noun, noun=concept.name, kind=how)
             for attribute in _attributes_asked(concept):
-                yield Phrase(
-                    text=with_attribute(noun, attribute, is_person=is_person),
-                    noun=concept.name,
-                    attribute=attribute,
-                    kind=PhraseKind.ATTRIBUTE,
-                )
+                yield _look_phrase(concept, noun, attribute)
     names = {concept.name for concept in WIDE_CONCEPTS}
     for kind, covered in kinds.items():
         if kind not in names:
@@ -208,16 +199,13 @@ def _all_phrases() -> Iterable[Phrase]:
         yield Phrase(text=noun, noun=noun, kind=PhraseKind.ABSENT)
 
 
-def _odd_phrases() -> Iterable[Phrase]:
-    for concept in WIDE_CONCEPTS:
-        for noun in (concept.name, *concept.synonyms):
-            for attribute in odd_looks_of(concept):
-                yield Phrase(
-                    text=with_attribute(noun, attribute, is_person=PERSON in concept.kinds),
-                    noun=concept.name,
-                    attribute=attribute,
-                    kind=PhraseKind.ATTRIBUTE,
-                )
+def _look_phrase(concept: WideConcept, noun: str, attribute: str) -> Phrase:
+    return Phrase(
+        text=with_attribute(noun, attribute, is_person=PERSON in concept.kinds),
+        noun=concept.name,
+        attribute=attribute,
+        kind=PhraseKind.ATTRIBUTE,
+    )
 
 
 PHRASES: Final[dict[str, Phrase]] = {phrase.text: phrase for phrase in _all_phrases()}
@@ -245,11 +233,17 @@ def is_held_out(phrase: Phrase) -> bool:
 
 @lru_cache(maxsize=1)
 def odd_phrases() -> dict[str, Phrase]:
-    """Return, by text, phrases that ask for looks in which things do not come ("purple cow").
+    """Return, by text, phrases that ask for odd looks, such as "purple goat".
 
     Training may ask for them of things that it shows so; none is held out.
     """
-    odd = [phrase for phrase in _odd_phrases() if phrase.text not in PHRASES]
+    odd = [
+        phrase
+        for concept in WIDE_CONCEPTS
+        for noun in (concept.name, *concept.synonyms)
+        for look in odd_looks_of(concept)
+        if (phrase := _look_phrase(concept, noun, look)).text not in PHRASES
+    ]
     return {phrase.text: phrase for phrase in odd if not is_held_out(phrase)}
 
 

@@ -1,6 +1,6 @@
 """Draws what to ask of a picture or a clip of the wide world, and what the right answer is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -24,7 +24,8 @@ from connectors.world.wide.phrases import (
 # How often a test split asks for what training never heard, where it can.
 _HELD_OUT_SHARE = 0.7
 _MOST_TRIES = 40
-# Of the negatives: the right noun in the wrong look, a look-alike, anything else, a foreign noun.
+# Of the negatives: the right noun in the wrong look, a look-alike (of a thing in an odd look also
+# any other thing in that look), anything else, a foreign noun.
 _NEGATIVES = (0.35, 0.25, 0.25, 0.15)
 # How often a thing in an odd look makes one ask for another in that look.
 _ODD_SHARE = 0.5
@@ -86,27 +87,29 @@ class View:
 
 @lru_cache(maxsize=8)
 def _by_noun(split: Split) -> dict[str, tuple[Phrase, ...]]:
+    return _grouped(phrases_of(split))
+
+
+def _grouped(phrases: Iterable[Phrase]) -> dict[str, tuple[Phrase, ...]]:
     found: dict[str, list[Phrase]] = {}
-    for phrase in phrases_of(split):
+    for phrase in phrases:
         found.setdefault(phrase.noun, []).append(phrase)
-    return {noun: tuple(phrases) for noun, phrases in found.items()}
+    return {noun: tuple(same) for noun, same in found.items()}
 
 
 @lru_cache(maxsize=1)
 def _odd_by_noun() -> dict[str, tuple[Phrase, ...]]:
-    found: dict[str, list[Phrase]] = {}
-    for phrase in odd_phrases().values():
-        found.setdefault(phrase.noun, []).append(phrase)
-    return {noun: tuple(phrases) for noun, phrases in found.items()}
+    return _grouped(odd_phrases().values())
 
 
 @lru_cache(maxsize=32)
-def _odd_by_look(look: str) -> tuple[Phrase, ...]:
-    return tuple(phrase for phrase in odd_phrases().values() if phrase.attribute == look)
+def _by_look(split: Split, look: str) -> tuple[Phrase, ...]:
+    phrases = (*phrases_of(split), *odd_phrases().values())
+    return tuple(phrase for phrase in phrases if phrase.attribute == look)
 
 
 def _odd_look(thing: WorldObject) -> str:
-    """Return the look of a thing in which it does not come, empty if it has none."""
+    """Return the look of a thing that the catalogue does not list for it, empty if it has none."""
     known = looks_of(wide_concept_named(thing.concept))
     return next((look for look in thing.attributes if look not in known), "")
 
@@ -200,7 +203,7 @@ def _ask_in_vain(rng: np.random.Generator, view: View, split: Split) -> WideQues
         if asked is Asked.WRONG_LOOK:
             phrases = [phrase for phrase in _phrases_about(thing, split) if phrase.attribute]
         elif (look := _odd_look(thing)) and rng.random() < _ODD_SHARE:
-            phrases = _odd_by_look(look)
+            phrases = _by_look(split, look)
         else:
             phrases = _by_group(split, wide_concept_named(thing.concept).group)
     elif asked is Asked.FOREIGN:

@@ -114,7 +114,12 @@ def test_strange_words_are_said_of_what_is_shown_and_of_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "source", [WorldPictures(config=STILLS), WidePictures(content=WideContent())]
+    "source",
+    [
+        WorldPictures(config=STILLS),
+        WidePictures(content=WideContent()),
+        WidePictures(content=WideContent(odd_looks=0.8)),
+    ],
 )
 def test_every_phrase_is_held_against_every_picture(source):
     plan = stage(images=8, questions=4, exemplar_probability=0.0)
