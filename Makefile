@@ -72,7 +72,8 @@ train: setup ## Train sam3-nano anew by its recipes into runs/ (hours; goes on w
 	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano-fine.yaml --out runs/sam3-nano-fine
 	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano-deep.yaml --out runs/sam3-nano-deep
 	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano-outlines.yaml --out runs/sam3-nano-outlines
-	@echo "== runs/sam3-nano-outlines/model.safetensors is there; measure it with CHECKPOINT=... make eval"
+	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano-apart.yaml --out runs/sam3-nano-apart
+	@echo "== runs/sam3-nano-apart/model.safetensors is there; measure it with CHECKPOINT=... make eval"
 
 eval: setup ## Measure the shipped model, or CHECKPOINT, on held-out worlds
 	@echo "== quality on held-out pictures"

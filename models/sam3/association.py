@@ -19,6 +19,8 @@ class AssociationRules:
 
     Attributes:
         new_score: Least score of a detection that may begin a masklet beside others.
+        first_score: Least score of one that may begin a masklet where none of its concept is; as
+            published any that is kept may.
         new_iou: A detection that overlaps a masklet this much is not new, and supports it.
         match_iou: A masklet without a detection that overlaps it this much is unmatched.
         recondition_score: Least score of a detection that may re-prompt its masklet.
@@ -29,6 +31,7 @@ class AssociationRules:
     """
 
     new_score: float = 0.7
+    first_score: float = 0.0
     new_iou: float = 0.1
     match_iou: float = 0.5
     recondition_score: float = 0.8
@@ -77,9 +80,9 @@ def associate(
     order = np.argsort(-scores, kind="stable")
     nobody = np.full(num_masklets, -1, dtype=np.int64)
     if num_detections == 0 or num_masklets == 0:
-        # With nothing tracked every kept detection begins a masklet: there is nothing to duplicate.
+        # With nothing tracked there is nothing to duplicate.
         return Association(
-            new=tuple(int(d) for d in order),
+            new=tuple(int(d) for d in order if scores[d] >= rules.first_score),
             supports=np.zeros(iou.shape, dtype=np.bool_),
             best_detection=nobody,
             is_unmatched=is_visible.copy(),

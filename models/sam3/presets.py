@@ -17,8 +17,10 @@ SESSION_OPTIONS: dict[str, SessionOptions] = {
         # Seven do no better and take a third of a step (configs/studies/memory.md).
         memory_maps=3,
         association=AssociationRules(
-            # It is seldom surer of what is small or half hidden: what it finds may begin.
-            new_score=0.5,
+            # It is seldom surer of what is small or half hidden. What it is less sure of goes on
+            # where it was begun, but begins nothing: half of that is false.
+            new_score=0.65,
+            first_score=0.65,
             match_iou=0.3,
             recondition_score=0.7,
             recondition_iou=0.5,

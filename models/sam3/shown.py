@@ -27,6 +27,8 @@ THERE_GIOU = 0.5
 # leave nothing of it.
 SLOPE = 100.0
 LEAST_CELLS = 1.5
+# A mask that covers less of its box than this says nothing of what is there.
+LEAST_FILL = 0.05
 
 
 def shown_boxes(exemplars: Exemplars | None, pair: int | None) -> Tensor:
@@ -74,7 +76,8 @@ def answers_to(
 def end_at_boxes(mask_logits: Tensor, shown_xyxy: Tensor, answers: NDArray[np.int64]) -> Tensor:
     """End masks at the boxes that they answer for, as a person drew them.
 
-    The bound falls evenly through 0 at the edge of a box, so that it stays there when the mask is
+    Of what leaves next to nothing there, the box stays: nobody draws one round nothing. The
+    bound falls evenly through 0 at the edge of a box, so that it stays there when the mask is
     enlarged.
 
     Args:
@@ -96,4 +99,8 @@ def end_at_boxes(mask_logits: Tensor, shown_xyxy: Tensor, answers: NDArray[np.in
     y = torch.arange(rows, device=device)[None, :, None] + 0.5
     inside = torch.minimum(torch.minimum(x - x0, x1 - x), torch.minimum(y - y0, y1 - y))
     inside = inside.masked_fill((chosen < 0)[:, None, None], torch.inf)
-    return torch.minimum(mask_logits, (SLOPE * inside).to(mask_logits.dtype))
+    bound = (SLOPE * inside).to(mask_logits.dtype)
+    bounded = torch.minimum(mask_logits, bound)
+    covered, whole = ((logits > 0).flatten(1).sum(1) for logits in (bounded, bound))
+    is_lost = (chosen >= 0) & (covered < LEAST_FILL * whole)
+    return torch.where(is_lost[:, None, None], bound, bounded)

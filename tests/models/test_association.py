@@ -67,6 +67,13 @@ def test_every_detection_begins_where_nothing_is_tracked():
     assert plan(np.zeros((3, 0)), [0.5, 0.9, 0.7]).new == (1, 2, 0)
 
 
+def test_the_first_of_a_concept_may_have_to_be_sure():
+    nothing = np.zeros((3, 0), dtype=np.float32)
+    scores, visible = np.array([0.6, 0.9, 0.65]), np.zeros(0, dtype=bool)
+    result = associate(nothing, scores, visible, AssociationRules(first_score=0.65))
+    assert result.new == (1, 2)
+
+
 def test_hidden_masklet_is_not_unmatched():
     for table in ([[0.0, 0.0]], np.zeros((0, 2))):
         result = plan(table, [0.9] * len(table), is_visible=[True, False])

@@ -111,6 +111,16 @@ def test_a_box_narrower_than_a_cell_keeps_something(corner):
     assert masks_at(bounded[None], (1080, 1920)).any()
 
 
+def test_of_what_a_box_shows_something_is_there():
+    box = torch.tensor([[0.25, 0.5, 0.5, 0.75]])
+    drawn = torch.full((2, 16, 16), -3.0)
+    answering, other = end_at_boxes(drawn, box, np.array([0, -1])) > 0
+    inside = torch.zeros(16, 16, dtype=torch.bool)
+    inside[8:12, 4:8] = True
+    assert torch.equal(answering, inside)
+    assert not other.any()
+
+
 @pytest.fixture(scope="module")
 def detector():
     return build_detector("sam3-nano")
