@@ -52,9 +52,9 @@ def test_a_fixed_batch_is_learned(nano, batch):
     learned = [p for n, p in model.named_parameters() if n.startswith(TASK.learns)]
     for parameter in learned:
         parameter.requires_grad = True
-    optimiser = torch.optim.AdamW(learned, lr=5e-3)
+    optimiser = torch.optim.AdamW(learned, lr=1e-2)
     course, figures = [], {}
-    for _ in range(25):
+    for _ in range(40):  # the grid alone is right on nine tenths: there is little to gain
         losses = TASK.losses(model, vocabulary, batch, np.random.default_rng(1))
         loss = torch.stack(list(losses.terms.values())).sum()
         optimiser.zero_grad()
