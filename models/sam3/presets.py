@@ -18,7 +18,7 @@ SESSION_OPTIONS: dict[str, SessionOptions] = {
         memory_maps=3,
         association=AssociationRules(
             # It is seldom surer of what is small or half hidden. What it is less sure of goes on
-            # where it was begun, but begins nothing: half of that is false.
+            # where it was begun, but begins nothing: nearly all of that is false.
             new_score=0.65,
             first_score=0.65,
             match_iou=0.3,

@@ -76,9 +76,9 @@ def answers_to(
 def end_at_boxes(mask_logits: Tensor, shown_xyxy: Tensor, answers: NDArray[np.int64]) -> Tensor:
     """End masks at the boxes that they answer for, as a person drew them.
 
-    Of what leaves next to nothing there, the box stays: nobody draws one round nothing. The
-    bound falls evenly through 0 at the edge of a box, so that it stays there when the mask is
-    enlarged.
+    A mask that leaves next to nothing within its box gives way to the box: nobody draws one round
+    nothing. The bound falls evenly through 0 at the edge of a box, so that it stays there when the
+    mask is enlarged.
 
     Args:
         mask_logits: Shape (D, 4g, 4g).

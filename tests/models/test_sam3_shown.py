@@ -111,14 +111,17 @@ def test_a_box_narrower_than_a_cell_keeps_something(corner):
     assert masks_at(bounded[None], (1080, 1920)).any()
 
 
-def test_of_what_a_box_shows_something_is_there():
+@pytest.mark.parametrize(("covered", "stays"), [(0, False), (2, False), (4, True), (40, True)])
+def test_of_what_a_box_shows_something_is_there(covered, stays):
+    """A mask of less than a twentieth of its box, here 64 cells, is none."""
     box = torch.tensor([[0.25, 0.5, 0.5, 0.75]])
-    drawn = torch.full((2, 16, 16), -3.0)
+    inside = torch.zeros(32, 32, dtype=torch.bool)
+    inside[16:24, 8:16] = True
+    drawn = torch.full((2, 32, 32), -3.0)
+    drawn[:, *(index[:covered] for index in inside.nonzero(as_tuple=True))] = 2.0
     answering, other = end_at_boxes(drawn, box, np.array([0, -1])) > 0
-    inside = torch.zeros(16, 16, dtype=torch.bool)
-    inside[8:12, 4:8] = True
-    assert torch.equal(answering, inside)
-    assert not other.any()
+    assert torch.equal(answering, drawn[0] > 0 if stays else inside)
+    assert torch.equal(other, drawn[1] > 0)
 
 
 @pytest.fixture(scope="module")
