@@ -6,7 +6,7 @@ import numpy as np
 
 from connectors.world.compose import WorldFrame, WorldObject
 from connectors.world.wide.casting import WideContent
-from connectors.world.wide.phrases import PHRASES, nouns_about, odd_phrases
+from connectors.world.wide.phrases import nouns_about, phrase_of
 from connectors.world.wide.questions import View, draw_wide_questions
 from connectors.world.wide.still import render_wide_clip, render_wide_still
 from pipeline.training.clips import FRAME_RATES, Clip, clip_of_films
@@ -66,7 +66,7 @@ class WidePictures:
         about = frozenset[str]().union(*(nouns_about(thing.concept) for thing in seen))
 
         def covered(phrase: str) -> Masks | None:
-            known = PHRASES.get(phrase) or odd_phrases().get(phrase)
+            known = phrase_of(phrase)
             if known is not None and known.noun not in about:
                 return []  # so it is for nearly every phrase of a batch
             found = view.covered(known) if known is not None else None

@@ -41,6 +41,17 @@ def make_view(frame):
     return View(present=present, seen=frame.visible_objects, is_night=frame.is_night)
 
 
+def ask_training(rng, num_scenes, **content):
+    """Return what training is asked of the first scenes, six questions each."""
+    return [
+        question
+        for seed in range(num_scenes)
+        for question in draw_wide_questions(
+            rng, make_view(make_still(seed, **content)), split=Split.TRAIN, number=6
+        )
+    ]
+
+
 def assert_same(one, other):
     assert np.array_equal(one.pixels, other.pixels)
     assert [t.object_id for t in one.objects] == [t.object_id for t in other.objects]
@@ -114,13 +125,7 @@ def test_answers_are_complete(seed, split, number, odd_looks):
 
 def test_questions_are_of_all_sorts():
     rng = np.random.default_rng(0)
-    asked = [
-        question
-        for seed in range(60)
-        for question in draw_wide_questions(
-            rng, make_view(make_still(seed)), split=Split.TRAIN, number=6
-        )
-    ]
+    asked = ask_training(rng, 60)
     shares = {why: np.mean([q.asked is why for q in asked]) for why in Asked}
     assert min(shares.values()) > 0.02
     assert 0.3 < shares[Asked.PRESENT] < 0.6

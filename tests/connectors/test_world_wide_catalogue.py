@@ -20,6 +20,7 @@ from connectors.world.wide.phrases import (
     Verdict,
     covered_concepts,
     is_held_out,
+    phrase_of,
     phrases_of,
 )
 
@@ -43,7 +44,7 @@ def make_thing(concept, *attributes, rows=40):
 
 
 def verdict(text, *thing, is_night=False, rows=40):
-    return PHRASES[text].verdict(make_thing(*thing, rows=rows), is_night=is_night)
+    return phrase_of(text).verdict(make_thing(*thing, rows=rows), is_night=is_night)
 
 
 def test_catalogue_is_wide_and_part_of_it_is_held_out():

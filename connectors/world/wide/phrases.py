@@ -247,6 +247,11 @@ def odd_phrases() -> dict[str, Phrase]:
     return {phrase.text: phrase for phrase in odd if not is_held_out(phrase)}
 
 
+def phrase_of(text: str) -> Phrase | None:
+    """Return what a text asks for, odd looks included; ``None`` if the wide world knows it not."""
+    return PHRASES.get(text) or odd_phrases().get(text)
+
+
 @lru_cache(maxsize=4)
 def phrases_of(split: Split) -> tuple[Phrase, ...]:
     """Return all phrases that may be asked in a split; the test splits also hold the trained."""
