@@ -9,6 +9,8 @@ from pipeline.loading import load_yaml
 
 TaskName = Literal["backbone", "detector", "tracker", "refiner"]
 OptimiserName = Literal["adamw", "muon"]
+# What only scenes that are drawn to order can obey: annotated pictures are what they are.
+WORLD_OPTIONS = ("questions", "close_ups", "uncut", "hard_negatives", "max_objects")
 
 
 class _Strict(BaseModel):
@@ -151,7 +153,8 @@ class Stage(_Strict):
         default=0.75,
         ge=0,
         le=1,
-        description="Share of absent phrases that name a thing of the world, not a stranger.",
+        description="Share of absent phrases that name a thing of the world, not a stranger; the "
+        "wide world has shares of its own.",
     )
     max_objects: int = Field(default=5, gt=0)
     frames: int = Field(default=6, gt=0, description="Frames of a clip (tracker).")
@@ -230,6 +233,23 @@ class Recipe(_Strict):
                     f"stage {stage.name!r} has shares {stage.shares!r}; "
                     f"expected one above 0 for data that has {'clips' if is_clips else 'pictures'}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_world_options(self) -> Self:
+        for stage in self.stages:
+            weights = stage.shares or tuple(data.weight for data in self.data)
+            if any(
+                weight and isinstance(data, WorldData)
+                for weight, data in zip(weights, self.data, strict=True)
+            ):
+                continue
+            for name in WORLD_OPTIONS:
+                if name in stage.model_fields_set:
+                    raise ValueError(
+                        f"stage {stage.name!r} has {name} {getattr(stage, name)!r}, which only a "
+                        "world obeys; expected it left out, or a share of data of type world"
+                    )
         return self
 
     @classmethod

@@ -16,6 +16,7 @@ from tests.pipeline.training.runs import ALONE, recipe, stage
 
 RECIPES = sorted((Path(__file__).parents[3] / "configs" / "recipes").glob("*.yaml"))
 GOOD = "stages: [{name: s, steps: 1, image_size: 56, lr_start: 0.1, lr_end: 0.1}]\n"
+OWN_DATA = "data: [{type: coco, images: i, annotations: a}]"
 
 
 def _sharing(shares, task="detector"):
@@ -51,7 +52,15 @@ def test_a_recipe_builds_a_run_with_its_vocabulary(tmp_path):
         (_sharing("[-1]"), r"stages\[0\]\.shares\[0\]"),
         (GOOD.replace("steps: 1", "steps: 1, rehearse: 8"), "a detector stage with contrast"),
         (
-            _sharing("[1]", task="tracker") + "data: [{type: coco, images: i, annotations: a}]",
+            GOOD.replace("steps: 1", "steps: 1, uncut: true") + OWN_DATA,
+            "'s' has uncut True, which only a world obeys",
+        ),
+        (
+            _sharing("[0, 1], close_ups: 0.5") + OWN_DATA.replace("[", "[{type: world}, "),
+            "'s' has close_ups 0.5, which only a world obeys",
+        ),
+        (
+            _sharing("[1]", task="tracker") + OWN_DATA,
             "expected one above 0 for data that has clips",
         ),
         (":", "is not YAML"),
