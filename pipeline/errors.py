@@ -11,6 +11,9 @@ Sources and sinks raise the errors of :mod:`connectors.errors`.
 """
 
 from collections.abc import Sequence
+from typing import Self
+
+from typing_extensions import override
 
 
 class MaskstreamError(Exception):
@@ -27,6 +30,11 @@ class ConfigError(MaskstreamError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+    @override
+    def __reduce__(self) -> tuple[type[Self], tuple[tuple[str, ...]]]:
+        """Let it travel between processes, which build it anew from what it was built from."""
+        return type(self), (self.problems,)
 
 
 class RecordError(MaskstreamError):

@@ -16,6 +16,10 @@ from pipeline.evaluation.picture_scores import PictureScores
 
 _MOST_SHOWN = 5
 Row = tuple[str, float | None]
+NOTHING_COUNTS = (
+    "no frame with masks follows the first ones, so nothing can be scored; where only a set's "
+    "makers have them, hand in what --save-predictions writes"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +100,14 @@ def clip_report(
 
 
 def object_report(title: str, scores: ObjectScores) -> SetReport:
-    """Report on objects followed from their first masks."""
+    """Report on objects followed from their first masks; without a mask to judge by, no score."""
+    if not scores.objects:
+        return SetReport(
+            title=f"{title}, no objects",
+            rows=tuple((name, None) for name in ("J&F", "J", "F")),
+            official={"J&F": None, "J": None, "F": None, "objects": []},
+            problems=(NOTHING_COUNTS,),
+        )
     return SetReport(
         title=f"{title}, {len({one.clip for one in scores.objects})} clips, "
         f"{len(scores.objects)} objects",

@@ -9,11 +9,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from connectors.errors import PictureError
 from connectors.stills import read_picture
 from pipeline.errors import ConfigError
 from pipeline.evaluation.datasets.clips import Clip as AnnotatedClip
@@ -23,12 +25,23 @@ from pipeline.evaluation.datasets.problems import OnBad, Problems
 from pipeline.evaluation.datasets.shapes import RunLengths
 from pipeline.evaluation.datasets.ytvis import read_clips
 from pipeline.training.clips import Clip, can_begin, follow
-from pipeline.training.pictures import MIN_VISIBLE_PX, Drawn, Masks, Question, random_crop
+from pipeline.training.pictures import (
+    MIN_VISIBLE_PX,
+    Crop,
+    Drawn,
+    Masks,
+    Question,
+    close_crop,
+    mask_box,
+    random_crop,
+)
 from pipeline.training.recipe import CocoData, Stage, YtvisData
 
 log = logging.getLogger("maskstream.training")
 MOST_TRIES = 50
 FLIP_SHARE = 0.5
+# Sizes of other proportions than the annotations' say that those are of another picture.
+PROPORTION_SLACK = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +50,61 @@ class LabelledPicture:
 
     Attributes:
         path: The file.
+        height: Rows of its masks.
+        width: Columns of its masks.
         objects: Masks of each phrase that is there.
         absent: Phrases that are known not to be there.
     """
 
     path: Path
+    height: int
+    width: int
     objects: Mapping[str, tuple[RunLengths, ...]]
     absent: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureFiles:
+    """Reads the files of one's data; those that cannot be used are told of once.
+
+    Attributes:
+        on_bad: Whether such a file is passed over or ends the run.
+        bad: The files told of.
+    """
+
+    on_bad: OnBad = OnBad.SKIP
+    bad: set[Path] = field(default_factory=set[Path])
+
+    def read(self, path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
+        """Return a picture in the size of its masks; ``None`` if it is to be passed over.
+
+        Raises:
+            ConfigError: If it cannot be used and that ends the run.
+        """
+        if path in self.bad:
+            return None
+        try:
+            return _sized(read_picture(path), height, width)
+        except (PictureError, ValueError) as error:
+            told = str(error) if isinstance(error, PictureError) else f"{path}: {error}"
+        if self.on_bad == OnBad.FAIL:
+            raise ConfigError([told])
+        log.warning("%s", told)
+        self.bad.add(path)
+        return None
+
+
+def _sized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Bring a picture to the size of its masks, if it was stored in another."""
+    rows, columns = pixels.shape[:2]
+    if (rows, columns) == (height, width):
+        return pixels
+    if abs(columns * height / (rows * width) - 1) > PROPORTION_SLACK:
+        raise ValueError(
+            f"{columns} x {rows} px, but annotated as {width} x {height} "
+            "(accepted: the same proportions)"
+        )
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,32 +112,64 @@ class AnnotatedPictures:
     """Labelled pictures as a :class:`pipeline.training.pictures.PictureSource`."""
 
     pictures: Sequence[LabelledPicture]
+    files: PictureFiles = field(default_factory=PictureFiles)
 
     def draw(self, rng: np.random.Generator, size: int, stage: Stage) -> list[Drawn]:
-        """Draw a crop of a picture, with one question about what is there and one about what not.
+        """Draw crops of a picture, with one question about what is there and one about what not.
 
         Raises:
-            PictureError: If the file can no longer be read.
+            ConfigError: If a file cannot be used and that ends the run, or no file can.
         """
-        del stage
-        chosen = self.pictures[int(rng.integers(len(self.pictures)))]
-        pixels = read_picture(chosen.path)
-        crop = random_crop(rng, pixels.shape[:2], size)
-        is_flipped = rng.random() < FLIP_SHARE
+        for _ in range(MOST_TRIES):
+            chosen = self.pictures[int(rng.integers(len(self.pictures)))]
+            pixels = self.files.read(chosen.path, chosen.height, chosen.width)
+            if pixels is not None:
+                break
+        else:
+            folder = self.pictures[0].path.parent
+            told = f"{folder}: none of {MOST_TRIES} pictures could be used"
+            raise ConfigError([f"{told} (accepted: pictures that can be read)"])
+        masks = {
+            phrase: [mask.to_mask() for mask in runs] for phrase, runs in chosen.objects.items()
+        }
+        crops = _crops(rng, (chosen.height, chosen.width), masks, size, stage)
+        return [_cut(rng, crop, pixels, masks, chosen.absent) for crop in crops]
 
-        def cut(mask: RunLengths) -> NDArray[np.bool_]:
-            found = crop.cut_mask(mask.to_mask())
-            return found[:, ::-1] if is_flipped else found
 
-        masks = {phrase: [cut(mask) for mask in runs] for phrase, runs in chosen.objects.items()}
-        part = crop.cut(pixels)
-        known = _known(masks, chosen.absent)
-        drawn = Drawn(
-            pixels=np.ascontiguousarray(part[:, ::-1]) if is_flipped else part,
-            questions=_questions(rng, known, masks),
-            covered=known.get,
-        )
-        return [drawn]
+def _crops(
+    rng: np.random.Generator,
+    picture_hw: tuple[int, int],
+    masks: Mapping[str, Masks],
+    size: int,
+    stage: Stage,
+) -> list[Crop]:
+    """Choose what to show of a picture: most of it, or some of its objects from nearby."""
+    shown = [mask for found in masks.values() for mask in found if mask.any()]
+    if not shown or not stage.close_ups or rng.random() >= stage.close_ups:
+        return [random_crop(rng, picture_hw, size)]
+    chosen = rng.permutation(len(shown))[: stage.max_objects]
+    return [close_crop(rng, mask_box(shown[int(one)]), picture_hw, size) for one in chosen]
+
+
+def _cut(
+    rng: np.random.Generator,
+    crop: Crop,
+    pixels: NDArray[np.uint8],
+    masks: Mapping[str, Masks],
+    absent: Sequence[str],
+) -> Drawn:
+    """Cut a picture and ask about what is on the cut."""
+    is_flipped = rng.random() < FLIP_SHARE
+
+    def turned(part: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(part[:, ::-1]) if is_flipped else part
+
+    shown = {
+        phrase: [turned(crop.cut_mask(mask)) for mask in found] for phrase, found in masks.items()
+    }
+    known = _known(shown, absent)
+    questions = _questions(rng, known, shown)
+    return Drawn(pixels=turned(crop.cut(pixels)), questions=questions, covered=known.get)
 
 
 def _known(masks: Mapping[str, Masks], absent: Sequence[str]) -> dict[str, Masks]:
@@ -114,20 +207,24 @@ class AnnotatedClips:
     clips: Sequence[AnnotatedClip]
     root: Path
     strides: tuple[int, ...] = field(default=(1, 1, 2, 3))
+    files: PictureFiles = field(default_factory=PictureFiles)
 
     def draw(self, rng: np.random.Generator, stage: Stage) -> Clip:
         """Draw a stretch of a clip that begins with something to follow.
 
         Raises:
-            PictureError: If a frame can no longer be read.
-            ConfigError: If no clip has such a stretch.
+            ConfigError: If no clip has such a stretch, or a frame cannot be used and that ends
+                the run.
         """
         for _ in range(MOST_TRIES):
             clip = self.clips[int(rng.integers(len(self.clips)))]
             found = self._stretch(rng, clip, stage)
             if found is not None:
                 return found
-        tried = f"{MOST_TRIES} stretches of {stage.frames} frames began with no object to follow"
+        tried = (
+            f"{MOST_TRIES} stretches of {stage.frames} frames began with no object to follow, "
+            "or could not be read"
+        )
         raise ConfigError([f"{self.root}: {tried} (accepted: longer clips, or larger objects)"])
 
     def _stretch(self, rng: np.random.Generator, clip: AnnotatedClip, stage: Stage) -> Clip | None:
@@ -149,15 +246,13 @@ class AnnotatedClips:
         # Reading pictures is what costs.
         if not can_begin(per_frame[0]):
             return None
-        pixels = [crop.cut(_sized(read_picture(self.root / clip.frames[i]), clip)) for i in chosen]
+        pixels: list[NDArray[np.uint8]] = []
+        for i in chosen:
+            frame = self.files.read(self.root / clip.frames[i], clip.height, clip.width)
+            if frame is None:
+                return None
+            pixels.append(crop.cut(frame))
         return follow(rng, np.stack(pixels), per_frame, objects=stage.objects)
-
-
-def _sized(pixels: NDArray[np.uint8], clip: AnnotatedClip) -> NDArray[np.uint8]:
-    """Bring a frame to the size of its masks, if it was stored in another."""
-    if pixels.shape[:2] == (clip.height, clip.width):
-        return pixels
-    return cv2.resize(pixels, (clip.width, clip.height)).astype(np.uint8)
 
 
 def read_coco_pictures(data: CocoData) -> AnnotatedPictures:
@@ -171,18 +266,35 @@ def read_coco_pictures(data: CocoData) -> AnnotatedPictures:
     questions = read_coco(data.annotations, problems, root=data.images)
     objects: dict[str, dict[str, tuple[RunLengths, ...]]] = defaultdict(dict)
     absent: dict[str, list[str]] = defaultdict(list)
+    sizes: dict[str, tuple[int, int]] = {}
     for question in questions:
+        if question.has_crowd:
+            continue  # nobody can tell its instances apart
+        name, phrase = question.picture, question.phrase
+        height, width = sizes.setdefault(name, (question.height, question.width))
+        if (question.height, question.width) != (height, width):
+            told = f"{question.width} x {question.height} px, and {width} x {height} before"
+            problems.tell(data.annotations, f"picture {name!r}", told)
+            continue
         (truth,) = question.truths
         if truth:
-            objects[question.picture][question.phrase] = tuple(shape.mask for shape in truth)
+            # Several categories may have one name, and several entries one file.
+            before = objects[name].get(phrase, ())
+            objects[name][phrase] = (*before, *(shape.mask for shape in truth))
         else:
-            absent[question.picture].append(question.phrase)
+            absent[name].append(phrase)
     pictures = [
-        LabelledPicture(path=data.images / name, objects=objects[name], absent=tuple(absent[name]))
-        for name in dict.fromkeys([*objects, *absent])
+        LabelledPicture(
+            path=data.images / name,
+            height=size[0],
+            width=size[1],
+            objects=objects[name],
+            absent=tuple(dict.fromkeys(one for one in absent[name] if one not in objects[name])),
+        )
+        for name, size in sizes.items()
     ]
     _settle(problems, data.annotations, len(pictures))
-    return AnnotatedPictures(pictures=pictures)
+    return AnnotatedPictures(pictures=pictures, files=PictureFiles(on_bad=OnBad(data.on_bad)))
 
 
 def read_clips_of(data: YtvisData) -> ClipSet:
@@ -193,26 +305,31 @@ def read_clips_of(data: YtvisData) -> ClipSet:
     return clips
 
 
-def frames_of(found: ClipSet, root: Path) -> AnnotatedPictures:
+def frames_of(found: ClipSet, root: Path, files: PictureFiles) -> AnnotatedPictures:
     """Return the frames of annotated clips, files below ``root``, as pictures."""
     pictures: list[LabelledPicture] = []
     for clip in found.clips:
         for index, frame in enumerate(clip.frames):
             objects: dict[str, tuple[RunLengths, ...]] = {}
+            crowded: set[str] = set()
             for masklet in clip.truth:
                 shape = masklet.shapes[index]
                 if shape is not None and shape.area:
                     phrase = found.phrases[masklet.category_id]
                     objects[phrase] = (*objects.get(phrase, ()), shape.mask)
+                    crowded |= {phrase} if masklet.is_crowd else set()
             asked = {found.phrases[category] for category in clip.asked}
             pictures.append(
                 LabelledPicture(
                     path=root / frame,
-                    objects=objects,
+                    height=clip.height,
+                    width=clip.width,
+                    # Of a crowd nobody can tell the instances apart.
+                    objects={p: masks for p, masks in objects.items() if p not in crowded},
                     absent=tuple(sorted(asked - set(objects))),
                 )
             )
-    return AnnotatedPictures(pictures=pictures)
+    return AnnotatedPictures(pictures=pictures, files=files)
 
 
 def _settle(problems: Problems, path: Path, usable: int) -> None:

@@ -18,8 +18,15 @@ from models.sam3.refiner import MaskRefiner
 from models.sam3.tokenizer import Tokenizer
 from pipeline.errors import ConfigError
 from pipeline.evaluation.datasets.clips import ClipSet
+from pipeline.evaluation.datasets.problems import OnBad
 from pipeline.evaluation.worlds import HeldOutWorld
-from pipeline.training.annotated import AnnotatedClips, frames_of, read_clips_of, read_coco_pictures
+from pipeline.training.annotated import (
+    AnnotatedClips,
+    PictureFiles,
+    frames_of,
+    read_clips_of,
+    read_coco_pictures,
+)
 from pipeline.training.backbone_task import BackboneTask
 from pipeline.training.clips import ClipSource, WorldClips
 from pipeline.training.detector_task import DetectorTask
@@ -194,7 +201,7 @@ def _pictures_of(data: WorldData | CocoData | YtvisData, read: ReadClips) -> Pic
         )
     if isinstance(data, CocoData):
         return read_coco_pictures(data)
-    return frames_of(read(data), data.images)
+    return frames_of(read(data), data.images, _files_of(data))
 
 
 def _clip_source(recipe: Recipe, read: ReadClips) -> ClipSource:
@@ -210,10 +217,14 @@ def _clip_source(recipe: Recipe, read: ReadClips) -> ClipSource:
 
 def _clips_of(data: WorldData | YtvisData, read: ReadClips) -> ClipSource:
     if isinstance(data, YtvisData):
-        return AnnotatedClips(clips=read(data).clips, root=data.images)
+        return AnnotatedClips(clips=read(data).clips, root=data.images, files=_files_of(data))
     if data.style == "wide":
         return WideClips(content=_wide_content(data))
     return WorldClips(config=_still_config(data))
+
+
+def _files_of(data: YtvisData) -> PictureFiles:
+    return PictureFiles(on_bad=OnBad(data.on_bad))
 
 
 def _weights(recipe: Recipe) -> list[float]:

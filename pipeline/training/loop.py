@@ -18,6 +18,7 @@ from models.sam3.model import Sam3
 from models.sam3.tokenizer import Tokenizer
 from models.training.attention import SinglePrecisionAttention
 from models.training.lora import add_lora
+from pipeline.errors import ConfigError
 from pipeline.training.fleet import Fleet
 from pipeline.training.notes import LOG_FILE, notes_of
 from pipeline.training.optimisers import build_optimisers
@@ -28,7 +29,9 @@ from pipeline.training.tasks import Task, learned_names, move
 
 LOG_EVERY = 20
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-FIRST_SCALE = 2.0**12
+# The loss is scaled by this at most, in fp16; after so many steps without overflow a scale that had
+# to be halved is doubled again, or small gradients would vanish for good.
+FIRST_SCALE, CALM_STEPS = 2.0**12, 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,9 @@ class TrainingRun:
     text: str | None = None
 
 
+DrawnBatch = tuple[Any, np.random.Generator]
+
+
 class _Draws(Dataset[Any]):
     """Batches of one stage by number; each depends on its number alone, so a run can go on."""
 
@@ -69,14 +75,18 @@ class _Draws(Dataset[Any]):
         return len(self._steps) * self._stage.accumulate
 
     @override
-    def __getitem__(self, number: int) -> tuple[Any, np.random.Generator]:
+    def __getitem__(self, number: int) -> DrawnBatch | ConfigError:
         if number >= len(self):
             raise IndexError(number)
         step, part = divmod(number, self._stage.accumulate)
         # Two processes with one batch each see what one process with two batches sees.
         place = part * self._fleet.size + self._fleet.rank
         rng = np.random.default_rng((self._seed, self._steps[step], place))
-        return self._task.draw(rng, self._stage), rng
+        try:
+            return self._task.draw(rng, self._stage), rng
+        except ConfigError as error:
+            # Raised by a process that prepares batches, it would reach the run as a traceback.
+            return error
 
 
 def train(run: TrainingRun, report: Reporter) -> None:
@@ -127,7 +137,10 @@ def _begin_phase(
     model.requires_grad_(requires_grad=False)
     names = learned_names([name for name, _ in model.named_parameters()], stage, task)
     if stage.lora_rank:
-        names = add_lora(model, names, rank=stage.lora_rank)
+        with torch.random.fork_rng():
+            # Else a run that was resumed, and each of several processes, would begin elsewhere.
+            torch.manual_seed(recipe.seed)
+            names = add_lora(model, names, rank=stage.lora_rank)
         if not names:
             raise ValueError(
                 f"stage {stage.name!r} has lora_rank {stage.lora_rank!r}, and no linear layer "
@@ -187,15 +200,18 @@ def _step(
     run: TrainingRun,
     state: TrainingState,
     stage: Stage,
-    batches: Iterator[tuple[Any, np.random.Generator]],
+    batches: Iterator[DrawnBatch | ConfigError],
 ) -> dict[str, float]:
     recipe, device = run.recipe, run.fleet.device
     rate = recipe.rate_at(state.step)
     state.optimisers.set_rate(rate)
     state.optimisers.zero_grad()
-    sums: dict[str, float] = defaultdict(float)
+    figures: dict[str, list[float]] = defaultdict(list)
     for _ in range(stage.accumulate):
-        batch, rng = next(batches)
+        drawn = next(batches)
+        if isinstance(drawn, ConfigError):
+            raise drawn
+        batch, rng = drawn
         with _precision(recipe, device):
             losses = run.tasks[stage.task].losses(
                 state.model, run.tokenizer, move(batch, device), rng
@@ -204,10 +220,12 @@ def _step(
         (loss * (state.scale / stage.accumulate)).backward()
         told = {name: float(term.detach()) for name, term in losses.terms.items()}
         for name, value in {"loss": float(loss.detach()), **told, **losses.figures}.items():
-            sums[name] += value / stage.accumulate
+            figures[name].append(value)
     run.fleet.average_gradients(state.learned.values())
     norm = _learn(state, recipe)
-    return {**sums, "grad_norm": norm, "lr": rate}
+    # Not every batch has every figure: an overlap needs something that was found.
+    means = {name: sum(values) / len(values) for name, values in figures.items()}
+    return {**means, "grad_norm": norm, "lr": rate}
 
 
 @contextmanager
@@ -229,8 +247,11 @@ def _learn(state: TrainingState, recipe: Recipe) -> float:
     norm = float(torch.nn.utils.clip_grad_norm_(state.learned.values(), recipe.grad_clip))
     if not np.isfinite(norm):
         # fp16 overflowed: a smaller scale will do. Otherwise one spoilt batch is passed over.
-        state.scale = max(state.scale / 2, 1.0)
+        state.scale, state.calm_steps = max(state.scale / 2, 1.0), 0
         return norm
     state.optimisers.step()
     state.average.update(state.learned)
+    state.calm_steps += 1
+    if state.scale < FIRST_SCALE and recipe.precision == "fp16" and state.calm_steps >= CALM_STEPS:
+        state.scale, state.calm_steps = state.scale * 2, 0
     return norm

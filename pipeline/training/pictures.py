@@ -21,6 +21,7 @@ from connectors.world.wide.phrases import WIDE_ABSENT_PHRASES
 from models.sam3.exemplars import Exemplars
 from models.sam3.phrases import VISUAL_PHRASE
 from models.training.detector_losses import DetectorTargets
+from pipeline.errors import ConfigError
 from pipeline.training.recipe import Stage
 
 # Scenes are drawn this much larger than the picture that is cut out of them, or hardly larger: then
@@ -33,6 +34,8 @@ NEAREST, FARTHEST = 1.1, 4.0
 # Of the questions that show boxes, how many say nothing in words.
 BOX_ONLY_SHARE = 0.4
 MIN_VISIBLE_SHARE = 0.15
+# So many scenes in a row of which nothing can be asked are an error.
+MOST_TRIES = 200
 MIN_VISIBLE_PX = 40
 # Which concept of the world each of its names and synonyms means.
 NAMES = {text: concept.name for concept in CONCEPTS for text in (concept.name, *concept.synonyms)}
@@ -185,20 +188,24 @@ def choose_crops(
     boxes = [mask_box(t.visible_mask) for t in frame.objects if t.visible_mask.any()]
     if not boxes or not stage.close_ups or rng.random() >= stage.close_ups:
         return [random_crop(rng, frame.pixels.shape[:2], size)]
-    side = int(frame.pixels.shape[0])
-    return [_close_crop(rng, box * side, side, size) for box in boxes]
+    rows, columns = frame.pixels.shape[:2]
+    return [close_crop(rng, box, (rows, columns), size) for box in boxes]
 
 
-def _close_crop(rng: np.random.Generator, box: NDArray[np.float32], scene: int, size: int) -> Crop:
-    """Choose a square round a box (cxcywh, px), somewhat off its middle."""
-    largest = float(box[2:].max())
+def close_crop(
+    rng: np.random.Generator, box: NDArray[np.float32], picture_hw: tuple[int, int], size: int
+) -> Crop:
+    """Choose a square round a box (cxcywh, shares of the picture), somewhat off its middle."""
+    rows, columns = picture_hw
+    placed = box * np.float32([columns, rows, columns, rows])
+    largest = float(placed[2:].max())
     reach = float(np.exp(rng.uniform(np.log(NEAREST), np.log(FARTHEST))))
-    side = min(max(round(largest * reach), LEAST_CLOSE_UP), scene)
+    side = min(max(round(largest * reach), LEAST_CLOSE_UP), rows, columns)
     spare = max(side - largest, 0) / 2
-    x, y = (box[:2] + rng.uniform(-spare, spare, size=2) - side / 2).round().astype(int)
+    x, y = (placed[:2] + rng.uniform(-spare, spare, size=2) - side / 2).round().astype(int)
     return Crop(
-        x=int(np.clip(x, 0, scene - side)),
-        y=int(np.clip(y, 0, scene - side)),
+        x=int(np.clip(x, 0, columns - side)),
+        y=int(np.clip(y, 0, rows - side)),
         width=side,
         height=side,
         side=size,
@@ -313,11 +320,11 @@ def make_batch(
         source: Where the pictures come from.
         stage: Says how many, how large, and how often objects are shown by boxes.
         places: Side of the grid of places that phrases are held against.
+
+    Raises:
+        ConfigError: If of many scenes in a row nothing can be asked.
     """
-    drawn: list[Drawn] = []
-    while len(drawn) < stage.images:
-        drawn += source.draw(rng, stage.image_size, stage)
-    drawn = drawn[: stage.images]
+    drawn = _draw_asked(rng, source, stage)
     index: list[int] = []
     questions: list[Question] = []
     shown: list[list[Shown]] = []
@@ -340,6 +347,21 @@ def make_batch(
         mask_weight=stage.mask_weight,
         present_weight=stage.present_weight,
     )
+
+
+def _draw_asked(rng: np.random.Generator, source: PictureSource, stage: Stage) -> list[Drawn]:
+    """Draw pictures of which something is asked: of a sliver nobody knows what it is."""
+    drawn: list[Drawn] = []
+    tries = 0
+    while len(drawn) < stage.images:
+        asked = [one for one in source.draw(rng, stage.image_size, stage) if one.questions]
+        drawn += asked
+        tries = 0 if asked else tries + 1
+        if tries == MOST_TRIES:
+            told = f"of {tries} pictures in a row of {stage.image_size} px nothing could be asked"
+            accepted = f"objects of {MIN_VISIBLE_PX} px or more, or a larger image_size"
+            raise ConfigError([f"stage {stage.name!r}: {told} (accepted: {accepted})"])
+    return drawn[: stage.images]
 
 
 def _contrast(drawn: list[Drawn], places: int) -> Contrast:

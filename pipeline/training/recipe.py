@@ -10,7 +10,8 @@ from pipeline.loading import load_yaml
 TaskName = Literal["backbone", "detector", "tracker", "refiner"]
 OptimiserName = Literal["adamw", "muon"]
 # What only scenes that are drawn to order can obey: annotated pictures are what they are.
-WORLD_OPTIONS = ("questions", "close_ups", "uncut", "hard_negatives", "max_objects")
+WORLD_OPTIONS = ("questions", "uncut", "hard_negatives")
+DETECTOR_OPTIONS = ("contrast", "rehearse", "mask_weight", "present_weight")
 
 
 class _Strict(BaseModel):
@@ -102,8 +103,9 @@ class Stage(_Strict):
         default=0.0,
         ge=0,
         le=1,
-        description="Share of a world's scenes that are shown object by object from nearby: a "
-        "backbone learns looks from small pictures, for a sixteenth of the cost of whole ones.",
+        description="Share of the scenes that are shown object by object from nearby, of each at "
+        "most max_objects: a backbone learns looks from small pictures, for a sixteenth of the "
+        "cost of whole ones.",
     )
     uncut: bool = Field(
         default=False,
@@ -156,7 +158,9 @@ class Stage(_Strict):
         description="Share of absent phrases that name a thing of the world, not a stranger; the "
         "wide world has shares of its own.",
     )
-    max_objects: int = Field(default=5, gt=0)
+    max_objects: int = Field(
+        default=5, gt=0, description="Most objects of a world's scene, and close-ups of a picture."
+    )
     frames: int = Field(default=6, gt=0, description="Frames of a clip (tracker).")
     objects: int = Field(default=2, gt=0, description="Most objects followed in a clip (tracker).")
     train: tuple[str, ...] = Field(
@@ -232,6 +236,17 @@ class Recipe(_Strict):
                 raise ValueError(
                     f"stage {stage.name!r} has shares {stage.shares!r}; "
                     f"expected one above 0 for data that has {'clips' if is_clips else 'pictures'}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_detector_options(self) -> Self:
+        for stage in self.stages:
+            given = [name for name in DETECTOR_OPTIONS if name in stage.model_fields_set]
+            if given and stage.task != "detector":
+                raise ValueError(
+                    f"stage {stage.name!r} has {given[0]} and task {stage.task!r}; expected it "
+                    "left out, or task 'detector'"
                 )
         return self
 

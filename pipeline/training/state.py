@@ -53,6 +53,7 @@ class TrainingState:
         step: Steps done.
         phase: First stage of the stretch of stages that share the learned parameters.
         scale: Scale of the loss, for fp16.
+        calm_steps: Steps since that scale was last changed.
     """
 
     model: Sam3
@@ -62,6 +63,7 @@ class TrainingState:
     step: int = 0
     phase: int = 0
     scale: float = 1.0
+    calm_steps: int = 0
 
     def averaged(self) -> dict[str, Tensor]:
         """Return the model's weights with the averages in place of what learns."""
@@ -87,10 +89,13 @@ class TrainingState:
             "step": self.step,
             "phase": self.phase,
             "scale": self.scale,
+            "calm_steps": self.calm_steps,
             "average_updates": self.average.num_updates,
         }
-        write_safetensors(tensors, folder / STATE_FILE, metadata={"numbers": json.dumps(numbers)})
+        # The state last: a run that ends between the two does its last steps again, and a state
+        # that says that all is done has its weights beside it.
         write_safetensors(self.averaged(), folder / MODEL_FILE, metadata=notes)
+        write_safetensors(tensors, folder / STATE_FILE, metadata={"numbers": json.dumps(numbers)})
 
     def resume(self, folder: Path) -> None:
         """Go on from a folder's state, which must be of the same phase; see :func:`saved_phase`."""
@@ -102,6 +107,7 @@ class TrainingState:
         with safe_open(folder / STATE_FILE, framework="pt") as file:
             numbers = json.loads(file.metadata()["numbers"])
         self.step, self.phase, self.scale = numbers["step"], numbers["phase"], numbers["scale"]
+        self.calm_steps = numbers.get("calm_steps", 0)
         self.average.num_updates = numbers["average_updates"]
         self.model.load_state_dict(_part(tensors, _MODEL))
         for name, value in _part(tensors, _AVERAGE).items():

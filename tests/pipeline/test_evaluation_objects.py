@@ -95,6 +95,22 @@ def test_perfect_session_scores_one_and_its_files_do_too(tmp_path: Path, name: C
     assert len(again.official["objects"]) >= len(report.official["objects"]) > 0
 
 
+def test_first_masks_alone_are_no_truth_to_score_by(tmp_path: Path) -> None:
+    layout = LAYOUTS[ClipSetName.MOSE]
+    write_labels(tmp_path, *layout)
+    for later in sorted((tmp_path / layout[1] / "clip").iterdir())[1:]:
+        later.unlink()
+    report = evaluate_object_set(
+        lambda _: KnowingSession(first_id=1),
+        SetRequest(root=tmp_path),
+        ClipSetName.MOSE,
+        on_total=ignore,
+    )
+    assert report.official["J&F"] is None
+    assert dict(report.rows)["J&F"] is None
+    assert "--save-predictions" in report.problems[0]
+
+
 def test_shifted_session_scores_what_shifted_masks_overlap(tmp_path: Path) -> None:
     write_object_files(tmp_path)
     session = KnowingSession(first_id=0, shift=3)

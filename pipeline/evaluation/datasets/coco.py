@@ -13,8 +13,10 @@ from pycocotools import mask as coco_mask
 
 from pipeline.evaluation.datasets.items import (
     Item,
+    check_listed,
     check_lists,
     each,
+    listed_ids,
     read_box,
     read_object,
     read_phrases,
@@ -48,6 +50,8 @@ def read_coco(path: Path, problems: Problems, *, root: Path) -> list[PictureQues
     phrases = read_phrases(content, path, problems, is_joined=True)
     images = _read_images(content, path, root, problems)
     truth, broken = _read_truth(content, path, images, phrases, problems)
+    for category in _mere_parents(content, {key[1] for key in (*truth, *broken)}):
+        phrases.pop(category, None)
     there: dict[int, set[int]] = defaultdict(set)
     for image, category in truth:
         there[image].add(category)
@@ -68,6 +72,25 @@ def read_coco(path: Path, problems: Problems, *, root: Path) -> list[PictureQues
                 )
             )
     return questions
+
+
+def _mere_parents(content: Item, annotated: set[int]) -> list[int]:
+    """Return the categories that only hold others, as exports add them: nothing is named so.
+
+    Asked for, "animal" would count as absent where a deer is.
+    """
+    named = [Item.of(one) for one in content.items("categories") if isinstance(one, dict)]
+    parents = {
+        one.fields.get("supercategory")
+        for one in named
+        if one.fields.get("supercategory") != one.fields.get("name")
+    }
+    return [
+        one.integer("id")
+        for one in named
+        if one.has("name") and one.fields["name"] in parents
+        if isinstance(one.fields.get("id"), int) and one.fields["id"] not in annotated
+    ]
 
 
 def _asked(item: Item, there: set[int], known: set[int]) -> set[int]:
@@ -102,11 +125,13 @@ def _read_truth(
     """Return the objects of each (image, category), and those of which one is broken or a crowd."""
     truth: dict[Key, list[Shape]] = defaultdict(list)
     broken: set[Key] = set()
+    listed = listed_ids(content)
     for number, item in each(content.items("annotations"), path, "annotation", problems):
         key: Key | None = None
         try:
             key = item.integer("image_id"), item.integer("category_id")
             if key[0] not in images:
+                check_listed(key[0], listed)
                 continue
             shape = _read_shape(item, phrases, *images[key[0]].size_hw())
         except ValueError as error:

@@ -136,6 +136,17 @@ def each(
         yield number, item
 
 
+def listed_ids(content: Item) -> set[object]:
+    """Return the ids of a file's ``images``, usable or not, as they are written."""
+    return {one.get("id") for one in content.items("images") if isinstance(one, dict)}
+
+
+def check_listed(image_id: int, listed: set[object]) -> None:
+    """Raise a ``ValueError`` if no image has this id; one that was told of already is enough."""
+    if image_id not in listed and str(image_id) not in listed:
+        raise ValueError(f"image_id {image_id!r} (accepted: the id of an image)")
+
+
 def read_box(value: object, *, height: float, width: float, slack: float = _BOX_SLACK_PX) -> Box:
     """Read x, y, width and height; ``slack`` beyond the border is forgiven.
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from pipeline.evaluation.datasets.items import (
     Item,
+    check_listed,
     check_lists,
     each,
+    listed_ids,
     read_box,
     read_list,
     read_object,
@@ -36,6 +38,7 @@ class PictureQuestion:
         height: Rows of the picture.
         width: Columns of the picture.
         truths: What each annotator found, boxes in shares of the picture; crowds are left out.
+        has_crowd: Whether an annotator marked one, so that it is not known to be absent.
     """
 
     question_id: int
@@ -44,6 +47,7 @@ class PictureQuestion:
     height: int
     width: int
     truths: tuple[tuple[Shape, ...], ...]
+    has_crowd: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +96,8 @@ def read_questions(
         _read_truth(content, path, usable, problems)
         for content, path in zip(contents, paths, strict=True)
     ]
-    broken = {number for _, found in truths for number in found}
+    broken = {number for _, found, _ in truths for number in found}
+    crowded = {number for _, _, found in truths for number in found}
     return [
         PictureQuestion(
             question_id=number,
@@ -100,7 +105,8 @@ def read_questions(
             phrase=item.text("text_input"),
             height=item.integer("height"),
             width=item.integer("width"),
-            truths=tuple(tuple(found.get(number, ())) for found, _ in truths),
+            truths=tuple(tuple(found.get(number, ())) for found, _, _ in truths),
+            has_crowd=number in crowded,
         )
         for number, item in usable.items()
         if number not in broken
@@ -144,24 +150,29 @@ def _agreed(
 
 def _read_truth(
     content: Item, path: Path, asked: Mapping[int, Item], problems: Problems
-) -> tuple[dict[int, list[Shape]], set[int]]:
-    """Return what one annotator found for each question, and the questions with a broken one."""
+) -> tuple[dict[int, list[Shape]], set[int], set[int]]:
+    """Return what an annotator found for each question, and those with a broken one or a crowd."""
     truth: dict[int, list[Shape]] = defaultdict(list)
     broken: set[int] = set()
+    crowded: set[int] = set()
+    listed = listed_ids(content)
     for number, item in each(content.items("annotations"), path, "annotation", problems):
         question: int | None = None
         try:
             question = item.integer("image_id")
             if question not in asked:
+                check_listed(question, listed)
                 continue
             shape = read_shape(item, *asked[question].size_hw())
         except ValueError as error:
             problems.tell(path, f"annotation {number}", str(error))
             broken |= set() if question is None else {question}
             continue
-        if not item.fields.get("iscrowd"):
+        if item.fields.get("iscrowd"):
+            crowded.add(question)
+        else:
             truth[question].append(shape)
-    return truth, broken
+    return truth, broken, crowded
 
 
 def read_shape(item: Item, height: int, width: int) -> Shape:

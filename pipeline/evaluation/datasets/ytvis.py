@@ -48,9 +48,10 @@ def read_clips(
         return read_burst(content, path, problems, root=root)
     check_lists(content, path, ("videos", "annotations", "categories"))
     clips = {clip.video_id: clip for clip in _read_videos(content, path, root, problems)}
-    phrases = read_phrases(content, path, problems)
-    truth, broken = _read_truth(content, path, clips, problems)
+    # SA-Co's names are noun phrases already; YouTube-VIS's are words joined by _.
     has_pairs = content.has("video_np_pairs")
+    phrases = read_phrases(content, path, problems, is_joined=not has_pairs)
+    truth, broken = _read_truth(content, path, clips, problems)
     asked = (
         _read_pairs(content, path, clips, problems)
         if has_pairs

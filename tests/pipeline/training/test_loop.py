@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +12,12 @@ from safetensors.torch import load_file
 from models.training.lora import UP
 from models.weights import load_strictly
 from pipeline.errors import ConfigError
+from pipeline.training import loop
 from pipeline.training import state as state_module
-from pipeline.training.state import MODEL_FILE, STATE_FILE
-from tests.pipeline.training.runs import make_model, recipe, run, stage
+from pipeline.training.detector_task import DetectorTask
+from pipeline.training.optimisers import build_optimisers
+from pipeline.training.state import MODEL_FILE, STATE_FILE, MovingAverage, TrainingState
+from tests.pipeline.training.runs import TASKS, make_model, recipe, run, stage
 
 PLAN = recipe(
     stage("look", task="backbone"),
@@ -21,6 +25,7 @@ PLAN = recipe(
     stage("again", task="detector"),
     stage("follow", task="tracker"),
     stage("outline", task="refiner"),
+    stage("low", train=("detector_model.detr_decoder.",), lora_rank=2),
 )
 
 
@@ -39,15 +44,21 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("last", [1, 2, 4, 8, 10])
-def test_a_run_stopped_anywhere_ends_as_one_that_was_not(last, whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("last", "file"),
+    [
+        *((1, STATE_FILE), (4, MODEL_FILE), (8, STATE_FILE)),
+        *((11, STATE_FILE), (13, MODEL_FILE), (13, STATE_FILE)),
+    ],
+)
+def test_a_run_stopped_anywhere_ends_as_one_that_was_not(last, file, whole, tmp_path, monkeypatch):
     write = state_module.write_safetensors
     saved = []
 
     def write_and_stop(*given, **named):
         write(*given, **named)
         saved.append(given[1].name)
-        if saved.count(STATE_FILE) == last:
+        if saved.count(file) == last:
             raise StoppedError
 
     monkeypatch.setattr(state_module, "write_safetensors", write_and_stop)
@@ -57,7 +68,7 @@ def test_a_run_stopped_anywhere_ends_as_one_that_was_not(last, whole, tmp_path, 
     run(PLAN, tmp_path)
     torch.testing.assert_close(weights(tmp_path), weights(whole), rtol=0, atol=0)
     rows = [json.loads(row) for row in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [2, 5, 7, 9, 11]
+    assert [row["step"] for row in rows] == [2, 5, 7, 9, 11, 13]
 
 
 def test_a_finished_run_is_left_as_it_is(whole):
@@ -150,6 +161,56 @@ def test_two_processes_learn_what_one_learns_from_both_shares(tmp_path):
     torch.testing.assert_close(
         weights(tmp_path / "two"), weights(tmp_path / "one"), rtol=1e-2, atol=1e-4
     )
+
+
+class EmptySource:
+    def draw(self, rng, size, stage):
+        return []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_data_of_which_nothing_can_be_asked_is_one_problem(workers, tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "detector", DetectorTask(source=EmptySource(), patch_size=14))
+    with pytest.raises(ConfigError, match="nothing could be asked") as caught:
+        run(recipe(stage(), workers=workers), tmp_path)
+    assert len(caught.value.problems) == 1
+
+
+def test_figures_that_not_every_batch_has_are_averaged_over_those_that_do(tmp_path, monkeypatch):
+    task = TASKS["detector"]
+    told = iter([{"rare": 0.5, "usual": 1.0}, {"usual": 3.0}] * 2)
+
+    class Telling:
+        learns, draw, initialise = task.learns, task.draw, task.initialise
+
+        def losses(self, *given):
+            return replace(task.losses(*given), figures=next(told))
+
+    monkeypatch.setitem(TASKS, "detector", Telling())
+    run(recipe(stage(accumulate=2, steps=1)), tmp_path)
+    (row,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert (json.loads(row)["rare"], json.loads(row)["usual"]) == (0.5, 2.0)
+
+
+def test_the_scale_of_fp16_falls_with_an_overflow_and_rises_again(monkeypatch):
+    monkeypatch.setattr(loop, "CALM_STEPS", 2)
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    learned = {"weight": weight}
+    state = TrainingState(
+        model=torch.nn.Module(),
+        learned=learned,
+        optimisers=build_optimisers(learned, "adamw", weight_decay=0.0),
+        average=MovingAverage(learned, 0.9),
+        scale=loop.FIRST_SCALE,
+    )
+    state.optimisers.set_rate(0.1)
+    scales = []
+    for gradient in (float("inf"), 1.0, 1.0, 1.0, 1.0):
+        weight.grad = torch.full((2, 2), gradient)
+        loop._learn(state, recipe(stage(), precision="fp16"))
+        scales.append(state.scale / loop.FIRST_SCALE)
+    assert scales == [0.5, 0.5, 1.0, 1.0, 1.0]
+    assert bool(weight.isfinite().all())
 
 
 def test_half_precision_learns_too(tmp_path):

@@ -56,8 +56,12 @@ def test_a_recipe_builds_a_run_with_its_vocabulary(tmp_path):
             "'s' has uncut True, which only a world obeys",
         ),
         (
-            _sharing("[0, 1], close_ups: 0.5") + OWN_DATA.replace("[", "[{type: world}, "),
-            "'s' has close_ups 0.5, which only a world obeys",
+            _sharing("[0, 1], questions: 3") + OWN_DATA.replace("[", "[{type: world}, "),
+            "'s' has questions 3, which only a world obeys",
+        ),
+        (
+            _sharing("[1], mask_weight: 3", task="refiner"),
+            "'s' has mask_weight and task 'refiner'; expected it left out",
         ),
         (
             _sharing("[1]", task="tracker") + OWN_DATA,
