@@ -63,7 +63,8 @@ def value_noise(
     return cast("Floats", np.clip(smooth, 0, 1))
 
 
-def _ramp(low: tuple[int, ...], high: tuple[int, ...], share: Floats) -> Floats:
+def colour_ramp(low: tuple[int, ...], high: tuple[int, ...], share: Floats) -> Floats:
+    """Return colours (…, 3) between two RGB ones, by their ``share`` (…) of the second, 0 to 1."""
     start, end = as_colour(low), as_colour(high)
     return start + share[..., None] * (end - start)
 
@@ -75,12 +76,12 @@ def _ground(rng: np.random.Generator, height: int, width: int, biome: Biome) -> 
     share = 0.45 * lumps + 0.3 * tufts + 0.25 * blades
     # Nearer ground shows coarser, stronger texture than ground near the horizon.
     nearness = np.linspace(0.35, 1.0, height, dtype=np.float32)[:, None]
-    return _ramp(*biome.ground, 0.5 + (share - 0.5) * 1.7 * nearness)
+    return colour_ramp(*biome.ground, 0.5 + (share - 0.5) * 1.7 * nearness)
 
 
 def _sky(rng: np.random.Generator, height: int, width: int, biome: Biome) -> Floats:
     fall = np.linspace(0, 1, height, dtype=np.float32)[:, None].repeat(width, axis=1)
-    sky = _ramp(*biome.sky, fall)
+    sky = colour_ramp(*biome.sky, fall)
     clouds = 0.6 * value_noise(rng, height, width, cells=(3, 4))
     clouds += 0.4 * value_noise(rng, height, width, cells=(8, 12))
     cover = np.clip((clouds - rng.uniform(0.45, 0.75)) * 4, 0, 0.85)[..., None]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.world.background import Floats, as_colour
+from connectors.world.background import Floats, as_colour, colour_ramp
 
 _TILE_PX = 512
 _Colour = tuple[int, int, int]
@@ -184,11 +184,6 @@ def flat_noise(rng: np.random.Generator, height: int, width: int, *, zoom: float
     return _sampled(left + u * zoom, top + v * zoom)
 
 
-def _ramp(low: _Colour, high: _Colour, share: Floats) -> Floats:
-    start, end = as_colour(low), as_colour(high)
-    return start + share[..., None] * (end - start)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ground:
     """The floor seen in perspective: ``across`` and ``away`` in widths of its nearest row."""
@@ -216,7 +211,7 @@ def _ground_colour(rng: np.random.Generator, place: Place, ground: _Ground) -> F
     share = 0.5 + (0.65 * (lumps - 0.5) + 0.5 * (fine - 0.5)) * place.contrast * (
         0.35 + 0.65 * ground.nearness
     )
-    return _ramp(*place.ground, np.clip(share, 0, 1))
+    return colour_ramp(*place.ground, np.clip(share, 0, 1))
 
 
 def _draw_surface(
@@ -271,7 +266,7 @@ def _draw_way(rng: np.random.Generator, colour: Floats, ground: _Ground, *, is_r
 
 def _sky(rng: np.random.Generator, height: int, width: int, place: Place) -> Floats:
     fall = np.linspace(0, 1, height, dtype=np.float32)[:, None].repeat(width, axis=1)
-    sky = _ramp(*place.sky, fall)
+    sky = colour_ramp(*place.sky, fall)
     if place.is_indoor:
         _furnish_wall(rng, sky)
         return sky
@@ -349,7 +344,7 @@ def _draw_shore(rng: np.random.Generator, canvas: Floats, horizon_px: int, water
     rows = np.arange(horizon_px, height, dtype=np.float32)[:, None] / height
     offset = rows - shore - wander[None]
     low, high = _SANDS[rng.integers(len(_SANDS))]
-    sand = _ramp(low, high, flat_noise(rng, height - horizon_px, width, zoom=2.0))
+    sand = colour_ramp(low, high, flat_noise(rng, height - horizon_px, width, zoom=2.0))
     is_land = np.clip(offset * height / 2, 0, 1)[..., None]
     foam = np.clip(1 - np.abs(offset) * height / 2.5, 0, 1)[..., None]
     ripples = flat_noise(rng, height - horizon_px, width, zoom=1.0)
