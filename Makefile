@@ -8,7 +8,7 @@ OUT ?= demo-out
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream clean
+.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-world clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +90,9 @@ bench-models: setup-dev ## Time our models beside transformers', same weights (A
 
 bench-stream: setup-dev ## Time whole runs on films of 640 x 360 with 2 concepts and 3 objects
 	@$(BIN)/python -m tests.benchmarks.stream $(ARGS)
+
+bench-world: setup-dev ## Time how fast one core draws the synthetic worlds
+	@$(BIN)/python -m tests.benchmarks.world $(ARGS)
 
 clean: ## Remove what was built; .venv and runs/ stay
 	rm -rf demo-out segment-out dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
