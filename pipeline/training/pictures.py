@@ -197,7 +197,7 @@ def close_crop(
 ) -> Crop:
     """Choose a square round a box (cxcywh, shares of the picture), somewhat off its middle."""
     rows, columns = picture_hw
-    placed = box * np.float32([columns, rows, columns, rows])
+    placed = box * np.array([columns, rows] * 2, dtype=np.float32)
     largest = float(placed[2:].max())
     reach = float(np.exp(rng.uniform(np.log(NEAREST), np.log(FARTHEST))))
     side = min(max(round(largest * reach), LEAST_CLOSE_UP), rows, columns)

@@ -79,7 +79,11 @@ def _mere_parents(content: Item, annotated: set[int]) -> list[int]:
 
     Asked for, "animal" would count as absent where a deer is.
     """
-    named = [Item.of(one) for one in content.items("categories") if isinstance(one, dict)]
+    named = [
+        Item(cast("dict[str, Any]", one))
+        for one in content.items("categories")
+        if isinstance(one, dict)
+    ]
     parents = {
         one.fields.get("supercategory")
         for one in named
