@@ -17,8 +17,8 @@ from pipeline.evaluation.picture_scores import PictureScores
 _MOST_SHOWN = 5
 Row = tuple[str, float | None]
 NOTHING_COUNTS = (
-    "no frame with masks follows the first ones, so nothing can be scored; where only a set's "
-    "makers have them, hand in what --save-predictions writes"
+    "all objects: none has a mask on a frame that counts, which its first and last annotated ones "
+    "do not; where only a set's makers have more, hand in what --save-predictions writes"
 )
 
 

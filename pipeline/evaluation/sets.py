@@ -242,7 +242,7 @@ def _finish(
     if request.results is not None:
         write_json(request.results, report.official)
     seconds = None if watch is None else watch.mean
-    return replace(report, problems=(*report.problems, *problems.told), seconds=seconds)
+    return replace(report, problems=(*problems.told, *report.problems), seconds=seconds)
 
 
 def _root(request: SetRequest) -> Path:

@@ -6,12 +6,11 @@ id that was there before) is listed with file and id, and skipped or refused as 
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,12 +20,14 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.datasets.clips import Clip as AnnotatedClip
 from pipeline.evaluation.datasets.clips import ClipSet
 from pipeline.evaluation.datasets.coco import read_coco
+from pipeline.evaluation.datasets.pictures import PictureQuestion
 from pipeline.evaluation.datasets.problems import OnBad, Problems
 from pipeline.evaluation.datasets.shapes import RunLengths
 from pipeline.evaluation.datasets.ytvis import read_clips
 from pipeline.training.clips import Clip, can_begin, follow
 from pipeline.training.pictures import (
     MIN_VISIBLE_PX,
+    MIN_VISIBLE_SHARE,
     Crop,
     Drawn,
     Masks,
@@ -34,6 +35,7 @@ from pipeline.training.pictures import (
     close_crop,
     mask_box,
     random_crop,
+    resized,
 )
 from pipeline.training.recipe import CocoData, Stage, YtvisData
 
@@ -65,15 +67,15 @@ class LabelledPicture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureFiles:
-    """Reads the files of one's data; those that cannot be used are told of once.
+    """Reads the files of one's data; each process tells once of those that cannot be used.
 
     Attributes:
         on_bad: Whether such a file is passed over or ends the run.
-        bad: The files told of.
+        bad: The files told of, with the height and width of their masks.
     """
 
     on_bad: OnBad = OnBad.SKIP
-    bad: set[Path] = field(default_factory=set[Path])
+    bad: set[tuple[Path, int, int]] = field(default_factory=set[tuple[Path, int, int]])
 
     def read(self, path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
         """Return a picture in the size of its masks; ``None`` if it is to be passed over.
@@ -81,7 +83,7 @@ class PictureFiles:
         Raises:
             ConfigError: If it cannot be used and that ends the run.
         """
-        if path in self.bad:
+        if (path, height, width) in self.bad:
             return None
         try:
             return _sized(read_picture(path), height, width)
@@ -90,7 +92,7 @@ class PictureFiles:
         if self.on_bad == OnBad.FAIL:
             raise ConfigError([told])
         log.warning("%s", told)
-        self.bad.add(path)
+        self.bad.add((path, height, width))
         return None
 
 
@@ -104,7 +106,7 @@ def _sized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
             f"{columns} x {rows} px, but annotated as {width} x {height} "
             "(accepted: the same proportions)"
         )
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return resized(pixels, height, width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,20 +122,26 @@ class AnnotatedPictures:
         Raises:
             ConfigError: If a file cannot be used and that ends the run, or no file can.
         """
-        for _ in range(MOST_TRIES):
-            chosen = self.pictures[int(rng.integers(len(self.pictures)))]
+        for place in _in_any_order(rng, len(self.pictures)):
+            chosen = self.pictures[place]
             pixels = self.files.read(chosen.path, chosen.height, chosen.width)
             if pixels is not None:
                 break
         else:
-            folder = self.pictures[0].path.parent
-            told = f"{folder}: none of {MOST_TRIES} pictures could be used"
-            raise ConfigError([f"{told} (accepted: pictures that can be read)"])
+            folder, number = self.pictures[0].path.parent, len(self.pictures)
+            accepted = "one at least that can be read and is of its annotations' proportions"
+            raise ConfigError([f"{folder}: none of {number} pictures is usable ({accepted})"])
         masks = {
             phrase: [mask.to_mask() for mask in runs] for phrase, runs in chosen.objects.items()
         }
         crops = _crops(rng, (chosen.height, chosen.width), masks, size, stage)
         return [_cut(rng, crop, pixels, masks, chosen.absent) for crop in crops]
+
+
+def _in_any_order(rng: np.random.Generator, number: int) -> Iterator[int]:
+    """Yield a place below ``number``; if more are asked for, all of them."""
+    yield int(rng.integers(number))
+    yield from rng.permutation(number).tolist()
 
 
 def _crops(
@@ -164,23 +172,24 @@ def _cut(
     def turned(part: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(part[:, ::-1]) if is_flipped else part
 
-    shown = {
-        phrase: [turned(crop.cut_mask(mask)) for mask in found] for phrase, found in masks.items()
-    }
-    known = _known(shown, absent)
+    shown: dict[str, Masks] = {}
+    unclear: set[str] = set()
+    for phrase, found in masks.items():
+        cuts = [(turned(crop.cut_mask(mask)), int(mask.sum())) for mask in found]
+        # What the crop has cut away is as absent as what was never there.
+        shown[phrase] = [part for part, _ in cuts if part.any()]
+        if not all(_shows_enough(part, crop, full) for part, full in cuts if part.any()):
+            unclear.add(phrase)
+    known: dict[str, Masks] = {phrase: [] for phrase in absent}
+    known |= {phrase: shown[phrase] for phrase in sorted(set(shown) - unclear)}
     questions = _questions(rng, known, shown)
     return Drawn(pixels=turned(crop.cut(pixels)), questions=questions, covered=known.get)
 
 
-def _known(masks: Mapping[str, Masks], absent: Sequence[str]) -> dict[str, Masks]:
-    """Return what each phrase names on a crop, but for phrases of which too little shows."""
-    known: dict[str, Masks] = {phrase: [] for phrase in absent}
-    for phrase, found in sorted(masks.items()):
-        # What the crop has cut away is as absent as what was never there.
-        shown = [mask for mask in found if mask.any()]
-        if all(mask.sum() >= MIN_VISIBLE_PX for mask in shown):
-            known[phrase] = shown
-    return known
+def _shows_enough(part: NDArray[np.bool_], crop: Crop, full_px: int) -> bool:
+    """Whether so much of an object of ``full_px`` is on a crop that it can be asked for."""
+    shown_px = part.mean() * crop.width * crop.height
+    return bool(part.sum() >= MIN_VISIBLE_PX and shown_px >= MIN_VISIBLE_SHARE * full_px)
 
 
 def _questions(
@@ -264,37 +273,46 @@ def read_coco_pictures(data: CocoData) -> AnnotatedPictures:
     """
     problems = Problems(on_bad=OnBad(data.on_bad))
     questions = read_coco(data.annotations, problems, root=data.images)
+    pictures = _joined(questions, data, problems)
+    _settle(problems, data.annotations, len(pictures))
+    return AnnotatedPictures(pictures=pictures, files=PictureFiles(on_bad=OnBad(data.on_bad)))
+
+
+def _joined(
+    questions: Iterable[PictureQuestion], data: CocoData, problems: Problems
+) -> list[LabelledPicture]:
+    """Join what is known of each file: categories may share a name, and entries a file."""
     objects: dict[str, dict[str, tuple[RunLengths, ...]]] = defaultdict(dict)
-    absent: dict[str, list[str]] = defaultdict(list)
+    asked: dict[str, dict[str, None]] = defaultdict(dict)
+    unclear: dict[str, set[str]] = defaultdict(set)
     sizes: dict[str, tuple[int, int]] = {}
+    told: set[str] = set()
     for question in questions:
-        if question.has_crowd:
-            continue  # nobody can tell its instances apart
         name, phrase = question.picture, question.phrase
-        height, width = sizes.setdefault(name, (question.height, question.width))
-        if (question.height, question.width) != (height, width):
-            told = f"{question.width} x {question.height} px, and {width} x {height} before"
-            problems.tell(data.annotations, f"picture {name!r}", told)
-            continue
+        size = question.height, question.width
+        height, width = sizes.setdefault(name, size)
+        if size != (height, width) and name not in told:
+            told.add(name)
+            reason = f"annotated as {width} x {height} and {question.width} x {question.height} px"
+            problems.tell(data.annotations, f"picture {name!r}", f"{reason} (accepted: one size)")
+        asked[name][phrase] = None
+        if question.has_crowd or size != (height, width):
+            # Of a crowd nobody can tell the instances apart.
+            unclear[name].add(phrase)
         (truth,) = question.truths
         if truth:
-            # Several categories may have one name, and several entries one file.
             before = objects[name].get(phrase, ())
             objects[name][phrase] = (*before, *(shape.mask for shape in truth))
-        else:
-            absent[name].append(phrase)
-    pictures = [
+    return [
         LabelledPicture(
             path=data.images / name,
             height=size[0],
             width=size[1],
-            objects=objects[name],
-            absent=tuple(dict.fromkeys(one for one in absent[name] if one not in objects[name])),
+            objects={p: m for p, m in objects[name].items() if p not in unclear[name]},
+            absent=tuple(p for p in asked[name] if p not in {*objects[name], *unclear[name]}),
         )
         for name, size in sizes.items()
     ]
-    _settle(problems, data.annotations, len(pictures))
-    return AnnotatedPictures(pictures=pictures, files=PictureFiles(on_bad=OnBad(data.on_bad)))
 
 
 def read_clips_of(data: YtvisData) -> ClipSet:

@@ -148,13 +148,18 @@ class Crop:
     def cut(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Cut (H, W[, 3]) to (side, side[, 3])."""
         part = pixels[self.y : self.y + self.height, self.x : self.x + self.width]
-        shrinks = max(part.shape[:2]) > self.side
-        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return cv2.resize(part, (self.side, self.side), interpolation=way).astype(np.uint8)
+        return resized(part, self.side, self.side)
 
     def cut_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Cut (H, W) to (side, side); a cell is in if half of it is."""
         return self.cut(mask.astype(np.uint8) * 255) > 127
+
+
+def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Bring (H, W[, 3]) to another size: areas averaged if it shrinks, linear if it grows."""
+    shrinks = pixels.shape[0] > height or pixels.shape[1] > width
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (width, height), interpolation=way).astype(np.uint8)
 
 
 def random_crop(rng: np.random.Generator, picture_hw: tuple[int, int], side: int) -> Crop:

@@ -16,7 +16,7 @@ from pipeline.evaluation.datasets.items import (
     check_listed,
     check_lists,
     each,
-    listed_ids,
+    numbered,
     read_box,
     read_object,
     read_phrases,
@@ -52,6 +52,12 @@ def read_coco(path: Path, problems: Problems, *, root: Path) -> list[PictureQues
     truth, broken = _read_truth(content, path, images, phrases, problems)
     for category in _mere_parents(content, {key[1] for key in (*truth, *broken)}):
         phrases.pop(category, None)
+    # Of two categories of one name, or two entries of one file, one may be what the other lacks.
+    unclear = {
+        (images[number].text("file_name"), phrases.get(category))
+        for number, category in broken
+        if number in images
+    }
     there: dict[int, set[int]] = defaultdict(set)
     for image, category in truth:
         there[image].add(category)
@@ -59,7 +65,7 @@ def read_coco(path: Path, problems: Problems, *, root: Path) -> list[PictureQues
     for number, item in images.items():
         height, width = item.size_hw()
         for category in sorted(_asked(item, there[number], set(phrases))):
-            if (number, category) in broken:
+            if (item.text("file_name"), phrases[category]) in unclear:
                 continue
             questions.append(
                 PictureQuestion(
@@ -79,21 +85,15 @@ def _mere_parents(content: Item, annotated: set[int]) -> list[int]:
 
     Asked for, "animal" would count as absent where a deer is.
     """
+    categories = numbered(content, "categories")
     named = [
-        Item(cast("dict[str, Any]", one))
-        for one in content.items("categories")
-        if isinstance(one, dict)
+        (one.fields.get("name"), one.fields.get("supercategory")) for one in categories.values()
     ]
-    parents = {
-        one.fields.get("supercategory")
-        for one in named
-        if one.fields.get("supercategory") != one.fields.get("name")
-    }
+    parents = [parent for name, parent in named if parent and parent != name]
     return [
-        one.integer("id")
-        for one in named
-        if one.has("name") and one.fields["name"] in parents
-        if isinstance(one.fields.get("id"), int) and one.fields["id"] not in annotated
+        number
+        for number, one in categories.items()
+        if one.fields.get("name") in parents and number not in annotated
     ]
 
 
@@ -129,7 +129,7 @@ def _read_truth(
     """Return the objects of each (image, category), and those of which one is broken or a crowd."""
     truth: dict[Key, list[Shape]] = defaultdict(list)
     broken: set[Key] = set()
-    listed = listed_ids(content)
+    listed = numbered(content, "images")
     for number, item in each(content.items("annotations"), path, "annotation", problems):
         key: Key | None = None
         try:

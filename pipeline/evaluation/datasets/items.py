@@ -1,7 +1,8 @@
 """JSON with distrust: typed access to objects whose makers are strangers."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -136,14 +137,19 @@ def each(
         yield number, item
 
 
-def listed_ids(content: Item) -> set[object]:
-    """Return the ids of a file's ``images``, usable or not, as they are written."""
-    return {one.get("id") for one in content.items("images") if isinstance(one, dict)}
+def numbered(content: Item, name: str) -> dict[int, Item]:
+    """Return the objects of a list by their ``id``, as far as they are some; nothing is told."""
+    found: dict[int, Item] = {}
+    for value in content.items(name):
+        with suppress(ValueError):
+            item = Item.of(value)
+            found.setdefault(item.integer("id"), item)
+    return found
 
 
-def check_listed(image_id: int, listed: set[object]) -> None:
+def check_listed(image_id: int, listed: Container[int]) -> None:
     """Raise a ``ValueError`` if no image has this id; one that was told of already is enough."""
-    if image_id not in listed and str(image_id) not in listed:
+    if image_id not in listed:
         raise ValueError(f"image_id {image_id!r} (accepted: the id of an image)")
 
 

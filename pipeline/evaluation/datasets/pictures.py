@@ -16,7 +16,7 @@ from pipeline.evaluation.datasets.items import (
     check_listed,
     check_lists,
     each,
-    listed_ids,
+    numbered,
     read_box,
     read_list,
     read_object,
@@ -155,7 +155,7 @@ def _read_truth(
     truth: dict[int, list[Shape]] = defaultdict(list)
     broken: set[int] = set()
     crowded: set[int] = set()
-    listed = listed_ids(content)
+    listed = numbered(content, "images")
     for number, item in each(content.items("annotations"), path, "annotation", problems):
         question: int | None = None
         try:

@@ -163,7 +163,7 @@ def test_files_that_cannot_be_used_are_told_once_and_passed_over(tmp_path, caplo
     with pytest.raises(ConfigError, match=told):
         draws(strict)
     spoil(tmp_path / "2.png")
-    with pytest.raises(ConfigError, match="none of 50 pictures could be used"):
+    with pytest.raises(ConfigError, match="none of 2 pictures is usable"):
         read_coco_pictures(data).draw(np.random.default_rng(0), 56, stage())
 
 
@@ -178,6 +178,52 @@ def test_entries_of_one_file_are_one_picture(tmp_path):
     data = coco(tmp_path, annotation(), annotation(2, image_id=2, category_id=2), file_name="2.png")
     (picture,) = read_coco_pictures(data).pictures
     assert (set(picture.objects), picture.absent) == ({"red box", "deer"}, ())
+
+
+@pytest.mark.parametrize("fields", [{"iscrowd": 1}, {"bbox": [70, 50, 60, 60]}])
+@pytest.mark.parametrize("names", [("deer", "deer", "fox"), ("deer", "fox")])
+def test_what_is_not_known_is_not_absent_by_another_entry(tmp_path, fields, names):
+    data = coco(tmp_path, annotation(**fields), names=names, file_name="2.png")
+    (picture,) = read_coco_pictures(data).pictures
+    assert (picture.objects, picture.absent) == ({}, ("fox",))
+
+
+def test_entries_of_one_file_in_two_sizes_are_told_once_and_leave_nothing_absent(tmp_path, caplog):
+    data = coco(tmp_path, annotation(), file_name="2.png", height=HEIGHT * 2, width=WIDTH * 2)
+    (picture,) = read_coco_pictures(data).pictures
+    assert (picture.objects, picture.absent) == ({}, ())
+    (message,) = caplog.messages
+    assert "picture '2.png': annotated as 160 x 120 and 80 x 60 px (accepted: one size)" in message
+
+
+@pytest.mark.parametrize("odd", [[2], {"a": 1}, True, "two", None])
+def test_ids_and_names_of_any_kind_are_told_and_not_stumbled_over(tmp_path, odd, caplog):
+    data = coco(tmp_path, annotation(2, image_id="0001"))
+    content = json.loads(data.annotations.read_text())
+    content["images"][1]["id"] = odd
+    content["images"][0]["id"] = "0001"
+    content["categories"][1] |= {"supercategory": odd, "name": odd}
+    content["categories"].append({"id": odd, "name": "red_box", "supercategory": odd})
+    data.annotations.write_text(json.dumps(content))
+    (picture,) = read_coco_pictures(data).pictures
+    assert "red box" in picture.objects
+    assert "image at place 1: id" in caplog.text
+
+
+def test_a_sliver_on_a_close_up_is_not_asked_for(tmp_path):
+    small = annotation(segmentation=square(12, 4, 20))
+    large = annotation(2, category_id=2, segmentation=[[18, 2, 78, 2, 78, 58, 18, 58]])
+    source = read_coco_pictures(coco(tmp_path, small, large, images=1))
+    plan = stage(close_ups=1, max_objects=2)
+    shares = [
+        question.masks[0].mean()
+        for n in range(40)
+        for one in source.draw(np.random.default_rng(n), 56, plan)
+        for question in one.questions
+        if question.phrase == "deer" and question.masks
+    ]
+    # No close-up is larger than the picture is high.
+    assert min(shares) >= 0.15 * (60 * 56) / HEIGHT**2
 
 
 def test_a_category_that_only_holds_others_is_not_asked(tmp_path):
