@@ -30,7 +30,7 @@ class DrawingRate:
 
 
 def main() -> None:
-    """Measure some scenes of each world, in turns."""
+    """Measure some scenes of each world."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="number of scenes of each world")
     options = parser.parse_args()
