@@ -3,7 +3,7 @@
 A model becomes a few graphs, cut where results are worth keeping: what depends on the picture, on
 the phrase, and on the prompt. All numbers are of the model's own input square: shares of it (0 … 1)
 for points and boxes, logits for masks. The refiner of outlines is left out: it works on the picture
-itself, see :mod:`models.sam3.refiner`.
+itself, see :mod:`models.sam3.network.refiner`.
 
 Shape legend:
     N pictures, S side of the input in px, g tokens along it, C width, B objects or (picture,
@@ -28,11 +28,11 @@ from models.sam2.memory_attention import MemoryTokens
 from models.sam2.model import Sam2
 from models.sam2.outputs import TrackerFeatures
 from models.sam2.tracker import MemoryTracker
-from models.sam3.detector import Detector
-from models.sam3.exemplars import Exemplars
-from models.sam3.model import Sam3
-from models.sam3.text import TextFeatures
-from models.sam3.vision import VisionEncoder, VisionFeatures
+from models.sam3.network.detector import Detector
+from models.sam3.network.exemplars import Exemplars
+from models.sam3.network.model import Sam3
+from models.sam3.network.text import TextFeatures
+from models.sam3.network.vision import VisionEncoder, VisionFeatures
 
 OPSET = 18
 # Dimensions that a graph leaves open. One object and several take the same way through the models.

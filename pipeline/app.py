@@ -27,7 +27,7 @@ from pipeline.observe.metrics import Metrics
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from models.sam3.session import SessionOptions
+    from models.sam3.tracking.session import SessionOptions
 
 Built = TypeVar("Built")
 
@@ -37,10 +37,10 @@ def build_model(config: ModelConfig) -> ConceptTracker:
 
     Raises:
         ConfigError: If the model or one of its options is not known, or there are no weights.
-        models.weights.CheckpointError: If the weights do not fit.
+        models.checkpoints.weights.CheckpointError: If the weights do not fit.
     """
     # Imported here, because torch costs seconds that ``check`` and ``schema`` need not pay.
-    from models.registry import build_tracker
+    from models.build import build_tracker
 
     check_concept_model(config.name)
     path = config.checkpoint
@@ -52,7 +52,7 @@ def build_model(config: ModelConfig) -> ConceptTracker:
 
 
 def build_with(build: Callable[..., Built], config: ModelConfig) -> Built:
-    """Build a model by a function of :mod:`models.registry`.
+    """Build a model by a function of :mod:`models.build`.
 
     Raises:
         ConfigError: If the name, the weights or the device cannot be used.
@@ -67,7 +67,7 @@ def build_with(build: Callable[..., Built], config: ModelConfig) -> Built:
 
 def check_model_name(name: str) -> None:
     """Raise a ``ConfigError`` if no model has this name. Imports no torch."""
-    from models.registry import MODEL_NAMES
+    from models.build import MODEL_NAMES
 
     if name not in MODEL_NAMES:
         accepted = ", ".join(MODEL_NAMES)
@@ -76,7 +76,7 @@ def check_model_name(name: str) -> None:
 
 def check_concept_model(name: str) -> None:
     """Raise a ``ConfigError`` if no model that knows phrases has this name. Imports no torch."""
-    from models.entries import MODELS, Family
+    from models.catalogue import MODELS, Family
 
     check_model_name(name)
     if MODELS[name].family is not Family.SAM3:
@@ -118,7 +118,7 @@ def build_options(name: str, options: Mapping[str, bool | int | float | str]) ->
     Raises:
         ConfigError: If an option is not known or has the wrong type.
     """
-    from models.sam3.presets import SESSION_OPTIONS
+    from models.sam3.sizes import SESSION_OPTIONS
 
     built = SESSION_OPTIONS[name]
     accepted = _options_of(built)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from models.entries import MODEL_NAMES, MODELS, ModelEntry, local_folder
+from models.catalogue import MODEL_NAMES, MODELS, ModelEntry, local_folder
 from pipeline.display import write_line, write_warning
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.flags import Checkpoint, Json
@@ -19,7 +19,7 @@ from pipeline.telling import telling
 from pipeline.training.notes import lines_of_note
 
 if TYPE_CHECKING:
-    from models.registry import ModelDescription
+    from models.build import ModelDescription
 
 models_app = typer.Typer(help="List, look into, fetch and convert models.", no_args_is_help=True)
 
@@ -82,7 +82,7 @@ def inspect_model(
     """Show what a model or a checkpoint is, what it holds and what it lacks."""
     with telling(json_lines=json_lines), _telling_of_weights():
         name, path = _name_or_path(model, checkpoint)
-        from models.registry import describe
+        from models.build import describe
 
         told = describe(name, checkpoint=path)
         if json_lines:
@@ -145,8 +145,8 @@ def pull_model(
         if model not in MODEL_NAMES:
             accepted = ", ".join(MODEL_NAMES)
             raise ConfigError([f"unknown model {model!r} (accepted: {accepted})"])
-        from models.hub import pull
-        from models.registry import describe
+        from models.build import describe
+        from models.checkpoints.hub import pull
 
         entry = MODELS[model]
         pulled = pull(entry, out=out, revision=revision, shows_progress=not json_lines)
@@ -185,7 +185,7 @@ def convert_model(
         problem = _target_problem(target, layout)
         if problem is not None:
             raise ConfigError([problem])
-        from models.convert import convert_file
+        from models.checkpoints.convert import convert_file
 
         done = convert_file(
             source, target, layout=layout.value, dtype=None if dtype is None else dtype.value
@@ -221,7 +221,7 @@ def _target_problem(target: Path, layout: LayoutName) -> str | None:
 @contextmanager
 def _telling_of_weights() -> Generator[None]:
     """Let errors about weights be told as they are."""
-    from models.hub import PullError
+    from models.checkpoints.hub import PullError
 
     try:
         yield

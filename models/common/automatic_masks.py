@@ -27,8 +27,8 @@ from models.common.mask_filters import (
     suppress_overlaps,
     touches_crop_edge,
 )
+from models.common.masks import CocoRle, RunLengths, UncompressedRle, encode_masks
 from models.common.prompting import State, check_array, check_pixels
-from models.common.run_lengths import CocoRle, RunLengths, UncompressedRle, encode_masks
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from models.common.prompting import check_pixels
 from models.common.resize import resize
-from models.sam3.refiner import SURE, Corners, MaskRefiner, Windows
+from models.sam3.network.refiner import SURE, Corners, MaskRefiner, Windows
 
 # Mask pixels brought to a picture's size at once: bounds the memory of many masks on a large one.
 MAX_PIXELS = 2**25

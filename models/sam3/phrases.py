@@ -6,8 +6,8 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from models.sam3.detector import Detector
-from models.sam3.text import TextFeatures
+from models.sam3.network.detector import Detector
+from models.sam3.network.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
 
 # What SAM 3 reads where only exemplars say what is meant; it was trained so.

@@ -19,15 +19,15 @@ from models.common.prompting import FloatArray, check_array
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox, ExemplarPoint
 from models.sam2.outputs import TrackerFeatures
 from models.sam2.promptable import PromptableTracker
+from models.sam3.concept_search import Found, find, without_duplicates
 from models.sam3.masks import DrawnMasks, logits_at, to_images
-from models.sam3.model import Sam3, preprocess
+from models.sam3.network.model import Sam3, preprocess
+from models.sam3.network.text import TextFeatures
+from models.sam3.network.vision import VisionFeatures
 from models.sam3.phrases import PhraseEncoder
-from models.sam3.presets import PICTURE_RULES, PictureRules
-from models.sam3.queries import Exemplar, pack_exemplars, phrase_of, read_queries
-from models.sam3.search import Found, find, without_duplicates
-from models.sam3.text import TextFeatures
+from models.sam3.prompts import Exemplar, pack_exemplars, phrase_of, read_queries
+from models.sam3.sizes import PICTURE_RULES, PictureRules
 from models.sam3.tokenizer import Tokenizer
-from models.sam3.vision import VisionFeatures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +242,7 @@ class Sam3ImagePredictor:
     Concept prompts (:meth:`set_text_prompt`, :meth:`add_geometric_prompt`, :meth:`add_exemplar`)
     add up to one query for all instances of a concept. Visual prompts (:meth:`predict`) ask for one
     object each and leave the query alone. It decides as suits the model's size, by
-    :data:`models.sam3.presets.PICTURE_RULES`. Not thread-safe.
+    :data:`models.sam3.sizes.PICTURE_RULES`. Not thread-safe.
     """
 
     def __init__(

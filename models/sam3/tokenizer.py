@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.common.checks import check_text
-from models.sam3.text import PAD_TOKEN
+from models.sam3.network.text import PAD_TOKEN
 from models.sam3.vocabulary import CLIP_SIZE, END, START, open_vocabulary
 
 # Tokens of CLIP's vocabulary by which any other one of its size is told from it.

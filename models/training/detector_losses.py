@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.common.boxes import cxcywh_to_xyxy, generalized_iou
-from models.sam3.detector import Detector, DetectorOutput
+from models.sam3.network.detector import Detector, DetectorOutput
 from models.training.matching import Matches, dice_loss, match
 
 # The neighbourhood of an object: its box grown by this factor; what a cell beyond it counts.

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.common.mlp import NumberedMLP
-from models.sam3.decoder import Decoder
-from models.sam3.detector import Detector
+from models.sam3.network.decoder import Decoder
+from models.sam3.network.detector import Detector
 
 ANCHOR_SIDE = 0.28
 BIAS_SLOPE = 4.0

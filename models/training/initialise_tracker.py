@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from models.common.mlp import StackedMLP
 from models.sam2.memory_attention import MemoryAttentionLayer
 from models.sam2.tracker import MASK_BIAS, MASK_SCALE, MemoryTracker
-from models.sam3.vision import Neck, PyramidLevel
+from models.sam3.network.vision import Neck, PyramidLevel
 
 NEARNESS = 2.0
 KEY_GAIN = 0.3

@@ -337,7 +337,7 @@ def _run_object_set(model: ModelFlags, request: SetRequest, data: ClipSetName) -
 
 def _build_sessions(model: ModelFlags) -> "OpenSession":
     """Return what begins a session per clip; a pixel of a palette can show one object alone."""
-    from models.registry import build_promptable_tracker
+    from models.build import build_promptable_tracker
     from models.sam2.video import VideoOptions, VideoSession
     from pipeline.app import build_with
 

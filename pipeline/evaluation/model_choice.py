@@ -48,7 +48,7 @@ def build_image_detector(model: ModelFlags, *, min_score: float = MIN_SCORE) -> 
     Raises:
         ConfigError: If the model, its weights or the device cannot be used.
     """
-    from models.registry import build_detector
+    from models.build import build_detector
     from pipeline.app import build_with
 
     detector = build_with(build_detector, model_config(model))

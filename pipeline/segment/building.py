@@ -45,7 +45,7 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
         ConfigError: If there is no such model, weights or device, or the model cannot be asked in
             this way; says what it can.
     """
-    from models.registry import build_detector, build_image_predictor
+    from models.build import build_detector, build_image_predictor
     from models.sam1.model import Sam1
     from pipeline.app import check_model_name, choose_flagged_device
     from pipeline.segment.finders import ConceptFinder, EverythingFinder, ObjectFinder
@@ -79,7 +79,7 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
 
 def check_way(name: str, kind: PromptKind) -> None:
     """Raise a ``ConfigError`` if a model cannot be asked in this way. Imports no torch."""
-    from models.entries import Family, find_entry
+    from models.catalogue import Family, find_entry
 
     if kind is not PromptKind.CONCEPT or find_entry(name).family is Family.SAM3:
         return
@@ -90,7 +90,7 @@ def check_way(name: str, kind: PromptKind) -> None:
 
 def warn_of_model(name: str, prompts: Prompts) -> str | None:
     """Return what a person should know before trusting this model's answers; mostly nothing."""
-    from models.entries import find_entry
+    from models.catalogue import find_entry
 
     if find_entry(name).knows_clicks or not (
         prompts.points or prompts.boxes or prompts.is_everything

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.sam3.model import Sam3, preprocess
-from models.sam3.text import TextFeatures
+from models.sam3.network.model import Sam3, preprocess
+from models.sam3.network.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
 from models.training.dense_losses import PICTURE_SHARE, dense_logits, dense_losses
 from models.training.initialise import initialise_detector

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from connectors.world.concepts import ABSENT_PHRASES, CONCEPTS
-from models.sam3.config import SAM3_SIZES
+from models.sam3.network.config import SAM3_SIZES
 from models.sam3.tokenizer import END, START
 
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from connectors.world.still import StillConfig
 from connectors.world.wide.casting import WideContent
-from models.registry import NANO_FOLDER, build_sam3, describe
-from models.sam3.config import SAM3_SIZES, Sam3Config
-from models.sam3.model import Sam3
-from models.sam3.refiner import MaskRefiner
+from models.build import NANO_FOLDER, build_sam3, describe
+from models.sam3.network.config import SAM3_SIZES, Sam3Config
+from models.sam3.network.model import Sam3
+from models.sam3.network.refiner import MaskRefiner
 from models.sam3.tokenizer import Tokenizer
 from pipeline.errors import ConfigError
 from pipeline.evaluation.datasets.clips import ClipSet

@@ -39,7 +39,7 @@ def run_recipe(
     Raises:
         ConfigError: If it cannot be run, or its state cannot be written.
     """
-    from models.registry import VOCABULARY_FILE
+    from models.build import VOCABULARY_FILE
     from models.sam3.vocabulary import open_vocabulary
     from pipeline.app import choose_flagged_device
     from pipeline.training.build import build_run, make_panel, vocabulary_folder
@@ -78,7 +78,7 @@ def run_recipe(
 
 
 def _tell_end(recipe: Recipe, out: Path, *, json_lines: bool) -> None:
-    from models.registry import WEIGHTS_FILE
+    from models.build import WEIGHTS_FILE
 
     if json_lines:
         write_line("trained", steps=recipe.total_steps, weights=out / WEIGHTS_FILE)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.sam3.detector import Detector, DetectorOutput
-from models.sam3.model import Sam3, preprocess
-from models.sam3.text import TextFeatures
+from models.sam3.network.detector import Detector, DetectorOutput
+from models.sam3.network.model import Sam3, preprocess
+from models.sam3.network.text import TextFeatures
 from models.sam3.tokenizer import Tokenizer
 from models.training.detector_losses import (
     DetectorLossWeights,

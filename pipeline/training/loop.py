@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from models.sam3.model import Sam3
+from models.sam3.network.model import Sam3
 from models.sam3.tokenizer import Tokenizer
 from models.training.attention import SinglePrecisionAttention
 from models.training.lora import add_lora

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from connectors.base import Overlay
 from connectors.draw import Style, draw
 from models.sam3.masks import DrawnMasks
-from models.sam3.model import Sam3
+from models.sam3.network.model import Sam3
 from models.sam3.tokenizer import Tokenizer
 from models.training.detector_losses import enlarge
 from pipeline.training.clips import ClipBatch

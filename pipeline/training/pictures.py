@@ -18,7 +18,7 @@ from connectors.world.compose import WorldFrame
 from connectors.world.concepts import ABSENT_PHRASES, CONCEPTS, concept_named
 from connectors.world.still import StillConfig, render_still
 from connectors.world.wide.phrases import WIDE_ABSENT_PHRASES
-from models.sam3.exemplars import Exemplars
+from models.sam3.network.exemplars import Exemplars
 from models.sam3.phrases import VISUAL_PHRASE
 from models.training.detector_losses import DetectorTargets
 from pipeline.errors import ConfigError

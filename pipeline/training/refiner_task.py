@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.sam3.keys import REFINER
-from models.sam3.model import Sam3
-from models.sam3.refiner import Corners, Windows
+from models.sam3.network.keys import REFINER
+from models.sam3.network.model import Sam3
+from models.sam3.network.refiner import Corners, Windows
 from models.sam3.tokenizer import Tokenizer
 from models.training.detector_losses import enlarge
 from models.training.matching import dice_loss, match

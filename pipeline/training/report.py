@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from connectors.stills import write_picture
 from connectors.writing import write_whole
-from models.sam3.model import Sam3
+from models.sam3.network.model import Sam3
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
 from pipeline.evaluation.gallery import lay_out

@@ -14,9 +14,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from models.sam3.model import Sam3
+from models.checkpoints.weights import read_safetensors, write_safetensors
+from models.sam3.network.model import Sam3
 from models.training.lora import merged_state
-from models.weights import read_safetensors, write_safetensors
 from pipeline.errors import ConfigError
 from pipeline.training.optimisers import Optimisers
 

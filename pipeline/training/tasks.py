@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.sam3.model import Sam3
+from models.sam3.network.model import Sam3
 from models.sam3.tokenizer import Tokenizer
 from pipeline.training.recipe import Stage
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.common.mask_decoder import choose_multimask
 from models.sam2.memory_bank import MemoryBank
 from models.sam2.outputs import TrackerFeatures, TrackOutput
-from models.sam3.model import Sam3, preprocess
+from models.sam3.network.model import Sam3, preprocess
 from models.sam3.tokenizer import Tokenizer
 from models.training.initialise_tracker import initialise_tracker
 from models.training.tracker_losses import (

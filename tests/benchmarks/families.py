@@ -17,9 +17,15 @@ from models.sam2.memory_bank import MemoryBank
 from models.sam2.model import Sam2
 from models.sam2.outputs import TRANSFORMERS_SEMANTICS, TrackerFeatures
 from models.sam2.tracker import MemoryTracker
-from models.sam3.config import SAM3_SIZES, DetectorConfig, Sam3Config, TextConfig, VisionConfig
-from models.sam3.detector import Detector
-from models.sam3.exemplars import Exemplars
+from models.sam3.network.config import (
+    SAM3_SIZES,
+    DetectorConfig,
+    Sam3Config,
+    TextConfig,
+    VisionConfig,
+)
+from models.sam3.network.detector import Detector
+from models.sam3.network.exemplars import Exemplars
 from tests.benchmarks.timing import Case
 from tests.parity import sam1_reference, sam2_reference, sam3_reference
 from tests.parity.tracker_reference import reference_config as tracker_reference_config

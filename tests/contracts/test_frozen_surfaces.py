@@ -118,7 +118,7 @@ def test_the_demo_file_is_what_the_demo_command_runs(tmp_path):
 
 
 def test_the_command_line_loads_no_model_and_no_connector():
-    heavy = ["torch", "av", "kafka", "cv2", "models.registry", "connectors.registry"]
+    heavy = ["torch", "av", "kafka", "cv2", "models.build", "connectors.registry"]
     code = f"import sys, pipeline.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

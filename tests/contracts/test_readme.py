@@ -58,7 +58,7 @@ def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from connectors.registry import world_config
     from connectors.stills import write_picture
     from connectors.world.source import open_world
-    from models.entries import NANO_FOLDER
+    from models.catalogue import NANO_FOLDER
 
     [code] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     monkeypatch.chdir(tmp_path)

@@ -3,7 +3,7 @@
 import torch
 
 from models.export import OBJECTS, Graph, TrackingStep, graphs_of
-from models.sam3.model import Sam3
+from models.sam3.network.model import Sam3
 from tests.models.tiny import TINY
 from tests.models.tiny_sam1 import build_tiny_sam1
 from tests.models.tiny_sam2 import make_model

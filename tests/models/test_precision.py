@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from connectors.world.still import StillConfig, render_clip, render_still
+from models.build import NANO_FOLDER, VOCABULARY_FILE, WEIGHTS_FILE
+from models.checkpoints.weights import load_strictly, read_safetensors
 from models.protocols import FrameInput
-from models.registry import NANO_FOLDER, VOCABULARY_FILE, WEIGHTS_FILE
-from models.sam3.config import SAM3_SIZES
-from models.sam3.model import Sam3
+from models.sam3.network.config import SAM3_SIZES
+from models.sam3.network.model import Sam3
 from models.sam3.predictor import Sam3ImageDetector
-from models.sam3.presets import SESSION_OPTIONS
-from models.sam3.session import Sam3Session
+from models.sam3.sizes import SESSION_OPTIONS
 from models.sam3.tokenizer import Tokenizer
-from models.weights import load_strictly, read_safetensors
+from models.sam3.tracking.session import Sam3Session
 from tests.models.graphs import find_graph, make_inputs, worst_error
 
 MODULE_BOUNDS = {torch.bfloat16: 3e-2, torch.float16: 4e-3}

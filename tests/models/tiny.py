@@ -1,6 +1,6 @@
 """The smallest sizes that keep SAM 3's graph whole, for tests that train."""
 
-from models.sam3.config import DetectorConfig, Sam3Config, TextConfig, VisionConfig
+from models.sam3.network.config import DetectorConfig, Sam3Config, TextConfig, VisionConfig
 
 TINY = Sam3Config(
     vision=VisionConfig(

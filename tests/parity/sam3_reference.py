@@ -7,7 +7,7 @@ import torch
 
 from models.common.roi_align import roi_align
 from models.sam2.config import TrackerConfig
-from models.sam3.config import DetectorConfig, Sam3Config, TextConfig, VisionConfig
+from models.sam3.network.config import DetectorConfig, Sam3Config, TextConfig, VisionConfig
 
 # Imported by full name: the package hides these modules behind torchvision, which only their image
 # processor needs.

@@ -9,8 +9,8 @@ import torch
 from models.common.automatic_masks import AutomaticMaskGenerator, AutomaticMaskOptions
 from models.common.image_predictor import ImagePredictor
 from models.common.mask_filters import boxes_around, crops_of, point_grid, stability_scores
-from models.common.run_lengths import encode_masks
-from tests.models.test_mask_filters import slow_suppression
+from models.common.masks import encode_masks
+from tests.models.common.test_mask_filters import slow_suppression
 from tests.parity.closeness import relative_error
 from tests.parity.sam1_reference import SMALL, build_ours, build_reference
 

@@ -13,12 +13,12 @@ import torch
 
 from connectors.world.concepts import CONCEPT_NAMES
 from connectors.world.still import StillConfig, render_still
-from models.checkpoints import open_checkpoint
-from models.convert import convert
-from models.families import Layout, fill, recognise, sam3_config
-from models.registry import NANO_FOLDER
-from models.sam3.exemplars import Exemplars
-from models.sam3.model import Sam3, preprocess
+from models.build import NANO_FOLDER
+from models.checkpoints.checkpoint import open_checkpoint
+from models.checkpoints.convert import convert
+from models.checkpoints.recognise import Layout, fill, recognise, sam3_config
+from models.sam3.network.exemplars import Exemplars
+from models.sam3.network.model import Sam3, preprocess
 from models.sam3.tokenizer import Tokenizer
 from tests.parity.sam3_reference import stand_in_for_torchvision
 

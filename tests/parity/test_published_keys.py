@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.convert import rotary_tables
-from models.entries import MODELS, Family
-from models.families import Layout, build_model, keymap_of, of_size, recognise
-from models.transformers_config import model_config
+from models.catalogue import MODELS, Family
+from models.checkpoints.convert import rotary_tables
+from models.checkpoints.recognise import Layout, build_model, keymap_of, of_size, recognise
+from models.checkpoints.transformers_config import model_config
 
 initialization = importlib.import_module("transformers.initialization")
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from models.build import NANO_FOLDER, VOCABULARY_FILE
 from models.common.positional import sine_grid
 from models.protocols import ConceptQuery, ExemplarBox
-from models.registry import NANO_FOLDER, VOCABULARY_FILE
-from models.sam3.config import SAM3_SIZES
-from models.sam3.detector import Detector
-from models.sam3.exemplars import Exemplars
-from models.sam3.model import Sam3, preprocess
+from models.sam3.network.config import SAM3_SIZES
+from models.sam3.network.detector import Detector
+from models.sam3.network.exemplars import Exemplars
+from models.sam3.network.model import Sam3, preprocess
+from models.sam3.network.vision import VisionEncoder
 from models.sam3.predictor import Sam3ImageDetector
 from models.sam3.tokenizer import Tokenizer
-from models.sam3.vision import VisionEncoder
 from tests.parity.closeness import relative_error
 from tests.parity.sam3_reference import SMALL, build_reference
 

@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import save_file
 from transformers import Sam3TrackerVideoModel
 
+from models.checkpoints.weights import load_strictly, read_safetensors
 from models.protocols import ExemplarBox
 from models.sam2.config import TrackerConfig
 from models.sam2.outputs import TRANSFORMERS_SEMANTICS
 from models.sam2.tracker import MemoryTracker
-from models.sam3.config import SAM3_SIZES
-from models.sam3.detector import Detector
-from models.sam3.model import preprocess
-from models.sam3.queries import pack_exemplars
-from models.weights import load_strictly, read_safetensors
+from models.sam3.network.config import SAM3_SIZES
+from models.sam3.network.detector import Detector
+from models.sam3.network.model import preprocess
+from models.sam3.prompts import pack_exemplars
 from tests.parity.closeness import relative_error
 from tests.parity.sam3_reference import build_reference, spread
 from tests.parity.tracker_reference import our_clip, reference_clip, reference_config

@@ -8,9 +8,9 @@ import importlib
 import pytest
 import torch
 
-from models.sam3.config import SAM3_SIZES
-from models.sam3.keys import REFINER
-from models.sam3.model import Sam3
+from models.sam3.network.config import SAM3_SIZES
+from models.sam3.network.keys import REFINER
+from models.sam3.network.model import Sam3
 
 configuration = importlib.import_module("transformers.models.sam3_video.configuration_sam3_video")
 reference = importlib.import_module("transformers.models.sam3_video.modeling_sam3_video")

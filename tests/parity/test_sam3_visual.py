@@ -11,7 +11,7 @@ import torch
 from models.common.image_predictor import ImagePredictor
 from models.sam2.outputs import TRANSFORMERS_SEMANTICS
 from models.sam2.promptable import PromptableTracker
-from models.sam3.model import Sam3, preprocess
+from models.sam3.network.model import Sam3, preprocess
 from tests.parity.closeness import relative_error
 from tests.parity.sam3_reference import (
     SMALL,

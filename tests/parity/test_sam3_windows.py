@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.sam3.vision import VisionEncoder
+from models.sam3.network.vision import VisionEncoder
 from tests.parity.closeness import relative_error
 from tests.parity.sam3_reference import SMALL, build_reference
 

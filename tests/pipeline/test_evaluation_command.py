@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from models.registry import NANO_FOLDER, VOCABULARY_FILE
-from models.sam3.config import SAM3_SIZES
-from models.sam3.model import Sam3
+from models.build import NANO_FOLDER, VOCABULARY_FILE
+from models.sam3.network.config import SAM3_SIZES
+from models.sam3.network.model import Sam3
 from pipeline.cli import app
 from pipeline.evaluation.report import Evaluation, show
 from pipeline.evaluation.video import VideoSettings, evaluate_video

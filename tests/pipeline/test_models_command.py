@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from models.checkpoints import open_checkpoint
-from models.entries import MODEL_NAMES, NANO_FOLDER
-from models.sam3.keys import REFINER
+from models.catalogue import MODEL_NAMES, NANO_FOLDER
+from models.checkpoints.checkpoint import open_checkpoint
+from models.sam3.network.keys import REFINER
 from pipeline.cli import app
 
 

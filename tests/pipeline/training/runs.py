@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 
 from connectors.world.still import StillConfig
-from models.registry import NANO_FOLDER, VOCABULARY_FILE
-from models.sam3.config import RefinerConfig
-from models.sam3.model import Sam3
+from models.build import NANO_FOLDER, VOCABULARY_FILE
+from models.sam3.network.config import RefinerConfig
+from models.sam3.network.model import Sam3
 from models.sam3.tokenizer import Tokenizer
 from pipeline.training.backbone_task import BackboneTask
 from pipeline.training.clips import WorldClips

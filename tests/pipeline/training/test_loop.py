@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models.checkpoints.weights import load_strictly
 from models.training.lora import UP
-from models.weights import load_strictly
 from pipeline.errors import ConfigError
 from pipeline.training import loop
 from pipeline.training import state as state_module

@@ -6,8 +6,8 @@ import pytest
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from models.entries import NANO_FOLDER
-from models.weights import read_safetensors, write_safetensors
+from models.catalogue import NANO_FOLDER
+from models.checkpoints.weights import read_safetensors, write_safetensors
 from pipeline.cli import app
 from pipeline.training.notes import LOG_FILE, MAX_CURVES, curves_of, lines_of_note, read_rows
 from pipeline.training.state import MODEL_FILE

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.weights import read_safetensors
+from models.checkpoints.weights import read_safetensors
 from pipeline.errors import ConfigError
 from pipeline.training import loop
 from pipeline.training import optimisers as optimisers_module

@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from models.registry import NANO_FOLDER, VOCABULARY_FILE
+from models.build import NANO_FOLDER, VOCABULARY_FILE
 from pipeline.cli import app
 from pipeline.errors import ConfigError
 from pipeline.training.build import build_run

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from connectors.world.still import render_still
-from models.registry import NANO_FOLDER, VOCABULARY_FILE, build_sam3
-from models.sam3.config import RefinerConfig
-from models.sam3.refiner import MaskRefiner
-from models.weights import read_safetensors, write_safetensors
+from models.build import NANO_FOLDER, VOCABULARY_FILE, build_sam3
+from models.checkpoints.weights import read_safetensors, write_safetensors
+from models.sam3.network.config import RefinerConfig
+from models.sam3.network.refiner import MaskRefiner
 from pipeline.errors import ConfigError
 from pipeline.training.build import build_run
 from pipeline.training.pictures import WorldPictures, choose_crops

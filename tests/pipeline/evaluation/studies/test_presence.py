@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from models.protocols import ConceptResult, Detection
-from models.sam3.text import TextFeatures
+from models.sam3.network.text import TextFeatures
 from pipeline.evaluation.images import ImageSettings, draw_picture
 from pipeline.evaluation.metrics import SCORE_THRESHOLD
 from pipeline.evaluation.model_choice import ModelFlags, build_image_detector

@@ -1,0 +1,1 @@
+"""Weights: where they lie, how they are read, written and told apart."""

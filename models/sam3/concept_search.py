@@ -1,0 +1,133 @@
+"""Looks for concepts on pictures: the detector, and masks for what is worth one (section 3).
+
+Shape legend:
+    B (picture, concept) pairs, D kept detections of one, g tokens along a side.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.common.boxes import cxcywh_to_xyxy
+from models.common.positional import sine_grid
+from models.sam3.exemplar_matching import answers_to, end_at_boxes, shown_boxes, with_first_box
+from models.sam3.masks import mask_iou
+from models.sam3.network.detector import Detector
+from models.sam3.network.exemplars import Exemplars
+from models.sam3.network.text import TextFeatures
+from models.sam3.network.vision import VisionFeatures
+from models.sam3.tracking.association import suppress_overlaps
+
+# Pairs in one pass: bounds the memory of many concepts; more would hardly be faster.
+MAX_PAIRS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the detector finds of one concept on one picture, in the order of its queries.
+
+    Attributes:
+        scores: Query score times presence, shape (D,), 0 to 1.
+        boxes_cxcywh: Shape (D, 4), normalised.
+        mask_logits: Shape (D, 4g, 4g).
+        semantic_logits: Dense map of the concept, shape (4g, 4g).
+        presence: Probability that the concept is there at all.
+    """
+
+    scores: NDArray[np.float32]
+    boxes_cxcywh: Tensor
+    mask_logits: Tensor
+    semantic_logits: Tensor
+    presence: float
+
+    def select(self, index: NDArray[np.int64]) -> "Found":
+        """Choose or reorder detections."""
+        rows = torch.from_numpy(index).to(self.mask_logits.device)
+        return Found(
+            scores=self.scores[index],
+            boxes_cxcywh=self.boxes_cxcywh[rows],
+            mask_logits=self.mask_logits[rows],
+            semantic_logits=self.semantic_logits,
+            presence=self.presence,
+        )
+
+
+def find(
+    detector: Detector,
+    vision: VisionFeatures,
+    image_index: Tensor,
+    text: TextFeatures,
+    exemplars: Exemplars | None,
+    *,
+    min_score: float,
+    answer_shown: bool = False,
+) -> list[Found]:
+    """Look for B concepts, and return what is found of each.
+
+    Args:
+        detector: The model.
+        vision: Features of the pictures.
+        image_index: Picture of each pair, shape (B,).
+        text: Features of B phrases.
+        exemplars: Exemplars of each pair, or none at all.
+        min_score: Detections with a joint score above it are kept.
+        answer_shown: Whether what positive boxes show is found, as surely as the concept is there,
+            and the first of them alone is read; see :mod:`models.sam3.exemplar_matching`.
+    """
+    found: list[Found] = []
+    for pairs in torch.arange(len(image_index), device=image_index.device).split(MAX_PAIRS):
+        is_all = len(pairs) == len(image_index)
+        illustrated = exemplars if is_all or exemplars is None else exemplars.select(pairs)
+        output = detector(
+            vision,
+            image_index[pairs],
+            text if is_all else text.select(pairs),
+            with_first_box(illustrated) if illustrated and answer_shown else illustrated,
+        )
+        scores = output.joint_scores().float().numpy(force=True)
+        presence = output.presence_logits[-1].sigmoid().float().tolist()
+        for pair, score in enumerate(scores):
+            shown = shown_boxes(illustrated, pair if answer_shown else None)
+            answers = answers_to(cxcywh_to_xyxy(output.boxes_cxcywh[-1][pair]), score, shown)
+            score[answers >= 0] = presence[pair]
+            kept = np.flatnonzero(score > min_score)
+            rows = torch.from_numpy(kept).to(image_index.device)
+            # Only kept queries get masks: most of the mask head's output would be thrown away.
+            masks = detector.mask_decoder.masks(
+                output.queries[-1][pair, rows][None], output.pixel_embedding[pair][None]
+            )[0]
+            found.append(
+                Found(
+                    scores=score[kept],
+                    boxes_cxcywh=output.boxes_cxcywh[-1][pair, rows],
+                    mask_logits=end_at_boxes(masks, shown, answers[kept]),
+                    semantic_logits=output.semantic_logits[pair],
+                    presence=presence[pair],
+                )
+            )
+    return found
+
+
+def without_duplicates(found: Found, nms_iou: float) -> Found:
+    """Drop detections that overlap a better one of the same concept; the best come first."""
+    masks = found.mask_logits > 0
+    return found.select(suppress_overlaps(mask_iou(masks, masks), found.scores, nms_iou))
+
+
+def encode_exemplars(detector: Detector, coarse: Tensor, exemplars: Exemplars) -> TextFeatures:
+    """Return the prompt tokens of exemplars as their pictures show them, without the picture token.
+
+    They can go with a phrase to other pictures, by ``TextFeatures.extend``.
+
+    Args:
+        detector: The model.
+        coarse: Coarsest level of the detector's pyramid for each of B queries, shape (B, D, G, G).
+        exemplars: Exemplars of the B queries.
+    """
+    rows, columns = coarse.shape[-2:]
+    place = sine_grid(rows, columns, coarse.shape[1], coarse.device).to(coarse.dtype)
+    tokens, is_valid = detector.geometry_encoder(exemplars, coarse, place)
+    return TextFeatures(tokens=tokens[:, :-1], is_valid=is_valid[:, :-1])

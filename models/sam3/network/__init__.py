@@ -1,0 +1,1 @@
+"""The network alone: tensors in, tensors out."""

@@ -1,0 +1,1 @@
+"""Streaming concept tracking over the network."""

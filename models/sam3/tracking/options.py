@@ -1,0 +1,58 @@
+"""How a streaming session decides; what suits which size is in :mod:`models.sam3.sizes`."""
+
+from dataclasses import dataclass, field
+
+from models.common.checks import check_bool, check_integer, check_number
+from models.sam3.tracking.association import AssociationRules
+from models.sam3.tracking.masklet import LifeRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """How a session decides.
+
+    Attributes:
+        detection_score: Least joint score of a detection that is kept.
+        nms_iou: Kept detections of one phrase overlap at most this much.
+        one_place_iou: Two masklets overlapping this much cannot both be right.
+        divide_by_pixel: Whether two objects of one phrase that meet divide what both their masks
+            cover pixel by pixel, each to the mask that is surer of it, as SAM 2 does. As published
+            for SAM 3 the surer object takes all of it.
+        least_kept_area: A masklet that other masklets cover but for this share is not remembered
+            as it is.
+        recondition_logit: Least object score logit of a masklet that may be re-prompted.
+        memory_maps: Spatial memories of a masklet, at most as many as the model has positions for:
+            one less of tracked frames, and no more of conditioning frames. Fewer are faster.
+        max_masklets: Most living masklets of a stream; the best-scored detections begin first.
+        answer_shown: Whether what a positive box shows on a frame is found there, its mask within
+            that box, and the first such box alone tells what is meant; as published all are read,
+            and what they show may be missed.
+        keep_exemplars: Whether exemplars go on saying what is meant after the frame they were drawn
+            on. The published system reads them on that frame alone.
+        max_kept_exemplars: Most exemplars of a phrase that are kept so; the newest stay.
+        association: Thresholds for matching detections with masklets.
+        life: When masklets end.
+    """
+
+    detection_score: float = 0.5
+    nms_iou: float = 0.1
+    one_place_iou: float = 0.7
+    divide_by_pixel: bool = False
+    least_kept_area: float = 0.3
+    recondition_logit: float = 0.8
+    memory_maps: int = 7
+    max_masklets: int = 64
+    answer_shown: bool = False
+    keep_exemplars: bool = False
+    max_kept_exemplars: int = 16
+    association: AssociationRules = field(default_factory=AssociationRules)
+    life: LifeRules = field(default_factory=LifeRules)
+
+    def __post_init__(self) -> None:
+        for name in ("detection_score", "nms_iou", "one_place_iou", "least_kept_area"):
+            check_number(name, getattr(self, name), least=0)
+        check_number("recondition_logit", self.recondition_logit)
+        for name in ("divide_by_pixel", "answer_shown", "keep_exemplars"):
+            check_bool(name, getattr(self, name))
+        for name in ("memory_maps", "max_masklets", "max_kept_exemplars"):
+            check_integer(name, getattr(self, name), least=1)

@@ -1,0 +1,431 @@
+"""Streaming concept tracking: SAM 3's detector and tracker for many streams and phrases at once.
+
+The published video algorithm (SAM 3, section 3 and appendix) with a push interface, bounded memory,
+time in seconds, and one batch for everything: one backbone pass for all frames, one detector pass
+for all (frame, phrase) pairs, one tracker pass for all objects.
+
+Shape legend:
+    N frames of one step, B (frame, phrase) pairs, K objects, g tokens along a side.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from models.common.checks import check_integer, check_number, check_sequence, check_text
+from models.common.concurrent_parts import SideBySide
+from models.protocols import ConceptQuery, FrameInput, MaskletObservation, Prediction
+from models.sam2.outputs import TrackerFeatures
+from models.sam3.concept_search import Found, encode_exemplars, find, without_duplicates
+from models.sam3.exemplar_matching import with_first_box
+from models.sam3.masks import DrawnMasks, frame_masks, to_images
+from models.sam3.network.model import Sam3, preprocess
+from models.sam3.network.text import TextFeatures
+from models.sam3.phrases import VISUAL_PHRASE, PhraseEncoder
+from models.sam3.prompts import Exemplar, check_exemplars, pack_exemplars, phrase_of, read_queries
+from models.sam3.tokenizer import Tokenizer
+from models.sam3.tracking.memory_update import remember
+from models.sam3.tracking.options import SessionOptions
+from models.sam3.tracking.reconcile import Reconciler
+from models.sam3.tracking.stream import LastFrame, Sought, Stream, Tracked
+from models.sam3.tracking.user_prompts import ObjectPrompt, choose_object
+
+__all__ = ["Sam3Session", "SessionOptions"]
+
+
+class Sam3Session:
+    """Tracks concepts on streams; see :class:`models.protocols.ConceptTracker`. Not thread-safe."""
+
+    def __init__(
+        self,
+        model: Sam3,
+        tokenizer: Tokenizer,
+        options: SessionOptions | None = None,
+        *,
+        phrases: PhraseEncoder | None = None,
+    ) -> None:
+        """Begin without streams.
+
+        Args:
+            model: The model.
+            tokenizer: Its vocabulary.
+            options: How to decide.
+            phrases: Encoder to share with others that ask this model; a new one when left out.
+
+        Raises:
+            ValueError: If the options ask for more memories than the model has positions for.
+        """
+        self._model = model.eval()
+        if phrases is None:
+            phrases = PhraseEncoder(model.detector_model, tokenizer)
+        self._phrases = phrases
+        self._options = options or SessionOptions()
+        check_integer(
+            "memory_maps", self._options.memory_maps, most=model.config.tracker.num_maskmem
+        )
+        self._reconciler = Reconciler(self._options, model.config.tracker)
+        self._streams: dict[str, Stream] = {}
+        self._both = SideBySide(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return next(self._model.parameters()).device
+
+    @property
+    def num_memory_bytes(self) -> int:
+        """Bytes of all memories of all streams."""
+        self._both.settle()
+        return sum(m.bank.num_bytes for stream in self._streams.values() for m in stream.masklets)
+
+    def open_stream(self, stream_id: str, concepts: Sequence[str | ConceptQuery]) -> None:
+        """Begin a stream with concepts to look for.
+
+        Exemplars of a query illustrate it on the first frame; see :meth:`add_exemplars`.
+
+        Raises:
+            ValueError: If it is open already, or there is no concept, or one says nothing or is
+                given twice.
+        """
+        if check_text("stream_id", stream_id) in self._streams:
+            raise ValueError(f"stream {stream_id!r} is open already")
+        takes_points = self._model.config.detector.point_exemplars
+        queries = read_queries(concepts, takes_points=takes_points)
+        names = [phrase_of(query) for query in queries]
+        if not names or len({_plain(name) for name in names}) != len(names):
+            raise ValueError(
+                f"stream {stream_id!r} has concepts {names!r}; expected one or more, all different"
+            )
+        self._streams[stream_id] = Stream(
+            stream_id=stream_id,
+            concepts=tuple(
+                Sought(
+                    name=name,
+                    text=text,
+                    has_phrase=query.phrase is not None,
+                    pending=query.exemplars,
+                )
+                for name, text, query in zip(
+                    names, self._phrases.encode(names), queries, strict=True
+                )
+            ),
+        )
+
+    def close_stream(self, stream_id: str) -> None:
+        """Forget a stream. Raises ``ValueError`` if it is not open."""
+        del self._streams[self._open(stream_id).stream_id]
+
+    @torch.inference_mode()
+    def add_exemplars(
+        self,
+        stream_id: str,
+        exemplars: Sequence[Exemplar],
+        *,
+        concept: str = VISUAL_PHRASE,
+        on_last_frame: bool = False,
+    ) -> None:
+        """Illustrate a concept of a stream for its next frame.
+
+        As published, exemplars are read on one frame alone: what is found there is then tracked.
+        With ``SessionOptions.keep_exemplars`` what they show goes on saying what is meant.
+
+        Args:
+            stream_id: An open stream.
+            exemplars: Boxes and points.
+            concept: A phrase that the stream was opened with; one that was opened with exemplars
+                alone is called "visual".
+            on_last_frame: Whether they lie on the newest frame that the stream has had, as those
+                do that a person draws on a live picture, and not on the next one, as published.
+
+        Raises:
+            ValueError: If the stream is not open, has had no frame to draw on or has no such
+                concept, or an exemplar is not on the picture; the stream stays as it was then.
+        """
+        stream, sought = self._open(stream_id), self._concept_of(stream_id, concept)
+        waiting = () if on_last_frame else sought.pending
+        checked = check_exemplars(
+            (*waiting, *exemplars), takes_points=self._model.config.detector.point_exemplars
+        )
+        if not on_last_frame:
+            sought.pending = checked
+            return
+        if stream.last is None:
+            raise ValueError(f"stream {stream_id!r} has had no frame; step one first")
+        sought.shown = self._shown(sought, stream.last.coarse, checked)
+
+    def clear_exemplars(self, stream_id: str, *, concept: str = VISUAL_PHRASE) -> None:
+        """Forget all exemplars of a concept, kept ones and those for the next frame.
+
+        Raises:
+            ValueError: If the stream is not open or has no such concept.
+        """
+        sought = self._concept_of(stream_id, concept)
+        sought.pending, sought.shown, sought.kept = (), None, None
+
+    @torch.inference_mode()
+    def add_object(
+        self,
+        stream_id: str,
+        *,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        label: str = VISUAL_PHRASE,
+    ) -> MaskletObservation:
+        """Choose an object on the newest frame of a stream, to be tracked from there on.
+
+        No detection is asked about it: it stays until :meth:`remove_object` (SAM 3, section 3,
+        visual prompts).
+
+        Args:
+            stream_id: An open stream that has had a frame.
+            points: Shape (P, 2), x and y in px of that frame.
+            labels: Shape (P,): 1 on the object, 0 off it. All 1 when left out.
+            box: Shape (4,), x0, y0, x1, y1 in px of that frame; alone or with points.
+            mask: Shape (H, W) of that frame, bool; alone.
+            label: What to call it.
+
+        Returns:
+            The object on that frame.
+
+        Raises:
+            ValueError: If the stream is not open, has had no frame yet or is full, or the prompt
+                says nothing or has a wrong shape.
+        """
+        stream = self._open(stream_id)
+        check_text("label", label)
+        if len(stream.masklets) >= self._options.max_masklets:
+            raise ValueError(
+                f"stream {stream_id!r} has {len(stream.masklets)} masklets; "
+                f"accepted: at most {self._options.max_masklets} (max_masklets)"
+            )
+        prompt = ObjectPrompt(points=points, labels=labels, box=box, mask=mask)
+        self._both.settle()
+        item, frame = choose_object(
+            self._model.tracker_model, stream, prompt, label, num_maps=self._options.memory_maps
+        )
+        # A mask that a person gave is not drawn better than by that person.
+        return self._observe(stream, [item], frame, refines=mask is None)[0]
+
+    def remove_object(self, stream_id: str, masklet_id: int) -> None:
+        """Let a masklet go, whoever found it.
+
+        Raises:
+            ValueError: If the stream is not open or has no such masklet.
+        """
+        stream = self._open(stream_id)
+        ids = [masklet.masklet_id for masklet in stream.masklets]
+        if check_integer("masklet_id", masklet_id) not in ids:
+            raise ValueError(f"stream {stream_id!r} has no masklet {masklet_id!r}; living: {ids!r}")
+        del stream.masklets[ids.index(masklet_id)]
+
+    @torch.inference_mode()
+    def step(self, inputs: Sequence[FrameInput]) -> list[Prediction]:
+        """Track one frame of each given stream.
+
+        Raises:
+            ValueError: If a stream is given twice, is not open, or its time runs backwards or is
+                not finite, or a frame has another shape or type.
+        """
+        # All checks come first: a refused step leaves every stream as it was.
+        given = check_sequence("inputs", inputs, of="FrameInput")
+        streams = [self._stream_of(item) for item in given]
+        if len({stream.stream_id for stream in streams}) != len(streams):
+            raise ValueError("a stream may have one frame per step")
+        if not streams:
+            return []
+        size = self._model.config.vision.image_size
+        frames = [to_images(item.pixels, self.device) for item in inputs]
+        images = torch.cat([preprocess(frame, size) for frame in frames])
+        for stream in streams:
+            stream.frame_index += 1
+        trunk = self._model.detector_model.vision_encoder.backbone(images)
+        # Each has its own neck; the detector knows nothing of the tracker, nor it of the detector.
+        (coarse, found), (features, tracked) = self._both.run(
+            lambda: self._detect(streams, trunk), lambda: self._propagate(streams, trunk)
+        )
+        ended: list[tuple[int, ...]] = []
+        for n, stream in enumerate(streams):
+            elapsed_s = (
+                max(inputs[n].time_s - stream.time_s, 0.0) if math.isfinite(stream.time_s) else 0.0
+            )
+            stream.time_s = inputs[n].time_s
+            for concept in range(len(stream.concepts)):
+                self._reconciler.match(stream, tracked[n], concept, found[n][concept], elapsed_s)
+            ended.append(self._reconciler.let_go(stream, tracked[n]))
+        times = [stream.frame_index for stream in streams]
+        # Nobody needs the memories before the next frame is to be tracked.
+        self._both.begin(
+            lambda: remember(
+                self._model.tracker_model,
+                features,
+                times,
+                tracked,
+                least_kept_area=self._options.least_kept_area,
+            )
+        )
+        predictions: list[Prediction] = []
+        for n, stream in enumerate(streams):
+            stream.last = LastFrame.of(
+                features, coarse, n, frames[n][0], refines=self._model.mask_refiner is not None
+            )
+            observations = self._observe(stream, tracked[n], stream.last)
+            predictions.append(
+                Prediction(
+                    stream_id=stream.stream_id,
+                    masklets=tuple(sorted(observations, key=lambda seen: seen.masklet_id)),
+                    ended=ended[n],
+                    presence={sought.name: sought.presence for sought in stream.concepts},
+                )
+            )
+        return predictions
+
+    def _open(self, stream_id: str) -> Stream:
+        stream = self._streams.get(check_text("stream_id", stream_id))
+        if stream is None:
+            raise ValueError(f"stream {stream_id!r} is not open; open: {sorted(self._streams)!r}")
+        return stream
+
+    def _concept_of(self, stream_id: str, concept: str) -> Sought:
+        concepts = self._open(stream_id).concepts
+        for sought in concepts:
+            if _plain(sought.name) == _plain(check_text("concept", concept)):
+                return sought
+        names = [sought.name for sought in concepts]
+        raise ValueError(f"stream {stream_id!r} has no concept {concept!r}; it has {names!r}")
+
+    def _stream_of(self, item: object) -> Stream:
+        if not isinstance(item, FrameInput):
+            raise ValueError(  # noqa: TRY004 - one type of error for whatever a caller got wrong
+                f"inputs holds a {type(item).__name__}; accepted: FrameInput"
+            )
+        stream = self._open(item.stream_id)
+        if check_number("time_s", item.time_s) < stream.time_s:
+            raise ValueError(
+                f"stream {item.stream_id!r} went from {stream.time_s!r} s back to {item.time_s!r} s"
+            )
+        return stream
+
+    def _detect(
+        self, streams: list[Stream], trunk: Tensor
+    ) -> tuple[Tensor, list[list[Found | None]]]:
+        """Look for every concept of every stream on its frame, in one pass.
+
+        Returns:
+            The detector's coarse features of the frames, and what was found.
+        """
+        vision = self._model.detector_model.vision_encoder.from_trunk(trunk)
+        coarse = vision.detector_pyramid[-1]
+        pairs = [(n, c) for n, stream in enumerate(streams) for c in stream.concepts if c.is_due]
+        answers: list[list[Found | None]] = [[None] * len(stream.concepts) for stream in streams]
+        if not pairs:
+            return coarse, answers
+        frame = torch.tensor([n for n, _ in pairs], device=self.device)
+        found = find(
+            self._model.detector_model,
+            vision,
+            frame,
+            TextFeatures.join([sought.prompt for _, sought in pairs]),
+            pack_exemplars([sought.pending for _, sought in pairs], self.device),
+            min_score=self._options.detection_score,
+            answer_shown=self._options.answer_shown,
+        )
+        for (n, sought), one in zip(pairs, found, strict=True):
+            self._keep_exemplars(sought, coarse[n : n + 1])
+            sought.presence = one.presence
+            place = streams[n].concepts.index(sought)
+            answers[n][place] = without_duplicates(one, self._options.nms_iou)
+        return coarse, answers
+
+    def _keep_exemplars(self, sought: Sought, coarse: Tensor) -> None:
+        """Be done with the exemplars of this frame, or keep what they show."""
+        shown = None
+        if self._options.keep_exemplars:
+            shown = self._shown(sought, coarse, sought.pending)
+        sought.pending, sought.shown = (), None
+        if shown is not None:
+            kept = shown if sought.kept is None else sought.kept.extend(shown)
+            sought.kept = kept.newest(self._options.max_kept_exemplars)
+
+    def _shown(
+        self, sought: Sought, coarse: Tensor, exemplars: Sequence[Exemplar]
+    ) -> TextFeatures | None:
+        """Return what has been shown of a concept, with exemplars on one more frame."""
+        packed = pack_exemplars([exemplars], self.device)
+        if packed is None:
+            return sought.shown
+        if self._options.answer_shown:
+            packed = with_first_box(packed)
+        tokens = encode_exemplars(self._model.detector_model, coarse, packed)
+        return tokens if sought.shown is None else sought.shown.extend(tokens)
+
+    def _propagate(
+        self, streams: list[Stream], trunk: Tensor
+    ) -> tuple[TrackerFeatures, list[list[Tracked]]]:
+        """Carry every masklet of every stream into its frame, in one pass."""
+        features = self._model.tracker_features(trunk)
+        owners = [n for n, stream in enumerate(streams) for _ in stream.masklets]
+        tracked: list[list[Tracked]] = [[] for _ in streams]
+        if not owners:
+            return features, tracked
+        masklets = [masklet for stream in streams for masklet in stream.masklets]
+        output = self._model.tracker_model.track(
+            features,
+            torch.tensor(owners, device=self.device),
+            [masklet.bank for masklet in masklets],
+            times=[streams[n].frame_index for n in owners],
+        )
+        quality = output.quality.float().tolist()
+        logits = output.object_score_logits[:, 0].float().tolist()
+        for k, (n, masklet) in enumerate(zip(owners, masklets, strict=True)):
+            tracked[n].append(
+                Tracked(
+                    masklet=masklet,
+                    mask_logits=output.mask_logits[k, 0],
+                    object_logit=logits[k],
+                    pointer=output.pointer[k],
+                    quality=quality[k],
+                )
+            )
+        return features, tracked
+
+    def _observe(
+        self, stream: Stream, tracked: list[Tracked], frame: LastFrame, *, refines: bool = True
+    ) -> list[MaskletObservation]:
+        if not tracked:
+            return []
+        drawn = DrawnMasks.draw(
+            torch.stack([item.mask_logits for item in tracked]),
+            frame.frame_hw,
+            refiner=self._model.mask_refiner,
+            pixels=frame.pixels if refines else None,
+        )
+        masks = frame_masks(
+            drawn,
+            groups=[item.masklet.concept for item in tracked],
+            sureness=[item.object_logit for item in tracked],
+            one_place_iou=self._options.one_place_iou,
+            by_pixel=self._options.divide_by_pixel,
+        )
+        return [
+            MaskletObservation(
+                masklet_id=item.masklet.masklet_id,
+                concept=stream.name_of(item.masklet),
+                score=item.masklet.score,
+                presence_score=stream.presence_of(item.masklet),
+                occlusion_score=1 / (1 + math.exp(-max(min(item.object_logit, 30.0), -30.0))),
+                is_matched=item.is_matched,
+                first_seen_s=item.masklet.first_seen_s,
+                last_seen_s=item.masklet.last_seen_s,
+                mask=mask,
+            )
+            for item, mask in zip(tracked, masks, strict=True)
+        ]
+
+
+def _plain(phrase: str) -> str:
+    return " ".join(phrase.lower().split())

@@ -1,0 +1,138 @@
+"""What a session knows of one stream, between frames and during one."""
+
+import math
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from models.sam2.outputs import TrackerFeatures
+from models.sam3.network.text import TextFeatures
+from models.sam3.prompts import Exemplar
+from models.sam3.tracking.masklet import CHOSEN, Masklet
+
+SURE_LOGIT = 10.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Sought:
+    """A concept that a stream is searched for.
+
+    Attributes:
+        name: The phrase as given, or "visual".
+        text: Features of the phrase.
+        has_phrase: Whether the phrase alone says what to look for.
+        pending: Exemplars that lie on the next frame.
+        shown: Prompt tokens, for the next frame, of exemplars that lie on the one before it.
+        kept: Prompt tokens of earlier exemplars, if they are kept.
+        presence: Probability on the last frame that it was looked for, 0 to 1.
+    """
+
+    name: str
+    text: TextFeatures
+    has_phrase: bool
+    pending: tuple[Exemplar, ...] = ()
+    shown: TextFeatures | None = None
+    kept: TextFeatures | None = None
+    presence: float = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is anything to look for on the next frame."""
+        return self.has_phrase or bool(self.pending) or bool(self.shown or self.kept)
+
+    @property
+    def prompt(self) -> TextFeatures:
+        """All that says what is meant and does not depend on the next frame."""
+        prompt = self.text
+        for tokens in (self.kept, self.shown):
+            prompt = prompt if tokens is None else prompt.extend(tokens)
+        return prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastFrame:
+    """The frame that a person looks at who chooses an object or shows an exemplar.
+
+    Attributes:
+        features: The tracker's features of it, N = 1.
+        coarse: The coarsest level of the detector's pyramid, shape (1, D, G, G).
+        frame_hw: Its height and width in px.
+        pixels: The frame, shape (H, W, 3), uint8, if the model draws outlines anew.
+    """
+
+    features: TrackerFeatures
+    coarse: Tensor
+    frame_hw: tuple[int, int]
+    pixels: Tensor | None
+
+    @classmethod
+    def of(
+        cls, features: TrackerFeatures, coarse: Tensor, n: int, pixels: Tensor, *, refines: bool
+    ) -> "LastFrame":
+        """Take frame ``n`` of a step, which has these pixels."""
+        is_alone = len(features.top) == 1
+        # Of several, copies: a view would keep the frames of all streams alive.
+        return cls(
+            features=features
+            if is_alone
+            else TrackerFeatures(
+                fine0=features.fine0[n : n + 1].clone(),
+                fine1=features.fine1[n : n + 1].clone(),
+                top=features.top[n : n + 1].clone(),
+            ),
+            coarse=coarse if is_alone else coarse[n : n + 1].clone(),
+            frame_hw=(pixels.shape[0], pixels.shape[1]),
+            # A copy: whoever gave the frame may write to it.
+            pixels=pixels.clone() if refines else None,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Stream:
+    """State of one open stream."""
+
+    stream_id: str
+    concepts: tuple[Sought, ...]
+    masklets: list[Masklet] = field(default_factory=list)
+    next_id: int = 1
+    frame_index: int = -1
+    time_s: float = -math.inf
+    last: LastFrame | None = None
+
+    def name_of(self, masklet: Masklet) -> str:
+        """Return what a masklet is called."""
+        return masklet.label if masklet.concept == CHOSEN else self.concepts[masklet.concept].name
+
+    def presence_of(self, masklet: Masklet) -> float:
+        """Return how sure it is that a masklet's concept is there at all."""
+        return 1.0 if masklet.concept == CHOSEN else self.concepts[masklet.concept].presence
+
+
+@dataclass(slots=True, kw_only=True)
+class Tracked:
+    """A masklet on this frame: its logits as decided so far, and what the tracker said.
+
+    Attributes:
+        masklet: The object.
+        mask_logits: Shape (4g, 4g).
+        object_logit: Object score.
+        pointer: Shape (C,); none is needed of a masklet that is prompted on this frame.
+        quality: How much the tracker's step is worth remembering, 0 to 1.
+        is_matched: Whether a detection agrees.
+        is_new: Whether it begins on this frame.
+        is_prompted: Whether its mask was given, and not tracked.
+    """
+
+    masklet: Masklet
+    mask_logits: Tensor
+    object_logit: float
+    pointer: Tensor | None
+    quality: float
+    is_matched: bool = False
+    is_new: bool = False
+    is_prompted: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the object is to be seen."""
+        return not bool((self.mask_logits > 0).any())

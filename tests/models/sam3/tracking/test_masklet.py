@@ -1,0 +1,109 @@
+"""When a masklet is let go."""
+
+import pytest
+
+from models.sam2.config import TrackerConfig
+from models.sam2.memory_bank import MemoryBank
+from models.sam3.tracking.masklet import LifeRules, Masklet, Place, nearest_hidden
+
+RULES = LifeRules(probation_s=1.5, unmatched_s=0.8, duplicate_s=0.8, expiry_s=4.0)
+
+
+def make_masklet(born_s=10.0):
+    return Masklet(
+        masklet_id=5,
+        concept=0,
+        bank=MemoryBank(TrackerConfig(hidden_dim=4, memory_dim=2)),
+        score=0.5,
+        first_seen_s=born_s,
+        last_seen_s=born_s,
+        last_matched_s=born_s,
+        last_conditioned_s=born_s,
+    )
+
+
+@pytest.mark.parametrize(("now_s", "is_young"), [(10.0, True), (11.49, True), (11.5, False)])
+def test_probation_lasts_its_time(now_s, is_young):
+    assert make_masklet().is_on_probation(now_s, RULES) is is_young
+
+
+@pytest.mark.parametrize(("unmatched_s", "ends"), [(0.7, False), (0.8, True)])
+def test_unmatched_masklet_ends_on_probation(unmatched_s, ends):
+    masklet = make_masklet()
+    masklet.on_unmatched(unmatched_s / 2)
+    masklet.on_unmatched(unmatched_s / 2)
+    assert masklet.should_end(11.0, RULES) is ends
+
+
+def test_match_does_not_take_back_unmatched_time():
+    masklet = make_masklet()
+    masklet.on_unmatched(0.5)
+    masklet.on_matched(10.6, 0.9)
+    masklet.on_unmatched(0.5)
+    assert masklet.should_end(11.1, RULES)
+
+
+def test_unmatched_masklet_stays_after_probation():
+    masklet = make_masklet()
+    masklet.on_unmatched(3.0)
+    assert not masklet.should_end(13.0, RULES)
+
+
+def test_duplicate_of_one_older_masklet_ends_on_probation():
+    masklet = make_masklet()
+    masklet.on_shared(1, 0.5)
+    masklet.on_shared(2, 0.5)
+    assert not masklet.should_end(11.0, RULES)
+    masklet.on_shared(1, 0.5)
+    assert masklet.should_end(11.0, RULES)
+
+
+def test_sharing_is_forgotten_after_probation():
+    masklet = make_masklet()
+    for older in range(4):
+        masklet.on_shared(older, 5.0)
+    assert not masklet.should_end(12.0, RULES)
+    assert masklet.shared_s == {}
+
+
+@pytest.mark.parametrize(("now_s", "ends"), [(14.0, False), (14.1, True)])
+def test_masklet_expires_without_matches(now_s, ends):
+    assert make_masklet().should_end(now_s, RULES) is ends
+
+
+def test_match_puts_expiry_off_and_sets_the_score():
+    masklet = make_masklet()
+    masklet.on_matched(13.0, 0.9)
+    assert not masklet.should_end(17.0, RULES)
+    assert masklet.should_end(17.1, RULES)
+    assert masklet.score == 0.9
+
+
+def test_place_expects_an_object_further_on():
+    place = Place(x=0.2, y=0.5, time_s=0.0)
+    for step in range(1, 30):
+        place = place.moved_to(0.2 + 0.01 * step, 0.5, 0.1 * step)
+    assert place.speed_x == pytest.approx(0.1, rel=0.01)
+    assert place.expected(place.time_s + 1.0) == pytest.approx((place.x + 0.1, 0.5), abs=0.01)
+
+
+def test_place_is_not_expected_ever_further():
+    place = Place(x=0.5, y=0.5, time_s=0.0, speed_x=0.1)
+    assert place.expected(60.0) == pytest.approx((0.7, 0.5))
+
+
+def test_masklet_that_should_have_left_is_not_revived():
+    leaving = make_masklet()
+    leaving.on_seen(0.8, 0.5, 10.0)
+    leaving.on_seen(0.9, 0.5, 10.1)
+    assert nearest_hidden([leaving], x=0.9, y=0.5, now_s=11.0, reach=1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("x", "reach", "expected"), [(0.3, 0.2, 0), (0.72, 0.2, 1), (0.5, 0.1, None)]
+)
+def test_nearest_hidden_masklet_is_found_within_reach(x, reach, expected):
+    hidden = [make_masklet(), make_masklet(), make_masklet()]
+    hidden[0].on_seen(0.25, 0.5, 10.0)
+    hidden[1].on_seen(0.75, 0.5, 10.0)
+    assert nearest_hidden(hidden, x=x, y=0.5, now_s=10.5, reach=reach) == expected
