@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "maskstream.connectors"
 
 SOURCES: Mapping[type[c.ConnectorConfig], str] = {
-    c.RtspSourceConfig: "connectors.rtsp:RtspSource",
-    c.FileSourceConfig: "connectors.file:FileSource",
-    c.ImagesSourceConfig: "connectors.images:ImagesSource",
-    c.WebcamSourceConfig: "connectors.webcam:WebcamSource",
+    c.RtspSourceConfig: "connectors.video.rtsp:RtspSource",
+    c.FileSourceConfig: "connectors.video.file:FileSource",
+    c.ImagesSourceConfig: "connectors.pictures.images:ImagesSource",
+    c.WebcamSourceConfig: "connectors.video.webcam:WebcamSource",
     c.WorldSourceConfig: "connectors.registry:build_world_source",
-    c.KafkaSourceConfig: "connectors.kafka_source:KafkaSource",
+    c.KafkaSourceConfig: "connectors.kafka.source:KafkaSource",
     c.PluginSourceConfig: "connectors.registry:build_plugin_source",
 }
 SINKS: Mapping[type[c.ConnectorConfig], str] = {
-    c.KafkaSinkConfig: "connectors.kafka_sink:KafkaSink",
-    c.JsonlSinkConfig: "connectors.jsonl:JsonlSink",
-    c.VideoSinkConfig: "connectors.video:VideoSink",
-    c.PictureSinkConfig: "connectors.picture:BestPictureSink",
+    c.KafkaSinkConfig: "connectors.kafka.sink:KafkaSink",
+    c.JsonlSinkConfig: "connectors.files.jsonl:JsonlSink",
+    c.VideoSinkConfig: "connectors.annotate.video:VideoSink",
+    c.PictureSinkConfig: "connectors.annotate.picture:BestPictureSink",
     c.ConsoleSinkConfig: "connectors.console:ConsoleSink",
     c.PluginSinkConfig: "connectors.registry:build_plugin_sink",
 }

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from connectors.annotate.video import VideoSink
 from connectors.config import VideoSinkConfig
-from connectors.stills import write_picture
-from connectors.video import VideoSink
+from connectors.files.writing import write_json
+from connectors.pictures.stills import write_picture
 from connectors.world.compose import WorldFrame, WorldObject
 from connectors.world.concepts import ABSENT_PHRASES, CONCEPTS
 from connectors.world.scene import WorldConfig
@@ -23,7 +24,6 @@ from connectors.world.source import WORLD_EPOCH, WorldSource
 from connectors.world.wide.casting import pool_of
 from connectors.world.wide.questions import View, draw_wide_questions
 from connectors.world.wide.scene import WideConfig
-from connectors.writing import write_json
 from pipeline.evaluation.datasets.shapes import RunLengths, Shape
 from pipeline.evaluation.held_out import Gathering
 

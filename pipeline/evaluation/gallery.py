@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from connectors.annotate.draw import Style, draw
 from connectors.base import Overlay
-from connectors.draw import Style, draw
 from connectors.errors import NotWritableError
-from connectors.stills import write_picture
+from connectors.pictures.stills import write_picture
 from models.protocols import ConceptDetector
 from pipeline.errors import ConfigError
 from pipeline.evaluation.images import (

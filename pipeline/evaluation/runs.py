@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.encoding import Pixels
 from connectors.errors import PictureError
-from connectors.stills import read_picture
+from connectors.pictures.encoding import Pixels
+from connectors.pictures.stills import read_picture
 from models.protocols import ConceptDetector, ConceptTracker, FrameInput, MaskletObservation
 from pipeline.evaluation.datasets.clips import Clip, ClipSet, Masklet
 from pipeline.evaluation.datasets.pictures import FoundShape, PictureQuestion, measure

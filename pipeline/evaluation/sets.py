@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from connectors.writing import write_json
+from connectors.files.writing import write_json
 from models.protocols import ConceptDetector, ConceptTracker
 from pipeline.errors import ConfigError
 from pipeline.evaluation.clip_scores import score_masklets

@@ -109,7 +109,7 @@ def read_mask(path: Path) -> "NDArray[np.bool_]":
         ConfigError: If it cannot be read, or is dark all over.
     """
     from connectors.errors import PictureError
-    from connectors.stills import read_picture
+    from connectors.pictures.stills import read_picture
 
     try:
         grey = read_picture(path).max(axis=2)

@@ -16,7 +16,7 @@ from pipeline.segment.prompts import PromptFlags, Prompts, parse_prompts
 from pipeline.telling import FAILED, tell_error, telling
 
 if TYPE_CHECKING:
-    from connectors.draw import Marks
+    from connectors.annotate.draw import Marks
     from pipeline.segment.building import ModelChoice
     from pipeline.segment.finders import Finder
     from pipeline.segment.outputs import ResultWriter
@@ -123,7 +123,7 @@ def _segment_one(
     file: Path, finder: "Finder", writer: "ResultWriter", marks: "Marks", tally: _Tally
 ) -> None:
     from connectors.errors import PictureError
-    from connectors.stills import read_picture
+    from connectors.pictures.stills import read_picture
 
     began_s = time.monotonic()
     try:
@@ -143,7 +143,7 @@ def _segment_one(
 
 def _list_all(paths: Sequence[Path], tally: _Tally) -> list[Path]:
     """Return every picture once, in the order given; a path without any is told."""
-    from connectors.stills import PICTURE_SUFFIXES, list_pictures
+    from connectors.pictures.stills import PICTURE_SUFFIXES, list_pictures
 
     files: dict[Path, None] = {}
     for path in paths:
@@ -156,7 +156,7 @@ def _list_all(paths: Sequence[Path], tally: _Tally) -> list[Path]:
 
 
 def _marks_of(prompts: Prompts) -> "Marks":
-    from connectors.draw import Marks
+    from connectors.annotate.draw import Marks
 
     return Marks(
         points=tuple((point.x, point.y, point.is_positive) for point in prompts.points),

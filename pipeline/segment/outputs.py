@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from pydantic import BaseModel, ConfigDict, Field
 
+from connectors.annotate.draw import Marks, Style, draw
 from connectors.base import Overlay
-from connectors.draw import Marks, Style, draw
 from connectors.errors import NotWritableError
-from connectors.stills import write_picture
-from connectors.writing import write_whole
+from connectors.files.writing import write_whole
+from connectors.pictures.stills import write_picture
 from pipeline.observe.metrics import package_version
 from pipeline.records import MaskRecord, decode_mask
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import PictureError
-from connectors.stills import read_picture
+from connectors.pictures.stills import read_picture
 from pipeline.errors import ConfigError
 from pipeline.evaluation.datasets.clips import Clip as AnnotatedClip
 from pipeline.evaluation.datasets.clips import ClipSet

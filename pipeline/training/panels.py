@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from connectors.annotate.draw import Style, draw
 from connectors.base import Overlay
-from connectors.draw import Style, draw
 from models.sam3.masks import DrawnMasks
 from models.sam3.network.model import Sam3
 from models.sam3.tokenizer import Tokenizer

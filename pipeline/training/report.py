@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from connectors.stills import write_picture
-from connectors.writing import write_whole
+from connectors.files.writing import write_whole
+from connectors.pictures.stills import write_picture
 from models.sam3.network.model import Sam3
 from pipeline.display import write_line
 from pipeline.errors import ConfigError

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from connectors.config import FileSourceConfig, JsonlSinkConfig
-from connectors.jsonl import file_name
+from connectors.files.jsonl import file_name
 from connectors.record import Topic
 from connectors.world.scene import World, WorldConfig
 from pipeline.app import build_app

@@ -55,8 +55,8 @@ def test_short_forms_in_tables_mean_what_is_told(
 
 def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from connectors.config import WorldSourceConfig
+    from connectors.pictures.stills import write_picture
     from connectors.registry import world_config
-    from connectors.stills import write_picture
     from connectors.world.source import open_world
     from models.catalogue import NANO_FOLDER
 

@@ -10,7 +10,7 @@ from kafka.structs import TopicPartition
 
 from connectors.config import KafkaSinkConfig
 from connectors.frame import CaptureClock, Frame
-from connectors.kafka_sink import KafkaFramePublisher
+from connectors.kafka.sink import KafkaFramePublisher
 from tests.e2e.runs import (
     KINDS,
     assert_ids_are_unique,

@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
-from connectors.stills import write_picture
+from connectors.pictures.stills import write_picture
 from connectors.world.still import StillConfig, render_still
 from pipeline.cli import app
 from tests.e2e.runs import run_to_end

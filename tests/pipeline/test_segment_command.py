@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from connectors.stills import write_picture
+from connectors.pictures.stills import write_picture
 from connectors.world.still import StillConfig, render_still
 from pipeline.cli import app
 from pipeline.records import MaskRecord, decode_mask
-from tests.connectors.test_stills import STORED, png_rgb16
+from tests.connectors.pictures.test_stills import STORED, png_rgb16
 
 # A picture on which the shipped model is sure of the one object.
 BUS = StillConfig(

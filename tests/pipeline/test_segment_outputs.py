@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
-from connectors.draw import Marks
+from connectors.annotate.draw import Marks
 from connectors.errors import NotWritableError
 from pipeline.records import encode_mask
 from pipeline.segment.outputs import Findings, FoundObject, ResultWriter

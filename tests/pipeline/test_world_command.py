@@ -8,8 +8,8 @@ from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
 from connectors.config import WorldSourceConfig
+from connectors.pictures.stills import read_picture
 from connectors.registry import world_config
-from connectors.stills import read_picture
 from connectors.world.source import open_world
 from connectors.world.wide.phrases import PHRASES, Verdict
 from pipeline.cli import app
@@ -124,7 +124,7 @@ def test_every_phrase_has_all_its_masklets_and_negatives_none(content):
 
 
 def covers(phrase, thing):
-    from tests.connectors.test_world_wide_catalogue import make_thing
+    from tests.connectors.world.test_wide_catalogue import make_thing
 
     made = make_thing(thing["concept"], *thing["attributes"])
     return phrase.verdict(made) is Verdict.YES

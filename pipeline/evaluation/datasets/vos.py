@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from connectors.encoding import Pixels
-from connectors.pyav import open_video
-from connectors.stills import read_picture
+from connectors.pictures.encoding import Pixels
+from connectors.pictures.stills import read_picture
+from connectors.video.decode import open_video
 from pipeline.errors import ConfigError
 from pipeline.evaluation.datasets.items import Item, read_json
 from pipeline.evaluation.datasets.problems import Problems

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from connectors.writing import write_whole
+from connectors.files.writing import write_whole
 from pipeline.display import write_line
 from pipeline.errors import ConfigError
 from pipeline.evaluation.model_choice import ModelFlags
@@ -89,7 +89,7 @@ def write_study(result: "StudyResult", model: ModelFlags, out: Path) -> list[Pat
         ConfigError: If matplotlib is not installed.
         NotWritableError: If a file cannot be written.
     """
-    from connectors.stills import write_picture
+    from connectors.pictures.stills import write_picture
     from pipeline.evaluation.studies.plots import draw_plot
     from pipeline.evaluation.studies.tables import to_json, to_markdown
 

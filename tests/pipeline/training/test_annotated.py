@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from connectors.stills import write_picture
+from connectors.pictures.stills import write_picture
 from pipeline.errors import ConfigError
 from pipeline.training.annotated import (
     AnnotatedClips,

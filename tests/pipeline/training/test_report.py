@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from connectors.stills import read_picture
+from connectors.pictures.stills import read_picture
 from pipeline.errors import ConfigError
 from pipeline.training.notes import LOG_FILE, read_rows
 from pipeline.training.report import CURVES_FOLDER, Reporter

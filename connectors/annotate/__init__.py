@@ -1,0 +1,1 @@
+"""Drawings of what was found: annotated video and pictures."""

@@ -1,0 +1,1 @@
+"""Single pictures: reading, decoding, and folders of them as a stream."""

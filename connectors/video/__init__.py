@@ -1,0 +1,1 @@
+"""Video files, network cameras and webcams, over PyAV."""
