@@ -2,7 +2,7 @@
 BIN := .venv/bin
 RUNTIME := .venv/.installed-runtime
 DEV := .venv/.installed-dev
-SOURCES := pyproject.toml constraints.txt deploy/setup.sh
+SOURCES := pyproject.toml deploy/constraints.txt deploy/setup.sh
 OUT ?= demo-out
 # The tests' tensors are small: a second thread gains nothing, and on a busy machine it costs much.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q

@@ -57,10 +57,10 @@ if ! "$python" -m pip --version >/dev/null 2>&1 || ! is_recent "$python"; then
 fi
 
 # The chosen torch is pinned in the same resolver run as all else, so that nothing replaces it.
-cp constraints.txt .venv/constraints.txt
+cp deploy/constraints.txt .venv/constraints.txt
 if torch=$(kept_torch "$python"); then
     say "keeping torch $torch"
-    { grep -v '^torch' constraints.txt; echo "torch==$torch"; } >.venv/constraints.txt
+    { grep -v '^torch' deploy/constraints.txt; echo "torch==$torch"; } >.venv/constraints.txt
 fi
 
 case "$mode" in

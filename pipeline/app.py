@@ -15,10 +15,10 @@ from connectors.base import Source
 from connectors.registry import build_sink, build_source
 from models.protocols import ConceptTracker
 from pipeline.clock import Clock, SystemClock
-from pipeline.config import ModelConfig, RunConfig
-from pipeline.engine.loop import Engine, EngineParts
-from pipeline.engine.publisher import AnySink, Publisher, name_sinks
-from pipeline.engine.supervisor import Supervisor
+from pipeline.config.run import ModelConfig, RunConfig
+from pipeline.engine.engine import Engine, EngineParts
+from pipeline.engine.outbox import AnySink, Publisher, name_sinks
+from pipeline.engine.stream_table import Supervisor
 from pipeline.engine.worker import Worker
 from pipeline.errors import ConfigError
 from pipeline.observe.health import Health, ObserveServer

@@ -5,9 +5,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from connectors.frame import Frame
-from pipeline.config import Overflow
+from pipeline.config.run import Overflow
 from pipeline.observe.metrics import Metrics
-from pipeline.records import FrameCounts
+from pipeline.records.schema import FrameCounts
 
 
 class FrameLedger:

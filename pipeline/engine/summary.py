@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.clock import Clock
-from pipeline.config import ANY_STREAM
-from pipeline.engine.lane import Lane, LaneTotals
-from pipeline.records import FrameCounts
+from pipeline.config.run import ANY_STREAM
+from pipeline.records.schema import FrameCounts
+from pipeline.streams.stream import Lane, LaneTotals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pipeline.records import EventPhase
+from pipeline.records.schema import EventPhase
 from pipeline.tracking.tracks import Track
 
 

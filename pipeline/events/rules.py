@@ -3,7 +3,7 @@
 Every rule asks one question per track and frame: does its condition hold? An event begins (``new``)
 when the answer has been yes for the rule's delay, goes on (``update``) and ends (``end``) when the
 answer has been no for its release delay or the track has ended. What differs between rules is the
-condition and the two delays; see :mod:`pipeline.config` for what each means to a user.
+condition and the two delays; see :mod:`pipeline.config.run` for what each means to a user.
 
 An object out of sight keeps its place: hiding behind a tree is neither entering nor leaving.
 """
@@ -11,7 +11,7 @@ An object out of sight keeps its place: hiding behind a tree is neither entering
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline.config import (
+from pipeline.config.run import (
     Accepts,
     AppearRule,
     DisappearRule,
@@ -23,7 +23,7 @@ from pipeline.config import (
 )
 from pipeline.events.event import Event
 from pipeline.events.zones import anchor_of, contains
-from pipeline.records import EventPhase, TrackChangeKind, TrackState
+from pipeline.records.schema import EventPhase, TrackChangeKind, TrackState
 from pipeline.tracking.tracks import Track, TrackUpdate
 
 _EPSILON_S = 1e-9

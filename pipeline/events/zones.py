@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.config import Anchor, ZoneConfig
+from pipeline.config.run import Anchor, ZoneConfig
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from pipeline.clock import Clock
 from pipeline.observe.metrics import Metrics
-from pipeline.records import StreamState
+from pipeline.records.schema import StreamState
 
 _POLL_S = 0.1  # how soon stopping is noticed
 _READY = frozenset({StreamState.RUNNING, StreamState.WAITING, StreamState.ENDED})

@@ -13,7 +13,7 @@ from typing_extensions import override
 from models.common.automatic_masks import AutomaticMaskGenerator, AutomaticMaskOptions
 from models.common.image_predictor import ImagePredictor
 from models.protocols import ConceptDetector, ConceptQuery, ExemplarBox
-from pipeline.records import MaskRecord, encode_mask
+from pipeline.records.schema import MaskRecord, encode_mask
 from pipeline.segment.outputs import Findings, FoundObject
 from pipeline.segment.prompts import BoxPrompt, PointPrompt, Prompts
 

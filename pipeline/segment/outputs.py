@@ -29,7 +29,7 @@ from connectors.errors import NotWritableError
 from connectors.files.writing import write_whole
 from connectors.pictures.stills import write_picture
 from pipeline.observe.metrics import package_version
-from pipeline.records import MaskRecord, decode_mask
+from pipeline.records.schema import MaskRecord, decode_mask
 
 ANNOTATIONS, MASKS, OVERLAYS = "annotations.json", "masks", "overlays"
 _STYLE = Style(min_width=1000, max_factor=8, max_side=2048)

@@ -17,7 +17,7 @@ from connectors.files.jsonl import file_name
 from connectors.record import Topic
 from connectors.world.scene import World, WorldConfig
 from pipeline.app import build_app
-from pipeline.config import RunConfig
+from pipeline.config.run import RunConfig
 from tests.benchmarks.timing import machine
 
 CONCEPTS = ("deer", "cow")

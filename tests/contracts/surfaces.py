@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer.main
 
-from pipeline.cli import all_schemas, app
+from pipeline.cli.main import all_schemas, app
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

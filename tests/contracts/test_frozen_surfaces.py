@@ -12,9 +12,9 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline.cli import all_schemas
-from pipeline.demo import demo_config
-from pipeline.loading import load_config
+from pipeline.cli.demo import demo_config
+from pipeline.cli.main import all_schemas
+from pipeline.config.loading import load_config
 from pipeline.observe.metrics import Metrics
 from tests.contracts.surfaces import CONFIGS, cli_options, schema_files
 
@@ -119,6 +119,6 @@ def test_the_demo_file_is_what_the_demo_command_runs(tmp_path):
 
 def test_the_command_line_loads_no_model_and_no_connector():
     heavy = ["torch", "av", "kafka", "cv2", "models.build", "connectors.registry"]
-    code = f"import sys, pipeline.cli; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, pipeline.cli.main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

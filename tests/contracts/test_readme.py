@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from connectors.config import sink_from_url, source_from_url
-from pipeline.loading import parse_config
+from pipeline.config.loading import parse_config
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from connectors.world.compose import WorldObject
 from connectors.world.motion import Actor
 from connectors.world.motion import Path as Walk
 from connectors.world.scene import World, WorldConfig
-from pipeline.records import MaskRecord, decode_mask
+from pipeline.records.schema import MaskRecord, decode_mask
 
 FPS, LOOP_S = 6, 12.0
 # From the middle to the right edge and back: the end is the start, so the clip can be looped.

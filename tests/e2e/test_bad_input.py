@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from pipeline.cli import app
+from pipeline.cli.main import app
 from tests.e2e.runs import ROOT, run_to_end
 from tests.media import write_video
 from tests.servers import free_port, gst_rtsp_server

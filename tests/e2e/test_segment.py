@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from connectors.pictures.stills import write_picture
 from connectors.world.still import StillConfig, render_still
-from pipeline.cli import app
+from pipeline.cli.main import app
 from tests.e2e.runs import run_to_end
 
 # pycocotools' decoder is older than numpy 2.

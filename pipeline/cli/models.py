@@ -1,0 +1,234 @@
+"""The commands ``maskstream models …``. Importing this costs no torch."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from models.catalogue import MODEL_NAMES, MODELS, ModelEntry, local_folder
+from pipeline.cli.errors import telling
+from pipeline.cli.flags import Checkpoint, Json
+from pipeline.cli.output import write_line, write_warning
+from pipeline.errors import ConfigError, WeightsError
+from pipeline.lab.training.weight_metadata import lines_of_note
+
+if TYPE_CHECKING:
+    from models.build import ModelDescription
+
+models_app = typer.Typer(help="List, look into, fetch and convert models.", no_args_is_help=True)
+
+
+class LayoutName(StrEnum):
+    """Whose names to write."""
+
+    TRANSFORMERS = "transformers"
+    OFFICIAL = "official"
+    MASKSTREAM = "maskstream"
+
+
+class DtypeName(StrEnum):
+    """Type of the weights to write."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+@models_app.command("list")
+def list_models(*, json_lines: Json = False) -> None:
+    """List the models that can be named, and which are on this machine."""
+    if json_lines:
+        for entry in MODELS.values():
+            write_line("model", **asdict(entry) | {"folder": local_folder(entry)})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("name", no_wrap=True)
+    for column in ("parameters", "px"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("here", no_wrap=True)
+    table.add_column("what it is")
+    for entry in MODELS.values():
+        table.add_row(
+            entry.name,
+            f"{entry.num_parameters / 1e6:.1f} M",
+            str(entry.image_size),
+            _presence(entry),
+            entry.summary,
+        )
+    Console(highlight=False).print(table)
+
+
+def _presence(entry: ModelEntry) -> str:
+    if entry.folder is not None:
+        return "ships"
+    if local_folder(entry) is not None:
+        return "yes"
+    return "pull, on request" if entry.is_gated else "pull"
+
+
+@models_app.command("inspect")
+def inspect_model(
+    model: Annotated[str, typer.Argument(help="Name of a model, or a checkpoint.")],
+    *,
+    checkpoint: Checkpoint = None,
+    json_lines: Json = False,
+) -> None:
+    """Show what a model or a checkpoint is, what it holds and what it lacks."""
+    with telling(json_lines=json_lines), _telling_of_weights():
+        name, path = _name_or_path(model, checkpoint)
+        from models.build import describe
+
+        told = describe(name, checkpoint=path)
+        if json_lines:
+            write_line("model", **asdict(told))
+        else:
+            _show_description(told)
+
+
+def _name_or_path(model: str, checkpoint: Path | None) -> tuple[str | None, Path | None]:
+    if model in MODEL_NAMES:
+        return model, checkpoint
+    if checkpoint is None and Path(model).exists():
+        return None, Path(model)
+    accepted = ", ".join(MODEL_NAMES)
+    raise ConfigError([f"unknown model {model!r} (accepted: {accepted}, or a checkpoint's path)"])
+
+
+def _show_description(told: "ModelDescription") -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    rows = {
+        "name": told.name,
+        "what it is": told.summary,
+        "picture": f"{told.image_size} x {told.image_size} px",
+        "licence": told.licence,
+        "on the Hub": told.hub_id or "no",
+        "checkpoint": told.checkpoint or "none here",
+        "layout": told.layout,
+        "holds": told.part,
+        "files": None if told.num_bytes is None else _megabytes(told.num_bytes),
+        "types": ", ".join(f"{kind} {count:,}" for kind, count in told.dtypes.items()),
+        "parameters": f"{told.num_parameters:,}",
+        **{f"  {part}": f"{count:,}" for part, count in told.components.items()},
+        **{f"says {key}": lines_of_note(key, value) for key, value in told.metadata.items()},
+    }
+    width = max(map(len, rows))
+    for key, value in rows.items():
+        lines = value if isinstance(value, list) else [value] if value else []
+        for head, line in zip((key, *[""] * len(lines)), lines, strict=False):
+            console.print(f"{head:<{width}} {line}", markup=False)
+    _warn_of_faults(told)
+
+
+def _warn_of_faults(told: "ModelDescription") -> None:
+    for fault in told.missing:
+        write_warning(f"fault: {fault}")
+
+
+@models_app.command("pull")
+def pull_model(
+    model: Annotated[str, typer.Argument(help="Name of a model.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files; left out, where models look.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    json_lines: Json = False,
+) -> None:
+    """Fetch a model's weights from the Hugging Face Hub, with your token (HF_TOKEN or login)."""
+    with telling(json_lines=json_lines), _telling_of_weights():
+        if model not in MODEL_NAMES:
+            accepted = ", ".join(MODEL_NAMES)
+            raise ConfigError([f"unknown model {model!r} (accepted: {accepted})"])
+        from models.build import describe
+        from models.checkpoints.hub import pull
+
+        entry = MODELS[model]
+        pulled = pull(entry, out=out, revision=revision, shows_progress=not json_lines)
+        told = describe(model, checkpoint=pulled.folder)
+        _warn_of_faults(told)
+        if json_lines:
+            write_line(
+                "pulled",
+                name=model,
+                folder=pulled.folder,
+                revision=pulled.revision,
+                num_bytes=told.num_bytes,
+                missing=told.missing,
+            )
+        else:
+            typer.echo(f"{model} is in {pulled.folder} ({_megabytes(told.num_bytes or 0)})")
+
+
+@models_app.command("convert")
+def convert_model(
+    source: Annotated[Path, typer.Argument(help="A checkpoint: a file or a folder.")],
+    target: Annotated[
+        Path, typer.Argument(help="A folder to write; for the official layout a .pt file.")
+    ],
+    *,
+    layout: Annotated[
+        LayoutName, typer.Option(help="Whose names to write.")
+    ] = LayoutName.TRANSFORMERS,
+    dtype: Annotated[
+        DtypeName | None, typer.Option(help="Type of the weights; left out, as they are.")
+    ] = None,
+    json_lines: Json = False,
+) -> None:
+    """Write a checkpoint in another layout or type."""
+    with telling(json_lines=json_lines), _telling_of_weights():
+        problem = _target_problem(target, layout)
+        if problem is not None:
+            raise ConfigError([problem])
+        from models.checkpoints.convert import convert_file
+
+        done = convert_file(
+            source, target, layout=layout.value, dtype=None if dtype is None else dtype.value
+        )
+        if done.left_out:
+            write_warning(
+                f"left out, as {layout} has no place for them: {', '.join(done.left_out)}"
+            )
+        if done.lacks_points:
+            write_warning(
+                "the source has no weights for point exemplars, so the official code will miss them"
+            )
+        if json_lines:
+            write_line("converted", files=done.files, left_out=done.left_out)
+            return
+        for file in done.files:
+            typer.echo(f"{file} ({_megabytes(file.stat().st_size)})")
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _target_problem(target: Path, layout: LayoutName) -> str | None:
+    if layout is LayoutName.OFFICIAL:
+        if target.suffix not in {".pt", ".pth"}:
+            return f"target {str(target)!r} (accepted with --layout official: a .pt or .pth file)"
+    elif target.is_file() or target.suffix in {".pt", ".pth", ".safetensors"}:
+        return f"target {str(target)!r} (accepted with --layout {layout}: a folder)"
+    return None
+
+
+@contextmanager
+def _telling_of_weights() -> Generator[None]:
+    """Let errors about weights be told as they are."""
+    from models.checkpoints.hub import PullError
+
+    try:
+        yield
+    # Of checkpoints, vocabularies and names alike.
+    except (ValueError, PullError) as error:
+        raise WeightsError(str(error)) from error
+    except OSError as error:
+        file = "a file" if error.filename is None else repr(str(error.filename))
+        told = error.strerror or str(error)
+        raise WeightsError(f"{file} cannot be read or written: {told}") from error

@@ -1,0 +1,86 @@
+"""``maskstream train``: trains or fine-tunes a model by a recipe."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connectors.errors import NotWritableError
+from pipeline.cli.errors import telling
+from pipeline.cli.flags import Device, Json
+from pipeline.cli.output import write_line
+from pipeline.errors import ConfigError
+from pipeline.lab.training.recipe import Recipe
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, see configs/recipes.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints, log and pictures.")],
+    device: Device[str | None] = None,
+    curves: Annotated[bool, typer.Option("--curves", help="Write TensorBoard curves too.")] = False,
+    json_lines: Json = False,
+) -> None:
+    """Train or fine-tune by a recipe; started again, it goes on where it was stopped.
+
+    The averaged weights are in OUT/model.safetensors at every moment, to be given as --checkpoint.
+    On several GPUs: torchrun --nproc-per-node N -m pipeline train RECIPE --out OUT.
+    """
+    with telling(json_lines=json_lines):
+        run_recipe(recipe, out=out, device=device, curves=curves, json_lines=json_lines)
+
+
+def run_recipe(
+    path: Path, *, out: Path, device: str | None, curves: bool, json_lines: bool
+) -> None:
+    """Run a recipe to its end.
+
+    Raises:
+        ConfigError: If it cannot be run, or its state cannot be written.
+    """
+    from models.build import VOCABULARY_FILE
+    from models.sam3.vocabulary import open_vocabulary
+    from pipeline.app import choose_flagged_device
+    from pipeline.lab.training.build import build_run, make_panel, vocabulary_folder
+    from pipeline.lab.training.distributed import join_fleet
+    from pipeline.lab.training.loop import train as train_run
+    from pipeline.lab.training.report import Reporter
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    recipe, text = Recipe.load(path), path.read_text(encoding="utf-8")
+    # Left out, every process of a fleet takes its own.
+    chosen = None if device is None else choose_flagged_device(device)
+    with join_fleet(chosen) as fleet:
+        run = build_run(recipe, out=out, fleet=fleet, text=text)
+        report = Reporter(
+            out=out,
+            panel=make_panel(run),
+            has_curves=curves,
+            json_lines=json_lines,
+            is_quiet=not fleet.is_leader,
+        )
+        try:
+            if fleet.is_leader:
+                out.mkdir(parents=True, exist_ok=True)
+                # Weights are of use with their vocabulary beside them only.
+                vocabulary = open_vocabulary(vocabulary_folder(recipe))
+                vocabulary.save(str(out / VOCABULARY_FILE))
+            train_run(run, report)
+            if fleet.is_leader:
+                _tell_end(recipe, out, json_lines=json_lines)
+        except (OSError, NotWritableError) as error:
+            raise ConfigError(
+                [f"cannot write to {str(out)!r}: {error}; the last whole checkpoint is still there"]
+            ) from error
+        finally:
+            report.end()
+
+
+def _tell_end(recipe: Recipe, out: Path, *, json_lines: bool) -> None:
+    from models.build import WEIGHTS_FILE
+
+    if json_lines:
+        write_line("trained", steps=recipe.total_steps, weights=out / WEIGHTS_FILE)
+    else:
+        typer.echo(f"{recipe.total_steps} steps: {out / WEIGHTS_FILE}")

@@ -1,0 +1,1 @@
+"""One configuration: its sections, and reading it from YAML."""

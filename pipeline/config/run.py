@@ -1,0 +1,263 @@
+"""One configuration: what to look for, where the frames come from and where the results go.
+
+Knows shapes and bounds only; reading YAML is :mod:`pipeline.config.loading`.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from connectors.config import SinkConfig, SourceConfig
+
+ANY_STREAM = "*"
+_LIVE_TYPES = frozenset({"rtsp", "webcam"})
+
+Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[\w.:/@ *-]+$")]
+Phrase = Annotated[str, Field(min_length=1, max_length=200)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Overflow(StrEnum):
+    """What a full buffer does with one frame more."""
+
+    WAIT = "wait"
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+
+
+class Accepts(StrEnum):
+    """From which state on a rule believes a track."""
+
+    TENTATIVE = "tentative"
+    CONFIRMED = "confirmed"
+
+
+class Anchor(StrEnum):
+    """The point of an object that must lie in a zone."""
+
+    BOTTOM_CENTER = "bottom_center"
+    CENTER = "center"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+class ModelConfig(_Strict):
+    """Which model looks at the frames."""
+
+    name: str = "sam3-nano"
+    """A name that ``maskstream models list`` shows."""
+    checkpoint: Path | None = None
+    """Weights; none means the shipped or downloaded ones."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    options: dict[str, bool | int | float | str] = {}
+    """Passed on to the model's builder."""
+
+
+class ZoneConfig(_Strict):
+    """A named polygon on the picture."""
+
+    name: Name
+    polygon: Annotated[tuple[tuple[Share, Share], ...], Field(min_length=3, max_length=200)]
+    """Corners as x, y from 0 to 1, origin top left; closed by itself."""
+
+
+class _Rule(_Strict):
+    name: Name
+    concepts: tuple[Phrase, ...] = ()
+    """Concepts that the rule is about; none means all of the stream."""
+    accepts: Accepts = Accepts.CONFIRMED
+    """Tentative: at once. Confirmed: after the confirmation delay, with fewer false alarms."""
+
+
+class AppearRule(_Rule):
+    """New when a track is accepted, updates while it lives, end when it ends."""
+
+    type: Literal["appear"]
+    update_every_s: Seconds = 5.0
+    """Least time between updates; 0 sends none."""
+
+
+class DisappearRule(_Rule):
+    """New when a track is out of sight for long enough, end when it is seen again or ends."""
+
+    type: Literal["disappear"]
+    after_s: Seconds = 2.0
+
+
+class _ZoneRule(_Rule):
+    zone: Name
+    anchor: Anchor = Anchor.BOTTOM_CENTER
+    settle_s: Seconds = 0.3
+    """How long the anchor must stay on the other side before a crossing is believed."""
+
+
+class EnterRule(_ZoneRule):
+    """New when a track has come into the zone, updates while inside, end when it is out again."""
+
+    type: Literal["enter"]
+    update_every_s: Seconds = 5.0
+    """Least time between updates; 0 sends none."""
+
+
+class LeaveRule(_ZoneRule):
+    """New when a track that was inside has left the zone, end when it comes back or ends."""
+
+    type: Literal["leave"]
+
+
+class DwellRule(_ZoneRule):
+    """New when a track has stayed in the zone for ``dwell_s``, end when it is out again."""
+
+    type: Literal["dwell"]
+    dwell_s: Annotated[float, Field(gt=0, le=86_400)]
+    update_every_s: Seconds = 5.0
+    """Least time between updates; 0 sends none."""
+
+
+RuleConfig = Annotated[
+    AppearRule | DisappearRule | EnterRule | LeaveRule | DwellRule, Field(discriminator="type")
+]
+
+
+class StreamConfig(_Strict):
+    """One camera, file or topic, and what to look for on it."""
+
+    id: Name
+    """The stream's name; ``*`` makes this the template of all streams that the source names."""
+    source: SourceConfig
+    concepts: Annotated[tuple[Phrase, ...], Field(min_length=1, max_length=64)]
+    """What to look for, in plain words."""
+    zones: tuple[ZoneConfig, ...] = ()
+    rules: tuple[RuleConfig, ...] = ()
+    overflow: Overflow | None = None
+    """Of the frame buffer. By default live cameras drop the oldest, everything else waits."""
+    max_fps: Annotated[float, Field(gt=0, le=240)] | None = None
+    """Frames beyond this rate are gated: counted, not processed."""
+
+    @property
+    def buffer_overflow(self) -> Overflow:
+        """The policy given, or the one that fits the source."""
+        if self.overflow is not None:
+            return self.overflow
+        is_live = self.source.type in _LIVE_TYPES or bool(getattr(self.source, "realtime", False))
+        return Overflow.DROP_OLDEST if is_live else Overflow.WAIT
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        zones = [zone.name for zone in self.zones]
+        _refuse_twice("zone", zones)
+        _refuse_twice("rule", [rule.name for rule in self.rules])
+        _refuse_twice("concept", list(self.concepts))
+        for rule in self.rules:
+            if isinstance(rule, _ZoneRule) and rule.zone not in zones:
+                raise ValueError(
+                    f"rule {rule.name!r} names zone {rule.zone!r} (accepted: {_listed(zones)})"
+                )
+            for concept in rule.concepts:
+                if concept not in self.concepts:
+                    accepted = _listed(self.concepts)
+                    raise ValueError(
+                        f"rule {rule.name!r} names concept {concept!r} (accepted: {accepted})"
+                    )
+        return self
+
+
+class ObserveConfig(_Strict):
+    """The port with /metrics, /healthz and /readyz."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """None: no port is opened. 0: any free port, shown in the log."""
+    log_format: Literal["text", "json"] = "text"
+    stall_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """/healthz fails when the engine has not turned for this long."""
+
+
+class EngineConfig(_Strict):
+    """How frames are taken and results are given."""
+
+    max_batch: Annotated[int, Field(ge=1, le=256)] = 8
+    """Frames in one turn of the model, at most one per stream."""
+    buffer_frames: Annotated[int, Field(ge=1, le=256)] = 4
+    """Frames that wait for the model, per stream."""
+    publish_queue: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Results that wait for the sinks."""
+    max_streams: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Open at once, those that sources name by themselves included."""
+    idle_close_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    """A stream that a source named by itself is closed after this long without a frame."""
+    heartbeat_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    """A status record says so when a stream had no frame for this long."""
+    commit_every_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """For sources that keep a position of their own (Kafka)."""
+    max_model_errors: Annotated[int, Field(ge=1, le=1000)] = 3
+    """In a row; the stream fails after these."""
+    source_retries: Annotated[int, Field(ge=0, le=1_000_000)] = 5
+    """Times in a row that a source is opened again after an error that may pass."""
+    sink_retry_s: Seconds = 30.0
+    """How long a failing sink is tried again before it is given up."""
+
+
+class TrackingConfig(_Strict):
+    """When a track changes its state; seconds of capture time."""
+
+    confirm_s: Seconds = 0.5
+    """Time during which detections must have matched before a track counts as confirmed."""
+    occluded_s: Seconds = 0.2
+    """Out of sight this long: occluded."""
+    lost_s: Seconds = 2.0
+    """Out of sight this long: lost, though the model may still recover it."""
+    expire_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
+    """Out of sight this long: the track ends."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if not self.occluded_s <= self.lost_s <= self.expire_s:
+            raise ValueError(
+                f"occluded_s={self.occluded_s!r}, lost_s={self.lost_s!r}, "
+                f"expire_s={self.expire_s!r} (accepted: growing in this order)"
+            )
+        return self
+
+
+class RunConfig(_Strict):
+    """Everything that ``maskstream run`` needs to know."""
+
+    deployment: Name = "default"
+    """Name of this installation; part of what makes track ids unique."""
+    model: ModelConfig = ModelConfig()
+    streams: Annotated[tuple[StreamConfig, ...], Field(min_length=1)]
+    sinks: tuple[SinkConfig, ...] = ()
+    observe: ObserveConfig = ObserveConfig()
+    engine: EngineConfig = EngineConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _check_streams(self) -> Self:
+        _refuse_twice("stream", [stream.id for stream in self.streams if stream.id != ANY_STREAM])
+        if len(self.streams) > self.engine.max_streams:
+            raise ValueError(
+                f"{len(self.streams)} streams (accepted: at most engine.max_streams = "
+                f"{self.engine.max_streams})"
+            )
+        return self
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none is defined"
+
+
+def _refuse_twice(kind: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{kind} {name!r} is there twice (accepted: each once)")
+        seen.add(name)

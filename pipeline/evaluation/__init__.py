@@ -1,1 +1,0 @@
-"""The papers' own measures over the synthetic world."""

@@ -1,0 +1,1 @@
+"""The laboratory: data, evaluation, metrics, studies and training. Nothing that runs needs it."""

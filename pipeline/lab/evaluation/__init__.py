@@ -1,0 +1,1 @@
+"""Models measured on data sets and held-out worlds."""

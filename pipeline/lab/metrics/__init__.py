@@ -1,0 +1,1 @@
+"""Published measures of detection, segmentation and tracking."""

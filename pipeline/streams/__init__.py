@@ -1,0 +1,1 @@
+"""One stream, pure: no threads, metrics, sinks or wall clock."""

@@ -1,1 +1,0 @@
-"""Training loops over the synthetic world."""

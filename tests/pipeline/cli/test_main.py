@@ -1,0 +1,133 @@
+"""The command line: what people type, what they read, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli.main import app
+
+WORLD = """\
+streams:
+  - id: field
+    source: {{type: world, seed: 3, width: 96, height: 96, fps: 5, duration_s: {seconds}}}
+    concepts: [deer, car]
+    rules:
+      - {{type: appear, name: seen, accepts: tentative}}
+sinks:
+  - {{type: jsonl, folder: {folder}}}
+"""
+
+
+def call(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def write_config(folder, *, seconds=0.6, more=""):
+    path = folder / "c.yaml"
+    path.write_text(WORLD.format(seconds=seconds, folder=folder / "out") + more)
+    return path
+
+
+def test_check_accepts_a_good_file(tmp_path):
+    done = call("check", write_config(tmp_path))
+    assert (done.exit_code, done.stdout.split(": ")[1]) == (0, "good")
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_check_refuses_a_bad_file_with_code_2(tmp_path, json_lines):
+    path = write_config(tmp_path, more="engine: {max_bach: 2}\n")
+    done = call("check", path, *(["--json"] if json_lines else []))
+    assert done.exit_code == 2
+    assert f"{path}:9: engine.max_bach" in done.stderr
+    assert (json.loads(done.stdout)["ok"] is False) if json_lines else not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run"], "either a configuration file or --source"),
+        (["run", "c.yaml", "--concept", "deer"], "not with a configuration (accepted: --source)"),
+        (["run", "c.yaml", "--source", "x.mp4"], "either"),
+        (["run", "--source", "x.mp4"], "--concept: is missing"),
+        (["run", "--source", "gopher://x", "--concept", "deer"], "unknown source"),
+        (["run", "--source", "x.mp4", "--concept", "deer", "--sink", "x.gif"], "unknown sink"),
+        (["run", "--source", "x.mp4", "--concept", "deer", "--zone", "gate"], "bad zone"),
+        (["run", "--source", "x.mp4", "--concept", "deer", "--zone", "g=0,0 1,0 1,7"], "polygon"),
+        (["run", "--source", "x.mp4", "--concept", "deer", "--model", "yolo"], "sam3-nano"),
+        (
+            ["run", "--source", "x.mp4", "--concept", "deer", "--device", "tpu"],
+            "accepted: auto, cpu, ",
+        ),
+        (["run", "--source", "x.mp4", "--concept", "deer", "--max-fps", "-1"], "max_fps"),
+        (["check", "none.yaml"], "cannot be read"),
+        (["schema", "frames"], "masklets"),
+        (["models", "inspect", "yolo"], "sam3-nano"),
+        (["demo", "--checkpoint", "none.safetensors"], "none.safetensors"),
+    ],
+)
+def test_bad_usage_is_one_clear_line_and_code_2(tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    done = call(*words)
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_passwords_in_flags_are_not_shown_again():
+    done = call("run", "--source", "rtsp://bob:hunter2@host:99999/1", "--concept", "deer")
+    assert done.exit_code == 2
+    assert "hunter2" not in done.output
+
+
+@pytest.mark.parametrize("name", ["masklets", "tracks", "events", "status", "config"])
+def test_schema_prints_json(name):
+    assert json.loads(call("schema", name).stdout)["$schema"].endswith("2020-12/schema")
+
+
+def test_models_are_listed():
+    lines = call("models", "list", "--json").stdout.splitlines()
+    assert "sam3-nano" in {json.loads(line)["name"] for line in lines}
+
+
+def test_version_is_shown():
+    assert call("--version").stdout.startswith("maskstream ")
+
+
+def test_run_gives_files_a_summary_and_code_0(tmp_path):
+    done = call("run", write_config(tmp_path), "--json")
+    summary = json.loads(done.stdout.splitlines()[-1])
+    lines = (tmp_path / "out" / "masklets.jsonl").read_text().splitlines()
+    assert done.exit_code == 0
+    assert summary["streams"][0]["counts"]["processed"] == len(lines) == 3
+    assert str(tmp_path / "out" / "masklets.jsonl") in summary["files"]
+
+
+def test_run_of_a_missing_file_is_code_1_and_says_so(tmp_path):
+    done = call("run", "--source", tmp_path / "none.mp4", "--concept", "deer")
+    assert done.exit_code == 1
+    assert "none.mp4" in done.stderr
+
+
+def test_sigterm_ends_a_run_in_order(tmp_path):
+    path = write_config(tmp_path, seconds=600)
+    done = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", str(path), "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    with done:
+        told = (json.loads(line) for line in done.stdout)
+        first = next(line for line in told if line.get("frames"))
+        done.send_signal(signal.SIGTERM)
+        *_, last = told
+    counts = last["streams"][0]["counts"]
+    lines = (tmp_path / "out" / "masklets.jsonl").read_text().splitlines()
+    assert (first["type"], last["type"], done.returncode) == ("progress", "summary", 0)
+    assert 0 < counts["processed"] == counts["received"] == len(lines) < 3000
+    assert [json.loads(line)["frame_seq"] for line in lines] == list(range(len(lines)))

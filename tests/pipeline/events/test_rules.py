@@ -1,0 +1,141 @@
+"""Rules on tracks, without an engine."""
+
+import pytest
+
+from pipeline.config.run import (
+    AppearRule,
+    DisappearRule,
+    DwellRule,
+    EnterRule,
+    LeaveRule,
+    ZoneConfig,
+)
+from pipeline.events.rules import RuleBook
+from pipeline.records.schema import TrackChangeKind, TrackState
+from pipeline.tracking.tracks import TrackChange, TrackUpdate
+from tests.pipeline.fakes import make_track
+
+RIGHT = ZoneConfig(name="right", polygon=((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))
+LEFT_SIDE, RIGHT_SIDE = (0.2, 0.5), (0.8, 0.5)
+
+
+def play(rule, steps, *, step_s=0.5, reason="expired"):
+    """Run a rule over tracks, one step each; a list holds several, ``None`` ends the last one."""
+    book, said, last = RuleBook([rule], [RIGHT]), [], None
+    for number, step in enumerate(steps):
+        changes = ()
+        if step is None:
+            ended = TrackChange(kind=TrackChangeKind.ENDED, track=last, reason=reason)
+            changes, tracks = (ended,), ()
+        else:
+            tracks, last = (step,), step
+        update = TrackUpdate(tracks=tracks, changes=changes)
+        events = book.apply(update, time_s=number * step_s)
+        said += [(number, event.phase.value, event.end_reason) for event in events]
+    return said, book
+
+
+def at(*centers):
+    return [make_track(center=center) for center in centers]
+
+
+def test_appear_begins_updates_and_ends_with_its_track():
+    rule = AppearRule(type="appear", name="r", update_every_s=1.0)
+    said, book = play(rule, [*at(*[LEFT_SIDE] * 4), None])
+    assert said == [(0, "new", None), (2, "update", None), (4, "end", "expired")]
+    assert len(book) == 0
+
+
+@pytest.mark.parametrize(("accepts", "first"), [("tentative", 0), ("confirmed", 2)])
+def test_a_rule_chooses_from_which_state_on_it_believes(accepts, first):
+    rule = AppearRule(type="appear", name="r", accepts=accepts)
+    tentative = [make_track(state=TrackState.TENTATIVE)] * 2
+    said, _ = play(rule, [*tentative, make_track()])
+    assert said[0] == (first, "new", None)
+
+
+def test_a_rule_leaves_other_concepts_alone():
+    rule = AppearRule(type="appear", name="r", concepts=("cow",))
+    assert play(rule, [make_track(concept="deer")])[0] == []
+
+
+def test_disappear_waits_and_ends_when_seen_again():
+    rule = DisappearRule(type="disappear", name="r", after_s=1.0)
+    hidden = make_track(unseen_s=0.1, state=TrackState.OCCLUDED)
+    said, _ = play(rule, [make_track(), hidden, hidden, hidden, make_track()])
+    assert said == [(3, "new", None), (4, "end", "seen_again")]
+
+
+def test_disappear_tells_of_a_track_that_ended_before_the_wait_was_over():
+    rule = DisappearRule(type="disappear", name="r", after_s=60.0)
+    said, _ = play(rule, [make_track(), None])
+    assert said == [(1, "new", None), (1, "end", "expired")]
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_told"),
+    [
+        ("tracker", True),
+        ("merged", False),
+        ("discontinuity", False),
+        ("stream_ended", False),
+        ("stopped", False),
+        ("model_error", False),
+    ],
+)
+def test_a_visible_track_disappears_only_if_its_object_went(reason, is_told):
+    rule = DisappearRule(type="disappear", name="r", after_s=60.0)
+    said, book = play(rule, [make_track(), None], reason=reason)
+    assert said == ([(1, "new", None), (1, "end", reason)] if is_told else [])
+    assert len(book) == 0
+    hidden = make_track(unseen_s=0.1, state=TrackState.OCCLUDED)
+    said, _ = play(rule, [make_track(), hidden, None], reason=reason)
+    assert said == [(2, "new", None), (2, "end", reason)]
+
+
+def test_enter_believes_a_crossing_after_settling():
+    rule = EnterRule(type="enter", name="r", zone="right", settle_s=1.0, update_every_s=0)
+    steps = at(LEFT_SIDE, RIGHT_SIDE, LEFT_SIDE, *[RIGHT_SIDE] * 3, LEFT_SIDE, *[LEFT_SIDE] * 2)
+    said, _ = play(rule, steps)
+    assert said == [(5, "new", None), (8, "end", "left_zone")]
+
+
+def test_enter_is_not_fooled_by_hiding():
+    rule = EnterRule(type="enter", name="r", zone="right", settle_s=0.0, update_every_s=0)
+    hidden = make_track(center=LEFT_SIDE, unseen_s=0.5)
+    said, _ = play(rule, [*at(LEFT_SIDE, RIGHT_SIDE), hidden, hidden, *at(RIGHT_SIDE)])
+    assert said == [(1, "new", None)]
+
+
+def test_leave_needs_to_have_been_inside():
+    rule = LeaveRule(type="leave", name="r", zone="right", settle_s=0.0)
+    assert play(rule, at(*[LEFT_SIDE] * 5))[0] == []
+    said, _ = play(rule, at(LEFT_SIDE, RIGHT_SIDE, LEFT_SIDE, LEFT_SIDE, RIGHT_SIDE))
+    assert said == [(2, "new", None), (4, "end", "came_back")]
+
+
+def test_dwell_speaks_only_after_its_time():
+    rule = DwellRule(type="dwell", name="r", zone="right", dwell_s=1.5, settle_s=0.0)
+    assert play(rule, at(*[RIGHT_SIDE] * 3, LEFT_SIDE))[0] == []
+    said, _ = play(rule, at(*[RIGHT_SIDE] * 5, LEFT_SIDE))
+    assert said == [(3, "new", None), (5, "end", "left_zone")]
+
+
+def test_the_first_event_says_since_when():
+    rule = DwellRule(type="dwell", name="r", zone="right", dwell_s=1.0)
+    book = RuleBook([rule], [RIGHT])
+    track = make_track(center=RIGHT_SIDE)
+    for time_s in (10.0, 10.5, 11.0):
+        events = book.apply(TrackUpdate(tracks=(track,), changes=()), time_s=time_s)
+    assert (events[0].start_s, events[0].value) == (10.0, {"dwell_s": 1.0})
+
+
+def test_state_goes_with_its_track():
+    rules = [AppearRule(type="appear", name="a"), EnterRule(type="enter", name="b", zone="right")]
+    book = RuleBook(rules, [RIGHT])
+    for number in range(200):
+        track = make_track(number)
+        book.apply(TrackUpdate(tracks=(track,), changes=()), time_s=number)
+        ended = TrackChange(kind=TrackChangeKind.ENDED, track=track)
+        book.apply(TrackUpdate(tracks=(), changes=(ended,)), time_s=number + 0.5)
+        assert len(book) == 0
