@@ -27,7 +27,7 @@ from models.common.mask_filters import (
     suppress_overlaps,
     touches_crop_edge,
 )
-from models.common.masks import CocoRle, RunLengths, UncompressedRle, encode_masks
+from models.common.masks import CocoRle, RunLengths, UncompressedRle
 from models.common.prompting import State, check_array, check_pixels
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
@@ -279,7 +279,7 @@ class AutomaticMaskGenerator(Generic[State]):
         kept = rows.numpy(force=True)[is_whole]
         margins = (x0, picture_hw[1] - x1, y0, picture_hw[0] - y1)
         return _Candidates(
-            rles=encode_masks(F.pad(masks, margins)) if len(masks) else [],
+            rles=[RunLengths.of(mask) for mask in F.pad(masks, margins).numpy(force=True)],
             boxes=boxes[is_whole],
             points=points[kept] + offset[:2],
             ious=ious[kept].astype(np.float64),
@@ -300,7 +300,7 @@ class AutomaticMaskGenerator(Generic[State]):
             if has_holes or has_islands:
                 is_untouched[row] = 0
                 changed = torch.from_numpy(mask)[None]
-                rles[row] = encode_masks(changed)[0]
+                rles[row] = RunLengths.of(mask)
                 boxes[row] = boxes_around(changed)[0].numpy()
         iou = max(options.box_nms_thresh, options.crop_nms_thresh)
         changed = replace(found, rles=rles, boxes=boxes)

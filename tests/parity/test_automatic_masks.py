@@ -9,7 +9,7 @@ import torch
 from models.common.automatic_masks import AutomaticMaskGenerator, AutomaticMaskOptions
 from models.common.image_predictor import ImagePredictor
 from models.common.mask_filters import boxes_around, crops_of, point_grid, stability_scores
-from models.common.masks import encode_masks
+from models.common.masks import RunLengths
 from tests.models.common.test_mask_filters import slow_suppression
 from tests.parity.closeness import relative_error
 from tests.parity.sam1_reference import SMALL, build_ours, build_reference
@@ -141,7 +141,9 @@ def test_filters_match():
     logits[4] = -1  # an empty mask
     masks = logits > 0
     assert torch.equal(boxes_around(masks), processing._batched_mask_to_box(masks[None])[0])
-    assert [m.uncompressed() for m in encode_masks(masks)] == processing._mask_to_rle(masks)
+    assert [RunLengths.of(m).uncompressed() for m in masks.numpy()] == processing._mask_to_rle(
+        masks
+    )
     expected = processing._compute_stability_score(logits, 0.0, 0.3).nan_to_num(0.0)
     assert torch.equal(stability_scores(logits, 0.0, 0.3), expected)
     np.testing.assert_array_equal(point_grid(7), processing._build_point_grid(7))
