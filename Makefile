@@ -5,10 +5,11 @@ DEV := .venv/.installed-dev
 SOURCES := pyproject.toml deploy/constraints.txt deploy/setup.sh
 OUT ?= demo-out
 # The tests' tensors are small: a second thread gains nothing, and on a busy machine it costs much.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+# Two processes instead; a file's tests stay together, so that its fixtures are made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-world clean
+.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-world mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -93,6 +94,10 @@ bench-stream: setup-dev ## Time whole runs on films of 640 x 360 with 2 concepts
 
 bench-world: setup-dev ## Time how fast one core draws the synthetic worlds
 	@$(BIN)/python -m tests.benchmarks.world $(ARGS)
+
+mutants: setup-dev ## Share of 400 small faults in the middle of the code that tests find (ARGS="--seed 1"; 40 minutes)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev-full]'
+	@$(BIN)/python -m tests.benchmarks.mutants $(ARGS)
 
 clean: ## Remove what was built; .venv and runs/ stay
 	rm -rf demo-out segment-out dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

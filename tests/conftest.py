@@ -1,6 +1,8 @@
 """Fixtures that several test folders share. Servers live on loopback and end by their handle."""
 
+import faulthandler
 import os
+import threading
 import uuid
 
 import pytest
@@ -10,6 +12,7 @@ from tests.media import write_video
 from tests.servers import gst_rtsp_server, kafka_broker, plain_rtsp_server, why_no_gstreamer
 
 _not_run: set[str] = set()
+_EXIT_S = 30.0  # an interpreter that still runs this long after the last test is held by a thread
 
 # The same examples each time, so that a change is never blamed for what chance found elsewhere;
 # make test-full looks for new ones.
@@ -70,3 +73,15 @@ def pytest_configure(config):
 def pytest_terminal_summary(terminalreporter):
     for what in sorted(_not_run):
         terminalreporter.write_line(f"NOT RUN: {what}", red=True, bold=True)
+
+
+def pytest_unconfigure(config):
+    """End a process whose threads outlive its tests: a failed test may have left one waiting."""
+
+    def end() -> None:
+        faulthandler.dump_traceback()
+        os._exit(1)
+
+    timer = threading.Timer(_EXIT_S, end)
+    timer.daemon = True
+    timer.start()

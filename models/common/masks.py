@@ -208,7 +208,7 @@ class CropMask:
 
 
 def encode_counts(runs: ArrayLike) -> str:
-    """Compress run lengths: 5 bits a letter, and from the fourth run on the change to two before."""
+    """Compress run lengths: 5 bits a letter, from the fourth run on the change to two before."""
     values = np.array(runs, np.int64)
     values[3:] -= np.array(runs, np.int64)[1:-2]
     # A signed number x takes n letters if -2^(5n-1) <= x < 2^(5n-1).

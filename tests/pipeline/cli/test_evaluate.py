@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline.lab.evaluation.report import Evaluation, show
-from pipeline.lab.evaluation.video import VideoSettings, evaluate_video
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -15,6 +13,8 @@ from models.build import NANO_FOLDER, VOCABULARY_FILE
 from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.model import Sam3
 from pipeline.cli.main import app
+from pipeline.lab.evaluation.report import Evaluation, show
+from pipeline.lab.evaluation.video import VideoSettings, evaluate_video
 from tests.pipeline.lab.evaluation.evaluation_sets import write_saco
 from tests.pipeline.lab.oracles import OracleTracker
 

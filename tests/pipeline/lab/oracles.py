@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from pipeline.lab.evaluation.images import ImageSettings, draw_picture
-from pipeline.lab.evaluation.video import VideoSettings, draw_clip
 
 from connectors.world.compose import WorldObject
 from connectors.world.concepts import CONCEPTS
 from connectors.world.scene import World
 from models.protocols import ConceptResult, Detection, FrameInput, MaskletObservation, Prediction
+from pipeline.lab.evaluation.images import ImageSettings, draw_picture
+from pipeline.lab.evaluation.video import VideoSettings, draw_clip
 
 NAME_OF = {phrase: c.name for c in CONCEPTS for phrase in (c.name, *c.synonyms)}
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pipeline.lab.evaluation.images import ImageSettings, draw_picture
-from pipeline.lab.evaluation.video import VideoSettings, draw_clip
 
 from models.protocols import FrameInput, Prediction
 from pipeline.lab.data.datasets.shapes import RunLengths, Shape
 from pipeline.lab.evaluation.held_out import Question, is_counted
+from pipeline.lab.evaluation.images import ImageSettings, draw_picture
+from pipeline.lab.evaluation.video import VideoSettings, draw_clip
 from tests.pipeline.lab.oracles import observe
 
 SIDE = 96

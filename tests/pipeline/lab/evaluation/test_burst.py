@@ -2,13 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
-from pipeline.lab.evaluation.runs import TrackingRules
-from pipeline.lab.evaluation.set_kinds import SetRequest
-from pipeline.lab.evaluation.sets import evaluate_clip_set, evaluate_files
 
 from pipeline.errors import ConfigError
 from pipeline.lab.data.datasets.problems import OnBad, Problems
 from pipeline.lab.data.datasets.ytvis import read_clips
+from pipeline.lab.evaluation.runs import TrackingRules
+from pipeline.lab.evaluation.set_kinds import SetRequest
+from pipeline.lab.evaluation.sets import evaluate_clip_set, evaluate_files
 from tests.pipeline.lab.evaluation.evaluation_sets import (
     KnowingTracker,
     write_burst,

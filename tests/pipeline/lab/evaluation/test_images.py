@@ -3,20 +3,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pipeline.lab.evaluation.gallery import choose_pictures, write_gallery
-from pipeline.lab.evaluation.images import (
-    ImageSettings,
-    PictureMark,
-    draw_picture,
-    evaluate_images,
-    examine_picture,
-    judge,
-)
 
 from connectors.world.compose import WorldObject
 from connectors.world.concepts import ABSENT_PHRASES, CONCEPT_NAMES
 from pipeline.errors import ConfigError
 from pipeline.lab.data.worlds import HeldOutWorld
+from pipeline.lab.evaluation.gallery import choose_pictures, write_gallery
 from pipeline.lab.evaluation.held_out import (
     HELD_OUT_SEED,
     Phrasing,
@@ -25,6 +17,14 @@ from pipeline.lab.evaluation.held_out import (
     held_out_world_seed,
     is_counted,
     rest_on_ignored,
+)
+from pipeline.lab.evaluation.images import (
+    ImageSettings,
+    PictureMark,
+    draw_picture,
+    evaluate_images,
+    examine_picture,
+    judge,
 )
 from tests.pipeline.lab.oracles import NAME_OF, OracleDetector, corner_mask
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pipeline.lab.evaluation.object_scores import ClipJudge, object_scores
-from pipeline.lab.evaluation.set_kinds import ClipSetName, SetRequest
-from pipeline.lab.evaluation.sets import evaluate_files, evaluate_object_set, list_object_clips
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
 from pipeline.errors import ConfigError
 from pipeline.lab.data.datasets.problems import OnBad, Problems
 from pipeline.lab.data.datasets.shapes import RunLengths
+from pipeline.lab.evaluation.object_scores import ClipJudge, object_scores
+from pipeline.lab.evaluation.set_kinds import ClipSetName, SetRequest
+from pipeline.lab.evaluation.sets import evaluate_files, evaluate_object_set, list_object_clips
 from tests.media import write_video
 from tests.pipeline.lab.evaluation.evaluation_sets import (
     SIDE,

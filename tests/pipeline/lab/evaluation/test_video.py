@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from pipeline.lab.evaluation.video import VideoSettings, draw_clip, evaluate_video
 
 from pipeline.lab.evaluation.held_out import is_counted
+from pipeline.lab.evaluation.video import VideoSettings, draw_clip, evaluate_video
 from tests.pipeline.lab.oracles import OracleTracker
 
 SETTINGS = VideoSettings(num_clips=2, width=96, height=96, fps=5.0, duration_s=4.0, seed=3)

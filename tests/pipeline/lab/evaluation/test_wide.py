@@ -1,10 +1,10 @@
 import pytest
-from pipeline.lab.evaluation.images import ImageSettings, draw_picture, evaluate_images
-from pipeline.lab.evaluation.video import VideoSettings, draw_clip, evaluate_video
 
 from connectors.world.wide.phrases import PHRASES, is_held_out
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.held_out import Phrasing, is_counted
+from pipeline.lab.evaluation.images import ImageSettings, draw_picture, evaluate_images
+from pipeline.lab.evaluation.video import VideoSettings, draw_clip, evaluate_video
 from tests.pipeline.lab.oracles import OracleDetector, OracleTracker
 
 WIDE = [world for world in HeldOutWorld if world.wide_split is not None]

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pipeline.lab.evaluation.ledger import ClipLedger
-from pipeline.lab.evaluation.video import VideoSettings, draw_clip, evaluate_video
 
 from connectors.world.compose import WorldFrame, WorldObject
 from models.protocols import Prediction
 from pipeline.lab.data.worlds import HeldOutWorld
+from pipeline.lab.evaluation.ledger import ClipLedger
+from pipeline.lab.evaluation.video import VideoSettings, draw_clip, evaluate_video
 from pipeline.lab.metrics.recovery import (
     Moment,
     Outcome,

@@ -1,5 +1,4 @@
 from pipeline.lab.evaluation.images import ImageSettings, draw_picture
-
 from pipeline.lab.metrics.overlap import Mask, QuestionScore
 from pipeline.lab.studies.exemplars import box_of
 from pipeline.lab.studies.study import Measure, Point, StudyResult

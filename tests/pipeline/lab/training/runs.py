@@ -3,22 +3,22 @@
 from dataclasses import replace
 
 import torch
-from pipeline.lab.training.backbone_task import BackboneTask
-from pipeline.lab.training.clips import WorldClips
-from pipeline.lab.training.detector_task import DetectorTask
-from pipeline.lab.training.loop import TrainingRun, train
-from pipeline.lab.training.pictures import WorldPictures
-from pipeline.lab.training.recipe import Recipe, Stage
-from pipeline.lab.training.refiner_task import RefinerTask
-from pipeline.lab.training.report import Reporter
-from pipeline.lab.training.tracker_task import TrackerTask
 
 from connectors.world.still import StillConfig
 from models.build import NANO_FOLDER, VOCABULARY_FILE
 from models.sam3.network.config import RefinerConfig
 from models.sam3.network.model import Sam3
 from models.sam3.tokenizer import Tokenizer
+from pipeline.lab.training.backbone_task import BackboneTask
+from pipeline.lab.training.clips import WorldClips
+from pipeline.lab.training.detector_task import DetectorTask
 from pipeline.lab.training.distributed import Fleet
+from pipeline.lab.training.loop import TrainingRun, train
+from pipeline.lab.training.pictures import WorldPictures
+from pipeline.lab.training.recipe import Recipe, Stage
+from pipeline.lab.training.refiner_task import RefinerTask
+from pipeline.lab.training.report import Reporter
+from pipeline.lab.training.tracker_task import TrackerTask
 from tests.models.tiny import TINY
 
 SIZE, GRID = 56, 16

@@ -5,6 +5,10 @@ import re
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
+
+from connectors.pictures.stills import write_picture
+from pipeline.errors import ConfigError
 from pipeline.lab.training.annotated import (
     AnnotatedClips,
     PictureFiles,
@@ -15,10 +19,6 @@ from pipeline.lab.training.annotated import (
 from pipeline.lab.training.build import build_run
 from pipeline.lab.training.pictures import make_batch
 from pipeline.lab.training.recipe import CocoData, YtvisData
-from pycocotools import mask as coco_mask
-
-from connectors.pictures.stills import write_picture
-from pipeline.errors import ConfigError
 from tests.pipeline.lab.training.runs import ALONE, recipe, run, stage
 
 HEIGHT, WIDTH = 60, 80
@@ -343,7 +343,6 @@ def test_pictures_of_a_stretch_with_nothing_to_follow_are_not_read(tmp_path):
 
 def test_a_model_is_fine_tuned_on_pictures_of_ones_own(tmp_path, monkeypatch):
     from pipeline.lab.training.detector_task import DetectorTask
-
     from tests.pipeline.lab.training import runs as small
 
     source = read_coco_pictures(coco(tmp_path, annotation(), annotation(2, image_id=2)))

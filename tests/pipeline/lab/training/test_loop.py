@@ -7,9 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pipeline.lab.training.detector_task import DetectorTask
-from pipeline.lab.training.optimisers import build_optimisers
-from pipeline.lab.training.state import MODEL_FILE, STATE_FILE, MovingAverage, TrainingState
 from safetensors.torch import load_file
 
 from models.checkpoints.weights import load_strictly
@@ -17,6 +14,9 @@ from models.training.lora import UP
 from pipeline.errors import ConfigError
 from pipeline.lab.training import loop
 from pipeline.lab.training import state as state_module
+from pipeline.lab.training.detector_task import DetectorTask
+from pipeline.lab.training.optimisers import build_optimisers
+from pipeline.lab.training.state import MODEL_FILE, STATE_FILE, MovingAverage, TrainingState
 from tests.pipeline.lab.training.runs import TASKS, make_model, recipe, run, stage
 
 PLAN = recipe(

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from pipeline.lab.training.state import MODEL_FILE
 from safetensors import safe_open
 from typer.testing import CliRunner
 
 from models.catalogue import NANO_FOLDER
 from models.checkpoints.weights import read_safetensors, write_safetensors
 from pipeline.cli.main import app
+from pipeline.lab.training.state import MODEL_FILE
 from pipeline.lab.training.weight_metadata import (
     LOG_FILE,
     MAX_CURVES,

@@ -1,13 +1,13 @@
 import pytest
 import torch
-from pipeline.lab.training.optimisers import build_optimisers
-from pipeline.lab.training.state import MODEL_FILE
 from torch import nn
 
 from models.checkpoints.weights import read_safetensors
 from pipeline.errors import ConfigError
 from pipeline.lab.training import loop
 from pipeline.lab.training import optimisers as optimisers_module
+from pipeline.lab.training.optimisers import build_optimisers
+from pipeline.lab.training.state import MODEL_FILE
 from tests.pipeline.lab.training.runs import recipe, run, stage
 
 needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch below 2.9")

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from pipeline.lab.training.build import build_run
-from pipeline.lab.training.recipe import Recipe
 from safetensors import safe_open
 from typer.testing import CliRunner
 
 from models.build import NANO_FOLDER, VOCABULARY_FILE
 from pipeline.cli.main import app
 from pipeline.errors import ConfigError
+from pipeline.lab.training.build import build_run
+from pipeline.lab.training.recipe import Recipe
 from tests.pipeline.lab.training.runs import ALONE, recipe, stage
 
 RECIPES = sorted((Path(__file__).parents[4] / "configs" / "recipes").glob("*.yaml"))

@@ -6,9 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pipeline.lab.training.build import build_run
-from pipeline.lab.training.pictures import WorldPictures, choose_crops
-from pipeline.lab.training.refiner_task import VIEWS, RefinerTask, look_again
 
 from connectors.world.still import render_still
 from models.build import NANO_FOLDER, VOCABULARY_FILE, build_sam3
@@ -16,6 +13,9 @@ from models.checkpoints.weights import read_safetensors, write_safetensors
 from models.sam3.network.config import RefinerConfig
 from models.sam3.network.refiner import MaskRefiner
 from pipeline.errors import ConfigError
+from pipeline.lab.training.build import build_run
+from pipeline.lab.training.pictures import WorldPictures, choose_crops
+from pipeline.lab.training.refiner_task import VIEWS, RefinerTask, look_again
 from tests.pipeline.lab.training.runs import ALONE, STILLS, make_model, recipe, stage, tokenizer
 
 SIDE = 64

@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 import pytest
-from pipeline.lab.training.report import CURVES_FOLDER, Reporter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from connectors.pictures.stills import read_picture
 from pipeline.errors import ConfigError
+from pipeline.lab.training.report import CURVES_FOLDER, Reporter
 from pipeline.lab.training.weight_metadata import LOG_FILE, read_rows
 from tests.pipeline.lab.training.runs import make_model, stage
 

@@ -5,6 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+
+from connectors.world.wide.casting import WideContent
+from connectors.world.wide.phrases import PHRASES, PhraseKind
+from connectors.world.wide.questions import View
+from connectors.world.wide.still import render_wide_still
+from models.sam3.phrases import VISUAL_PHRASE
 from pipeline.lab.training.build import _clips_of, _pictures_of
 from pipeline.lab.training.clicks import ClickPlan, Opening, correct, first_prompt
 from pipeline.lab.training.clips import WorldClips, make_clips
@@ -21,12 +27,6 @@ from pipeline.lab.training.pictures import (
 from pipeline.lab.training.recipe import WorldData
 from pipeline.lab.training.tracker_task import encode_clips, random_lesson, unroll
 from pipeline.lab.training.wide import WidePictures
-
-from connectors.world.wide.casting import WideContent
-from connectors.world.wide.phrases import PHRASES, PhraseKind
-from connectors.world.wide.questions import View
-from connectors.world.wide.still import render_wide_still
-from models.sam3.phrases import VISUAL_PHRASE
 from tests.pipeline.lab.training.runs import GRID, SIZE, STILLS, TASKS, make_model, stage, tokenizer
 
 # The checkpoints carry these, and the published graph reads none of them.

@@ -1,0 +1,243 @@
+"""``make mutants``: how many small faults in the middle of the code the tests find.
+
+A seeded sample of one-line mutants (cosmic-ray's operators, and deleted calls) is drawn from the
+modules in :data:`SUBJECTS`; for each, the tests that execute its line are run in a copy of the
+tree. A mutant dies when a test fails or does not come to its end.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from rich.console import Console
+
+from tests.benchmarks.mutation_sites import Site, find_sites, mutate
+
+ROOT = Path(__file__).parents[2]
+SUBJECTS = (
+    "pipeline/engine",
+    "pipeline/streams",
+    "pipeline/tracking",
+    "pipeline/events",
+    "pipeline/records",
+    "connectors/kafka",
+)
+# What the subjects' tests are; others run too long to be run once a mutant.
+TESTS = tuple(f"tests/{subject}" for subject in SUBJECTS)
+_MOST_TESTS = 60  # of one mutant; with more, those beside the module's own tests are drawn from
+_TIMEOUT_S = 120.0
+_KILLED_RC = frozenset({1, 2, 3, 4})  # failed, interrupted, internal error, not collectable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of one mutant.
+
+    Attributes:
+        path: Module, from the root.
+        line: Its line.
+        operator: What was changed.
+        before: The line as it is.
+        after: The mutated line.
+        num_tests: Tests that execute the line.
+        is_killed: Whether a test failed.
+        seconds: How long that took.
+    """
+
+    path: str
+    line: int
+    operator: str
+    before: str
+    after: str
+    num_tests: int
+    is_killed: bool
+    seconds: float
+
+
+def main() -> None:
+    """Draw mutants, run their tests, and print survivors and the share that died."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=400, help="mutants to try")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--workers", type=int, default=2, help="copies of the tree")
+    parser.add_argument("--only", default="", help="modules whose path holds this")
+    parser.add_argument("--json", action="store_true", help="lines of JSON")
+    options = parser.parse_args()
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    began = perf_counter()
+    sites = [
+        site
+        for subject in SUBJECTS
+        for path in sorted((ROOT / subject).rglob("*.py"))
+        if options.only in str(path.relative_to(ROOT))
+        for site in find_sites(path, ROOT)
+    ]
+    # One fault a place and kind, so that an operator of many forms is not drawn more often.
+    chosen = random.Random(options.seed).sample(sites, min(options.samples, len(sites)))  # noqa: S311
+    with TemporaryDirectory() as folder:
+        copies = [copy_tree(Path(folder) / str(number)) for number in range(options.workers)]
+        covered = measure_coverage(copies[0])
+        verdicts: list[Verdict] = []
+        for verdict in run_all(chosen, copies, covered, options.seed):
+            verdicts.append(verdict)
+            if options.json:
+                console.print(json.dumps(asdict(verdict)))
+            elif not verdict.is_killed:
+                place = f"{verdict.path}:{verdict.line} ({verdict.operator})"
+                console.print(f"SURVIVED {place}\n  - {verdict.before}\n  + {verdict.after}")
+    killed = sum(verdict.is_killed for verdict in verdicts)
+    console.print(
+        f"{killed} of {len(verdicts)} mutants died ({100 * killed / max(len(verdicts), 1):.1f} %; "
+        f"{len(sites)} places, seed {options.seed}, {perf_counter() - began:.0f} s)"
+    )
+
+
+def copy_tree(target: Path) -> Path:
+    """Copy all files that git knows or would add."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        source, copy = ROOT / name, target / name
+        if source.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy)
+    return target
+
+
+def measure_coverage(tree: Path) -> dict[tuple[str, int], list[str]]:
+    """Run the subjects' tests once; return which tests execute which line."""
+    from coverage import CoverageData
+
+    sources = [f"--cov={subject}" for subject in SUBJECTS]
+    command = ["-n", "2", "--dist", "loadfile", "--cov-context=test", "--cov-report=", *sources]
+    done = run_pytest(tree, [*command, *existing(tree)], timeout_s=1800)
+    if done != 0:
+        raise SystemExit(f"the tests fail without a mutant (pytest ended with {done})")
+    data = CoverageData(str(tree / ".coverage"))
+    data.read()
+    covered: dict[tuple[str, int], list[str]] = {}
+    for file in data.measured_files():
+        name = str(Path(file).relative_to(tree))
+        for line, contexts in data.contexts_by_lineno(file).items():
+            tests = sorted({context.partition("|")[0] for context in contexts if context})
+            covered[name, line] = tests
+    return covered
+
+
+def existing(tree: Path) -> list[str]:
+    """Return the test folders that are there."""
+    return [folder for folder in TESTS if (tree / folder).is_dir()]
+
+
+def run_all(
+    sites: Sequence[Site],
+    copies: Sequence[Path],
+    covered: dict[tuple[str, int], list[str]],
+    seed: int,
+) -> Iterator[Verdict]:
+    """Yield the verdict of each mutant; each copy of the tree holds one at a time."""
+    free: SimpleQueue[Path] = SimpleQueue()
+    for copy in copies:
+        free.put(copy)
+
+    def judge(site: Site) -> Verdict:
+        tree = free.get()
+        try:
+            return judge_in(tree, site, tests_of(site, covered, seed), seed)
+        finally:
+            free.put(tree)
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        yield from pool.map(judge, sites)
+
+
+def tests_of(site: Site, covered: dict[tuple[str, int], list[str]], seed: int) -> list[str]:
+    """Return the tests that execute a site, those of its own module first."""
+    own = f"test_{Path(site.path).stem}.py"
+    tests = covered.get((site.path, site.line), [])
+    if not tests:  # executed at import: by every test of the module
+        lines = [names for (path, _), names in covered.items() if path == site.path]
+        tests = sorted({name for names in lines for name in names})
+    first = [name for name in tests if own in name]
+    rest = [name for name in tests if own not in name]
+    room = max(_MOST_TESTS - len(first), 0)
+    if len(rest) > room:
+        rest = random.Random(seed).sample(rest, room)  # noqa: S311
+    return first[:_MOST_TESTS] + rest
+
+
+def judge_in(tree: Path, site: Site, tests: list[str], seed: int) -> Verdict:
+    """Put a mutant into a copy of the tree, run its tests, and take it out again."""
+    path = tree / site.path
+    original = path.read_text(encoding="utf-8")
+    mutated = mutate(original, site, seed)
+    began = perf_counter()
+    is_killed = False
+    if tests and mutated != original:
+        path.write_text(mutated, encoding="utf-8")
+        try:
+            is_killed = run_pytest(tree, ["-x", *tests], timeout_s=_TIMEOUT_S) != 0
+        finally:
+            path.write_text(original, encoding="utf-8")
+    before, after = changed_lines(original, mutated)
+    return Verdict(
+        path=site.path,
+        line=site.line,
+        operator=site.operator,
+        before=before,
+        after=after,
+        num_tests=len(tests),
+        is_killed=is_killed,
+        seconds=round(perf_counter() - began, 1),
+    )
+
+
+def run_pytest(tree: Path, words: Sequence[str], *, timeout_s: float) -> int:
+    """Run pytest in a tree; a run that does not end counts as failed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(
+        command,
+        cwd=tree,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            return process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return 1
+        finally:
+            _end_group(process.pid)
+
+
+def _end_group(group: int) -> None:
+    """End what a run has left behind: servers of a test that was cut short."""
+    try:
+        os.killpg(group, 9)
+    except ProcessLookupError:
+        return
+
+
+def changed_lines(original: str, mutated: str) -> tuple[str, str]:
+    """Return the first line that differs, before and after."""
+    for before, after in zip(original.splitlines(), mutated.splitlines(), strict=False):
+        if before != after:
+            return before.strip(), after.strip()
+    return "", ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Where a module can be mutated, and the mutants themselves."""
+
+import ast
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+
+DELETE_CALL = "delete call"
+# VariableInserter and VariableReplacer need arguments; a removed decorator breaks at import; "is"
+# for "==" and back mostly means the same.
+_LEFT_OUT = re.compile(r"Variable|RemoveDecorator|ExceptionReplacer|_Is(Not)?(_|$)")
+_KEPT = frozenset(
+    {"core/ReplaceComparisonOperator_Is_IsNot", "core/ReplaceComparisonOperator_IsNot_Is"}
+)
+_FORM = re.compile(r"^core/(Replace(?:Binary|Comparison|Unary)Operator_[A-Za-z]+|[A-Za-z]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One place that can be changed in one way.
+
+    Attributes:
+        path: Module, from the root.
+        line: Line of the place.
+        column: Column of the place.
+        operator: What is changed; of operators with many forms, all but the new form.
+        forms: cosmic-ray's operators with the occurrence that lies here.
+    """
+
+    path: str
+    line: int
+    column: int
+    operator: str
+    forms: tuple[tuple[str, int], ...]
+
+
+def find_sites(path: Path, root: Path) -> list[Site]:
+    """Return all places of a module, annotations and log texts left out."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    skipped = _lines_without_behaviour(tree)
+    name = str(path.relative_to(root))
+    found: dict[tuple[int, int, str], list[tuple[str, int]]] = {}
+    nodes = list(ast_nodes(get_ast(text)))
+    for operator_name in _operators():
+        operator = get_operator(operator_name)()
+        occurrence = 0
+        kind = _kind(operator_name)
+        for node in nodes:
+            for (line, column), _ in operator.mutation_positions(node):
+                if line not in skipped:
+                    key = line, column, kind
+                    found.setdefault(key, []).append((operator_name, occurrence))
+                occurrence += 1
+    sites = [
+        Site(path=name, line=line, column=column, operator=kind, forms=tuple(forms))
+        for (line, column, kind), forms in found.items()
+    ]
+    sites += [
+        Site(path=name, line=node.lineno, column=node.col_offset, operator=DELETE_CALL, forms=())
+        for node in _deletable_calls(tree)
+        if node.lineno not in skipped
+    ]
+    return sorted(sites, key=lambda site: (site.line, site.column, site.operator))
+
+
+def mutate(text: str, site: Site, seed: int) -> str:
+    """Return a module's text with one place changed; the form is drawn by seed and place."""
+    if site.operator == DELETE_CALL:
+        return _delete_call(text, site)
+    draw = random.Random(f"{seed}/{site.path}/{site.line}/{site.column}")  # noqa: S311
+    operator_name, occurrence = draw.choice(site.forms)
+    return mutate_code(text, get_operator(operator_name)(), occurrence) or text
+
+
+def _operators() -> list[str]:
+    return [
+        name for name in sorted(operator_names()) if name in _KEPT or not _LEFT_OUT.search(name)
+    ]
+
+
+def _kind(operator_name: str) -> str:
+    found = _FORM.match(operator_name)
+    return found[1] if found else operator_name
+
+
+def _lines_without_behaviour(tree: ast.Module) -> set[int]:
+    """Return lines of annotations, imports, class decorators and log calls: no test can tell."""
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        parts: list[ast.AST | None] = []
+        if isinstance(node, ast.ClassDef):
+            parts += node.decorator_list  # @dataclass(frozen=True, slots=True)
+        elif isinstance(node, ast.AnnAssign):
+            parts.append(node.annotation)
+        elif isinstance(node, ast.FunctionDef):
+            arguments = node.args
+            every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+            parts += [node.returns, *(one.annotation for one in every)]
+        elif isinstance(node, ast.Import | ast.ImportFrom) or _is_log_call(node):
+            parts.append(node)
+        for part in parts:
+            if part is not None and not isinstance(part, ast.Constant | ast.Name):
+                lines.update(range(part.lineno, (part.end_lineno or part.lineno) + 1))
+    return lines
+
+
+def _is_log_call(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    owner = node.func.value
+    name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
+    return name.strip("_") in {"log", "logger"}
+
+
+def _deletable_calls(tree: ast.Module) -> Iterator[ast.Expr]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            yield node
+
+
+def _delete_call(text: str, site: Site) -> str:
+    lines = text.splitlines(keepends=True)
+    node = next(
+        one
+        for one in _deletable_calls(ast.parse(text))
+        if (one.lineno, one.col_offset) == (site.line, site.column)
+    )
+    last = node.end_lineno or node.lineno
+    body = [*lines[: node.lineno - 1], " " * node.col_offset + "pass\n", *lines[last:]]
+    return "".join(body)
