@@ -7,6 +7,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from connectors.errors import Position
+
 
 class CaptureClock(StrEnum):
     """Where a frame's capture time comes from."""
@@ -28,17 +30,23 @@ class Frame:
         stream_epoch: Grows by one at each discontinuity (reconnect, loop, new resolution).
         frame_seq: Number of the frame in its stream, from 0, never reset by a new epoch.
         pixels: RGB, shape (H, W, 3), uint8.
-        pts_s: Media time in seconds.
-        captured_at: UTC time at which the picture was taken.
+        pts_us: Media time in whole microseconds.
+        captured_at: UTC time of capture as the source gives it; reported, not trusted.
         capture_clock: Where ``captured_at`` comes from.
         capture_uncertainty_s: Half width of the interval that holds the true capture time.
+        nominal_step_us: Usual media time between two frames, if the source knows one.
+        is_time_doubtful: Whether the neighbours' capture times contradict ``captured_at``.
+        position: Resume point behind this frame: a source built with it goes on with the next.
     """
 
     stream_id: str
     stream_epoch: int
     frame_seq: int
     pixels: NDArray[np.uint8]
-    pts_s: float
+    pts_us: int
     captured_at: datetime
     capture_clock: CaptureClock
     capture_uncertainty_s: float = 0.0
+    nominal_step_us: int | None = None
+    is_time_doubtful: bool = False
+    position: Position | None = None

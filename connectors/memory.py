@@ -70,7 +70,11 @@ class MemorySource(Source):
             self._next += 1
             match step:
                 case Frame():
-                    return replace(step, stream_epoch=step.stream_epoch + self._lost_connections)
+                    return replace(
+                        step,
+                        stream_epoch=step.stream_epoch + self._lost_connections,
+                        position=self.position(),
+                    )
                 case Pause(seconds):
                     self._closed.wait(seconds)
                 case Disconnect(reason):

@@ -62,7 +62,7 @@ def make_frame(number: int = 0, *, stream_id: str = "camera", epoch: int = 0, **
         stream_epoch=epoch,
         frame_seq=number,
         pixels=numbered_picture(number, **size),
-        pts_s=number / 10,
+        pts_us=number * 100_000,
         captured_at=datetime.fromtimestamp(1_700_000_000 + number / 10, tz=UTC),
         capture_clock=CaptureClock.WORLD,
     )

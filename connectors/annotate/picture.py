@@ -49,13 +49,13 @@ class BestPictureSink(PictureSink):
         score = telling_score(overlays)
         if album.should_take(score, frame):
             drawn = draw(frame.pixels, overlays, captions, self._style)
-            album.take(_Candidate(score, frame.stream_epoch, frame.pts_s, drawn))
+            album.take(_Candidate(score, frame.stream_epoch, frame.pts_us, drawn))
 
     @override
     def flush(self) -> None:
         for index, (stream_id, album) in enumerate(self._albums.items()):
             path = path_for(self._config.path, stream_id, is_first=index == 0)
-            chosen = sorted(album.candidates, key=lambda one: (one.epoch, one.pts_s))
+            chosen = sorted(album.candidates, key=lambda one: (one.epoch, one.pts_us))
             for number, candidate in enumerate(chosen, start=1):
                 single = self._config.num_pictures == 1
                 name = path if single else path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -81,7 +81,7 @@ def telling_score(overlays: Sequence[Overlay]) -> float:
 class _Candidate:
     score: float
     epoch: int
-    pts_s: float
+    pts_us: int
     picture: NDArray[np.uint8]
 
 
@@ -92,7 +92,7 @@ class _Album:
     candidates: list[_Candidate] = field(default_factory=list[_Candidate])
 
     def should_take(self, score: float, frame: Frame) -> bool:
-        near = self._near(frame.stream_epoch, frame.pts_s)
+        near = self._near(frame.stream_epoch, frame.pts_us)
         if near:
             return score > max(one.score for one in near)
         if len(self.candidates) < self.capacity:
@@ -100,15 +100,15 @@ class _Album:
         return score > min(one.score for one in self.candidates)
 
     def take(self, candidate: _Candidate) -> None:
-        near = self._near(candidate.epoch, candidate.pts_s)
+        near = self._near(candidate.epoch, candidate.pts_us)
         self.candidates = [one for one in self.candidates if one not in near]
         self.candidates.append(candidate)
         self.candidates.sort(key=lambda one: -one.score)
         del self.candidates[self.capacity :]
 
-    def _near(self, epoch: int, pts_s: float) -> list[_Candidate]:
+    def _near(self, epoch: int, pts_us: int) -> list[_Candidate]:
         return [
             one
             for one in self.candidates
-            if one.epoch == epoch and abs(one.pts_s - pts_s) < self.min_gap_s
+            if one.epoch == epoch and abs(one.pts_us - pts_us) < self.min_gap_s * 1e6
         ]

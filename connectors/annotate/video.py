@@ -129,10 +129,10 @@ class _Film:
         self.container.close()
 
     def _next_ticks(self, frame: Frame) -> int:
-        last, self.last = self.last, (frame.stream_epoch, frame.pts_s)
+        last, self.last = self.last, (frame.stream_epoch, frame.pts_us)
         if last is None:
             return 0
-        step_s = frame.pts_s - last[1]
+        step_s = (frame.pts_us - last[1]) / 1e6
         if last[0] != frame.stream_epoch or not 0.0 < step_s <= _LONGEST_GAP_S:
             step_s = self.frame_s
         return self.ticks + max(round(step_s * _TICKS_PER_S), 1)

@@ -265,7 +265,7 @@ def frame_to_record(frame: Frame, kind: ImageKind = "jpeg") -> Record:
             ("content-type", _CONTENT_TYPES[kind].encode()),
             ("stream_epoch", str(frame.stream_epoch).encode()),
             ("frame_seq", str(frame.frame_seq).encode()),
-            ("pts_s", repr(frame.pts_s).encode()),
+            ("pts_us", str(frame.pts_us).encode()),
         ),
         timestamp_ms=round(frame.captured_at.timestamp() * 1000),
     )

@@ -1,7 +1,6 @@
 """Encoded frames from Kafka."""
 
 import logging
-import math
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -40,7 +39,7 @@ class KafkaSource(Source):
     """Reads encoded frames, keyed by stream; one source may carry many streams.
 
     A record's value is a JPEG, a PNG, or raw RGB with the headers ``width`` and ``height``; its
-    timestamp is the capture time. The headers ``stream_epoch``, ``frame_seq`` and ``pts_s`` are
+    timestamp is the capture time. The headers ``stream_epoch``, ``frame_seq`` and ``pts_us`` are
     optional; a missing ``frame_seq`` is the record's offset, so that it is the same when a record
     is delivered again.
 
@@ -252,21 +251,19 @@ def _to_frame(record: Any, stream_id: str, max_pixels: int) -> Frame:  # noqa: A
     is_append_time = record.timestamp_type == 1 or not has_time
     stream_epoch = int(headers.get("stream_epoch", 0))
     frame_seq = int(headers.get("frame_seq", record.offset))
-    pts_s = float(headers.get("pts_s", captured_at.timestamp()))
-    if stream_epoch < 0 or frame_seq < 0 or not math.isfinite(pts_s):
-        raise ValueError(
-            f"stream_epoch {stream_epoch}, frame_seq {frame_seq}, pts_s {pts_s}: "
-            "a negative number or a time that is not finite"
-        )
+    pts_us = int(headers.get("pts_us", round(captured_at.timestamp() * 1e6)))
+    if stream_epoch < 0 or frame_seq < 0:
+        raise ValueError(f"stream_epoch {stream_epoch}, frame_seq {frame_seq}: a negative number")
     return Frame(
         stream_id=stream_id,
         stream_epoch=stream_epoch,
         frame_seq=frame_seq,
         pixels=_to_pixels(record.value or b"", headers, max_pixels),
-        pts_s=pts_s,
+        pts_us=pts_us,
         captured_at=captured_at,
         capture_clock=CaptureClock.KAFKA_TIMESTAMP if has_time else CaptureClock.ARRIVAL,
         capture_uncertainty_s=1.0 if is_append_time else 0.001,
+        position={f"{record.topic}/{record.partition}": record.offset + 1},
     )
 
 

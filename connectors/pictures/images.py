@@ -84,10 +84,11 @@ class ImagesSource(Source):
             stream_epoch=self._epoch,
             frame_seq=seq,
             pixels=pixels,
-            pts_s=index / self._config.fps,
+            pts_us=round(index * 1e6 / self._config.fps),
             captured_at=captured_at,
             capture_clock=clock,
             capture_uncertainty_s=uncertainty_s,
+            position=self.position(),
         )
 
     @override

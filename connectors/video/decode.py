@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any, Protocol, cast
 
 import av
@@ -33,9 +34,9 @@ from connectors.errors import (
 )
 from connectors.pictures.encoding import MAX_PIXELS
 
-_DEFAULT_STEP_S = 0.04
-_BACKWARD_JUMP_S = 1.0
-_SAME_TIME_S = 0.001
+_DEFAULT_STEP_US = 40_000
+_BACKWARD_JUMP_US = 1_000_000
+_SAME_TIME_US = 1_000
 _VIDEOS = "a video that FFmpeg decodes (MP4, MKV, AVI, MOV, TS, WebM, …)"
 
 _Translation = tuple[tuple[type[Exception], ...], type[SourceError], str]
@@ -60,13 +61,15 @@ class Picture:
 
     Attributes:
         pixels: RGB, upright, shape (H, W, 3), uint8.
-        pts_s: Media time in seconds; grows from picture to picture within one epoch.
+        pts_us: Media time in microseconds; grows from picture to picture within one epoch.
+        nominal_step_us: Usual media time between two pictures, if the container tells its rate.
         wall_clock: UTC time of capture by the sender's clock (RTCP sender reports), if known.
         is_discontinuous: Media time or size jumped: a new epoch begins with this picture.
     """
 
     pixels: NDArray[np.uint8]
-    pts_s: float
+    pts_us: int
+    nominal_step_us: int | None
     wall_clock: datetime | None
     is_discontinuous: bool
 
@@ -80,32 +83,32 @@ class MediaClock:
     so that those shown between others come with earlier times: a live clock keeps them.
     """
 
-    step_s: float = _DEFAULT_STEP_S
+    step_us: int = _DEFAULT_STEP_US
     keeps_disordered: bool = False
-    _last: float | None = None
-    _base: float | None = None
+    _last: int | None = None
+    _base: int | None = None
     num_refused: int = 0
 
-    def advance(self, pts_s: float | None) -> tuple[float, bool] | None:
+    def advance(self, pts_us: int | None) -> tuple[int, bool] | None:
         """Return (media time, whether it is discontinuous), or ``None`` for a repeated time."""
-        expected = 0.0 if self._last is None else self._last + self.step_s
-        if pts_s is None:
+        expected = 0 if self._last is None else self._last + self.step_us
+        if pts_us is None:
             self._last = expected
             return expected, False
         if self._base is None:
-            self._base = 0.0 if self._last is None else pts_s - expected
-        now = pts_s - self._base
+            self._base = 0 if self._last is None else pts_us - expected
+        now = pts_us - self._base
         if self._last is None or now > self._last:
             self._last = now
             return now, False
-        if now > self._last - _BACKWARD_JUMP_S:
-            if self.keeps_disordered and now < self._last - _SAME_TIME_S:
-                self._last += _SAME_TIME_S
+        if now > self._last - _BACKWARD_JUMP_US:
+            if self.keeps_disordered and now < self._last - _SAME_TIME_US:
+                self._last += _SAME_TIME_US
                 return self._last, False
             self.num_refused += 1
             return None
-        self._base, self._last = 0.0, pts_s
-        return pts_s, True
+        self._base, self._last = 0, pts_us
+        return pts_us, True
 
 
 class _SideDatum(Protocol):
@@ -121,6 +124,7 @@ class VideoReader:
     Attributes:
         url: What was opened, for messages, without secrets.
         num_decoded: Pictures decoded so far.
+        nominal_step_us: Usual media time between two pictures, if the container tells its rate.
         first_damage_s: Media time near the first packet that could not be decoded, if any.
     """
 
@@ -128,6 +132,7 @@ class VideoReader:
     container: InputContainer
     stream: VideoStream
     clock: MediaClock
+    nominal_step_us: int | None = None
     num_decoded: int = 0
     num_damaged: int = 0
     num_packets: int = 0
@@ -200,10 +205,10 @@ class VideoReader:
                 yield picture
 
     def _to_picture(self, frame: av.VideoFrame) -> Picture | None:
-        timed = self.clock.advance(frame.time)
+        timed = self.clock.advance(_to_us(frame.pts, frame.time_base))
         if timed is None:
             return None
-        pts_s, is_discontinuous = timed
+        pts_us, is_discontinuous = timed
         pixels = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
         if frame.rotation:
             pixels = np.ascontiguousarray(np.rot90(pixels, k=round(frame.rotation / 90) % 4))
@@ -212,7 +217,8 @@ class VideoReader:
         self._size_hw = size_hw
         return Picture(
             pixels=pixels,
-            pts_s=pts_s,
+            pts_us=pts_us,
+            nominal_step_us=self.nominal_step_us,
             wall_clock=self._wall_clock_of(frame.time),
             is_discontinuous=is_discontinuous or is_resized,
         )
@@ -273,8 +279,13 @@ def open_video(
         raise LookupError(f"its pictures are absurdly large, {size}")
     stream.thread_type = "SLICE" if is_live else "AUTO"
     rate = stream.average_rate or stream.guessed_rate
-    step_s = float(1 / rate) if rate else _DEFAULT_STEP_S
-    return VideoReader(url, container, stream, MediaClock(step_s=step_s, keeps_disordered=is_live))
+    step_us = round(1_000_000 / rate) if rate else None
+    clock = MediaClock(step_us=step_us or _DEFAULT_STEP_US, keeps_disordered=is_live)
+    return VideoReader(url, container, stream, clock, nominal_step_us=step_us)
+
+
+def _to_us(ticks: int | None, time_base: Fraction | None) -> int | None:
+    return None if ticks is None or time_base is None else round(ticks * time_base * 1_000_000)
 
 
 def translate_file_error(

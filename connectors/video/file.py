@@ -49,14 +49,14 @@ class FileSource(Source):
         self._num_to_skip = int(start.get("frame", 0))
         self._frame_seq = int(start.get("frame_seq", 0))
         self._epoch = int(start.get("epoch", 0))
-        self._round_s = float(start.get("round_s", 0.0))
+        self._round_us = int(start.get("round_us", 0))
         self._num_read = self._num_to_skip
         self._paths: tuple[Path, ...] = ()
         self._reader: VideoReader | None = None
         self._began_at = datetime.fromtimestamp(0, tz=UTC)
         self._uncertainty_s = 0.0
-        self._last_pts_s = 0.0
-        self._pace: tuple[float, float] | None = None
+        self._last_pts_us = 0
+        self._pace: tuple[float, int] | None = None
         self._closing = threading.Event()
         self._lock = threading.Lock()
 
@@ -75,7 +75,7 @@ class FileSource(Source):
                     return None
                 picture = self._next_picture()
                 if picture is not None:
-                    self._wait_for(picture.pts_s)
+                    self._wait_for(picture.pts_us)
                     return self._to_frame(picture)
                 self._end_file()
             self._drop_reader()
@@ -88,7 +88,7 @@ class FileSource(Source):
             "frame": self._num_read,
             "frame_seq": self._frame_seq,
             "epoch": self._epoch,
-            "round_s": self._round_s,
+            "round_us": self._round_us,
         }
 
     @override
@@ -143,7 +143,7 @@ class FileSource(Source):
             self._leave_file()
             raise self._translate(error, path, place) from error
         if picture is not None:
-            self._last_pts_s = picture.pts_s
+            self._last_pts_us = picture.pts_us
             self._num_read += not is_skipped
         return picture
 
@@ -173,13 +173,13 @@ class FileSource(Source):
             )
 
     def _leave_file(self) -> None:
-        step_s = self._reader.clock.step_s if self._reader else 0.0
+        step_us = self._reader.clock.step_us if self._reader else 0
         self._drop_reader()
         self._file_index += 1
         self._num_read = self._num_to_skip = 0
         self._epoch += 1
         if self._config.loop and self._file_index >= len(self._paths):
-            self._round_s += self._last_pts_s + step_s
+            self._round_us += self._last_pts_us + step_us
 
     def _translate(self, error: Exception, path: Path, position: Position) -> SourceError:
         translated = translate_file_error(
@@ -197,7 +197,7 @@ class FileSource(Source):
 
     def _place(self) -> dict[str, int | float | str]:
         name = str(self._paths[self._file_index])
-        return {"file": name, "frame": self._num_read, "time_s": round(self._last_pts_s, 3)}
+        return {"file": name, "frame": self._num_read, "time_s": self._last_pts_us / 1e6}
 
     def _to_frame(self, picture: Picture) -> Frame:
         self._epoch += picture.is_discontinuous
@@ -208,19 +208,22 @@ class FileSource(Source):
             stream_epoch=self._epoch,
             frame_seq=seq,
             pixels=picture.pixels,
-            pts_s=picture.pts_s,
-            captured_at=self._began_at + timedelta(seconds=self._round_s + picture.pts_s),
+            pts_us=picture.pts_us,
+            captured_at=self._began_at + timedelta(microseconds=self._round_us + picture.pts_us),
             capture_clock=CaptureClock.FILE_PTS,
             capture_uncertainty_s=self._uncertainty_s,
+            nominal_step_us=picture.nominal_step_us,
+            position=self.position(),
         )
 
-    def _wait_for(self, pts_s: float) -> None:
+    def _wait_for(self, pts_us: int) -> None:
         if not self._config.realtime:
             return
         now = time.monotonic()
         if self._pace is None:
-            self._pace = (now, pts_s)
-        self._closing.wait(max(self._pace[0] + pts_s - self._pace[1] - now, 0.0))
+            self._pace = (now, pts_us)
+        due = self._pace[0] + (pts_us - self._pace[1]) / 1e6
+        self._closing.wait(max(due - now, 0.0))
 
     def _drop_reader(self) -> None:
         reader, self._reader = self._reader, None

@@ -149,18 +149,19 @@ class RtspSource(Source):
         self._epoch += picture.is_discontinuous
         captured_at, clock = self._capture_time(picture)
         is_rtcp = clock is CaptureClock.RTCP_NTP
-        frame = Frame(
+        seq, self._frame_seq = self._frame_seq, self._frame_seq + 1
+        return Frame(
             stream_id=self._stream_id,
             stream_epoch=self._epoch,
-            frame_seq=self._frame_seq,
+            frame_seq=seq,
             pixels=picture.pixels,
-            pts_s=picture.pts_s,
+            pts_us=picture.pts_us,
             captured_at=captured_at,
             capture_clock=clock,
             capture_uncertainty_s=_RTCP_UNCERTAINTY_S if is_rtcp else _ARRIVAL_UNCERTAINTY_S,
+            nominal_step_us=picture.nominal_step_us,
+            position=self.position(),
         )
-        self._frame_seq += 1
-        return frame
 
     def _capture_time(self, picture: Picture) -> tuple[datetime, CaptureClock]:
         captured_at, clock = datetime.now(tz=UTC), CaptureClock.ARRIVAL

@@ -94,10 +94,12 @@ class WebcamSource(Source):
                 stream_epoch=self._epoch,
                 frame_seq=seq,
                 pixels=picture.pixels,
-                pts_s=picture.pts_s,
+                pts_us=picture.pts_us,
                 captured_at=datetime.now(tz=UTC),
                 capture_clock=CaptureClock.ARRIVAL,
                 capture_uncertainty_s=_ARRIVAL_UNCERTAINTY_S,
+                nominal_step_us=picture.nominal_step_us,
+                position=self.position(),
             )
 
     @override

@@ -93,9 +93,11 @@ class WorldSource(Source):
             stream_epoch=0,
             frame_seq=index,
             pixels=drawn.pixels,
-            pts_s=drawn.time_s,
+            pts_us=round(drawn.time_s * 1e6),
             captured_at=self._started_at + timedelta(seconds=drawn.time_s),
             capture_clock=CaptureClock.WORLD,
+            nominal_step_us=round(1e6 / self._config.fps),
+            position=self.position(),
         )
 
     @override

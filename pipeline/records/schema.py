@@ -136,7 +136,8 @@ class _FrameRecord(_Model):
     capture_time: UtcTime
     capture_clock: CaptureClock
     capture_uncertainty_s: Annotated[float, Field(ge=0)]
-    pts_s: float
+    pts_us: int
+    """Media time in microseconds."""
     result_time: UtcTime
 
 

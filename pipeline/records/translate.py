@@ -38,7 +38,7 @@ class FrameStamp:
     captured_at: datetime
     capture_clock: CaptureClock
     capture_uncertainty_s: float
-    pts_s: float
+    pts_us: int
 
     @classmethod
     def of(cls, frame: Frame) -> "FrameStamp":
@@ -50,7 +50,7 @@ class FrameStamp:
             captured_at=frame.captured_at,
             capture_clock=frame.capture_clock,
             capture_uncertainty_s=frame.capture_uncertainty_s,
-            pts_s=frame.pts_s,
+            pts_us=frame.pts_us,
         )
 
 
@@ -172,7 +172,7 @@ def _common_fields(result: FrameResult) -> _Common:
         "capture_time": stamp.captured_at,
         "capture_clock": stamp.capture_clock,
         "capture_uncertainty_s": stamp.capture_uncertainty_s,
-        "pts_s": round(stamp.pts_s, 6),
+        "pts_us": stamp.pts_us,
         "result_time": result.result_time,
     }
 

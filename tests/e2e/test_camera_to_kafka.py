@@ -158,7 +158,7 @@ def test_masks_lie_on_what_was_filmed(watched):
             iou
             for body in frames
             for iou in ious_with_truth(
-                watched.world, body, (round(body["pts_s"] * FPS) + shift) % period
+                watched.world, body, (round(body["pts_us"] * FPS / 1e6) + shift) % period
             )
         ]
 

@@ -64,7 +64,7 @@ def frame_of(stream_id, index):
         stream_epoch=0,
         frame_seq=index,
         pixels=WORLDS[stream_id].render(index).pixels,
-        pts_s=index / FPS,
+        pts_us=round(index * 1e6 / FPS),
         captured_at=datetime.fromtimestamp(1_700_000_000 + index / FPS, tz=UTC),
         capture_clock=CaptureClock.WORLD,
     )

@@ -25,7 +25,7 @@ def make_frame(seq=0, *, blobs=None, stream_id="cam", epoch=0, fps=10.0, size=(2
         stream_epoch=epoch,
         frame_seq=seq,
         pixels=pixels,
-        pts_s=seq / fps,
+        pts_us=round(seq * 1e6 / fps),
         captured_at=START + timedelta(seconds=seq / fps),
         capture_clock=CaptureClock.WORLD,
     )

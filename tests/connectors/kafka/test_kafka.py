@@ -184,7 +184,7 @@ def test_frames_come_back_as_they_were_published(kafka_bootstrap, topic):
         assert [number_of(one.pixels) for one in got] == [one.frame_seq for one in want]
         assert [one.captured_at for one in got] == [one.captured_at for one in want]
     assert {frame.capture_clock for frame in frames} == {CaptureClock.KAFKA_TIMESTAMP}
-    assert (frames[0].stream_epoch, frames[0].pts_s) == (3, sent[frames[0].frame_seq].pts_s)
+    assert (frames[0].stream_epoch, frames[0].pts_us) == (3, sent[frames[0].frame_seq].pts_us)
 
 
 def test_committed_frames_are_not_read_again_and_others_are(kafka_bootstrap, topic):
@@ -217,8 +217,7 @@ GARBAGE = (
     ({"value": JPEG[: len(JPEG) // 2]}, "cut off"),
     ({"value": b"x", "headers": [("content-type", RGB.encode())]}, "raw RGB of 0x0"),
     ({"value": PNG, "key": None}, "without a key"),
-    ({"value": PNG, "headers": [("pts_s", b"soon")]}, "could not convert"),
-    ({"value": PNG, "headers": [("pts_s", b"nan")]}, "not finite"),
+    ({"value": PNG, "headers": [("pts_us", b"soon")]}, "invalid literal"),
     ({"value": PNG, "headers": [("frame_seq", b"-1")]}, "negative"),
     ({"value": PNG, "headers": [("stream_epoch", b"-1")]}, "negative"),
     ({"value": PNG, "headers": [("frame_seq", b"\xff")]}, "invalid literal"),

@@ -50,7 +50,7 @@ def test_pictures_come_by_name_at_the_nominal_rate(tmp_path):
     with images_source(tmp_path, fps=2) as source:
         frames = list(iter(source.read, None))
     assert [number_of(frame.pixels) for frame in frames] == [1, 2, 3]
-    assert [frame.pts_s for frame in frames] == [0, 0.5, 1.0]
+    assert [frame.pts_us for frame in frames] == [0, 500_000, 1_000_000]
 
 
 def test_pattern_and_resume(tmp_path):

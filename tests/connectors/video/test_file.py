@@ -30,7 +30,7 @@ def test_every_frame_of_any_container_comes_once_and_in_order(tmp_path, suffix):
         frames = read_all(source)
     assert [number_of(frame.pixels) for frame in frames] == list(range(25))
     assert [frame.frame_seq for frame in frames] == list(range(25))
-    assert np.allclose(np.diff([frame.pts_s for frame in frames]), 0.04, atol=2e-3)
+    assert np.allclose(np.diff([frame.pts_us for frame in frames]), 40_000, atol=2000)
 
 
 def test_variable_frame_rate_keeps_its_times(tmp_path):
@@ -38,7 +38,7 @@ def test_variable_frame_rate_keeps_its_times(tmp_path):
     path = write_video(tmp_path / "a.mp4", num_frames=5, times_ms=times_ms)
     with file_source(path) as source:
         frames = read_all(source)
-    assert [round(frame.pts_s * 1000) for frame in frames] == times_ms
+    assert [frame.pts_us // 1000 for frame in frames] == times_ms
     assert (frames[4].captured_at - frames[0].captured_at).total_seconds() == pytest.approx(1.7)
     assert frames[0].capture_clock is CaptureClock.FILE_PTS
 

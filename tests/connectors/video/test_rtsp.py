@@ -37,7 +37,7 @@ def test_frames_over_tcp_come_in_order_without_gaps(rtsp_server):
     assert_no_gaps(frames)
     captured = [frame.captured_at for frame in frames]
     assert captured == sorted(set(captured))
-    times = [frame.pts_s for frame in frames]
+    times = [frame.pts_us for frame in frames]
     assert times == sorted(set(times))
 
 

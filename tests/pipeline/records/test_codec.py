@@ -39,7 +39,7 @@ STAMP = {
     "capture_time": TIME,
     "capture_clock": CaptureClock.RTCP_NTP,
     "capture_uncertainty_s": 0.008,
-    "pts_s": 12.5,
+    "pts_us": 12_500_000,
     "result_time": TIME + timedelta(milliseconds=80),
 }
 ABOUT = {"track_uid": "u-1", "track_no": 3, "concept_id": "red-deer", "concept": "red deer",
