@@ -15,6 +15,7 @@ from connectors.base import Source
 from connectors.registry import build_sink, build_source
 from models.protocols import ConceptTracker
 from pipeline.clock import Clock, SystemClock
+from pipeline.config.model_names import check_concept_model, check_model_name
 from pipeline.config.run import ModelConfig, RunConfig
 from pipeline.engine.engine import Engine, EngineParts
 from pipeline.engine.outbox import AnySink, Publisher, name_sinks
@@ -63,25 +64,6 @@ def build_with(build: Callable[..., Built], config: ModelConfig) -> Built:
         return build(config.name, checkpoint=config.checkpoint, device=device)
     except ValueError as error:
         raise ConfigError([f"model: {error}"]) from error
-
-
-def check_model_name(name: str) -> None:
-    """Raise a ``ConfigError`` if no model has this name. Imports no torch."""
-    from models.build import MODEL_NAMES
-
-    if name not in MODEL_NAMES:
-        accepted = ", ".join(MODEL_NAMES)
-        raise ConfigError([f"model.name: unknown model {name!r} (accepted: {accepted})"])
-
-
-def check_concept_model(name: str) -> None:
-    """Raise a ``ConfigError`` if no model that knows phrases has this name. Imports no torch."""
-    from models.catalogue import MODELS, Family
-
-    check_model_name(name)
-    if MODELS[name].family is not Family.SAM3:
-        able = ", ".join(key for key, entry in MODELS.items() if entry.family is Family.SAM3)
-        raise ConfigError([f"model.name: {name} knows no concepts (accepted: {able})"])
 
 
 def choose_device(name: str) -> str:

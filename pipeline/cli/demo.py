@@ -1,6 +1,9 @@
-"""The demo: a synthetic meadow with a path, watched by the model that ships with the package."""
+"""``maskstream demo``: a synthetic meadow, watched by the model that ships with the package."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from connectors.config import (
     JsonlSinkConfig,
@@ -8,9 +11,25 @@ from connectors.config import (
     VideoSinkConfig,
     WorldSourceConfig,
 )
+from pipeline.cli.errors import reporting_errors
+from pipeline.cli.flags import Checkpoint, Device, Json, Overrides, apply_overrides
+from pipeline.cli.run import run_to_end
 from pipeline.config.run import RunConfig
 
 VIDEO_NAME, PICTURE_NAME = "demo.mp4", "demo.png"
+
+
+def demo(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
+    checkpoint: Checkpoint = None,
+    device: Device[str | None] = None,
+    json_lines: Json = False,
+) -> None:
+    """Watch a synthetic meadow: records, an annotated video and a picture, without any set-up."""
+    with reporting_errors(json_lines=json_lines):
+        overrides = Overrides(checkpoint=checkpoint, device=device)
+        run_to_end(apply_overrides(demo_config(out), overrides), json_lines=json_lines)
 
 
 def demo_config(folder: Path) -> RunConfig:
@@ -40,16 +59,3 @@ def demo_config(folder: Path) -> RunConfig:
             ],
         }
     )
-
-
-def list_files(config: RunConfig) -> list[Path]:
-    """Return the files that a run's sinks have left, by name."""
-    found: set[Path] = set()
-    for sink in config.sinks:
-        if isinstance(sink, JsonlSinkConfig):
-            found.update(sink.folder.glob("*.jsonl"))
-        elif isinstance(sink, VideoSinkConfig | PictureSinkConfig):
-            stem, _, _ = sink.path.name.partition("{stream_id}")
-            pattern = f"{stem}*{sink.path.suffix}" if stem != sink.path.name else sink.path.name
-            found.update(sink.path.parent.glob(pattern))
-    return sorted(found)

@@ -1,9 +1,10 @@
-"""How every command tells of errors: one clear line each, and an exit code."""
+"""Errors of every command: one clear line each, and an exit code."""
 
 import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from enum import IntEnum
 
 import typer
 
@@ -11,38 +12,44 @@ from connectors.errors import ConnectorError, redact_url
 from pipeline.cli.output import write_error, write_line
 from pipeline.errors import ConfigError, MaskstreamError
 
-FAILED, BAD_USAGE = 1, 2
 DEBUG_VARIABLE = "MASKSTREAM_DEBUG"
 
 
+class ExitCode(IntEnum):
+    """What the process ends with when not all went well."""
+
+    FAILED = 1
+    BAD_USAGE = 2
+
+
 @contextmanager
-def telling(*, json_lines: bool = False) -> Generator[None]:
+def reporting_errors(*, json_lines: bool = False) -> Generator[None]:
     """Turn errors into one clear line each and an exit code; ``json_lines`` on stdout as well."""
     try:
         yield
     except ConfigError as error:
         for problem in error.problems:
-            tell_error(problem, json_lines=json_lines)
-        raise typer.Exit(BAD_USAGE) from None
+            report_error(problem, json_lines=json_lines)
+        raise typer.Exit(ExitCode.BAD_USAGE) from None
     except (MaskstreamError, ConnectorError) as error:
-        tell_error(str(error), json_lines=json_lines)
-        raise typer.Exit(FAILED) from None
+        report_error(str(error), json_lines=json_lines)
+        raise typer.Exit(ExitCode.FAILED) from None
     except BrokenPipeError:
         # The reader of our output has left, as `head` does. Nothing more can be said.
         sys.stdout = None
-        raise typer.Exit(FAILED) from None
+        raise typer.Exit(ExitCode.FAILED) from None
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
         if is_debugging():
             raise
-        told = f"{type(error).__name__}: {error} (--debug shows where)"
-        tell_error(told, json_lines=json_lines)
-        raise typer.Exit(FAILED) from None
+        reason = f"{type(error).__name__}: {error} (--debug shows where)"
+        report_error(reason, json_lines=json_lines)
+        raise typer.Exit(ExitCode.FAILED) from None
 
 
-def tell_error(reason: str, *, json_lines: bool, **fields: object) -> None:
-    """Tell people of an error on stderr, and programs on stdout if ``json_lines`` are wanted."""
+def report_error(reason: str, *, json_lines: bool, **fields: object) -> None:
+    """Write an error to stderr for people and, with ``json_lines``, to stdout for programs."""
     write_error(reason)
     if json_lines:
         write_line("error", **fields, reason=redact_url(reason))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.errors import telling
+from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flag_groups import refuse_unfit, with_flag_groups
 from pipeline.cli.flags import Json
 from pipeline.cli.model_choice import ModelFlags, build_image_detector, model_config
@@ -144,7 +144,7 @@ def evaluate_pictures(  # noqa: PLR0913 - one parameter per flag
     json_lines: Json = False,
 ) -> None:
     """Detection on single pictures: cgF1 and its parts, average precision."""
-    with telling(json_lines=json_lines):
+    with reporting_errors(json_lines=json_lines):
         refuse_unfit(context, _way(data), {_way(kind): _flags_of(kind) for kind in PictureSet})
         if data is not PictureSet.WORLD:
             request = dataset.to_request()
@@ -183,7 +183,7 @@ def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
     json_lines: Json = False,
 ) -> None:
     """Tracking on clips: J&F, pHOTA, TETA, identity switches, cgF1 on volumes."""
-    with telling(json_lines=json_lines):
+    with reporting_errors(json_lines=json_lines):
         refuse_unfit(context, _way(data), {_way(kind): _flags_of(kind) for kind in ClipSetName})
         if data is ClipSetName.WORLD:
             request = EvaluationRequest(
@@ -220,7 +220,7 @@ def evaluate_predictions(
     json_lines: Json = False,
 ) -> None:
     """Score predictions that are there already, of any program."""
-    with telling(json_lines=json_lines):
+    with reporting_errors(json_lines=json_lines):
         from pipeline.lab.evaluation.sets import evaluate_files
 
         request = SetRequest(on_bad=on_bad, results=save_results)

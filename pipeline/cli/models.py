@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.catalogue import MODEL_NAMES, MODELS, ModelEntry, local_folder
-from pipeline.cli.errors import telling
+from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flags import Checkpoint, Json
 from pipeline.cli.output import write_line, write_warning
 from pipeline.errors import ConfigError, WeightsError
@@ -80,7 +80,7 @@ def inspect_model(
     json_lines: Json = False,
 ) -> None:
     """Show what a model or a checkpoint is, what it holds and what it lacks."""
-    with telling(json_lines=json_lines), _telling_of_weights():
+    with reporting_errors(json_lines=json_lines), _weight_errors():
         name, path = _name_or_path(model, checkpoint)
         from models.build import describe
 
@@ -141,7 +141,7 @@ def pull_model(
     json_lines: Json = False,
 ) -> None:
     """Fetch a model's weights from the Hugging Face Hub, with your token (HF_TOKEN or login)."""
-    with telling(json_lines=json_lines), _telling_of_weights():
+    with reporting_errors(json_lines=json_lines), _weight_errors():
         if model not in MODEL_NAMES:
             accepted = ", ".join(MODEL_NAMES)
             raise ConfigError([f"unknown model {model!r} (accepted: {accepted})"])
@@ -181,7 +181,7 @@ def convert_model(
     json_lines: Json = False,
 ) -> None:
     """Write a checkpoint in another layout or type."""
-    with telling(json_lines=json_lines), _telling_of_weights():
+    with reporting_errors(json_lines=json_lines), _weight_errors():
         problem = _target_problem(target, layout)
         if problem is not None:
             raise ConfigError([problem])
@@ -219,8 +219,8 @@ def _target_problem(target: Path, layout: LayoutName) -> str | None:
 
 
 @contextmanager
-def _telling_of_weights() -> Generator[None]:
-    """Let errors about weights be told as they are."""
+def _weight_errors() -> Generator[None]:
+    """Turn errors about weights, names and vocabularies into a :class:`WeightsError`."""
     from models.checkpoints.hub import PullError
 
     try:

@@ -15,7 +15,7 @@ from connectors.errors import redact_url
 from pipeline.engine.summary import RunSummary
 
 _SHOW_EVERY_S = 0.25
-_TELL_EVERY_S = 1.0
+_LINE_EVERY_S = 1.0
 
 
 def write_line(kind: str, **fields: object) -> None:
@@ -36,7 +36,7 @@ def write_warning(message: str) -> None:
     console.print(Text("warning: ", style="bold yellow").append(message, style="default"))
 
 
-class Progress:
+class RunProgress:
     """Shows on stderr how a run goes, or writes it to stdout as JSON lines.
 
     Args:
@@ -47,11 +47,11 @@ class Progress:
         self._json_lines = json_lines
         self._console = Console(stderr=True)
         self._live: Live | None = None
-        self._said_s = 0.0
+        self._shown_s = 0.0
         self._began_s = 0.0
 
-    def __enter__(self) -> "Progress":
-        self._began_s = self._said_s = time.monotonic()
+    def __enter__(self) -> "RunProgress":
+        self._began_s = self._shown_s = time.monotonic()
         if not self._json_lines and self._console.is_terminal:
             self._live = Live(console=self._console, transient=True, auto_refresh=False)
             self._live.start()
@@ -63,10 +63,10 @@ class Progress:
 
     def is_due(self) -> bool:
         """Whether it is time to show something again."""
-        every_s = _TELL_EVERY_S if self._json_lines else _SHOW_EVERY_S
-        if time.monotonic() - self._said_s < every_s:
+        every_s = _LINE_EVERY_S if self._json_lines else _SHOW_EVERY_S
+        if time.monotonic() - self._shown_s < every_s:
             return False
-        self._said_s = time.monotonic()
+        self._shown_s = time.monotonic()
         return self._json_lines or self._live is not None
 
     def show(self, summary: RunSummary) -> None:

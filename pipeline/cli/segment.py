@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.errors import FAILED, tell_error, telling
+from pipeline.cli.errors import ExitCode, report_error, reporting_errors
 from pipeline.cli.flags import Checkpoint, Device, Json, ModelName
 from pipeline.cli.output import write_line, write_warning
 from pipeline.errors import MaskstreamError
@@ -59,7 +59,7 @@ class _Tally:
     def failed(self, path: Path, reason: str) -> None:
         """Count and tell what went wrong with a picture."""
         self.failures.append(reason)
-        tell_error(reason, json_lines=self.json_lines, file=path)
+        report_error(reason, json_lines=self.json_lines, file=path)
 
 
 def segment_pictures(
@@ -223,7 +223,7 @@ def segment(  # noqa: PLR0913 - one parameter per flag
 
     Writes COCO JSON, a mask per object and a drawing per picture.
     """
-    with telling(json_lines=json_lines):
+    with reporting_errors(json_lines=json_lines):
         prompts = parse_prompts(
             PromptFlags(
                 concepts=concept or (),
@@ -239,4 +239,4 @@ def segment(  # noqa: PLR0913 - one parameter per flag
         choice = ModelChoice(name=model, checkpoint=checkpoint, device=device, min_score=min_score)
         report = segment_pictures(images, prompts, choice, out, json_lines=json_lines)
         if report.failures:
-            raise typer.Exit(FAILED)
+            raise typer.Exit(ExitCode.FAILED)

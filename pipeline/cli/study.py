@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from connectors.files.writing import write_whole
-from pipeline.cli.errors import telling
+from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flag_groups import with_flag_groups
 from pipeline.cli.model_choice import ModelFlags
 from pipeline.cli.output import write_line
@@ -49,7 +49,7 @@ def study(
     ] = False,
 ) -> None:
     """Tables and plots: presence, exemplars, size, light, held-out phrases and more."""
-    with telling(json_lines=json_lines):
+    with reporting_errors(json_lines=json_lines):
         for entry in chosen_studies(tuple(names)):
             run_study(entry, model, scope, out, json_output=json_lines)
 

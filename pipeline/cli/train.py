@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from connectors.errors import NotWritableError
-from pipeline.cli.errors import telling
+from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flags import Device, Json
 from pipeline.cli.output import write_line
 from pipeline.errors import ConfigError
@@ -27,7 +27,7 @@ def train(
     The averaged weights are in OUT/model.safetensors at every moment, to be given as --checkpoint.
     On several GPUs: torchrun --nproc-per-node N -m pipeline train RECIPE --out OUT.
     """
-    with telling(json_lines=json_lines):
+    with reporting_errors(json_lines=json_lines):
         run_recipe(recipe, out=out, device=device, curves=curves, json_lines=json_lines)
 
 
@@ -68,7 +68,7 @@ def run_recipe(
                 vocabulary.save(str(out / VOCABULARY_FILE))
             train_run(run, report)
             if fleet.is_leader:
-                _tell_end(recipe, out, json_lines=json_lines)
+                _report_end(recipe, out, json_lines=json_lines)
         except (OSError, NotWritableError) as error:
             raise ConfigError(
                 [f"cannot write to {str(out)!r}: {error}; the last whole checkpoint is still there"]
@@ -77,7 +77,7 @@ def run_recipe(
             report.end()
 
 
-def _tell_end(recipe: Recipe, out: Path, *, json_lines: bool) -> None:
+def _report_end(recipe: Recipe, out: Path, *, json_lines: bool) -> None:
     from models.build import WEIGHTS_FILE
 
     if json_lines:

@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from connectors.config import Split, WorldSourceConfig
-from pipeline.cli.errors import telling
+from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flag_groups import refuse_unfit, with_flag_groups
 from pipeline.cli.flags import Json
 from pipeline.cli.output import write_line
@@ -69,7 +69,7 @@ def world(
     OUT/annotations.json has masklets and phrases, with negatives, OUT/instances.json objects on
     single frames.
     """
-    with telling(json_lines=json_lines):
+    with reporting_errors(json_lines=json_lines):
         refuse_unfit(context, f"--style {scene.style}", _FLAGS_OF_STYLE)
         from connectors.registry import world_config
         from pipeline.lab.data.world_dataset import Film, concept_count, shoot, write_annotations

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config.model_names import check_model_name
 from pipeline.errors import ConfigError
 from pipeline.segment.prompts import FLAGS_OF_KIND, PromptKind, Prompts
 
@@ -47,7 +48,7 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
     """
     from models.build import build_detector, build_image_predictor
     from models.sam1.model import Sam1
-    from pipeline.app import check_model_name, choose_flagged_device
+    from pipeline.app import choose_flagged_device
     from pipeline.segment.finders import ConceptFinder, EverythingFinder, ObjectFinder
 
     name = choice.known_name

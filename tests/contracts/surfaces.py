@@ -5,7 +5,8 @@ from pathlib import Path
 
 import typer.main
 
-from pipeline.cli.main import all_schemas, app
+from pipeline.cli.main import app
+from pipeline.cli.schema import all_schemas
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -28,14 +29,15 @@ def cli_options() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
 
     def visit(command, name: str) -> None:
-        children = getattr(command, "commands", {})
+        names = command.list_commands(None) if hasattr(command, "list_commands") else []
+        children = [command.get_command(None, child) for child in names]
         names = sorted(
             option.opts[-1] if option.opts[-1].startswith("--") else option.name
             for option in command.params
         )
         if names or not children:
             found[name] = names
-        for child in children.values():
+        for child in children:
             visit(child, f"{name} {child.name}".strip())
 
     visit(typer.main.get_command(app), "")

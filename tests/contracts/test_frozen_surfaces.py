@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline.cli.demo import demo_config
-from pipeline.cli.main import all_schemas
+from pipeline.cli.schema import all_schemas
 from pipeline.config.loading import load_config
 from pipeline.observe.metrics import Metrics
 from tests.contracts.surfaces import CONFIGS, cli_options, schema_files
@@ -117,8 +117,14 @@ def test_the_demo_file_is_what_the_demo_command_runs(tmp_path):
     assert load_config(tmp_path / "demo.yaml") == demo_config(tmp_path)
 
 
-def test_the_command_line_loads_no_model_and_no_connector():
+def test_help_and_check_load_no_model_and_no_connector(tmp_path):
     heavy = ["torch", "av", "kafka", "cv2", "models.build", "connectors.registry"]
-    code = f"import sys, pipeline.cli.main; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    code = (
+        "import sys, runpy; sys.argv = ['maskstream', *sys.argv[1:]]\n"
+        "try: runpy.run_module('pipeline', run_name='__main__')\n"
+        f"except SystemExit as end: print([m for m in {heavy} if m in sys.modules], end.code)"
+    )
+    for words in (["--help"], ["check", str(CONFIGS / "pipelines" / "demo.yaml")]):
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[] 0"

@@ -1,0 +1,149 @@
+"""``maskstream run``: watch streams until they end. Heavy imports wait until it is run."""
+
+import logging
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from connectors.config import JsonlSinkConfig, PictureSinkConfig, VideoSinkConfig
+from pipeline.cli.errors import ExitCode, is_debugging, reporting_errors
+from pipeline.cli.flag_groups import refuse_unfit
+from pipeline.cli.flags import (
+    DEFAULT_STREAM_ID,
+    Checkpoint,
+    Device,
+    Json,
+    ModelName,
+    OneCamera,
+    Overrides,
+    apply_overrides,
+    config_from_flags,
+)
+from pipeline.cli.output import RunProgress, show_summary, write_error
+from pipeline.config.loading import load_config
+from pipeline.config.run import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.observe.logs import set_up_logs
+
+if TYPE_CHECKING:
+    from pipeline.engine.engine import Engine
+
+MetricsPort = Annotated[
+    int | None, typer.Option(help="Port for /metrics, /healthz, /readyz; 0 switches it off.")
+]
+
+
+def run(  # noqa: PLR0913 - one parameter per flag
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Argument(help="A YAML configuration.")] = None,
+    *,
+    source: Annotated[
+        str | None, typer.Option(help="rtsp://…, a file or folder, kafka://host:port/topic, …")
+    ] = None,
+    concept: Annotated[
+        list[str] | None, typer.Option(help="What to look for; may be given again.")
+    ] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(help="kafka://host:port, jsonl:FOLDER, FILE.mp4, FILE.png, console."),
+    ] = None,
+    zone: Annotated[
+        list[str] | None, typer.Option(help="'gate=0.1,0.2 0.9,0.2 0.5,0.9'; may be given again.")
+    ] = None,
+    stream_id: Annotated[
+        str, typer.Option(help="Name of the stream: camera, or * (every key) for Kafka.")
+    ] = DEFAULT_STREAM_ID,
+    max_fps: Annotated[float | None, typer.Option(help="Look at no more frames a second.")] = None,
+    model: ModelName[str | None] = None,
+    checkpoint: Checkpoint = None,
+    device: Device[str | None] = None,
+    metrics_port: MetricsPort = None,
+    json_lines: Json = False,
+) -> None:
+    """Watch streams until they end: from a configuration, or one camera from flags."""
+    overrides = Overrides(
+        model=model, checkpoint=checkpoint, device=device, metrics_port=metrics_port
+    )
+    with reporting_errors(json_lines=json_lines):
+        if (config is None) == (source is None):
+            raise ConfigError(["give either a configuration file or --source (accepted: one)"])
+        if config is not None:
+            camera = "concept", "sink", "zone", "max_fps", "stream_id"
+            refuse_unfit(context, "a configuration", {"a configuration": (), "--source": camera})
+            resolved = apply_overrides(load_config(config), overrides)
+        else:
+            flags = OneCamera(
+                source=source or "",
+                concepts=concept or (),
+                sinks=sink or (),
+                zones=zone or (),
+                stream_id=stream_id,
+                max_fps=max_fps,
+                json_lines=json_lines,
+            )
+            resolved = config_from_flags(flags, overrides)
+        run_to_end(resolved, json_lines=json_lines)
+
+
+def run_to_end(config: RunConfig, *, json_lines: bool) -> None:
+    """Run a configuration with progress and a summary; exits with a code if anything failed."""
+    from pipeline.app import build_app, serve_observations
+
+    level = logging.DEBUG if is_debugging() else logging.WARNING
+    set_up_logs(style=config.observe.log_format, level=level)
+    built = build_app(config)
+    with serve_observations(config, built) as port, _stopping_on_signals(built.engine):
+        if port is not None:
+            address = f"http://{config.observe.host}:{port}/metrics"
+            logging.getLogger("maskstream").warning("metrics are at %s", address)
+        with RunProgress(json_lines=json_lines) as progress:
+
+            def on_turn() -> None:
+                if progress.is_due():
+                    progress.show(built.engine.summary())
+
+            summary = built.engine.run(on_turn)
+    show_summary(summary, files=list_files(config), json_lines=json_lines)
+    if not summary.is_good:
+        for stream in summary.streams:
+            if stream.error is not None:
+                write_error(stream.error)
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def list_files(config: RunConfig) -> list[Path]:
+    """Return the files that a run's sinks have left, by name."""
+    found: set[Path] = set()
+    for sink in config.sinks:
+        if isinstance(sink, JsonlSinkConfig):
+            found.update(sink.folder.glob("*.jsonl"))
+        elif isinstance(sink, VideoSinkConfig | PictureSinkConfig):
+            stem, _, _ = sink.path.name.partition("{stream_id}")
+            pattern = f"{stem}*{sink.path.suffix}" if stem != sink.path.name else sink.path.name
+            found.update(sink.path.parent.glob(pattern))
+    return sorted(found)
+
+
+@contextmanager
+def _stopping_on_signals(engine: "Engine") -> Generator[None]:
+    """Let the first SIGINT or SIGTERM end the run in order, and a second one at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_signal(_number: int, _frame: object) -> None:
+        engine.stop()
+        restore()
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        restore()
