@@ -7,6 +7,11 @@ from typing import Protocol
 from typing_extensions import override
 
 
+def format_time(moment: datetime) -> str:
+    """Return RFC 3339 in UTC with microseconds: ``2026-01-01T00:00:00.000000Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 class Clock(Protocol):
     """Monotonic seconds for watchdogs, UTC for stamps."""
 

@@ -7,17 +7,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from connectors.config import SinkConfig, SourceConfig
+from pipeline.events.rules.catalogue import RuleConfig
+from pipeline.events.rules.config import ZoneRuleConfig
+from pipeline.events.zones import ZoneConfig
+from pipeline.fields import Name, Phrase, Seconds, StrictModel
+from pipeline.tracking.config import TrackingConfig
 
 ANY_STREAM = "*"
 _LIVE_TYPES = frozenset({"rtsp", "webcam"})
-
-Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[\w.:/@ *-]+$")]
-Phrase = Annotated[str, Field(min_length=1, max_length=200)]
-Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Overflow(StrEnum):
@@ -28,27 +28,7 @@ class Overflow(StrEnum):
     DROP_NEWEST = "drop_newest"
 
 
-class Accepts(StrEnum):
-    """From which state on a rule believes a track."""
-
-    TENTATIVE = "tentative"
-    CONFIRMED = "confirmed"
-
-
-class Anchor(StrEnum):
-    """The point of an object that must lie in a zone."""
-
-    BOTTOM_CENTER = "bottom_center"
-    CENTER = "center"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
-
-
-class ModelConfig(_Strict):
+class ModelConfig(StrictModel):
     """Which model looks at the frames."""
 
     name: str = "sam3-nano"
@@ -57,77 +37,11 @@ class ModelConfig(_Strict):
     """Weights; none means the shipped or downloaded ones."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    options: dict[str, bool | int | float | str] = {}
+    options: dict[str, bool | int | float | str] = Field(default={})
     """Passed on to the model's builder."""
 
 
-class ZoneConfig(_Strict):
-    """A named polygon on the picture."""
-
-    name: Name
-    polygon: Annotated[tuple[tuple[Share, Share], ...], Field(min_length=3, max_length=200)]
-    """Corners as x, y from 0 to 1, origin top left; closed by itself."""
-
-
-class _Rule(_Strict):
-    name: Name
-    concepts: tuple[Phrase, ...] = ()
-    """Concepts that the rule is about; none means all of the stream."""
-    accepts: Accepts = Accepts.CONFIRMED
-    """Tentative: at once. Confirmed: after the confirmation delay, with fewer false alarms."""
-
-
-class AppearRule(_Rule):
-    """New when a track is accepted, updates while it lives, end when it ends."""
-
-    type: Literal["appear"]
-    update_every_s: Seconds = 5.0
-    """Least time between updates; 0 sends none."""
-
-
-class DisappearRule(_Rule):
-    """New when a track is out of sight for long enough, end when it is seen again or ends."""
-
-    type: Literal["disappear"]
-    after_s: Seconds = 2.0
-
-
-class _ZoneRule(_Rule):
-    zone: Name
-    anchor: Anchor = Anchor.BOTTOM_CENTER
-    settle_s: Seconds = 0.3
-    """How long the anchor must stay on the other side before a crossing is believed."""
-
-
-class EnterRule(_ZoneRule):
-    """New when a track has come into the zone, updates while inside, end when it is out again."""
-
-    type: Literal["enter"]
-    update_every_s: Seconds = 5.0
-    """Least time between updates; 0 sends none."""
-
-
-class LeaveRule(_ZoneRule):
-    """New when a track that was inside has left the zone, end when it comes back or ends."""
-
-    type: Literal["leave"]
-
-
-class DwellRule(_ZoneRule):
-    """New when a track has stayed in the zone for ``dwell_s``, end when it is out again."""
-
-    type: Literal["dwell"]
-    dwell_s: Annotated[float, Field(gt=0, le=86_400)]
-    update_every_s: Seconds = 5.0
-    """Least time between updates; 0 sends none."""
-
-
-RuleConfig = Annotated[
-    AppearRule | DisappearRule | EnterRule | LeaveRule | DwellRule, Field(discriminator="type")
-]
-
-
-class StreamConfig(_Strict):
+class StreamConfig(StrictModel):
     """One camera, file or topic, and what to look for on it."""
 
     id: Name
@@ -157,7 +71,7 @@ class StreamConfig(_Strict):
         _refuse_twice("rule", [rule.name for rule in self.rules])
         _refuse_twice("concept", list(self.concepts))
         for rule in self.rules:
-            if isinstance(rule, _ZoneRule) and rule.zone not in zones:
+            if isinstance(rule, ZoneRuleConfig) and rule.zone not in zones:
                 raise ValueError(
                     f"rule {rule.name!r} names zone {rule.zone!r} (accepted: {_listed(zones)})"
                 )
@@ -170,7 +84,7 @@ class StreamConfig(_Strict):
         return self
 
 
-class ObserveConfig(_Strict):
+class ObserveConfig(StrictModel):
     """The port with /metrics, /healthz and /readyz."""
 
     host: str = "127.0.0.1"
@@ -181,7 +95,7 @@ class ObserveConfig(_Strict):
     """/healthz fails when the engine has not turned for this long."""
 
 
-class EngineConfig(_Strict):
+class EngineConfig(StrictModel):
     """How frames are taken and results are given."""
 
     max_batch: Annotated[int, Field(ge=1, le=256)] = 8
@@ -206,29 +120,7 @@ class EngineConfig(_Strict):
     """How long a failing sink is tried again before it is given up."""
 
 
-class TrackingConfig(_Strict):
-    """When a track changes its state; seconds of capture time."""
-
-    confirm_s: Seconds = 0.5
-    """Time during which detections must have matched before a track counts as confirmed."""
-    occluded_s: Seconds = 0.2
-    """Out of sight this long: occluded."""
-    lost_s: Seconds = 2.0
-    """Out of sight this long: lost, though the model may still recover it."""
-    expire_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
-    """Out of sight this long: the track ends."""
-
-    @model_validator(mode="after")
-    def _check_order(self) -> Self:
-        if not self.occluded_s <= self.lost_s <= self.expire_s:
-            raise ValueError(
-                f"occluded_s={self.occluded_s!r}, lost_s={self.lost_s!r}, "
-                f"expire_s={self.expire_s!r} (accepted: growing in this order)"
-            )
-        return self
-
-
-class RunConfig(_Strict):
+class RunConfig(StrictModel):
     """Everything that ``maskstream run`` needs to know."""
 
     deployment: Name = "default"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from connectors.frame import CaptureClock, Frame
 from pipeline.clock import Clock
 from pipeline.config.run import ANY_STREAM, Overflow, RunConfig
+from pipeline.engine.delivery import Delivery
+from pipeline.engine.lane import Lane
 from pipeline.engine.outbox import Publisher
 from pipeline.engine.scheduler import Scheduler
 from pipeline.engine.stream_table import Supervisor
@@ -16,9 +18,9 @@ from pipeline.engine.worker import Outcome, Worker
 from pipeline.errors import ModelError
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.records.schema import StreamState, TrackState
-from pipeline.records.translate import FrameResult, Parcel
-from pipeline.streams.stream import Lane
+from pipeline.records.schema import StreamState
+from pipeline.streams.result import FrameResult
+from pipeline.tracking.states import TrackState
 
 _logger = logging.getLogger("maskstream.engine")
 
@@ -186,7 +188,7 @@ class Engine:
             self._metrics.events.labels(stream_id, event.rule, event.phase.value).inc()
         with self._metrics.stage.labels("publish").time():
             self._publisher.put(
-                Parcel(deployment=self._config.deployment, result=result, can_shed=can_shed)
+                Delivery(deployment=self._config.deployment, result=result, can_shed=can_shed)
             )
 
     def _observe(self, lane: Lane, frame: Frame, result: FrameResult) -> None:

@@ -17,8 +17,9 @@ from connectors.backoff import Backoff
 from connectors.base import PictureSink, RecordSink
 from connectors.errors import SinkError
 from connectors.record import Record
+from pipeline.engine.delivery import Delivery
 from pipeline.observe.metrics import Metrics
-from pipeline.records.translate import Parcel, to_overlays
+from pipeline.records.translate import to_overlays
 
 _logger = logging.getLogger("maskstream.publisher")
 
@@ -40,7 +41,7 @@ class SinkThread:
     Args:
         name: Of the sink, unique; the metrics' label.
         sink: Not open yet.
-        capacity: Parcels that may wait.
+        capacity: Deliveries that may wait.
         retry_s: How long one failing write is tried again.
         metrics: Where writes and errors are counted.
     """
@@ -53,7 +54,7 @@ class SinkThread:
         self._sink = sink
         self._retry_s = retry_s
         self._metrics = metrics
-        self._queue: queue.Queue[Parcel | _Flush | _Stop] = queue.Queue(capacity)
+        self._queue: queue.Queue[Delivery | _Flush | _Stop] = queue.Queue(capacity)
         self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
 
@@ -62,12 +63,12 @@ class SinkThread:
         self._sink.open()
         self._thread.start()
 
-    def put(self, parcel: Parcel) -> None:
-        """Hand over a parcel; waits for room unless the parcel may be shed."""
+    def put(self, delivery: Delivery) -> None:
+        """Hand over a delivery; waits for room unless the delivery may be shed."""
         if self.error is not None:
             return
         try:
-            self._queue.put(parcel, block=not parcel.can_shed)
+            self._queue.put(delivery, block=not delivery.can_shed)
         except queue.Full:
             self._metrics.shed.labels(self.name).inc()
         self._metrics.queue.labels(self.name).set(self._queue.qsize())
@@ -101,27 +102,27 @@ class SinkThread:
                 self._try("flush", self._sink.flush)
                 item.done.set()
             else:
-                self._try("write", lambda parcel=item: self._write(parcel))
+                self._try("write", lambda delivery=item: self._write(delivery))
         # After an error too: a half written video becomes readable by closing it.
         self._try("close", self._sink.close, is_retried=False, even_failed=True)
 
-    def _write(self, parcel: Parcel) -> None:
+    def _write(self, delivery: Delivery) -> None:
         sink = self._sink
         if isinstance(sink, RecordSink):
-            records = self._encode(parcel)
+            records = self._encode(delivery)
             if records is None:
                 return
             sink.write(records)
             for record in records:
                 self._metrics.records.labels(self.name, record.topic.value).inc()
-        elif parcel.result is not None and parcel.result.scene is not None:
-            scene = parcel.result.scene
+        elif delivery.result is not None and delivery.result.scene is not None:
+            scene = delivery.result.scene
             sink.write(scene.frame, to_overlays(scene.tracks), scene.captions)
 
-    def _encode(self, parcel: Parcel) -> tuple[Record, ...] | None:
-        """Return the records of a parcel, or none: it is at fault, not the sink."""
+    def _encode(self, delivery: Delivery) -> tuple[Record, ...] | None:
+        """Return the records of a delivery, or none: it is at fault, not the sink."""
         try:
-            return parcel.records()
+            return delivery.records()
         except Exception:
             self._metrics.sink_errors.labels(self.name).inc()
             _logger.exception("sink %s: dropped a result that cannot be encoded", self.name)
@@ -170,7 +171,7 @@ class Publisher:
 
     Args:
         sinks: By unique name, not open yet.
-        capacity: Parcels that may wait, per sink.
+        capacity: Deliveries that may wait, per sink.
         retry_s: How long one failing write is tried again.
         metrics: Where writes and errors are counted.
     """
@@ -194,10 +195,10 @@ class Publisher:
                     started.stop()
                 raise
 
-    def put(self, parcel: Parcel) -> None:
-        """Hand a parcel to every sink."""
+    def put(self, delivery: Delivery) -> None:
+        """Hand a delivery to every sink."""
         for thread in self._threads:
-            thread.put(parcel)
+            thread.put(delivery)
 
     def flush(self) -> bool:
         """Return once all that was put is durable everywhere; false if some sink has failed."""

@@ -12,14 +12,14 @@ from connectors.record import Record, Topic
 from pipeline.clock import Clock
 from pipeline.config.run import ANY_STREAM, RunConfig, StreamConfig
 from pipeline.engine.buffer import FrameLedger
+from pipeline.engine.delivery import Delivery
+from pipeline.engine.lane import Lane
 from pipeline.engine.outbox import Publisher
 from pipeline.engine.source_runner import Capture
 from pipeline.errors import StreamLimitError
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records.schema import FrameCounts, StatusError, StatusRecord, StreamState
-from pipeline.records.translate import Parcel
-from pipeline.streams.stream import Lane
 
 _logger = logging.getLogger("maskstream.supervisor")
 
@@ -148,7 +148,7 @@ class Supervisor:
             counts=lane.ledger.counts() if lane else FrameCounts(),
             error=_status_error(error),
         )
-        self._publisher.put(Parcel(deployment=self._config.deployment, status=status))
+        self._publisher.put(Delivery(deployment=self._config.deployment, status=status))
 
     def on_frame(self, capture: Capture, frame: Frame) -> bool:
         """Put a frame into its stream's buffer; may wait there. False if it could not go in."""
@@ -174,7 +174,7 @@ class Supervisor:
         ledger.drop("bad_frame")
         _logger.warning("%s", error)
         letter = _letter(error, timestamp_ms=int(self._clock.utc_now().timestamp() * 1000))
-        self._publisher.put(Parcel(deployment=self._config.deployment, letter=letter))
+        self._publisher.put(Delivery(deployment=self._config.deployment, dead_letter=letter))
 
     def on_state(
         self, capture: Capture, state: StreamState, error: SourceError | None = None

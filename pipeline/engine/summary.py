@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from pipeline.clock import Clock
 from pipeline.config.run import ANY_STREAM
+from pipeline.engine.lane import Lane, LaneTotals
 from pipeline.records.schema import FrameCounts
-from pipeline.streams.stream import Lane, LaneTotals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

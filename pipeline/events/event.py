@@ -1,9 +1,17 @@
 """An immutable fact about a track and a rule."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from pipeline.records.schema import EventPhase
 from pipeline.tracking.tracks import Track
+
+
+class EventPhase(StrEnum):
+    """A rule event's life: one ``new``, any number of ``update``, at most one ``end``."""
+
+    NEW = "new"
+    UPDATE = "update"
+    END = "end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +39,10 @@ class Event:
     zone: str | None = None
     end_reason: str | None = None
     value: dict[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def caption(self) -> str:
+        """One line for people: ``enter gate: deer #3``, with ``(ended)`` at the end."""
+        place = f" {self.zone}" if self.zone else ""
+        ended = " (ended)" if self.phase is EventPhase.END else ""
+        return f"{self.kind}{place}: {self.track.concept} #{self.track.no}{ended}"

@@ -1,11 +1,30 @@
 """Polygons on the picture. Coordinates run from 0 to 1, origin top left."""
 
 from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
 
-from pipeline.config.run import Anchor, ZoneConfig
+from pydantic import Field
+
+from pipeline.fields import Name, Share, StrictModel
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
+
+
+class Anchor(StrEnum):
+    """The point of an object that must lie in a zone."""
+
+    BOTTOM_CENTER = "bottom_center"
+    CENTER = "center"
+
+
+class ZoneConfig(StrictModel):
+    """A named polygon on the picture."""
+
+    name: Name
+    polygon: Annotated[tuple[tuple[Share, Share], ...], Field(min_length=3, max_length=200)]
+    """Corners as x, y from 0 to 1, origin top left; closed by itself."""
 
 
 def contains(polygon: Sequence[Point], point: Point) -> bool:

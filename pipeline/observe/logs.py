@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing_extensions import override
 
 from connectors.errors import redact_url
-from pipeline.records.schema import format_time
+from pipeline.clock import format_time
 
 ROOT = "maskstream"
 

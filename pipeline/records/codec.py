@@ -1,11 +1,11 @@
 """Record models to bytes with CloudEvents 1.0 headers (binary mode), and back."""
 
 from datetime import datetime
-from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import ValidationError
 
 from connectors.record import Record, Topic
+from pipeline.clock import format_time
 from pipeline.errors import RecordError
 from pipeline.records.schema import (
     RECORD_TYPES,
@@ -14,18 +14,10 @@ from pipeline.records.schema import (
     MaskletsRecord,
     StatusRecord,
     TrackRecord,
-    format_time,
 )
+from pipeline.tracking.identity import make_uid
 
-_NAMESPACE = uuid5(NAMESPACE_URL, "urn:maskstream")
 CONTENT_TYPE = b"application/json"
-
-
-def make_uid(*parts: str | int) -> str:
-    """Return a UUID that is the same for the same parts, wherever and whenever it is made."""
-    # The length in front keeps ("a", "bc") and ("ab", "c") apart.
-    text = "/".join(f"{len(str(part))}:{part}" for part in parts)
-    return str(uuid5(_NAMESPACE, text))
 
 
 def topic_of(model: AnyRecord) -> Topic:

@@ -17,11 +17,9 @@ from pydantic.json_schema import WithJsonSchema
 
 from connectors.frame import CaptureClock
 from connectors.record import Topic
-
-
-def format_time(moment: datetime) -> str:
-    """Return RFC 3339 in UTC with microseconds: ``2026-01-01T00:00:00.000000Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+from pipeline.clock import format_time
+from pipeline.events.event import EventPhase
+from pipeline.tracking.states import TrackChangeKind, TrackState
 
 
 def _as_utc(moment: datetime) -> datetime:
@@ -35,34 +33,6 @@ UtcTime = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class TrackState(StrEnum):
-    """Where a track stands in its life."""
-
-    TENTATIVE = "tentative"
-    CONFIRMED = "confirmed"
-    OCCLUDED = "occluded"
-    LOST = "lost"
-
-
-class TrackChangeKind(StrEnum):
-    """What happened to a track."""
-
-    STARTED = "started"
-    CONFIRMED = "confirmed"
-    OCCLUDED = "occluded"
-    RECOVERED = "recovered"
-    MERGED = "merged"
-    ENDED = "ended"
-
-
-class EventPhase(StrEnum):
-    """A rule event's life: one ``new``, any number of ``update``, at most one ``end``."""
-
-    NEW = "new"
-    UPDATE = "update"
-    END = "end"
 
 
 class StreamState(StrEnum):

@@ -1,130 +1,25 @@
-"""What a frame led to, and how it is written down."""
+"""From results to record models, and to what is drawn on pictures."""
 
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from connectors.base import Overlay
-from connectors.frame import CaptureClock, Frame
-from connectors.record import Record
-from pipeline.config.run import ZoneConfig
-from pipeline.events.event import Event
-from pipeline.events.zones import zones_at
-from pipeline.records.codec import encode_record, make_uid
+from pipeline.events.event import Event, EventPhase
+from pipeline.events.zones import ZoneConfig, zones_at
 from pipeline.records.schema import (
     AnyRecord,
-    EventPhase,
     EventRecord,
     FrameSize,
     MaskletsRecord,
     ObjectRecord,
-    StatusRecord,
     TrackRecord,
-    TrackState,
     encode_mask,
     to_concept_id,
 )
+from pipeline.streams.result import FrameResult, Scene
+from pipeline.tracking.identity import make_uid
+from pipeline.tracking.states import TrackState
 from pipeline.tracking.tracks import Track, TrackChange
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameStamp:
-    """Which frame a result is about; the fields are those of ``Frame``."""
-
-    stream_id: str
-    stream_epoch: int
-    frame_seq: int
-    captured_at: datetime
-    capture_clock: CaptureClock
-    capture_uncertainty_s: float
-    pts_us: int
-
-    @classmethod
-    def of(cls, frame: Frame) -> "FrameStamp":
-        """Return a frame's stamp, without its pixels."""
-        return cls(
-            stream_id=frame.stream_id,
-            stream_epoch=frame.stream_epoch,
-            frame_seq=frame.frame_seq,
-            captured_at=frame.captured_at,
-            capture_clock=frame.capture_clock,
-            capture_uncertainty_s=frame.capture_uncertainty_s,
-            pts_us=frame.pts_us,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """A processed frame with all that was found on it.
-
-    Attributes:
-        tracks: Living tracks, by number.
-        presence: By concept: probability that it is on this frame at all.
-        zones: The stream's zones.
-        captions: Lines for the corner of a picture, newest last.
-        dropped_since_last: Frames dropped or gated since the one before.
-    """
-
-    frame: Frame
-    tracks: tuple[Track, ...]
-    presence: dict[str, float]
-    zones: tuple[ZoneConfig, ...]
-    captions: tuple[str, ...]
-    dropped_since_last: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameResult:
-    """What one frame, or the end of a session, led to.
-
-    Attributes:
-        stamp: The frame; at the end of a session, its last one.
-        result_time: UTC time at which this was known.
-        model: Name of the model.
-        changes: Steps in tracks' lives.
-        events: Rule events.
-        scene: ``None`` if no frame was processed: a session ended.
-    """
-
-    stamp: FrameStamp
-    result_time: datetime
-    model: str
-    changes: tuple[TrackChange, ...] = ()
-    events: tuple[Event, ...] = ()
-    scene: Scene | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Parcel:
-    """Something on its way to all sinks. Encoded by the first sink that asks, once for all.
-
-    Attributes:
-        deployment: Name of this installation.
-        result: A frame's result, or
-        status: a stream's state, or
-        letter: input that was refused, for the dead-letter topic.
-        can_shed: A slow sink may leave it out.
-    """
-
-    deployment: str
-    result: FrameResult | None = None
-    status: StatusRecord | None = None
-    letter: Record | None = None
-    can_shed: bool = False
-    _records: tuple[Record, ...] | None = field(default=None, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-
-    def records(self) -> tuple[Record, ...]:
-        """Return the records, in the order in which they are to be written."""
-        with self._lock:
-            if self._records is None:
-                models = [] if self.result is None else to_models(self.result)
-                if self.status is not None:
-                    models.append(self.status)
-                encoded = [encode_record(model, deployment=self.deployment) for model in models]
-                self._records = (*encoded, *([self.letter] if self.letter else []))
-            return self._records
 
 
 def to_models(result: FrameResult) -> list[AnyRecord]:
@@ -151,13 +46,6 @@ def to_overlays(tracks: Sequence[Track]) -> list[Overlay]:
         for track in tracks
         if track.is_visible or track.state is TrackState.OCCLUDED
     ]
-
-
-def caption_of(event: Event) -> str:
-    """Return one line for people: ``enter gate: deer #3``, with ``(ended)`` at the end."""
-    place = f" {event.zone}" if event.zone else ""
-    ended = " (ended)" if event.phase is EventPhase.END else ""
-    return f"{event.kind}{place}: {event.track.concept} #{event.track.no}{ended}"
 
 
 _Common = dict[str, object]

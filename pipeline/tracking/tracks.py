@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.protocols import MaskletObservation, Prediction
-from pipeline.config.run import TrackingConfig
-from pipeline.records.codec import make_uid
-from pipeline.records.schema import TrackChangeKind, TrackState, format_time
+from pipeline.clock import format_time
+from pipeline.tracking.config import TrackingConfig
+from pipeline.tracking.identity import make_uid
+from pipeline.tracking.states import TrackChangeKind, TrackState
 
 _MAX_STEP_S = 1.0  # a longer gap between two frames proves nothing about what was in it
 _MERGE_IOU = 0.5

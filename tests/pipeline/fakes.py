@@ -8,7 +8,7 @@ import numpy as np
 
 from connectors.frame import CaptureClock, Frame
 from models.protocols import FrameInput, MaskletObservation, Prediction
-from pipeline.records.schema import TrackState
+from pipeline.tracking.states import TrackState
 from pipeline.tracking.tracks import Track
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

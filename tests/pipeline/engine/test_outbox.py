@@ -8,16 +8,16 @@ import pytest
 from connectors.base import RecordSink
 from connectors.errors import NotWritableError, SinkUnreachableError
 from connectors.memory import MemorySink
+from pipeline.engine.delivery import Delivery
 from pipeline.engine.outbox import Publisher, name_sinks
 from pipeline.observe.metrics import Metrics
 from pipeline.records.schema import StatusRecord
-from pipeline.records.translate import Parcel
 from tests.pipeline.fakes import START
 
 
-def make_parcel(number=0, **fields):
+def make_delivery(number=0, **fields):
     status = StatusRecord(stream_id=f"s{number}", state="running", time=START)
-    return Parcel(deployment="d", status=status, **fields)
+    return Delivery(deployment="d", status=status, **fields)
 
 
 @dataclass
@@ -63,7 +63,7 @@ def test_flush_returns_when_all_is_written_in_order():
     publisher, metrics = make_publisher(sink, capacity=4)
     publisher.start()
     for number in range(20):
-        publisher.put(make_parcel(number))
+        publisher.put(make_delivery(number))
     assert publisher.flush()
     assert [record.key for record in sink.records] == [f"s{i}" for i in range(20)]
     assert sink.num_flushes == 1
@@ -78,12 +78,12 @@ def test_a_slow_sink_sheds_only_what_may_be_shed():
     sink = GateSink()
     publisher, metrics = make_publisher(sink, capacity=2)
     publisher.start()
-    publisher.put(make_parcel(0))
+    publisher.put(make_delivery(0))
     assert sink.entered.wait(30)
     for number in range(1, 6):
-        publisher.put(make_parcel(number, can_shed=True))
+        publisher.put(make_delivery(number, can_shed=True))
     sink.gate.set()
-    publisher.put(make_parcel(6))
+    publisher.put(make_delivery(6))
     publisher.stop()
     assert sink.keys == ["s0", "s1", "s2", "s6"]
     assert value_of(metrics, "results_shed_total", sink="sink-0") == 3
@@ -94,7 +94,7 @@ def test_a_sink_that_is_away_for_a_while_loses_nothing():
     sink.gate.set()
     publisher, metrics = make_publisher(sink)
     publisher.start()
-    publisher.put(make_parcel(0))
+    publisher.put(make_delivery(0))
     assert publisher.flush()
     publisher.stop()
     assert sink.keys == ["s0"]
@@ -107,7 +107,7 @@ def test_a_sink_that_stays_away_is_given_up_and_the_others_go_on():
     publisher, _ = make_publisher(bad, good, retry_s=0.0)
     publisher.start()
     for number in range(10):
-        publisher.put(make_parcel(number))
+        publisher.put(make_delivery(number))
     assert not publisher.flush()
     publisher.stop()
     assert publisher.errors.keys() == {"sink-0"}
@@ -119,14 +119,14 @@ def test_a_sink_that_stays_away_is_given_up_and_the_others_go_on():
 def test_a_result_that_cannot_be_encoded_is_dropped_and_the_sink_goes_on(monkeypatch):
     sink = MemorySink()
     publisher, metrics = make_publisher(sink, capacity=4)
-    bad = make_parcel(1)
-    encode = Parcel.records
+    bad = make_delivery(1)
+    encode = Delivery.records
     monkeypatch.setattr(
-        Parcel, "records", lambda self: StatusRecord() if self is bad else encode(self)
+        Delivery, "records", lambda self: StatusRecord() if self is bad else encode(self)
     )
     publisher.start()
-    for parcel in (make_parcel(0), bad, make_parcel(2)):
-        publisher.put(parcel)
+    for delivery in (make_delivery(0), bad, make_delivery(2)):
+        publisher.put(delivery)
     assert publisher.flush()
     publisher.stop()
     assert [record.key for record in sink.records] == ["s0", "s2"]

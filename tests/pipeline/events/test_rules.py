@@ -2,16 +2,14 @@
 
 import pytest
 
-from pipeline.config.run import (
-    AppearRule,
-    DisappearRule,
-    DwellRule,
-    EnterRule,
-    LeaveRule,
-    ZoneConfig,
-)
-from pipeline.events.rules import RuleBook
-from pipeline.records.schema import TrackChangeKind, TrackState
+from pipeline.events.rules.appear import AppearRule
+from pipeline.events.rules.disappear import DisappearRule
+from pipeline.events.rules.dwell import DwellRule
+from pipeline.events.rules.enter import EnterRule
+from pipeline.events.rules.leave import LeaveRule
+from pipeline.events.rules.machine import RuleBook
+from pipeline.events.zones import ZoneConfig
+from pipeline.tracking.states import TrackChangeKind, TrackState
 from pipeline.tracking.tracks import TrackChange, TrackUpdate
 from tests.pipeline.fakes import make_track
 

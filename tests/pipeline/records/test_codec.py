@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from connectors.frame import CaptureClock
 from connectors.record import Record, Topic
 from pipeline.errors import RecordError
-from pipeline.records.codec import decode_record, encode_record, make_uid, topic_of
+from pipeline.records.codec import decode_record, encode_record, topic_of
 from pipeline.records.schema import (
     RECORD_TYPES,
     EventRecord,
@@ -29,6 +29,7 @@ from pipeline.records.schema import (
     schema_of,
     to_concept_id,
 )
+from pipeline.tracking.identity import make_uid
 
 GOLDEN = Path(__file__).parent / "golden"
 TIME = datetime(2026, 8, 22, 10, 15, 4, 123456, tzinfo=UTC)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.config.run import TrackingConfig
+from pipeline.tracking.config import TrackingConfig
 from pipeline.tracking.tracks import SessionKey, TrackBook, bbox_of
 from tests.pipeline.fakes import START, make_observation, make_prediction
 

@@ -3,7 +3,7 @@
 Every rule asks one question per track and frame: does its condition hold? An event begins (``new``)
 when the answer has been yes for the rule's delay, goes on (``update``) and ends (``end``) when the
 answer has been no for its release delay or the track has ended. What differs between rules is the
-condition and the two delays; see :mod:`pipeline.config.run` for what each means to a user.
+condition and the two delays; see the rules' modules for what each means to a user.
 
 An object out of sight keeps its place: hiding behind a tree is neither entering nor leaving.
 """
@@ -11,19 +11,16 @@ An object out of sight keeps its place: hiding behind a tree is neither entering
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline.config.run import (
-    Accepts,
-    AppearRule,
-    DisappearRule,
-    DwellRule,
-    EnterRule,
-    LeaveRule,
-    RuleConfig,
-    ZoneConfig,
-)
-from pipeline.events.event import Event
-from pipeline.events.zones import anchor_of, contains
-from pipeline.records.schema import EventPhase, TrackChangeKind, TrackState
+from pipeline.events.event import Event, EventPhase
+from pipeline.events.rules.appear import AppearRule
+from pipeline.events.rules.catalogue import RuleConfig
+from pipeline.events.rules.config import Accepts
+from pipeline.events.rules.disappear import DisappearRule
+from pipeline.events.rules.dwell import DwellRule
+from pipeline.events.rules.enter import EnterRule
+from pipeline.events.rules.leave import LeaveRule
+from pipeline.events.zones import ZoneConfig, anchor_of, contains
+from pipeline.tracking.states import TrackChangeKind, TrackState
 from pipeline.tracking.tracks import Track, TrackUpdate
 
 _EPSILON_S = 1e-9

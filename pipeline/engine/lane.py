@@ -13,11 +13,11 @@ from models.protocols import FrameInput, Prediction
 from pipeline.config.run import RunConfig, StreamConfig
 from pipeline.engine.buffer import FrameBuffer, FrameLedger
 from pipeline.engine.scheduler import Waiting
-from pipeline.events.event import Event
-from pipeline.events.rules import RuleBook
+from pipeline.events.event import Event, EventPhase
+from pipeline.events.rules.machine import RuleBook
 from pipeline.observe.metrics import Metrics
-from pipeline.records.schema import EventPhase, TrackChangeKind
-from pipeline.records.translate import FrameResult, FrameStamp, Scene, caption_of
+from pipeline.streams.result import FrameResult, FrameStamp, Scene
+from pipeline.tracking.states import TrackChangeKind
 from pipeline.tracking.tracks import SessionKey, TrackBook, TrackUpdate
 
 _CAPTION_S = 3.0
@@ -204,7 +204,7 @@ class Lane:
 
     def _note_captions(self, events: tuple[Event, ...], time_s: float) -> None:
         self._captions.extend(
-            (time_s, caption_of(event)) for event in events if event.phase is EventPhase.NEW
+            (time_s, event.caption) for event in events if event.phase is EventPhase.NEW
         )
         while self._captions and time_s - self._captions[0][0] > _CAPTION_S:
             self._captions.popleft()

@@ -1,0 +1,76 @@
+"""What one frame of a stream led to."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from connectors.frame import CaptureClock, Frame
+from pipeline.events.event import Event
+from pipeline.events.zones import ZoneConfig
+from pipeline.tracking.tracks import Track, TrackChange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameStamp:
+    """Which frame a result is about; the fields are those of ``Frame``."""
+
+    stream_id: str
+    stream_epoch: int
+    frame_seq: int
+    captured_at: datetime
+    capture_clock: CaptureClock
+    capture_uncertainty_s: float
+    pts_us: int
+
+    @classmethod
+    def of(cls, frame: Frame) -> "FrameStamp":
+        """Return a frame's stamp, without its pixels."""
+        return cls(
+            stream_id=frame.stream_id,
+            stream_epoch=frame.stream_epoch,
+            frame_seq=frame.frame_seq,
+            captured_at=frame.captured_at,
+            capture_clock=frame.capture_clock,
+            capture_uncertainty_s=frame.capture_uncertainty_s,
+            pts_us=frame.pts_us,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A processed frame with all that was found on it.
+
+    Attributes:
+        tracks: Living tracks, by number.
+        presence: By concept: probability that it is on this frame at all.
+        zones: The stream's zones.
+        captions: Lines for the corner of a picture, newest last.
+        dropped_since_last: Frames dropped or gated since the one before.
+    """
+
+    frame: Frame
+    tracks: tuple[Track, ...]
+    presence: dict[str, float]
+    zones: tuple[ZoneConfig, ...]
+    captions: tuple[str, ...]
+    dropped_since_last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameResult:
+    """What one frame, or the end of a session, led to.
+
+    Attributes:
+        stamp: The frame; at the end of a session, its last one.
+        result_time: UTC time at which this was known.
+        model: Name of the model.
+        changes: Steps in tracks' lives.
+        events: Rule events.
+        scene: ``None`` if no frame was processed: a session ended.
+    """
+
+    stamp: FrameStamp
+    result_time: datetime
+    model: str
+    changes: tuple[TrackChange, ...] = ()
+    events: tuple[Event, ...] = ()
+    scene: Scene | None = None
