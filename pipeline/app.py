@@ -22,7 +22,7 @@ from pipeline.engine.outbox import AnySink, Publisher, name_sinks
 from pipeline.engine.stream_table import Supervisor
 from pipeline.engine.worker import Worker
 from pipeline.errors import ConfigError
-from pipeline.observe.health import Health, ObserveServer
+from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -134,6 +134,14 @@ def _options_of(group: "DataclassInstance", prefix: str = "") -> dict[str, objec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Observations:
+    """What can be looked at while an engine runs."""
+
+    metrics: Metrics
+    health: Health
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class App:
     """A wired engine with what can be looked at while it runs."""
 
@@ -149,6 +157,7 @@ def build_app(
     sources: Sequence[Source] | None = None,
     sinks: Sequence[AnySink] | None = None,
     clock: Clock | None = None,
+    observations: Observations | None = None,
 ) -> App:
     """Wire an engine. Nothing is opened yet.
 
@@ -158,10 +167,11 @@ def build_app(
         sources: One per configured stream, in order.
         sinks: Used in addition to the configured ones.
         clock: The machine's by default.
+        observations: Those whose port is open already.
     """
     clock = clock or SystemClock()
-    metrics = Metrics()
-    health = Health(clock, stall_s=config.observe.stall_s)
+    observations = observations or build_observations(config, clock=clock)
+    metrics, health = observations.metrics, observations.health
     if sources is None:
         sources = [build_source(stream.source, stream.id) for stream in config.streams]
     publisher = Publisher(
@@ -183,18 +193,34 @@ def build_app(
     return App(engine=Engine(config, parts), metrics=metrics, health=health)
 
 
+def build_observations(config: RunConfig, *, clock: Clock | None = None) -> Observations:
+    """Return metrics and health of an engine that is still to be wired."""
+    health = Health(clock or SystemClock(), stall_s=config.observe.stall_s)
+    return Observations(metrics=Metrics(), health=health)
+
+
 @contextmanager
-def serve_observations(config: RunConfig, app: App) -> Generator[int | None]:
-    """Keep the port with metrics and health open, if one is configured; yields its number."""
+def serve_observations(config: RunConfig, observations: Observations) -> Generator[str | None]:
+    """Keep the port with metrics and health open, if one is configured; yields its address.
+
+    Raises:
+        ConfigError: If nothing can listen there.
+    """
     if config.observe.port is None:
         yield None
         return
+    # Imported here, because a web server costs 0.2 s that a run without a port need not pay.
+    from pipeline.observe.server import ObserveServer
+
     server = ObserveServer(
-        app.metrics, app.health, host=config.observe.host, port=config.observe.port
+        observations.metrics,
+        observations.health,
+        host=config.observe.host,
+        port=config.observe.port,
     )
-    server.start()
     try:
-        yield server.port
+        server.start()
+        yield server.url
     finally:
         server.stop()
 

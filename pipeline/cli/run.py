@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.engine.engine import Engine
 
 MetricsPort = Annotated[
-    int | None, typer.Option(help="Port for /metrics, /healthz, /readyz; 0 switches it off.")
+    int | None, typer.Option(help="Port for /metrics, /livez, /readyz; 0 switches it off.")
 ]
 
 
@@ -91,16 +91,15 @@ def run(  # noqa: PLR0913 - one parameter per flag
 
 def run_to_end(config: RunConfig, *, json_lines: bool) -> None:
     """Run a configuration with progress and a summary; exits with a code if anything failed."""
-    from pipeline.app import build_app, serve_observations
+    from pipeline.app import build_app, build_observations, serve_observations
 
     level = logging.DEBUG if is_debugging() else logging.WARNING
     set_up_logs(style=config.observe.log_format, level=level)
-    built = build_app(config)
-    with serve_observations(config, built) as port, _stopping_on_signals(built.engine):
-        if port is not None:
-            address = f"http://{config.observe.host}:{port}/metrics"
-            logging.getLogger("maskstream").warning("metrics are at %s", address)
-        with RunProgress(json_lines=json_lines) as progress:
+    observations = build_observations(config)
+    with serve_observations(config, observations):
+        # Built only now: a port in use is reported before a model is loaded.
+        built = build_app(config, observations=observations)
+        with _stopping_on_signals(built.engine), RunProgress(json_lines=json_lines) as progress:
 
             def on_turn() -> None:
                 if progress.is_due():

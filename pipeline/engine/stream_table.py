@@ -123,7 +123,7 @@ class Supervisor:
         state = StreamState.ENDED if lane.error is None else StreamState.FAILED
         self.tell(lane.stream_id, state, error=lane.error, lane=lane)
         if lane.config.id == ANY_STREAM:
-            self._health.forget(lane.stream_id)
+            self._health.forget_stream(lane.stream_id)
             self._metrics.forget_stream(lane.stream_id)
 
     def tell(
@@ -135,7 +135,9 @@ class Supervisor:
         lane: Lane | None = None,
     ) -> None:
         """Publish what a stream is doing."""
-        self._health.set_state(stream_id, state)
+        now = self._clock.utc_now()
+        reason = None if error is None else str(error)
+        self._health.set_stream(stream_id, state, since=now, error=reason)
         for other in StreamState:
             self._metrics.stream_state.labels(stream_id, other.value).set(other is state)
         stamp = lane.last_stamp if lane else None
@@ -144,7 +146,7 @@ class Supervisor:
             stream_epoch=stamp.stream_epoch if stamp else 0,
             frame_seq=stamp.frame_seq if stamp else -1,
             state=state,
-            time=self._clock.utc_now(),
+            time=now,
             counts=lane.ledger.counts() if lane else FrameCounts(),
             error=_status_error(error),
         )

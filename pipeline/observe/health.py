@@ -1,123 +1,171 @@
-"""Whether the engine turns and its streams run, and the port that says so."""
+"""Whether the engine turns, and what its streams and sinks are doing."""
 
-import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
 
-from typing_extensions import override
-
+from connectors.errors import redact_url
 from pipeline.clock import Clock
-from pipeline.observe.metrics import Metrics
-from pipeline.records.schema import StreamState
+from pipeline.records.schema import StreamState, format_time
 
-_POLL_S = 0.1  # how soon stopping is noticed
-_READY = frozenset({StreamState.RUNNING, StreamState.WAITING, StreamState.ENDED})
+_MAX_ERROR_CHARS = 500  # a reason is one line; a library's error may quote a whole document
+_BLIND = frozenset({StreamState.OFFLINE, StreamState.FAILED})
+
+
+class SinkState(StrEnum):
+    """What a sink is doing."""
+
+    UP = "up"
+    BEHIND = "behind"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamHealth:
+    """A stream's state, since when, and why."""
+
+    state: StreamState
+    since: datetime
+    error: str | None = None
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return what a health answer shows."""
+        return {"state": self.state, "since": format_time(self.since), "error": self.error}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkHealth:
+    """A sink's state and why; ``is_durable`` says whether its records must arrive."""
+
+    state: SinkState
+    error: str | None = None
+    is_durable: bool = True
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return what a health answer shows."""
+        return {"state": self.state, "error": self.error}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    """One answer to a probe.
+
+    Attributes:
+        reasons: Why the answer is no; empty if it is yes.
+        streams: By stream id.
+        sinks: By name.
+    """
+
+    reasons: tuple[str, ...]
+    streams: Mapping[str, StreamHealth]
+    sinks: Mapping[str, SinkHealth]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the answer is yes."""
+        return not self.reasons
+
+    def to_json(self) -> dict[str, object]:
+        """Return the body of the answer."""
+        return {
+            "ok": self.is_good,
+            "reasons": list(self.reasons),
+            "streams": {name: stream.to_json() for name, stream in self.streams.items()},
+            "sinks": {name: sink.to_json() for name, sink in self.sinks.items()},
+        }
 
 
 class Health:
-    """Live: the engine turned lately. Ready: every stream runs or has come to its end."""
+    """States of the engine, its streams and its sinks. Any thread may write and read.
+
+    Args:
+        clock: For the engine's turns.
+        stall_s: How long a turn of the engine may take before it counts as stalled.
+    """
 
     def __init__(self, clock: Clock, *, stall_s: float) -> None:
         self._clock = clock
         self._stall_s = stall_s
         self._lock = threading.Lock()
-        self._turned_s = clock.monotonic_s()
-        self._states: dict[str, StreamState] = {}
+        self._turned_s: float | None = None
+        self._streams: dict[str, StreamHealth] = {}
+        self._sinks: dict[str, SinkHealth] = {}
 
     def beat(self) -> None:
-        """Say that the engine has turned."""
+        """Note a turn of the engine."""
         self._turned_s = self._clock.monotonic_s()
 
-    def set_state(self, stream_id: str, state: StreamState) -> None:
-        """Note what a stream is doing."""
+    def set_stream(
+        self, stream_id: str, state: StreamState, *, since: datetime, error: str | None = None
+    ) -> None:
+        """Note what a stream is doing, since when, and why."""
+        stream = StreamHealth(state=state, since=since, error=_clean(error))
         with self._lock:
-            self._states[stream_id] = state
+            self._streams[stream_id] = stream
 
-    def forget(self, stream_id: str) -> None:
-        """Leave a stream out from now on."""
+    def forget_stream(self, stream_id: str) -> None:
+        """Leave a stream out of the answers from now on."""
         with self._lock:
-            self._states.pop(stream_id, None)
+            self._streams.pop(stream_id, None)
 
     @property
     def states(self) -> dict[str, StreamState]:
         """What each stream is doing."""
         with self._lock:
-            return dict(self._states)
+            return {stream_id: stream.state for stream_id, stream in self._streams.items()}
 
-    @property
-    def is_live(self) -> bool:
-        """Whether the engine has turned within ``stall_s``."""
-        return self._clock.monotonic_s() - self._turned_s <= self._stall_s
+    def set_sink(
+        self, name: str, state: SinkState, *, error: str | None = None, is_durable: bool = True
+    ) -> None:
+        """Note what a sink is doing and why."""
+        sink = SinkHealth(state=state, error=_clean(error), is_durable=is_durable)
+        with self._lock:
+            self._sinks[name] = sink
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether every known stream runs or has ended well."""
-        states = self.states
-        return bool(states) and all(state in _READY for state in states.values())
+    def liveness(self) -> HealthReport:
+        """Report whether the engine turns. Good while it has not begun to."""
+        return self._report(self._stall())
 
-
-class ObserveServer:
-    """Serves /metrics, /healthz and /readyz on a thread of its own.
-
-    Args:
-        metrics: What to show.
-        health: What to judge by.
-        host: Address to listen on.
-        port: 0 takes any free one.
-    """
-
-    def __init__(self, metrics: Metrics, health: Health, *, host: str, port: int) -> None:
-        self._server = ThreadingHTTPServer((host, port), _handler_for(metrics, health))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            args=(_POLL_S,),
-            name="maskstream-observe",
-            daemon=True,
+    def readiness(self) -> HealthReport:
+        """Report whether the engine turns, a stream can be seen and durable sinks take records."""
+        report = self._report(None)
+        down = [
+            f"sink {name!r} is down: {sink.error or 'no reason known'}"
+            for name, sink in report.sinks.items()
+            if sink.state is SinkState.DOWN and sink.is_durable
+        ]
+        starting = "the engine has not begun to turn" if self._turned_s is None else None
+        return replace(
+            report, reasons=_known(starting, self._stall(), _blindness(report.streams), *down)
         )
 
-    @property
-    def port(self) -> int:
-        """The port that is really listened on."""
-        return int(self._server.server_address[1])
+    def _report(self, reason: str | None) -> HealthReport:
+        with self._lock:
+            streams, sinks = dict(self._streams), dict(self._sinks)
+        return HealthReport(reasons=_known(reason), streams=streams, sinks=sinks)
 
-    def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Close the port."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def _stall(self) -> str | None:
+        if self._turned_s is None:
+            return None
+        still_s = self._clock.monotonic_s() - self._turned_s
+        if still_s <= self._stall_s:
+            return None
+        return f"the engine has not turned for {still_s:.0f} s (accepted: {self._stall_s:g} s)"
 
 
-def _handler_for(metrics: Metrics, health: Health) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/metrics":
-                self._answer(200, metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
-            elif path == "/healthz":
-                self._tell(is_good=health.is_live)
-            elif path == "/readyz":
-                self._tell(is_good=health.is_live and health.is_ready)
-            else:
-                self._answer(404, b"accepted: /metrics, /healthz, /readyz\n", "text/plain")
+def _blindness(streams: Mapping[str, StreamHealth]) -> str | None:
+    """Return the reason if every stream that has not ended is offline or failed."""
+    states = [stream.state for stream in streams.values() if stream.state is not StreamState.ENDED]
+    if not states or not all(state in _BLIND for state in states):
+        return None
+    return f"all {len(states)} stream(s) are offline or failed"
 
-        def _tell(self, *, is_good: bool) -> None:
-            body = {"ok": is_good, "streams": health.states}
-            self._answer(200 if is_good else 503, json.dumps(body).encode(), "application/json")
 
-        def _answer(self, status: int, body: bytes, content_type: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+def _known(*reasons: str | None) -> tuple[str, ...]:
+    return tuple(reason for reason in reasons if reason is not None)
 
-        @override
-        def log_message(self, format: str, *args: object) -> None:
-            """Keep the log free of one line per scrape."""
 
-    return Handler
+def _clean(error: str | None) -> str | None:
+    return None if error is None else redact_url(error)[:_MAX_ERROR_CHARS]

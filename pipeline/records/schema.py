@@ -41,7 +41,10 @@ class StreamState(StrEnum):
     CONNECTING = "connecting"
     RUNNING = "running"
     WAITING = "waiting"
+    OVERLOADED = "overloaded"
+    STALLED = "stalled"
     RECONNECTING = "reconnecting"
+    OFFLINE = "offline"
     ENDED = "ended"
     FAILED = "failed"
 
