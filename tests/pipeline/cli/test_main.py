@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -111,6 +112,17 @@ def test_run_of_a_missing_file_is_code_1_and_says_so(tmp_path):
     done = call("run", "--source", tmp_path / "none.mp4", "--concept", "deer")
     assert done.exit_code == 1
     assert "none.mp4" in done.stderr
+
+
+def test_port_in_use_is_reported_before_the_model_is_loaded(tmp_path):
+    missing = tmp_path / "missing.safetensors"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        flags = "--metrics-port", port, "--checkpoint", missing
+        done = call("run", write_config(tmp_path), *flags)
+    assert done.exit_code == 2
+    assert f"observe.port: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
+    assert str(missing) not in done.stderr
 
 
 def test_sigterm_ends_a_run_in_order(tmp_path):
