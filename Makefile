@@ -65,7 +65,7 @@ imports: setup-dev ## Who may import whom (import-linter)
 	@echo "== import rules"
 	@$(BIN)/lint-imports --no-cache
 
-train: setup ## Train sam3-nano anew by its recipes into runs/ (hours; goes on where it was stopped)
+train: setup-dev ## Train sam3-nano anew by its recipes into runs/ (hours; goes on where it was stopped)
 	@echo "== training"
 	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano.yaml --out runs/sam3-nano
 	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano-wide.yaml --out runs/sam3-nano-wide
@@ -76,7 +76,7 @@ train: setup ## Train sam3-nano anew by its recipes into runs/ (hours; goes on w
 	@$(BIN)/python -m pipeline train configs/recipes/sam3-nano-apart.yaml --out runs/sam3-nano-apart
 	@echo "== runs/sam3-nano-apart/model.safetensors is there; measure it with CHECKPOINT=... make eval"
 
-eval: setup ## Measure the shipped model, or CHECKPOINT, on held-out worlds
+eval: setup-dev ## Measure the shipped model, or CHECKPOINT, on held-out worlds
 	@echo "== quality on held-out pictures"
 	@$(BIN)/python -m pipeline eval images $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 	@echo "== quality on held-out clips"

@@ -1,6 +1,6 @@
 """Bakes an atlas from a Noto Color Emoji font: ``python -m connectors.world.bake_atlas FONT``.
 
-Needs the ``atlas`` extra (fontTools); the world itself does not. ``--wide`` bakes the artwork of
+Needs the extra ``lab`` (fontTools); the world itself does not. ``--wide`` bakes the artwork of
 the wide world.
 """
 

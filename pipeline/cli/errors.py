@@ -14,6 +14,12 @@ from pipeline.errors import ConfigError, MaskstreamError
 
 DEBUG_VARIABLE = "MASKSTREAM_DEBUG"
 
+# What the package itself does not need: modules by the extra that installs them.
+EXTRAS: dict[str, frozenset[str]] = {
+    "lab": frozenset({"fontTools", "matplotlib", "tensorboard"}),
+    "export": frozenset({"onnx", "onnxscript"}),
+}
+
 
 class ExitCode(IntEnum):
     """What the process ends with when not all went well."""
@@ -31,6 +37,9 @@ def reporting_errors(*, json_lines: bool = False) -> Generator[None]:
         for problem in error.problems:
             report_error(problem, json_lines=json_lines)
         raise typer.Exit(ExitCode.BAD_USAGE) from None
+    except ModuleNotFoundError as error:
+        report_error(_explain_missing(error), json_lines=json_lines)
+        raise typer.Exit(ExitCode.BAD_USAGE) from None
     except (MaskstreamError, ConnectorError) as error:
         report_error(str(error), json_lines=json_lines)
         raise typer.Exit(ExitCode.FAILED) from None
@@ -46,6 +55,14 @@ def reporting_errors(*, json_lines: bool = False) -> Generator[None]:
         reason = f"{type(error).__name__}: {error} (--debug shows where)"
         report_error(reason, json_lines=json_lines)
         raise typer.Exit(ExitCode.FAILED) from None
+
+
+def _explain_missing(error: ModuleNotFoundError) -> str:
+    """Return what is missing and how to install it."""
+    name = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, names in EXTRAS.items() if name in names), None)
+    what = "maskstream" if extra is None else f"maskstream[{extra}]"
+    return f"{name or error} is not installed (accepted: pip install '{what}')"
 
 
 def report_error(reason: str, *, json_lines: bool, **fields: object) -> None:

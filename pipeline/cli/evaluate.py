@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flag_groups import refuse_unfit, with_flag_groups
-from pipeline.cli.flags import Json
-from pipeline.cli.model_choice import ModelFlags, build_image_detector, model_config
-from pipeline.cli.output import write_line
+from pipeline.cli.flags import Json, ModelFlags
+from pipeline.cli.output import progress_bar, write_line
 from pipeline.cli.study import study
 from pipeline.errors import ConfigError
 from pipeline.lab.data.datasets.problems import OnBad
 from pipeline.lab.data.worlds import HeldOutWorld
-from pipeline.lab.evaluation.progress import progress
 from pipeline.lab.evaluation.set_kinds import ClipSetName, PictureSet, SetRequest
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ def evaluate_pictures(  # noqa: PLR0913 - one parameter per flag
         refuse_unfit(context, _way(data), {_way(kind): _flags_of(kind) for kind in PictureSet})
         if data is not PictureSet.WORLD:
             request = dataset.to_request()
-            _tell(model, _run_picture_set(model, request, data), json_output=json_lines)
+            _show_set(model, _run_picture_set(model, request, data), json_output=json_lines)
             return
         evaluate(
             EvaluationRequest(
@@ -196,11 +195,11 @@ def evaluate_clips(  # noqa: PLR0913 - one parameter per flag
             evaluate(request, json_output=json_lines)
         elif data.gives_masks:
             report = _run_object_set(model, dataset.to_request(split=split), data)
-            _tell(model, report, json_output=json_lines)
+            _show_set(model, report, json_output=json_lines)
         else:
             pace = fps, phrases_at_once
             report = _run_clip_set(model, dataset.to_request(split=split), data, *pace)
-            _tell(model, report, json_output=json_lines)
+            _show_set(model, report, json_output=json_lines)
 
 
 @eval_app.command("files")
@@ -224,7 +223,7 @@ def evaluate_predictions(
         from pipeline.lab.evaluation.sets import evaluate_files
 
         request = SetRequest(on_bad=on_bad, results=save_results)
-        _tell(None, evaluate_files(tuple(gt), pred, request), json_output=json_lines)
+        _show_set(None, evaluate_files(tuple(gt), pred, request), json_output=json_lines)
 
 
 def evaluate(request: EvaluationRequest, *, json_output: bool = False) -> "Evaluation":
@@ -233,9 +232,7 @@ def evaluate(request: EvaluationRequest, *, json_output: bool = False) -> "Evalu
     Raises:
         ConfigError: If the model or its weights cannot be used, or the gallery not be written.
     """
-    from rich.console import Console
-
-    from pipeline.lab.evaluation.report import Evaluation, show
+    from pipeline.lab.evaluation.report import Evaluation
 
     seed, size = request.scenes.seed, request.scenes.size
     if min(request.samples, seed + 1, size // 32) < 1:
@@ -248,31 +245,32 @@ def evaluate(request: EvaluationRequest, *, json_output: bool = False) -> "Evalu
     if json_output:
         write_line("evaluation", **evaluation.to_fields())
     else:
-        show(evaluation, Console(highlight=False))
+        from pipeline.cli.evaluation_tables import show_evaluation
+
+        show_evaluation(evaluation, Console(highlight=False))
     return evaluation
 
 
-def _tell(model: ModelFlags | None, report: "SetReport", *, json_output: bool) -> None:
-    from rich.console import Console
-
-    from pipeline.lab.evaluation.set_reports import show_report
-
+def _show_set(model: ModelFlags | None, report: "SetReport", *, json_output: bool) -> None:
     if json_output:
         fields = {} if model is None else {"model": model.model, "checkpoint": model.checkpoint}
         write_line("evaluation", task="data", **fields, **report.to_fields())
         return
+    from pipeline.cli.evaluation_tables import show_set_report
+
     console = Console(highlight=False)
     if model is not None:
         where = "" if model.checkpoint is None else f", {model.checkpoint}"
         console.print(f"[bold]{model.model}[/bold]{where}")
-    show_report(report, console)
+    show_set_report(report, console)
 
 
 def _run_images(request: EvaluationRequest) -> "ImageReport":
+    from pipeline.lab.detector import build_image_detector
     from pipeline.lab.evaluation.gallery import write_gallery
     from pipeline.lab.evaluation.images import ImageSettings, evaluate_images
 
-    detector = build_image_detector(request.model)
+    detector = build_image_detector(request.model.to_config())
     scenes = request.scenes
     settings = ImageSettings(
         num_pictures=request.samples,
@@ -281,7 +279,7 @@ def _run_images(request: EvaluationRequest) -> "ImageReport":
         height=scenes.size,
         world=scenes.world,
     )
-    with progress(request.kind) as on_total:
+    with progress_bar(request.kind) as on_total:
         report = evaluate_images(detector, settings, on_progress=on_total(request.samples))
     if request.gallery is not None:
         write_gallery(detector, report, request.gallery)
@@ -292,7 +290,7 @@ def _run_video(request: EvaluationRequest) -> "VideoReport":
     from pipeline.app import build_model
     from pipeline.lab.evaluation.video import VideoSettings, evaluate_video
 
-    tracker = build_model(model_config(request.model))
+    tracker = build_model(request.model.to_config())
     scenes = request.scenes
     settings = VideoSettings(
         num_clips=request.samples,
@@ -302,15 +300,16 @@ def _run_video(request: EvaluationRequest) -> "VideoReport":
         duration_s=request.duration_s,
         world=scenes.world,
     )
-    with progress(request.kind) as on_total:
+    with progress_bar(request.kind) as on_total:
         return evaluate_video(tracker, settings, on_progress=on_total(request.samples))
 
 
 def _run_picture_set(model: ModelFlags, request: SetRequest, data: PictureSet) -> "SetReport":
+    from pipeline.lab.detector import build_image_detector
     from pipeline.lab.evaluation.sets import evaluate_picture_set
 
-    detector = build_image_detector(model)
-    with progress(data.value) as on_total:
+    detector = build_image_detector(model.to_config())
+    with progress_bar(data.value) as on_total:
         return evaluate_picture_set(detector, request, title=data.value, on_total=on_total)
 
 
@@ -321,9 +320,9 @@ def _run_clip_set(
     from pipeline.lab.evaluation.runs import TrackingRules
     from pipeline.lab.evaluation.sets import evaluate_clip_set
 
-    tracker = build_model(model_config(model))
+    tracker = build_model(model.to_config())
     rules = TrackingRules(fps=fps, phrases_at_once=phrases_at_once)
-    with progress(data.value) as on_total:
+    with progress_bar(data.value) as on_total:
         return evaluate_clip_set(tracker, request, rules, title=data.value, on_total=on_total)
 
 
@@ -331,7 +330,7 @@ def _run_object_set(model: ModelFlags, request: SetRequest, data: ClipSetName) -
     from pipeline.lab.evaluation.sets import evaluate_object_set
 
     open_session = _build_sessions(model)
-    with progress(data.value) as on_total:
+    with progress_bar(data.value) as on_total:
         return evaluate_object_set(open_session, request, data, on_total=on_total)
 
 
@@ -341,7 +340,7 @@ def _build_sessions(model: ModelFlags) -> "OpenSession":
     from models.sam2.video import VideoOptions, VideoSession
     from pipeline.app import build_with
 
-    tracker = build_with(build_promptable_tracker, model_config(model))
+    tracker = build_with(build_promptable_tracker, model.to_config())
     return lambda clip: VideoSession(
         tracker, options=VideoOptions(non_overlapping=not clip.has_object_files)
     )

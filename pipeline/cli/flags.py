@@ -16,10 +16,11 @@ from connectors.config import (
 )
 from connectors.errors import redact_url
 from pipeline.config.loading import explain_invalid
-from pipeline.config.run import ANY_STREAM, RunConfig
+from pipeline.config.run import ANY_STREAM, ModelConfig, RunConfig
 from pipeline.errors import ConfigError
 
 _Config = TypeVar("_Config")
+_Section = TypeVar("_Section", bound=BaseModel)
 Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model.")]
 # Either may be left out in some commands, so the type is theirs to say.
@@ -28,6 +29,24 @@ ModelName = Annotated[_Text, typer.Option(help="Name of the model, see 'models l
 Device = Annotated[_Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 DEFAULT_STREAM_ID = ""  # a name that suits the source
 _CAMERA_ID = "camera"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFlags:
+    """Flags that choose the model."""
+
+    model: ModelName[str] = "sam3-nano"
+    checkpoint: Checkpoint = None
+    device: Device[str] = "auto"
+
+    def to_config(self) -> ModelConfig:
+        """Return the choice as the configuration's section.
+
+        Raises:
+            ConfigError: If a flag is not what it accepts.
+        """
+        fields = {"name": self.model, "checkpoint": self.checkpoint, "device": self.device}
+        return _validated(ModelConfig, fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +144,7 @@ def apply_overrides(config: RunConfig, overrides: Overrides) -> RunConfig:
     return config.model_copy(update=changed)
 
 
-def _validated(section: type[BaseModel], fields: Mapping[str, object]) -> BaseModel:
+def _validated(section: type[_Section], fields: Mapping[str, object]) -> _Section:
     try:
         return section.model_validate(fields)
     except ValidationError as error:

@@ -3,17 +3,22 @@
 import json
 import sys
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from connectors.errors import redact_url
 from pipeline.engine.summary import RunSummary
 
+# Given the number of steps, returns what is called after each of them.
+OnTotal = Callable[[int], Callable[[], None]]
 _SHOW_EVERY_S = 0.25
 _LINE_EVERY_S = 1.0
 
@@ -77,6 +82,24 @@ class RunProgress:
             brief = _brief(summary)
             text = "  ".join(f"{name.replace('_', ' ')} {value}" for name, value in brief.items())
             self._live.update(Text(f"⏵ {text}", style="cyan"), refresh=True)
+
+
+@contextmanager
+def progress_bar(name: str, *, least_steps: int = 1) -> Generator[OnTotal]:
+    """Show a bar on stderr if that is a terminal; yields what takes the number of steps.
+
+    Args:
+        name: Label beside the bar.
+        least_steps: Fewer steps than this show no bar.
+    """
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def begin(total: int) -> Callable[[], None]:
+            task = bar.add_task(name, total=total, visible=total >= least_steps)
+            return lambda: bar.advance(task)
+
+        yield begin
 
 
 def show_summary(summary: RunSummary, *, files: list[Path], json_lines: bool) -> None:

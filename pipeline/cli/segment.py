@@ -1,8 +1,7 @@
 """``maskstream segment``: masks for pictures. Heavy imports wait until it is run."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 
 from pipeline.cli.errors import ExitCode, report_error, reporting_errors
 from pipeline.cli.flags import Checkpoint, Device, Json, ModelName
-from pipeline.cli.output import write_line, write_warning
+from pipeline.cli.output import progress_bar, write_line, write_warning
 from pipeline.errors import MaskstreamError
 from pipeline.segment.prompts import PromptFlags, Prompts, parse_prompts
 
@@ -96,7 +95,8 @@ def segment_pictures(
     files = _list_all(pictures, tally)
     if files:
         writer = ResultWriter(out, files, finder.categories)
-        with writer, _progress(len(files)) as on_progress:
+        with writer, progress_bar("pictures", least_steps=2) as on_total:
+            on_progress = on_total(len(files))
             for file in files:
                 _segment_one(file, finder, writer, _marks_of(prompts), tally)
                 on_progress()
@@ -165,19 +165,6 @@ def _marks_of(prompts: Prompts) -> "Marks":
             for box in (*prompts.exemplars, *prompts.boxes)
         ),
     )
-
-
-@contextmanager
-def _progress(num_pictures: int) -> Generator[Callable[[], None]]:
-    """Show a bar on stderr, where a person is looking and there is something to wait for."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    is_hidden = not console.is_terminal or num_pictures < 2
-    with Progress(console=console, transient=True, disable=is_hidden) as bar:
-        task = bar.add_task("pictures", total=num_pictures)
-        yield lambda: bar.advance(task)
 
 
 def segment(  # noqa: PLR0913 - one parameter per flag

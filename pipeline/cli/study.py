@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from connectors.files.writing import write_whole
 from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flag_groups import with_flag_groups
-from pipeline.cli.model_choice import ModelFlags
-from pipeline.cli.output import write_line
+from pipeline.cli.flags import Json, ModelFlags
+from pipeline.cli.output import progress_bar, write_line
 from pipeline.errors import ConfigError
 from pipeline.lab.data.worlds import HeldOutWorld
-from pipeline.lab.evaluation.progress import progress
 from pipeline.lab.studies.registry import ALL, STUDIES, StudyEntry, chosen_studies
 
 if TYPE_CHECKING:
+    from pipeline.config.run import ModelConfig
     from pipeline.lab.studies.study import StudyResult
 
 _NAMES = ", ".join(entry.name for entry in STUDIES)
@@ -44,9 +45,7 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder for NAME.json, NAME.md and NAME.png.")],
     model: ModelFlags,
     scope: StudyFlags,
-    json_lines: Annotated[
-        bool, typer.Option("--json", help="Write machine-readable lines to stdout.")
-    ] = False,
+    json_lines: Json = False,
 ) -> None:
     """Tables and plots: presence, exemplars, size, light, held-out phrases and more."""
     with reporting_errors(json_lines=json_lines):
@@ -60,7 +59,7 @@ def run_study(
     """Run one study, write its files and show its table on stdout, or one line of JSON.
 
     Raises:
-        ConfigError: If a flag, the model or its weights cannot be used, or matplotlib is missing.
+        ConfigError: If a flag, the model or its weights cannot be used.
         NotWritableError: If a file cannot be written.
     """
     from pipeline.lab.studies.plots import load_matplotlib
@@ -68,25 +67,24 @@ def run_study(
     from pipeline.lab.studies.tables import to_fields
 
     load_matplotlib()
-    seeds = _read_seeds(scope.seeds)
-    with progress(entry.name) as on_total:
+    seeds, chosen = _read_seeds(scope.seeds), model.to_config()
+    with progress_bar(entry.name) as on_total:
         context = StudyContext(
-            model=model, seeds=seeds, samples=scope.samples, world=scope.world, on_total=on_total
+            model=chosen, seeds=seeds, samples=scope.samples, world=scope.world, on_total=on_total
         )
         result = entry.load()(context)
-    files = write_study(result, model, out)
+    files = write_study(result, chosen, out)
     if json_output:
-        write_line("study", **to_fields(result, model), files=[str(path) for path in files])
+        write_line("study", **to_fields(result, chosen), files=[str(path) for path in files])
     else:
         _show(result, files)
     return result
 
 
-def write_study(result: "StudyResult", model: ModelFlags, out: Path) -> list[Path]:
+def write_study(result: "StudyResult", model: "ModelConfig", out: Path) -> list[Path]:
     """Write ``NAME.json``, ``NAME.md`` and ``NAME.png``, and return their paths.
 
     Raises:
-        ConfigError: If matplotlib is not installed.
         NotWritableError: If a file cannot be written.
     """
     from connectors.pictures.stills import write_picture
@@ -111,8 +109,6 @@ def _read_seeds(text: str) -> tuple[int, ...]:
 
 
 def _show(result: "StudyResult", files: list[Path]) -> None:
-    from rich.console import Console
-
     from pipeline.lab.studies.tables import to_markdown
 
     console = Console(highlight=False, markup=False, soft_wrap=True)

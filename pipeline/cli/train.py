@@ -1,10 +1,13 @@
 """``maskstream train``: trains or fine-tunes a model by a recipe."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from connectors.errors import NotWritableError
 from pipeline.cli.errors import reporting_errors
@@ -12,6 +15,9 @@ from pipeline.cli.flags import Device, Json
 from pipeline.cli.output import write_line
 from pipeline.errors import ConfigError
 from pipeline.lab.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.lab.training.report import TrainingDisplay
 
 
 def train(
@@ -57,7 +63,7 @@ def run_recipe(
             out=out,
             panel=make_panel(run),
             has_curves=curves,
-            json_lines=json_lines,
+            display=_choose_display(json_lines=json_lines),
             is_quiet=not fleet.is_leader,
         )
         try:
@@ -84,3 +90,49 @@ def _report_end(recipe: Recipe, out: Path, *, json_lines: bool) -> None:
         write_line("trained", steps=recipe.total_steps, weights=out / WEIGHTS_FILE)
     else:
         typer.echo(f"{recipe.total_steps} steps: {out / WEIGHTS_FILE}")
+
+
+class _JsonProgress:
+    """Rows of the log as JSON lines on stdout."""
+
+    def begin(self, *, step: int, total: int) -> None:
+        write_line("begin", step=step, total=total)
+
+    def show(self, step: int, row: Mapping[str, object]) -> None:
+        write_line("training", **{"step": step, **row})
+
+    def end(self) -> None:
+        """Leave stdout open."""
+
+
+class _BarProgress:
+    """A bar on a terminal's stderr."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def begin(self, *, step: int, total: int) -> None:
+        self._bar.start()
+        self._bar.add_task("training", total=total, completed=step)
+
+    def show(self, step: int, row: Mapping[str, object]) -> None:
+        shown = f"{row['stage']} loss {row['loss']:.3f}"
+        self._bar.update(self._bar.task_ids[0], completed=step, description=shown)
+
+    def end(self) -> None:
+        self._bar.stop()
+
+
+def _choose_display(*, json_lines: bool) -> "TrainingDisplay":
+    from pipeline.lab.training.report import LoggedProgress
+
+    console = Console(stderr=True)
+    if json_lines:
+        return _JsonProgress()
+    return _BarProgress(console) if console.is_terminal else LoggedProgress()

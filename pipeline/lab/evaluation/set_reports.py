@@ -1,10 +1,7 @@
-"""What an evaluation on a data set comes to: official names, tables, JSON."""
+"""What an evaluation on a data set comes to: measures, official names, JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from rich.console import Console
-from rich.table import Table
 
 from pipeline.lab.data.datasets.clips import ClipSet
 from pipeline.lab.evaluation.clip_scores import MaskletScores
@@ -14,7 +11,6 @@ from pipeline.lab.evaluation.picture_scores import PictureScores
 from pipeline.lab.metrics.identity import IdentityCounts
 from pipeline.lab.metrics.overlap import ConceptScores
 
-_MOST_SHOWN = 5
 Row = tuple[str, float | None]
 NOTHING_COUNTS = (
     "all objects: none has a mask on a frame that counts, which its first and last annotated ones "
@@ -122,26 +118,6 @@ def object_report(title: str, scores: ObjectScores) -> SetReport:
             ],
         },
     )
-
-
-def show_report(report: SetReport, console: Console) -> None:
-    """Print a table and what was left out."""
-    console.print(report.title, markup=False)
-    table = Table()
-    table.add_column("measure")
-    table.add_column("value", justify="right")
-    for name, value in report.rows:
-        if value is not None:
-            table.add_row(name, f"{100 * value:.1f}")
-    for name, number in report.counts.items():
-        table.add_row(name, str(number))
-    if report.seconds is not None:
-        table.add_row("ms per picture", f"{1000 * report.seconds:.0f}")
-    console.print(table)
-    for problem in report.problems[:_MOST_SHOWN]:
-        console.print(f"left out: {problem}", style="yellow", markup=False)
-    if len(report.problems) > _MOST_SHOWN:
-        console.print(f"and {len(report.problems) - _MOST_SHOWN} more", style="yellow")
 
 
 def _concept_rows(scores: ConceptScores) -> Sequence[Row]:

@@ -1,14 +1,14 @@
 """What studies on clips share: the tracker that looks, and the measures of a report."""
 
 from models.protocols import ConceptTracker
-from pipeline.cli.model_choice import ModelFlags, model_config
+from pipeline.config.run import ModelConfig
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.video import VideoReport, VideoSettings
 from pipeline.lab.metrics.recovery import count_recoveries
 from pipeline.lab.studies.study import Measure, StudyContext, Unit
 
 
-def build_clip_tracker(model: ModelFlags, **options: bool | float | str) -> ConceptTracker:
+def build_clip_tracker(model: ModelConfig, **options: bool | float | str) -> ConceptTracker:
     """Build the model for clips, with session options by name where they differ from its own.
 
     Raises:
@@ -17,7 +17,7 @@ def build_clip_tracker(model: ModelFlags, **options: bool | float | str) -> Conc
     # Imported here, because torch costs seconds that a list of studies need not pay.
     from pipeline.app import build_model
 
-    return build_model(model_config(model).model_copy(update={"options": options}))
+    return build_model(model.model_copy(update={"options": options}))
 
 
 def hiding_settings(context: StudyContext, *, num_clips: int) -> VideoSettings:

@@ -14,7 +14,7 @@ import numpy as np
 
 from connectors.world.compose import WorldFrame
 from models.protocols import ConceptDetector, ConceptQuery, ExemplarBox
-from pipeline.cli.model_choice import build_image_detector
+from pipeline.lab.detector import build_image_detector
 from pipeline.lab.evaluation.held_out import HELD_OUT_SEED, Question
 from pipeline.lab.evaluation.images import Answer, judge
 from pipeline.lab.metrics.overlap import IOU_THRESHOLDS, assign, iou_matrix

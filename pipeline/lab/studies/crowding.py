@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.cli.model_choice import build_image_detector
+from pipeline.lab.detector import build_image_detector
 from pipeline.lab.evaluation.images import PictureOutcome
 from pipeline.lab.studies.pictures import outcomes, settings_of, told
 from pipeline.lab.studies.score_book import GATED, ScoreBook

@@ -12,7 +12,7 @@ import numpy as np
 
 from connectors.world.compose import WorldFrame, WorldObject
 from models.protocols import ConceptDetector, ConceptQuery, ConceptResult, ExemplarBox
-from pipeline.cli.model_choice import build_image_detector
+from pipeline.lab.detector import build_image_detector
 from pipeline.lab.evaluation.held_out import HELD_OUT_SEED, Question, is_counted
 from pipeline.lab.evaluation.images import judge
 from pipeline.lab.metrics.overlap import Mask, QuestionScore, concept_scores

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pipeline.cli.model_choice import build_image_detector
+from pipeline.lab.detector import build_image_detector
 from pipeline.lab.evaluation.gallery import draw_gallery
 from pipeline.lab.evaluation.images import evaluate_images
 from pipeline.lab.studies.main_results import main_measures

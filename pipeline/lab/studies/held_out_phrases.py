@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from pipeline.cli.model_choice import build_image_detector
 from pipeline.lab.data.worlds import HeldOutWorld
+from pipeline.lab.detector import build_image_detector
 from pipeline.lab.evaluation.held_out import Phrasing
 from pipeline.lab.studies.pictures import outcomes, settings_of
 from pipeline.lab.studies.score_book import GATED, ScoreBook

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from pipeline.cli.model_choice import build_image_detector
 from pipeline.lab.data.worlds import HeldOutWorld
+from pipeline.lab.detector import build_image_detector
 from pipeline.lab.studies.pictures import (
     compare_both_ways,
     outcomes,

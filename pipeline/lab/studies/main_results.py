@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from pipeline.cli.model_choice import build_image_detector
 from pipeline.lab.data.worlds import MAIN_WORLDS
+from pipeline.lab.detector import build_image_detector
 from pipeline.lab.evaluation.images import ImageReport, evaluate_images
 from pipeline.lab.studies.pictures import settings_of
 from pipeline.lab.studies.study import Measure, Point, StudyContext, StudyResult, Unit

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ConfigError
 from pipeline.lab.studies.spread import mean_and_deviation
 from pipeline.lab.studies.study import Measure, StudyResult
 
@@ -41,14 +40,9 @@ def load_matplotlib(module: str = "matplotlib") -> Any:  # noqa: ANN401 - much o
     """Import a module of matplotlib.
 
     Raises:
-        ConfigError: If it is not installed.
+        ModuleNotFoundError: If it is not installed; it comes with the extra ``lab``.
     """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            ["studies need matplotlib, which is not installed (accepted: maskstream[plots])"]
-        ) from error
+    return import_module(module)
 
 
 def draw_plot(result: StudyResult) -> bytes:
@@ -58,7 +52,7 @@ def draw_plot(result: StudyResult) -> bytes:
     seeds, and dots the seeds themselves. What has no value is left out.
 
     Raises:
-        ConfigError: If matplotlib is not installed.
+        ModuleNotFoundError: If matplotlib is not installed; it comes with the extra ``lab``.
     """
     matplotlib, drawing = load_matplotlib(), load_matplotlib("matplotlib.figure")
     measures = [measure for measure in result.measures if measure.name in result.plotted]

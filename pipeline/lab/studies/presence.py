@@ -9,7 +9,7 @@ trainings.
 from dataclasses import replace
 
 from models.protocols import ConceptDetector, ConceptResult
-from pipeline.cli.model_choice import build_image_detector
+from pipeline.lab.detector import build_image_detector
 from pipeline.lab.evaluation.images import judge
 from pipeline.lab.studies.pictures import compare_both_ways, drawn, settings_of, told
 from pipeline.lab.studies.score_book import GATED, ScoreBook

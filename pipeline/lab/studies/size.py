@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.cli.model_choice import build_image_detector
+from pipeline.lab.detector import build_image_detector
 from pipeline.lab.evaluation.images import Answer
 from pipeline.lab.metrics.average_precision import RankedAnswer, average_precision
 from pipeline.lab.metrics.overlap import (

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cli.model_choice import ModelFlags
+from pipeline.config.run import ModelConfig
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.progress import OnTotal, no_progress
 
@@ -165,7 +165,7 @@ class StudyContext:
         on_total: Told of the number of steps, returns what is to be called after each.
     """
 
-    model: ModelFlags
+    model: ModelConfig
     seeds: tuple[int, ...] = (0, 1, 2)
     samples: int | None = None
     world: HeldOutWorld | None = None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.cli.model_choice import ModelFlags
+from pipeline.config.run import ModelConfig
 from pipeline.lab.studies.spread import mean_and_deviation
 from pipeline.lab.studies.study import Comparison, Measure, StudyResult, Unit
 
@@ -13,12 +13,12 @@ NO_VALUE = "–"
 _TOLD = "Mean ± standard deviation over seeds {seeds}; n: questions, objects or frames in all."
 
 
-def to_fields(result: StudyResult, model: ModelFlags) -> dict[str, Any]:
+def to_fields(result: StudyResult, model: ModelConfig) -> dict[str, Any]:
     """Return everything but the sheet as JSON values."""
     return {
         "study": result.name,
         "title": result.title,
-        "model": model.model,
+        "model": model.name,
         "checkpoint": None if model.checkpoint is None else str(model.checkpoint),
         "seeds": list(result.seeds),
         "settings": list(result.settings),
@@ -28,7 +28,7 @@ def to_fields(result: StudyResult, model: ModelFlags) -> dict[str, Any]:
     }
 
 
-def to_json(result: StudyResult, model: ModelFlags) -> str:
+def to_json(result: StudyResult, model: ModelConfig) -> str:
     """Return :func:`to_fields` as text."""
     return json.dumps(to_fields(result, model), indent=1, allow_nan=False) + "\n"
 

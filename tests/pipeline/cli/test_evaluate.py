@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from models.build import NANO_FOLDER, VOCABULARY_FILE
 from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.model import Sam3
+from pipeline.cli.evaluation_tables import show_evaluation
 from pipeline.cli.main import app
-from pipeline.lab.evaluation.report import Evaluation, show
+from pipeline.lab.evaluation.report import Evaluation
 from pipeline.lab.evaluation.video import VideoSettings, evaluate_video
 from tests.pipeline.lab.evaluation.evaluation_sets import write_saco
 from tests.pipeline.lab.oracles import OracleTracker
@@ -96,7 +97,7 @@ def test_tables_show_the_measures(capsys: pytest.CaptureFixture[str]) -> None:
 
     settings = VideoSettings(num_clips=1, width=64, height=64, fps=2.0, duration_s=4.0, seed=3)
     report = evaluate_video(OracleTracker(settings=settings), settings)
-    show(Evaluation(model="oracle", checkpoint=None, report=report), Console(width=120))
+    show_evaluation(Evaluation(model="oracle", checkpoint=None, report=report), Console(width=120))
     shown = capsys.readouterr().out
     assert "J&F" in shown
     assert "100.0" in shown

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.cli.model_choice import ModelFlags
+from pipeline.config.run import ModelConfig
 from pipeline.errors import ConfigError
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.video import VideoSettings, evaluate_video
@@ -33,7 +33,7 @@ def event(hidden_s: float, outcome: Outcome, *, has_left: bool = False) -> Recov
 
 
 def context(world: HeldOutWorld | None = None, samples: int | None = None) -> StudyContext:
-    return StudyContext(model=ModelFlags(), world=world, samples=samples)
+    return StudyContext(model=ModelConfig(), world=world, samples=samples)
 
 
 def test_events_are_grouped_by_length_and_in_all() -> None:
@@ -89,13 +89,13 @@ def test_studies_on_clips_are_registered() -> None:
 
 def test_unknown_session_option_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="memory_length"):
-        build_clip_tracker(ModelFlags(), memory_length=3)
+        build_clip_tracker(ModelConfig(), memory_length=3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings"), [("memory", 3), ("occlusion", 6)])
 def test_study_measures_every_setting_on_every_seed(name: str, settings: int) -> None:
     (entry,) = chosen_studies((name,))
-    result = entry.load()(StudyContext(model=ModelFlags(), seeds=(0, 1), samples=1))
+    result = entry.load()(StudyContext(model=ModelConfig(), seeds=(0, 1), samples=1))
     assert len(result.settings) == settings
     assert len(result.points) == 2 * settings

@@ -65,7 +65,7 @@ def test_missing_matplotlib_is_told_before_anything_is_measured(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = CliRunner().invoke(app, ["eval", "study", "main", "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
-    assert "maskstream[plots]" in result.stderr
+    assert "maskstream[lab]" in result.stderr
 
 
 def test_all_studies_are_there_once_and_can_be_run() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox
-from pipeline.cli.model_choice import ModelFlags
+from pipeline.config.run import ModelConfig
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.images import ImageSettings, draw_picture, judge
 from pipeline.lab.studies.corrections import SETTINGS, errors_of, measure
@@ -15,7 +15,7 @@ from pipeline.lab.studies.study import StudyContext
 from tests.pipeline.lab.studies.makers import masks_by_box
 
 PICTURES = ImageSettings(num_pictures=12, world=HeldOutWorld.WIDE)
-CONTEXT = StudyContext(model=ModelFlags(), seeds=(0,), samples=PICTURES.num_pictures)
+CONTEXT = StudyContext(model=ModelConfig(), seeds=(0,), samples=PICTURES.num_pictures)
 GHOST = np.zeros((PICTURES.height, PICTURES.width), dtype=np.bool_)
 GHOST[:4, :6] = True
 

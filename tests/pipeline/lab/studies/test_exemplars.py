@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.protocols import ConceptQuery, ConceptResult, Detection
-from pipeline.cli.model_choice import ModelFlags
+from pipeline.config.run import ModelConfig
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.images import ImageSettings
 from pipeline.lab.studies.exemplars import CROWDS, TEXT, TEXT_1, TEXT_3, box_of, measure
@@ -12,7 +12,7 @@ from pipeline.lab.studies.study import StudyContext
 from tests.pipeline.lab.studies.makers import masks_by_box
 
 SETTINGS = ImageSettings(num_pictures=8, world=HeldOutWorld.WIDE, crowd_probability=CROWDS)
-CONTEXT = StudyContext(model=ModelFlags(), seeds=(0,), samples=SETTINGS.num_pictures)
+CONTEXT = StudyContext(model=ModelConfig(), seeds=(0,), samples=SETTINGS.num_pictures)
 
 
 def test_box_holds_the_mask_and_nothing_more() -> None:

@@ -1,11 +1,8 @@
-import sys
-
 import cv2
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.lab.studies.plots import draw_plot, load_matplotlib
+from pipeline.lab.studies.plots import draw_plot
 from pipeline.lab.studies.study import StudyResult
 from tests.pipeline.lab.studies.makers import make_result
 
@@ -46,9 +43,3 @@ def test_steps_of_a_scale_are_joined() -> None:
 def test_nothing_to_show_is_an_empty_plot(values, is_ordered) -> None:
     pixels = read(make_result(values, is_ordered=is_ordered))
     assert pixels.std() > 0
-
-
-def test_missing_matplotlib_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ConfigError, match=r"accepted: maskstream\[plots\]"):
-        load_matplotlib()

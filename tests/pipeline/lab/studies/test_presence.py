@@ -4,8 +4,9 @@ import torch
 
 from models.protocols import ConceptResult, Detection
 from models.sam3.network.text import TextFeatures
-from pipeline.cli.model_choice import ModelFlags, build_image_detector
+from pipeline.config.run import ModelConfig
 from pipeline.lab.data.worlds import HeldOutWorld
+from pipeline.lab.detector import build_image_detector
 from pipeline.lab.evaluation.images import ImageSettings, draw_picture
 from pipeline.lab.metrics.overlap import SCORE_THRESHOLD
 from pipeline.lab.studies.presence import WITH, WITHOUT, measure, without_presence
@@ -65,7 +66,7 @@ def make_alarm(phrase: str, hw: tuple[int, int]) -> ConceptResult:
 
 def test_presence_silences_sure_queries_where_nothing_is() -> None:
     context = StudyContext(
-        model=ModelFlags(), seeds=(0,), samples=PLAIN.num_pictures, world=PLAIN.world
+        model=ModelConfig(), seeds=(0,), samples=PLAIN.num_pictures, world=PLAIN.world
     )
     result = measure(Doubtful(settings=PLAIN), context)
     assert result.values(WITHOUT, "false alarms")[0] == pytest.approx(1.0, abs=1e-3)
@@ -79,7 +80,7 @@ def test_presence_silences_sure_queries_where_nothing_is() -> None:
 
 @torch.inference_mode()
 def test_shipped_model_gives_all_its_queries_for_the_study() -> None:
-    detector = build_image_detector(ModelFlags(device="cpu"), min_score=0.0)
+    detector = build_image_detector(ModelConfig(device="cpu"), min_score=0.0)
     detector.nms_iou = 1.0  # what is found twice is a query of its own, too
     frame, questions = draw_picture(PLAIN, 1)
     phrases = [question.phrase for question in questions]

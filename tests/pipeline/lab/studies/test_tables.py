@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.model_choice import ModelFlags
+from pipeline.config.run import ModelConfig
 from pipeline.lab.studies.spread import compare_seeds
 from pipeline.lab.studies.study import Measure, Point, StudyContext, Unit
 from pipeline.lab.studies.tables import to_json, to_markdown
@@ -58,7 +58,7 @@ def test_other_units_are_named_and_not_scaled() -> None:
 
 
 def test_json_holds_every_point() -> None:
-    fields = json.loads(to_json(TOY, ModelFlags(checkpoint=Path("a.safetensors"))))
+    fields = json.loads(to_json(TOY, ModelConfig(checkpoint=Path("a.safetensors"))))
     assert (fields["model"], fields["checkpoint"]) == ("sam3-nano", "a.safetensors")
     assert (fields["seeds"], fields["settings"]) == ([0, 1], ["old", "new", "none"])
     assert fields["points"][0] == {
@@ -78,4 +78,4 @@ def test_result_refuses_points_of_unknown_settings() -> None:
 )
 def test_context_refuses_what_cannot_be_measured(wrong) -> None:
     with pytest.raises(ValueError, match="accepted"):
-        StudyContext(model=ModelFlags(), **wrong)
+        StudyContext(model=ModelConfig(), **wrong)
