@@ -53,7 +53,9 @@ class Source(ABC):
         self.close()
 
 
-class _Writer(ABC):
+class Sink(ABC):
+    """What all sinks promise; each kind adds its own ``write``. Used by one thread at a time."""
+
     @abstractmethod
     def open(self) -> None:
         """Connect or create files. Raises a :class:`connectors.errors.SinkError`."""
@@ -79,7 +81,7 @@ class _Writer(ABC):
         self.close()
 
 
-class RecordSink(_Writer):
+class RecordSink(Sink):
     """Takes records: Kafka, JSONL, console."""
 
     @abstractmethod
@@ -106,7 +108,7 @@ class Overlay:
     is_tentative: bool = False
 
 
-class PictureSink(_Writer):
+class PictureSink(Sink):
     """Takes frames with what was found on them: annotated video, pictures."""
 
     @abstractmethod

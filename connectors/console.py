@@ -4,15 +4,16 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TextIO, cast
+from typing import Any, Literal, Self, TextIO, cast
 
+from pydantic import Field
 from rich.console import Console
 from rich.text import Text
 from typing_extensions import override
 
 from connectors.base import RecordSink
-from connectors.config import ConsoleSinkConfig
-from connectors.errors import DeliveryFailedError
+from connectors.config import BaseSinkConfig
+from connectors.errors import DeliveryFailedError, redact_url
 from connectors.record import Record
 
 _COLOURS = {"masklets": "dim", "tracks": "cyan", "events": "bold yellow", "status": "magenta"}
@@ -28,6 +29,25 @@ _NOTED = (
     "concept",
     "reason",
 )
+
+
+class ConsoleSinkConfig(BaseSinkConfig, frozen=True):
+    """Events, track changes and status as readable lines, or every record as JSON."""
+
+    type: Literal["console"] = "console"
+    json_lines: bool = Field(default=False, description="Write every record as one line of JSON.")
+    kinds: tuple[Literal["masklets", "tracks", "events", "status"], ...] = (
+        "tracks",
+        "events",
+        "status",
+    )
+
+    @classmethod
+    @override
+    def from_url(cls, url: str) -> Self:
+        if url != "console":
+            raise ValueError(f"bad sink {redact_url(url)!r}; accepted: console")
+        return cls()
 
 
 class ConsoleSink(RecordSink):

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from connectors.base import Source
+from connectors.base import Sink, Source
 from connectors.registry import build_sink, build_source
 from models.protocols import ConceptTracker
 from pipeline.clock import Clock, SystemClock
 from pipeline.config.model_names import check_concept_model, check_model_name
 from pipeline.config.run import ModelConfig, RunConfig
 from pipeline.engine.engine import Engine, EngineParts
-from pipeline.engine.outbox import AnySink, Publisher, name_sinks
+from pipeline.engine.outbox import Publisher, name_sinks
 from pipeline.engine.stream_table import Supervisor
 from pipeline.engine.worker import Worker
 from pipeline.errors import ConfigError
@@ -155,7 +155,7 @@ def build_app(
     *,
     tracker: ConceptTracker | None = None,
     sources: Sequence[Source] | None = None,
-    sinks: Sequence[AnySink] | None = None,
+    sinks: Sequence[Sink] | None = None,
     clock: Clock | None = None,
     observations: Observations | None = None,
 ) -> App:
@@ -225,7 +225,7 @@ def serve_observations(config: RunConfig, observations: Observations) -> Generat
         server.stop()
 
 
-def _named_sinks(config: RunConfig, extra: Sequence[AnySink]) -> dict[str, AnySink]:
+def _named_sinks(config: RunConfig, extra: Sequence[Sink]) -> dict[str, Sink]:
     built = [build_sink(sink) for sink in config.sinks]
     kinds = [sink.type for sink in config.sinks] + [type(sink).__name__ for sink in extra]
     return dict(zip(name_sinks(kinds), [*built, *extra], strict=True))

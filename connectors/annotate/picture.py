@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from connectors.annotate.config import PictureSinkConfig
 from connectors.annotate.draw import Style, draw
 from connectors.annotate.video import path_for
 from connectors.base import Overlay, PictureSink
-from connectors.config import PictureSinkConfig
 from connectors.errors import NotWritableError
 from connectors.frame import Frame
 from connectors.pictures.stills import write_picture

@@ -15,9 +15,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from connectors.annotate.config import VideoSinkConfig
 from connectors.annotate.draw import Style, draw, drawing_size
 from connectors.base import Overlay, PictureSink
-from connectors.config import VideoSinkConfig
 from connectors.errors import DeliveryFailedError, NotWritableError
 from connectors.frame import Frame
 

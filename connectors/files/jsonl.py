@@ -4,13 +4,42 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, Self
 
+from pydantic import Field
 from typing_extensions import override
 
 from connectors.base import RecordSink
-from connectors.config import JsonlSinkConfig
-from connectors.errors import DeliveryFailedError, NotWritableError
+from connectors.config import BaseSinkConfig
+from connectors.errors import DeliveryFailedError, NotWritableError, redact_url
 from connectors.record import Record, Topic
+
+
+class JsonlSinkConfig(BaseSinkConfig, frozen=True):
+    """One file of JSON lines per kind of record."""
+
+    type: Literal["jsonl"] = "jsonl"
+    folder: Path = Field(description="Folder, made if missing.")
+    append: bool = Field(
+        default=True, description="Go on in files that are there, or begin them anew."
+    )
+
+    @property
+    @override
+    def owned_path(self) -> Path:
+        return self.folder
+
+    @override
+    def list_files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.jsonl"))
+
+    @classmethod
+    @override
+    def from_url(cls, url: str) -> Self:
+        folder = url.partition(":")[2]
+        if not folder:
+            raise ValueError(f"bad sink {redact_url(url)!r}; accepted: jsonl:FOLDER")
+        return cls(folder=Path(folder))
 
 
 def file_name(topic: Topic) -> str:

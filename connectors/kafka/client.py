@@ -6,7 +6,6 @@ from typing import Any
 
 from kafka import errors as k
 
-from connectors.config import KafkaClientConfig
 from connectors.errors import (
     ConnectorError,
     DeliveryFailedError,
@@ -19,6 +18,7 @@ from connectors.errors import (
     UnauthorizedError,
     UnreachableError,
 )
+from connectors.kafka.config import KafkaClientConfig
 
 # kafka-python logs every lost connection as an error; without a handler of the program's own that
 # would reach the terminal, although the same is raised as a typed error.

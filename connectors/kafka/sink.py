@@ -12,7 +12,6 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from typing_extensions import override
 
 from connectors.base import RecordSink
-from connectors.config import KafkaSinkConfig
 from connectors.errors import SinkError, SinkUnreachableError
 from connectors.frame import Frame
 from connectors.kafka.client import (
@@ -23,6 +22,7 @@ from connectors.kafka.client import (
     require_listener,
     translate_sink_error,
 )
+from connectors.kafka.config import KafkaSinkConfig
 from connectors.pictures.encoding import ImageKind, encode_image
 from connectors.record import Record, Topic
 

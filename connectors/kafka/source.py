@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from connectors.base import Source
-from connectors.config import KafkaSourceConfig
 from connectors.errors import BadFrameError, NotFoundError, Position, SourceError
 from connectors.frame import CaptureClock, Frame
 from connectors.kafka.client import (
@@ -24,6 +23,7 @@ from connectors.kafka.client import (
     require_listener,
     translate_source_error,
 )
+from connectors.kafka.config import KafkaSourceConfig
 from connectors.pictures.encoding import decode_image, image_kind
 
 _log = logging.getLogger("maskstream.connectors.kafka")

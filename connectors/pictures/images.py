@@ -8,9 +8,9 @@ from pathlib import Path
 from typing_extensions import override
 
 from connectors.base import Source
-from connectors.config import IMAGE_SUFFIXES, ImagesSourceConfig
 from connectors.errors import BadFrameError, NotFoundError, Position
 from connectors.frame import CaptureClock, Frame
+from connectors.pictures.config import IMAGE_SUFFIXES, ImagesSourceConfig
 from connectors.pictures.encoding import MAX_PIXELS, decode_image
 from connectors.pictures.exif import taken_at
 from connectors.pictures.stills import list_pictures

@@ -9,7 +9,6 @@ from av.error import FFmpegError
 from typing_extensions import override
 
 from connectors.base import Source
-from connectors.config import VIDEO_SUFFIXES, FileSourceConfig
 from connectors.errors import (
     CorruptMediaError,
     NotFoundError,
@@ -18,6 +17,7 @@ from connectors.errors import (
     UnsupportedMediaError,
 )
 from connectors.frame import CaptureClock, Frame
+from connectors.video.config import VIDEO_SUFFIXES, FileSourceConfig
 from connectors.video.decode import Picture, VideoReader, open_video, translate_file_error
 
 _NAMED_TIME_UNCERTAINTY_S = 1.0

@@ -10,9 +10,9 @@ from typing_extensions import override
 
 from connectors.backoff import Backoff
 from connectors.base import Source
-from connectors.config import RtspSourceConfig
 from connectors.errors import Position, SourceError, StreamEndedError, UnauthorizedError
 from connectors.frame import CaptureClock, Frame
+from connectors.video.config import RtspSourceConfig
 from connectors.video.decode import Picture, VideoReader, open_video, translate_live_error
 
 _log = logging.getLogger("maskstream.connectors.rtsp")

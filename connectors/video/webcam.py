@@ -8,9 +8,9 @@ from av.error import FFmpegError
 from typing_extensions import override
 
 from connectors.base import Source
-from connectors.config import WebcamSourceConfig
 from connectors.errors import NotFoundError, Position, SourceError, StreamEndedError
 from connectors.frame import CaptureClock, Frame
+from connectors.video.config import WebcamSourceConfig
 from connectors.video.decode import (
     VideoReader,
     open_video,

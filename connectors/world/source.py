@@ -9,8 +9,10 @@ from typing import Final
 from typing_extensions import override
 
 from connectors.base import Source
+from connectors.errors import Position
 from connectors.frame import CaptureClock, Frame
 from connectors.world.compose import WorldFrame
+from connectors.world.config import WorldSourceConfig
 from connectors.world.scene import World, WorldConfig
 from connectors.world.wide.scene import WideConfig, WideWorld
 
@@ -125,3 +127,15 @@ class WorldSource(Source):
             due_s = self._pace.begun_s + (index - self._pace.first_index) / self._config.fps
             self._closed.wait(max(due_s - monotonic(), 0.0))
         return not self._closed.is_set()
+
+
+def build_world_source(
+    *, stream_id: str, config: WorldSourceConfig, position: Position | None
+) -> WorldSource:
+    """Return the synthetic camera that a configuration describes."""
+    return WorldSource(
+        stream_id=stream_id,
+        config=config.to_world(),
+        start_index=int((position or {}).get("index", 0)),
+        realtime=config.realtime,
+    )

@@ -5,12 +5,6 @@ from typing import Annotated
 
 import typer
 
-from connectors.config import (
-    JsonlSinkConfig,
-    PictureSinkConfig,
-    VideoSinkConfig,
-    WorldSourceConfig,
-)
 from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flags import Checkpoint, Device, Json, Overrides, apply_overrides
 from pipeline.cli.run import run_to_end
@@ -37,7 +31,7 @@ def demo_config(folder: Path) -> RunConfig:
     clearing = [(0.55, 0.45), (1.0, 0.45), (1.0, 1.0), (0.55, 1.0)]
     stream = {
         "id": "meadow",
-        "source": WorldSourceConfig(preset="demo"),
+        "source": {"type": "world", "preset": "demo"},
         "concepts": ["deer", "car", "turkey"],
         "zones": [{"name": "clearing", "polygon": clearing}],
         "rules": [
@@ -53,9 +47,9 @@ def demo_config(folder: Path) -> RunConfig:
             "deployment": "demo",
             "streams": [stream],
             "sinks": [
-                JsonlSinkConfig(folder=folder, append=False),
-                VideoSinkConfig(path=folder / VIDEO_NAME, fps=10.0),
-                PictureSinkConfig(path=folder / PICTURE_NAME),
+                {"type": "jsonl", "folder": folder, "append": False},
+                {"type": "video", "path": folder / VIDEO_NAME, "fps": 10.0},
+                {"type": "picture", "path": folder / PICTURE_NAME},
             ],
         }
     )

@@ -8,13 +8,8 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
-from connectors.config import (
-    ConsoleSinkConfig,
-    KafkaSourceConfig,
-    sink_from_url,
-    source_from_url,
-)
 from connectors.errors import redact_url
+from connectors.registry import sink_from_url, source_from_url
 from pipeline.config.loading import explain_invalid
 from pipeline.config.run import ANY_STREAM, ModelConfig, RunConfig
 from pipeline.errors import ConfigError
@@ -100,7 +95,7 @@ def config_from_flags(flags: OneCamera, overrides: Overrides) -> RunConfig:
         raise ConfigError(["--concept: is missing (accepted: what to look for, such as deer)"])
     zones = [_parse_zone(text) for text in flags.zones]
     source = _parsed("--source", source_from_url, flags.source)
-    default_id = ANY_STREAM if isinstance(source, KafkaSourceConfig) else _CAMERA_ID
+    default_id = ANY_STREAM if source.names_streams else _CAMERA_ID
     stream = {
         "id": flags.stream_id or default_id,
         "source": source,
@@ -109,9 +104,9 @@ def config_from_flags(flags: OneCamera, overrides: Overrides) -> RunConfig:
         "rules": _default_rules([str(zone["name"]) for zone in zones]),
         "max_fps": flags.max_fps,
     }
-    sinks = [_parsed("--sink", sink_from_url, text) for text in flags.sinks]
+    sinks: list[object] = [_parsed("--sink", sink_from_url, text) for text in flags.sinks]
     if not sinks:
-        sinks.append(ConsoleSinkConfig(json_lines=flags.json_lines))
+        sinks.append({"type": "console", "json_lines": flags.json_lines})
     try:
         config = RunConfig.model_validate({"streams": [stream], "sinks": sinks})
     except ValidationError as error:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from connectors.config import JsonlSinkConfig, PictureSinkConfig, VideoSinkConfig
 from pipeline.cli.errors import ExitCode, is_debugging, reporting_errors
 from pipeline.cli.flag_groups import refuse_unfit
 from pipeline.cli.flags import (
@@ -106,25 +105,13 @@ def run_to_end(config: RunConfig, *, json_lines: bool) -> None:
                     progress.show(built.engine.summary())
 
             summary = built.engine.run(on_turn)
-    show_summary(summary, files=list_files(config), json_lines=json_lines)
+    files = sorted({path for sink in config.sinks for path in sink.list_files()})
+    show_summary(summary, files=files, json_lines=json_lines)
     if not summary.is_good:
         for stream in summary.streams:
             if stream.error is not None:
                 write_error(stream.error)
         raise typer.Exit(ExitCode.FAILED)
-
-
-def list_files(config: RunConfig) -> list[Path]:
-    """Return the files that a run's sinks have left, by name."""
-    found: set[Path] = set()
-    for sink in config.sinks:
-        if isinstance(sink, JsonlSinkConfig):
-            found.update(sink.folder.glob("*.jsonl"))
-        elif isinstance(sink, VideoSinkConfig | PictureSinkConfig):
-            stem, _, _ = sink.path.name.partition("{stream_id}")
-            pattern = f"{stem}*{sink.path.suffix}" if stem != sink.path.name else sink.path.name
-            found.update(sink.path.parent.glob(pattern))
-    return sorted(found)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from connectors.config import Split, WorldSourceConfig
+from connectors.world.config import Split, WorldSourceConfig
 from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flag_groups import refuse_unfit, with_flag_groups
 from pipeline.cli.flags import Json
@@ -71,12 +71,11 @@ def world(
     """
     with reporting_errors(json_lines=json_lines):
         refuse_unfit(context, f"--style {scene.style}", _FLAGS_OF_STYLE)
-        from connectors.registry import world_config
         from pipeline.lab.data.world_dataset import Film, concept_count, shoot, write_annotations
 
         films: list[Film] = []
         for number in range(scene.films):
-            config = world_config(_source_config(scene, scene.seed + number))
+            config = _source_config(scene, scene.seed + number).to_world()
             name = f"{scene.style}_{scene.seed + number:06d}"
             film = shoot(config, name=name, folder=out, questions=phrases, has_video=has_video)
             films.append(film)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from connectors.config import SinkConfig, SourceConfig
+from connectors.unions import SinkConfig, SourceConfig
 from pipeline.events.rules.catalogue import RuleConfig
 from pipeline.events.rules.config import ZoneRuleConfig
 from pipeline.events.zones import ZoneConfig
@@ -17,7 +17,6 @@ from pipeline.fields import Name, Phrase, Seconds, StrictModel
 from pipeline.tracking.config import TrackingConfig
 
 ANY_STREAM = "*"
-_LIVE_TYPES = frozenset({"rtsp", "webcam"})
 
 
 class Overflow(StrEnum):
@@ -61,8 +60,7 @@ class StreamConfig(StrictModel):
         """The policy given, or the one that fits the source."""
         if self.overflow is not None:
             return self.overflow
-        is_live = self.source.type in _LIVE_TYPES or bool(getattr(self.source, "realtime", False))
-        return Overflow.DROP_OLDEST if is_live else Overflow.WAIT
+        return Overflow.WAIT if self.source.may_wait else Overflow.DROP_OLDEST
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from connectors.backoff import Backoff
-from connectors.base import PictureSink, RecordSink
+from connectors.base import PictureSink, RecordSink, Sink
 from connectors.errors import SinkError
 from connectors.record import Record
 from pipeline.engine.delivery import Delivery
@@ -22,8 +22,6 @@ from pipeline.observe.metrics import Metrics
 from pipeline.records.translate import to_overlays
 
 _logger = logging.getLogger("maskstream.publisher")
-
-AnySink = RecordSink | PictureSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class SinkThread:
     """
 
     def __init__(
-        self, name: str, sink: AnySink, *, capacity: int, retry_s: float, metrics: Metrics
+        self, name: str, sink: Sink, *, capacity: int, retry_s: float, metrics: Metrics
     ) -> None:
         self.name = name
         self.error: str | None = None
@@ -115,7 +113,7 @@ class SinkThread:
             sink.write(records)
             for record in records:
                 self._metrics.records.labels(self.name, record.topic.value).inc()
-        elif delivery.result is not None and delivery.result.scene is not None:
+        elif isinstance(sink, PictureSink) and delivery.result and delivery.result.scene:
             scene = delivery.result.scene
             sink.write(scene.frame, to_overlays(scene.tracks), scene.captions)
 
@@ -177,7 +175,7 @@ class Publisher:
     """
 
     def __init__(
-        self, sinks: dict[str, AnySink], *, capacity: int, retry_s: float, metrics: Metrics
+        self, sinks: dict[str, Sink], *, capacity: int, retry_s: float, metrics: Metrics
     ) -> None:
         self._threads = [
             SinkThread(name, sink, capacity=capacity, retry_s=retry_s, metrics=metrics)

@@ -12,9 +12,9 @@ import av
 import numpy as np
 from rich.console import Console
 
-from connectors.config import FileSourceConfig, JsonlSinkConfig
-from connectors.files.jsonl import file_name
+from connectors.files.jsonl import JsonlSinkConfig, file_name
 from connectors.record import Topic
+from connectors.video.config import FileSourceConfig
 from connectors.world.scene import World, WorldConfig
 from pipeline.app import build_app
 from pipeline.config.run import RunConfig

@@ -3,8 +3,7 @@ import json
 
 import pytest
 
-from connectors.config import ConsoleSinkConfig
-from connectors.console import ConsoleSink
+from connectors.console import ConsoleSink, ConsoleSinkConfig
 from connectors.errors import DeliveryFailedError
 from connectors.record import Record, Topic
 

@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from connectors.base import PictureSink, RecordSink
-from connectors.config import PluginSinkConfig, PluginSourceConfig, sink_from_url, source_from_url
-from connectors.registry import build_sink, build_source
+from connectors.plugin import PluginSinkConfig, PluginSourceConfig
+from connectors.registry import build_sink, build_source, sink_from_url, source_from_url
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_world_source_plays_and_resumes():
 
 def test_configuration_loads_no_library():
     code = (
-        "import connectors.registry, sys; print({'av', 'kafka', 'cv2', 'torch'} & set(sys.modules))"
+        "import pipeline.config.run, sys; print({'av', 'kafka', 'cv2', 'torch'} & set(sys.modules))"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     assert printed.strip() == b"set()"

@@ -118,7 +118,7 @@ def test_the_demo_file_is_what_the_demo_command_runs(tmp_path):
 
 
 def test_help_and_check_load_no_model_and_no_connector(tmp_path):
-    heavy = ["torch", "av", "kafka", "cv2", "models.build", "connectors.registry"]
+    heavy = ["torch", "av", "kafka", "cv2", "models.build", "connectors.world.scene"]
     code = (
         "import sys, runpy; sys.argv = ['maskstream', *sys.argv[1:]]\n"
         "try: runpy.run_module('pipeline', run_name='__main__')\n"

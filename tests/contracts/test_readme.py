@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from connectors.config import sink_from_url, source_from_url
+from connectors.registry import sink_from_url, source_from_url
 from pipeline.config.loading import parse_config
 
 ROOT = Path(__file__).parents[2]
@@ -54,15 +54,14 @@ def test_short_forms_in_tables_mean_what_is_told(
 
 
 def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from connectors.config import WorldSourceConfig
     from connectors.pictures.stills import write_picture
-    from connectors.registry import world_config
+    from connectors.world.config import WorldSourceConfig
     from connectors.world.source import open_world
     from models.catalogue import NANO_FOLDER
 
     [code] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    world = open_world(world_config(WorldSourceConfig(seed=3, width=480, height=360)))
+    world = open_world(WorldSourceConfig(seed=3, width=480, height=360).to_world())
     write_picture(tmp_path / "photo.jpg", world.render(5).pixels)
     # A checkpoint tells its model, so the shipped one can stand in for any other.
     (tmp_path / "sam2.1_hiera_tiny.pt").symlink_to(NANO_FOLDER)

@@ -8,8 +8,8 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.structs import TopicPartition
 
-from connectors.config import KafkaSinkConfig
 from connectors.frame import CaptureClock, Frame
+from connectors.kafka.config import KafkaSinkConfig
 from connectors.kafka.sink import KafkaFramePublisher
 from tests.e2e.runs import (
     KINDS,

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from connectors.config import Split
+from connectors.world.config import Split
 from connectors.world.wide.actors import Course, WideActor, can_fly, is_steady
 from connectors.world.wide.artwork import PAINTS, looks_of, odd_looks_of, wide_sprite
 from connectors.world.wide.catalogue import (

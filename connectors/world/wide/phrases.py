@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from connectors.config import Split
 from connectors.world.compose import WorldObject
+from connectors.world.config import Split
 from connectors.world.wide.artwork import odd_looks_of
 from connectors.world.wide.catalogue import (
     COATS,

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from connectors.config import Split
 from connectors.world.compose import WorldObject
+from connectors.world.config import Split
 from connectors.world.wide.artwork import looks_of
 from connectors.world.wide.catalogue import wide_concept_named
 from connectors.world.wide.phrases import (

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from connectors.config import Split
 from connectors.world.compose import WorldFrame
+from connectors.world.config import Split
 from connectors.world.wide.casting import WideContent
 from connectors.world.wide.phrases import PhraseKind, Verdict, covered_concepts, is_held_out
 from connectors.world.wide.questions import Asked, WideQuestion, draw_wide_questions

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from connectors.annotate.config import VideoSinkConfig
 from connectors.annotate.video import VideoSink
-from connectors.config import VideoSinkConfig
 from connectors.files.writing import write_json
 from connectors.pictures.stills import write_picture
 from connectors.world.compose import WorldFrame, WorldObject

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from connectors.config import Split
+from connectors.world.config import Split
 
 
 class HeldOutWorld(StrEnum):

@@ -15,18 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.annotate.config import PictureSinkConfig, VideoSinkConfig
 from connectors.annotate.draw import Marks, Style, colour_of, draw, drawing_size
 from connectors.annotate.picture import BestPictureSink
 from connectors.annotate.video import VideoSink
 from connectors.base import Overlay
-from connectors.config import PictureSinkConfig, VideoSinkConfig
 from connectors.errors import NotWritableError
 from tests.media import make_frame, number_of
 
 WRITE_FOR_EVER = """
 import sys
 from pathlib import Path
-from connectors.config import VideoSinkConfig
+from connectors.annotate.config import VideoSinkConfig
 from connectors.annotate.video import VideoSink
 from tests.media import make_frame
 

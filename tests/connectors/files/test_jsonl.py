@@ -7,15 +7,14 @@ import sys
 
 import pytest
 
-from connectors.config import JsonlSinkConfig
 from connectors.errors import DeliveryFailedError, NotWritableError
-from connectors.files.jsonl import JsonlSink
+from connectors.files.jsonl import JsonlSink, JsonlSinkConfig
 from connectors.record import Record, Topic
 
 WRITE_FOR_EVER = """
 import sys
 from pathlib import Path
-from connectors.config import JsonlSinkConfig
+from connectors.files.jsonl import JsonlSinkConfig
 from connectors.files.jsonl import JsonlSink
 from connectors.record import Record, Topic
 

@@ -5,7 +5,6 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
-from connectors.config import KafkaSinkConfig, KafkaSourceConfig
 from connectors.errors import (
     BadFrameError,
     NotFoundError,
@@ -14,6 +13,7 @@ from connectors.errors import (
     UnreachableError,
 )
 from connectors.frame import CaptureClock
+from connectors.kafka.config import KafkaSinkConfig, KafkaSourceConfig
 from connectors.kafka.sink import KafkaFramePublisher, KafkaSink
 from connectors.kafka.source import KafkaSource
 from connectors.pictures.encoding import encode_image

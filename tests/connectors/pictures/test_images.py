@@ -3,9 +3,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from connectors.config import ImagesSourceConfig
 from connectors.errors import BadFrameError, NotFoundError
 from connectors.frame import CaptureClock
+from connectors.pictures.config import ImagesSourceConfig
 from connectors.pictures.encoding import encode_image
 from connectors.pictures.exif import taken_at
 from connectors.pictures.images import ImagesSource

@@ -4,9 +4,9 @@ import threading
 import numpy as np
 import pytest
 
-from connectors.config import FileSourceConfig
 from connectors.errors import CorruptMediaError, NotFoundError, UnsupportedMediaError
 from connectors.frame import CaptureClock
+from connectors.video.config import FileSourceConfig
 from connectors.video.file import FileSource
 from tests.media import number_of, write_video
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from connectors.config import RtspSourceConfig
 from connectors.errors import (
     NotFoundError,
     StreamEndedError,
@@ -12,6 +11,7 @@ from connectors.errors import (
     UnreachableError,
 )
 from connectors.frame import CaptureClock
+from connectors.video.config import RtspSourceConfig
 from connectors.video.rtsp import RtspSource
 from tests.media import number_of, write_video
 from tests.servers import free_port, plain_rtsp_server

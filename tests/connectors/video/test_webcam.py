@@ -1,7 +1,7 @@
 import pytest
 
-from connectors.config import WebcamSourceConfig
 from connectors.errors import NotFoundError, SourceError
+from connectors.video.config import WebcamSourceConfig
 from connectors.video.webcam import WebcamSource
 
 

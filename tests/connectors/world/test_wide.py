@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.config import Split
 from connectors.world.compose import MIN_VISIBLE_PX
+from connectors.world.config import Split
 from connectors.world.light import Light
 from connectors.world.wide.actors import Course, WideActor
 from connectors.world.wide.camera import Conditions

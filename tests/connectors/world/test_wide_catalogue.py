@@ -3,8 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from connectors.config import Split
 from connectors.world.compose import WorldObject
+from connectors.world.config import Split
 from connectors.world.wide.artwork import PAINTS, WIDE_ATLAS_PATH, looks_of, wide_sprite
 from connectors.world.wide.catalogue import (
     COATS,

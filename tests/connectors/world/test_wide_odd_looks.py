@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connectors.config import Split
+from connectors.world.config import Split
 from connectors.world.wide.artwork import PAINTS, looks_of, odd_looks_of, wide_sprite
 from connectors.world.wide.casting import WideContent
 from connectors.world.wide.catalogue import (

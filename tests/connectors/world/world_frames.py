@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from connectors.config import Split
+from connectors.world.config import Split
 from connectors.world.scene import DEMO, World, WorldConfig
 from connectors.world.still import render_clip
 from connectors.world.wide.casting import WideContent

@@ -7,9 +7,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
-from connectors.config import WorldSourceConfig
 from connectors.pictures.stills import read_picture
-from connectors.registry import world_config
+from connectors.world.config import WorldSourceConfig
 from connectors.world.source import open_world
 from connectors.world.wide.phrases import PHRASES, Verdict
 from pipeline.cli.main import app
@@ -44,7 +43,7 @@ def content(folder):
 def worlds():
     fields = {"style": "wide", "width": 96, "height": 80, "duration_s": 4, "fps": 5.0,
               "max_objects": 6, "night_probability": 0.0}  # fmt: skip
-    return [open_world(world_config(WorldSourceConfig(seed=seed, **fields))) for seed in SEEDS]
+    return [open_world(WorldSourceConfig(seed=seed, **fields).to_world()) for seed in SEEDS]
 
 
 def decode(segmentation):

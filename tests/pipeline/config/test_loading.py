@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.config import RtspSourceConfig
+from connectors.video.config import RtspSourceConfig
 from pipeline.config.loading import load_config, parse_config
 from pipeline.errors import ConfigError
 

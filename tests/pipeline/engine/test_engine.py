@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from connectors.config import FileSourceConfig
 from connectors.memory import Corrupt, Disconnect, MemorySink, MemorySource, Pause
 from connectors.record import Topic
+from connectors.video.config import FileSourceConfig
 from pipeline.app import build_app
 from pipeline.clock import ManualClock
 from pipeline.config.run import RunConfig

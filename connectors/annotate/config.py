@@ -1,0 +1,66 @@
+"""Configurations of drawings: annotated video and pictures."""
+
+import glob
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator
+from typing_extensions import override
+
+from connectors.config import BaseSinkConfig
+
+VIDEO_SUFFIXES = frozenset([".mkv", ".mov", ".mp4"])
+PICTURE_SUFFIXES = frozenset([".jpeg", ".jpg", ".png"])
+
+
+class _DrawingConfig(BaseSinkConfig, frozen=True):
+    suffixes: ClassVar[frozenset[str]]
+    path: Path = Field(description="A file; {stream_id} in its name is filled in.")
+    min_width: int = Field(
+        default=960, ge=0, le=8192, description="Smaller frames are drawn twice as large."
+    )
+    mask_opacity: float = Field(default=0.45, ge=0, le=1)
+
+    @field_validator("path")
+    @classmethod
+    def _check_suffix(cls, path: Path) -> Path:
+        if path.suffix.lower() not in cls.suffixes:
+            accepted = f"a name ending in {', '.join(sorted(cls.suffixes))}"
+            raise ValueError(f"bad path {str(path)!r}; accepted: {accepted}")
+        return path
+
+    @property
+    @override
+    def owned_path(self) -> Path:
+        return self.path
+
+    @override
+    def list_files(self) -> list[Path]:
+        stem = self.path.stem.partition("{stream_id}")[0]
+        return sorted(self.path.parent.glob(f"{glob.escape(stem)}*{self.path.suffix}"))
+
+    @classmethod
+    @override
+    def from_url(cls, url: str) -> Self:
+        prefix = f"{cls.model_fields['type'].default}:"
+        return cls.model_validate({"path": url.removeprefix(prefix)})
+
+
+class VideoSinkConfig(_DrawingConfig, frozen=True):
+    """Annotated H.264 video, an .mp4, .mkv or .mov file per stream."""
+
+    suffixes = VIDEO_SUFFIXES
+    type: Literal["video"] = "video"
+    fps: float = Field(
+        default=25.0, gt=0, le=240, description="Nominal rate; frames keep their own times."
+    )
+    quality: int = Field(default=23, ge=0, le=51, description="x264 CRF, lower is better.")
+
+
+class PictureSinkConfig(_DrawingConfig, frozen=True):
+    """The most telling annotated frames, as .png or .jpg pictures."""
+
+    suffixes = PICTURE_SUFFIXES
+    type: Literal["picture"] = "picture"
+    num_pictures: int = Field(default=1, ge=1, le=100, description="More than one are numbered.")
+    min_gap_s: float = Field(default=1.0, ge=0, description="Media time between two chosen frames.")

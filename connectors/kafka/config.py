@@ -1,0 +1,119 @@
+"""Configurations of Kafka's clients: a source of frames, a sink of records."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from typing_extensions import override
+
+from connectors.config import BaseSinkConfig, BaseSourceConfig, ConnectorConfig, refuse_stray_at
+from connectors.errors import redact_url
+
+TopicKind = Literal["masklets", "tracks", "events", "status", "frames", "dlq"]
+
+
+class KafkaClientConfig(ConnectorConfig, frozen=True):
+    """What every Kafka client needs; ``security`` fields are named as kafka-python names them."""
+
+    bootstrap: str = Field(description="host:port, several with commas.")
+    client_id: str = Field(default="maskstream", min_length=1)
+    connect_timeout_s: float = Field(
+        default=8.0, gt=0, le=120, description="Longest wait for a broker."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_plain_username: str | None = None
+    sasl_plain_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_password: SecretStr | None = None
+    ssl_check_hostname: bool = True
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict[str, str | int | float | bool],
+        description="Further options of kafka-python's client, by its names.",
+    )
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _check_bootstrap(cls, bootstrap: str) -> str:
+        for address in bootstrap.split(","):
+            host, _, port = address.strip().rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError(
+                    f"bad broker address {redact_url(address)!r}; accepted: host:port[,…]"
+                )
+        return bootstrap
+
+
+class KafkaSourceConfig(KafkaClientConfig, BaseSourceConfig, frozen=True):
+    """Encoded frames of one or several streams, keyed by stream."""
+
+    type: Literal["kafka"] = "kafka"
+    topic: str = Field(default="maskstream.frames.v1", min_length=1, max_length=249)
+    group_id: str = Field(default="maskstream", min_length=1, description="Consumer group.")
+    group_instance_id: str | None = Field(
+        default=None, description="Static member name, if wanted."
+    )
+    streams: tuple[str, ...] = Field(default=(), description="Streams to take; empty takes all.")
+    start: Literal["earliest", "latest"] = Field(
+        default="earliest", description="If nothing is committed."
+    )
+    until_end: bool = Field(
+        default=False, description="End at the records that were there at the start."
+    )
+    max_pixels: int = Field(default=64_000_000, ge=1, description="Larger pictures are refused.")
+    session_timeout_s: float = Field(default=10.0, gt=0, le=600)
+
+    @property
+    @override
+    def names_streams(self) -> bool:
+        return True
+
+    @classmethod
+    @override
+    def from_url(cls, url: str) -> Self:
+        return cls.model_validate(_fields_of(url))
+
+
+class KafkaSinkConfig(KafkaClientConfig, BaseSinkConfig, frozen=True):
+    """Records to Kafka topics, keyed by stream."""
+
+    type: Literal["kafka"] = "kafka"
+    topic_prefix: str = Field(default="", description="Put before every topic's name.")
+    topics: dict[TopicKind, str] = Field(
+        default_factory=dict[TopicKind, str],
+        description="Other names for single topics, without the prefix.",
+    )
+    compression: Literal["zstd", "lz4", "gzip", "none"] = "lz4"
+    acks: Literal["all", "leader"] = "all"
+    max_pending: int = Field(
+        default=10_000, ge=1, description="Unconfirmed records before writing waits."
+    )
+    delivery_timeout_s: float = Field(
+        default=30.0, gt=0, le=3600, description="Until a record has failed."
+    )
+
+    @classmethod
+    @override
+    def from_url(cls, url: str) -> Self:
+        fields = _fields_of(url)
+        if "topic" in fields:
+            accepted = "kafka://host:port without a topic"
+            raise ValueError(f"bad sink {redact_url(url)!r}; accepted: {accepted}")
+        return cls.model_validate(fields)
+
+
+def _fields_of(url: str) -> dict[str, Any]:
+    refuse_stray_at(url)
+    parts = urlsplit(url)
+    fields: dict[str, Any] = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    if user:
+        fields |= {"sasl_plain_username": unquote(user), "sasl_plain_password": unquote(password)}
+        fields.setdefault("security_protocol", "SASL_PLAINTEXT")
+        fields.setdefault("sasl_mechanism", "PLAIN")
+    fields["bootstrap"] = unquote(parts.netloc.rpartition("@")[2])
+    topic = unquote(parts.path.strip("/"))
+    return fields | ({"topic": topic} if topic else {})

@@ -1,0 +1,132 @@
+"""Configurations of video files, network cameras and webcams."""
+
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+from urllib.parse import unquote
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from typing_extensions import override
+
+from connectors.config import BaseSourceConfig, ConnectorConfig, RecordedSourceConfig, split_url
+from connectors.errors import redact_url
+
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("3gp", "asf", "avi", "flv", "m2ts", "m4v", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpeg"),
+        *("mpg", "mts", "ogv", "ts", "webm", "wmv", "h264", "264", "h265", "265", "hevc"),
+    )
+)
+
+
+class BackoffConfig(ConnectorConfig, frozen=True):
+    """How long to wait between tries to connect."""
+
+    initial_s: float = Field(default=0.5, gt=0, le=60, description="First delay in seconds.")
+    maximum_s: float = Field(default=30.0, gt=0, le=3600, description="Longest delay in seconds.")
+
+
+class RtspSourceConfig(BaseSourceConfig, frozen=True):
+    """A network camera. A user and password in the URL are moved out of it."""
+
+    type: Literal["rtsp"] = "rtsp"
+    url: str = Field(description="rtsp://host[:port]/path or rtsps://…")
+    transport: Literal["tcp", "udp"] = Field(default="tcp", description="How RTP travels.")
+    user: str | None = Field(default=None, description="User name, if the camera asks for one.")
+    password: SecretStr | None = Field(default=None, description="Password, best given as ${ENV}.")
+    open_timeout_s: float = Field(
+        default=10.0, gt=0, le=300, description="Longest wait for the first packet."
+    )
+    read_timeout_s: float = Field(
+        default=10.0, gt=0, le=300, description="Silence taken for a dead camera."
+    )
+    reconnect: bool = Field(default=True, description="Connect again after a lost connection.")
+    max_retries: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tries in a row before the stream fails; empty means no limit.",
+    )
+    backoff: BackoffConfig = BackoffConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _move_credentials_out(cls, data: Any) -> Any:  # noqa: ANN401 - raw input
+        if not isinstance(data, dict):
+            return data
+        fields = cast("dict[str, Any]", data)
+        url = fields.get("url")
+        parts = split_url(url) if isinstance(url, str) else None
+        if parts is None or parts.username is None:
+            return fields
+        moved = {**fields, "url": parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()}
+        if moved.get("user") is None:
+            moved["user"] = unquote(parts.username)
+        if moved.get("password") is None and parts.password is not None:
+            moved["password"] = unquote(parts.password)
+        return moved
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        parts = split_url(url)
+        if parts.scheme not in {"rtsp", "rtsps"} or not parts.hostname:
+            raise ValueError(
+                f"bad camera URL {redact_url(url)!r}; accepted: rtsp://host[:port]/path"
+            )
+        return url
+
+    @property
+    @override
+    def is_live(self) -> bool:
+        return True
+
+    @classmethod
+    @override
+    def from_url(cls, url: str) -> Self:
+        return cls.model_validate({"url": url})
+
+
+class FileSourceConfig(RecordedSourceConfig, frozen=True):
+    """A video file, or a folder of them played by name, each one a new stream epoch."""
+
+    type: Literal["file"] = "file"
+    path: Path = Field(description="A video file, or a folder of video files.")
+    loop: bool = Field(
+        default=False, description="Begin again at the end; each round is a new epoch."
+    )
+
+    @classmethod
+    @override
+    def from_url(cls, url: str) -> Self:
+        return cls.model_validate({"path": url})
+
+
+class WebcamSourceConfig(BaseSourceConfig, frozen=True):
+    """A camera of this machine (Video4Linux)."""
+
+    type: Literal["webcam"] = "webcam"
+    device: str = Field(default="/dev/video0", description="Device file, or its number.")
+    width: int | None = Field(default=None, ge=16, le=16384, description="Wanted width in pixels.")
+    height: int | None = Field(
+        default=None, ge=16, le=16384, description="Wanted height in pixels."
+    )
+    fps: float | None = Field(default=None, gt=0, le=1000, description="Wanted frame rate.")
+    read_timeout_s: float = Field(
+        default=10.0, gt=0, le=300, description="Silence taken for a dead camera."
+    )
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _name_device(cls, device: Any) -> Any:  # noqa: ANN401 - raw input
+        number = str(device)
+        return f"/dev/video{number}" if number.isdigit() else device
+
+    @property
+    @override
+    def is_live(self) -> bool:
+        return True
+
+    @classmethod
+    @override
+    def from_url(cls, url: str) -> Self:
+        return cls.model_validate({"device": url.partition(":")[2] or "0"})
