@@ -32,6 +32,7 @@ class KafkaClientConfig(ConnectorConfig, frozen=True):
     ssl_check_hostname: bool = True
     options: dict[str, str | int | float | bool] = Field(
         default_factory=dict[str, str | int | float | bool],
+        repr=False,
         description="Further options of kafka-python's client, by its names.",
     )
 
@@ -40,11 +41,26 @@ class KafkaClientConfig(ConnectorConfig, frozen=True):
     def _check_bootstrap(cls, bootstrap: str) -> str:
         for address in bootstrap.split(","):
             host, _, port = address.strip().rpartition(":")
+            if "@" in host:  # what stands before it may be a password, so nothing is quoted
+                raise ValueError(
+                    "bad broker address with an @; accepted: host:port[,…], and user and password "
+                    "in sasl_plain_username and sasl_plain_password"
+                )
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ValueError(
                     f"bad broker address {redact_url(address)!r}; accepted: host:port[,…]"
                 )
         return bootstrap
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        # A field of its own is checked, and hidden where it is a secret.
+        fields = {name: name for name in KafkaClientConfig.model_fields}
+        for name in options:
+            if field := (fields | {"bootstrap_servers": "bootstrap"}).get(name):
+                raise ValueError(f"{name!r} among the options; accepted: the field {field!r}")
+        return options
 
 
 class KafkaSourceConfig(KafkaClientConfig, BaseSourceConfig, frozen=True):

@@ -75,6 +75,7 @@ def test_camera_credentials_leave_the_url_and_are_decoded():
         "rtsp://u:12/s3cr3t@host/1",
         "kafka://u:12#s3cr3t@host:9092/topic",
         "kafka://u:s3cr3t@host/topic",
+        "kafka://u%3As3cr3t%40host:9092/topic",
         "world://moon",
         "world://wide",
         "world://moon/7",
@@ -122,3 +123,30 @@ def test_every_row_is_a_member_of_the_union(union, table):
     assert {row.config.model_fields["type"].default for row in table} == set(
         schema["discriminator"]["mapping"]
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "facts"),
+    [
+        ("rtsp://camera/1", (True, False, False)),
+        ("webcam:0", (True, False, False)),
+        ("clip.mp4", (False, True, False)),
+        ("photo.png", (False, True, False)),
+        ("world://demo", (False, True, False)),
+        ("kafka://host:9092", (False, True, True)),
+    ],
+)
+def test_source_says_whether_it_is_live_may_wait_and_names_its_streams(url, facts):
+    config = source_from_url(url)
+    assert (config.is_live, config.may_wait, config.names_streams) == facts
+
+
+def test_a_recording_played_at_its_own_speed_does_not_wait():
+    config = FileSourceConfig(path=Path("clip.mp4"), realtime=True)
+    assert (config.is_live, config.may_wait) == (False, False)
+
+
+def test_kafka_options_with_a_field_of_their_own_are_refused():
+    with pytest.raises(ValidationError, match="'ssl_password' among the options") as caught:
+        KafkaSinkConfig(bootstrap="host:9092", options={"ssl_password": "s3cr3t"})
+    assert "s3cr3t" not in str(caught.value)
