@@ -25,7 +25,6 @@ from models.common.keymap import MappedState
 from models.common.positional import axial_rotary_table
 from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.keys import REFINER, ROTARY_TABLE
-from models.sam3.network.vision import ROPE_THETA
 from models.sam3.vocabulary import END, START, open_vocabulary
 
 _POINTS = "detector_model.geometry_encoder.points_"
@@ -164,7 +163,6 @@ def rotary_tables(size: str) -> dict[str, Tensor]:
             side,
             vision.dim // vision.num_heads,
             scale=vision.pretrain_grid / vision.grid if is_global else 1.0,
-            theta=ROPE_THETA,
             device=torch.device("cpu"),
         )
         tables[ROTARY_TABLE.format(i=block)] = torch.view_as_complex(table)

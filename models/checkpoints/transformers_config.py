@@ -4,11 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from models.catalogue import Family
-from models.common.mask_decoder import MaskDecoderConfig
+from models.common.mask_decoder import NUM_BLOCKS, MaskDecoderConfig
+from models.common.prompt_encoder import MASK_CHANNELS
 from models.sam1.config import SAM1_SIZES, Sam1Config
+from models.sam1.image_encoder import NORM_EPS as SAM1_NORM_EPS
 from models.sam2.config import SAM2_SIZES, Sam2Config, TrackerConfig
+from models.sam2.hiera import MLP_RATIO
+from models.sam2.memory_encoder import NUM_FUSER_BLOCKS
 from models.sam2.model import PIXEL_MEAN, PIXEL_STD
-from models.sam3.network.config import SAM3_SIZES, Sam3Config
+from models.sam3.network.config import NORM_EPS, SAM3_SIZES, Sam3Config
+from models.sam3.network.exemplars import ROI_SIZE
+from models.sam3.network.segmentation import UPSAMPLING_STAGES
 
 # transformers' own form: a tree of plain values.
 Fields = dict[str, Any]
@@ -101,20 +107,18 @@ def _square(side: int) -> dict[str, int]:
     return {"height": side, "width": side}
 
 
-def _prompts_and_masks(
-    *, image_size: int, patch_size: int, mask_in_chans: int, decoder: MaskDecoderConfig
-) -> Fields:
+def _prompts_and_masks(*, image_size: int, patch_size: int, decoder: MaskDecoderConfig) -> Fields:
     return {
         "prompt_encoder_config": {
             "hidden_size": decoder.dim,
             "image_size": image_size,
             "patch_size": patch_size,
-            "mask_input_channels": mask_in_chans,
+            "mask_input_channels": MASK_CHANNELS,
         },
         "mask_decoder_config": {
             "hidden_size": decoder.dim,
             "mlp_dim": decoder.mlp_dim,
-            "num_hidden_layers": decoder.depth,
+            "num_hidden_layers": NUM_BLOCKS,
             "num_attention_heads": decoder.num_heads,
             "iou_head_hidden_dim": decoder.iou_head_dim,
         },
@@ -131,7 +135,7 @@ def _sam1(config: Sam1Config) -> Fields:
             "num_attention_heads": vision.num_heads,
             "image_size": vision.image_size,
             "patch_size": vision.patch_size,
-            "layer_norm_eps": vision.norm_eps,
+            "layer_norm_eps": SAM1_NORM_EPS,
             "window_size": vision.window,
             "global_attn_indexes": list(vision.global_blocks),
             "num_pos_feats": vision.neck_dim // 2,
@@ -140,7 +144,6 @@ def _sam1(config: Sam1Config) -> Fields:
         **_prompts_and_masks(
             image_size=vision.image_size,
             patch_size=vision.patch_size,
-            mask_in_chans=config.mask_in_chans,
             decoder=config.mask_decoder,
         ),
     }
@@ -161,7 +164,7 @@ def _sam2(config: Sam2Config) -> Fields:
         "window_size_per_stage": list(hiera.windows),
         "global_attention_blocks": list(hiera.global_blocks),
         "window_positional_embedding_background_size": [hiera.background_grid] * 2,
-        "mlp_ratio": float(hiera.mlp_ratio),
+        "mlp_ratio": float(MLP_RATIO),
     }
     return {
         "vision_config": {
@@ -181,7 +184,6 @@ def _tracker(config: TrackerConfig) -> Fields:
         **_prompts_and_masks(
             image_size=config.image_size,
             patch_size=config.patch_size,
-            mask_in_chans=config.mask_in_chans,
             decoder=config.mask_decoder,
         ),
         "image_size": config.image_size,
@@ -195,7 +197,7 @@ def _tracker(config: TrackerConfig) -> Fields:
         "memory_encoder_hidden_size": dim,
         "memory_encoder_output_channels": config.memory_dim,
         "mask_downsampler_embed_dim": dim,
-        "memory_fuser_num_layers": config.memory_fuser_layers,
+        "memory_fuser_num_layers": NUM_FUSER_BLOCKS,
         "memory_fuser_embed_dim": dim,
         "memory_fuser_intermediate_dim": config.memory_fuser_dim,
     }
@@ -231,7 +233,7 @@ def _sam3_vision(config: Sam3Config) -> Fields:
         "window_size": vision.window,
         "global_attn_indexes": list(vision.global_blocks),
         "pretrain_image_size": vision.pretrain_grid * vision.patch_size,
-        "layer_norm_eps": vision.norm_eps,
+        "layer_norm_eps": NORM_EPS,
     }
     return {
         "model_type": "sam3_vision_model",
@@ -248,7 +250,7 @@ def _sam3_heads(config: Sam3Config) -> Fields:
     shared = {
         "hidden_size": detector.dim,
         "num_attention_heads": detector.num_heads,
-        "layer_norm_eps": detector.norm_eps,
+        "layer_norm_eps": NORM_EPS,
     }
     layered = {**shared, "intermediate_size": detector.mlp_dim}
     return {
@@ -266,7 +268,7 @@ def _sam3_heads(config: Sam3Config) -> Fields:
         "geometry_encoder_config": {
             **layered,
             "num_layers": detector.exemplar_layers,
-            "roi_size": detector.roi_size,
+            "roi_size": ROI_SIZE,
         },
         "detr_encoder_config": {**layered, "num_layers": detector.fusion_layers},
         "detr_decoder_config": {
@@ -274,8 +276,5 @@ def _sam3_heads(config: Sam3Config) -> Fields:
             "num_layers": detector.decoder_layers,
             "num_queries": detector.num_queries,
         },
-        "mask_decoder_config": {
-            **shared,
-            "num_upsampling_stages": detector.upsampling_stages,
-        },
+        "mask_decoder_config": {**shared, "num_upsampling_stages": UPSAMPLING_STAGES},
     }

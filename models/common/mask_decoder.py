@@ -12,24 +12,19 @@ from models.common.mlp import StackedMLP
 from models.common.norm import LayerNorm2d
 
 NUM_MULTIMASKS = 3
+NUM_BLOCKS = 2
 STABILITY_DELTA = 0.05
 STABILITY_THRESHOLD = 0.98
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskDecoderConfig:
-    """Sizes of a mask decoder (SAM, appendix A; SAM 2, appendix D).
-
-    ``norm_eps`` belongs to the norms of the two-way blocks: 1e-5 in the original, 1e-6 in
-    transformers.
-    """
+    """Sizes of a mask decoder (SAM, appendix A; SAM 2, appendix D)."""
 
     dim: int = 256
     num_heads: int = 8
-    depth: int = 2
     mlp_dim: int = 2048
     iou_head_dim: int = 256
-    norm_eps: float = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +61,12 @@ class TwoWayBlock(nn.Module):
         dim, heads = config.dim, config.num_heads
         self.is_first = is_first
         self.self_attn = Attention(dim, heads)
-        self.layer_norm1 = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.layer_norm1 = nn.LayerNorm(dim)
         self.cross_attn_token_to_image = Attention(dim, heads, inner_dim=dim // 2)
-        self.layer_norm2 = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.layer_norm2 = nn.LayerNorm(dim)
         self.mlp = StackedMLP(dim, config.mlp_dim, dim, depth=2)
-        self.layer_norm3 = nn.LayerNorm(dim, eps=config.norm_eps)
-        self.layer_norm4 = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.layer_norm3 = nn.LayerNorm(dim)
+        self.layer_norm4 = nn.LayerNorm(dim)
         self.cross_attn_image_to_token = Attention(dim, heads, inner_dim=dim // 2)
 
     @override
@@ -100,9 +95,7 @@ class TwoWayTransformer(nn.Module):
     def __init__(self, config: MaskDecoderConfig) -> None:
         super().__init__()
         dim = config.dim
-        self.layers = nn.ModuleList(
-            TwoWayBlock(config, is_first=i == 0) for i in range(config.depth)
-        )
+        self.layers = nn.ModuleList(TwoWayBlock(config, is_first=i == 0) for i in range(NUM_BLOCKS))
         self.final_attn_token_to_image = Attention(dim, config.num_heads, inner_dim=dim // 2)
         self.layer_norm_final_attn = nn.LayerNorm(dim)
 

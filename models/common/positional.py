@@ -11,6 +11,8 @@ from torch import Tensor
 from models.common.windows import partition_windows
 
 P = ParamSpec("P")
+# Base of all frequencies, sine and rotary alike, in every published size.
+TEMPERATURE = 10000.0
 
 
 def kept_table(build: Callable[P, Tensor]) -> Callable[P, Tensor]:
@@ -44,10 +46,10 @@ def sine_grid(height: int, width: int, channels: int, device: torch.device) -> T
     return torch.cat((half_y, half_x))
 
 
-def sine_1d(position: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
+def sine_1d(position: Tensor, channels: int) -> Tensor:
     """Encode positions in 0 … 1: (…) to (…, channels), sine and cosine interleaved, in fp32."""
     exponent = torch.arange(0, channels, 2, dtype=torch.float32, device=position.device) / channels
-    angle = position.float()[..., None] * (2 * math.pi) / temperature**exponent
+    angle = position.float()[..., None] * (2 * math.pi) / TEMPERATURE**exponent
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
 
@@ -63,7 +65,6 @@ def axial_rotary_table(
     head_dim: int,
     *,
     scale: float,
-    theta: float,
     device: torch.device,
     window: int | None = None,
 ) -> Tensor:
@@ -74,11 +75,10 @@ def axial_rotary_table(
         width: Columns of the grid.
         head_dim: Channels of one head, a multiple of 4.
         scale: Factor on the positions; below 1 it interpolates to the grid that was trained on.
-        theta: Base of the frequencies.
         device: Where the table lives.
         window: Cells are listed window by window, of this side, instead of row by row.
     """
-    frequency = theta ** -(
+    frequency = TEMPERATURE ** -(
         torch.arange(0, head_dim, 4, dtype=torch.float32, device=device) / head_dim
     )
     y, x = torch.meshgrid(
@@ -110,6 +110,6 @@ def sine_time(time: Tensor, channels: int) -> Tensor:
     """Sine code of scalars, shape ``(*time.shape, channels)``: all sines, then all cosines."""
     half = channels // 2
     index = torch.arange(half, device=time.device)
-    wavelength = 10000.0 ** (2 * (index // 2).float() / half)
+    wavelength = TEMPERATURE ** (2 * (index // 2).float() / half)
     phase = time.float()[..., None] / wavelength
     return torch.cat([phase.sin(), phase.cos()], dim=-1)

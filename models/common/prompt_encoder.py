@@ -10,6 +10,8 @@ from typing_extensions import override
 from models.common.norm import LayerNorm2d
 from models.common.positional import kept_table
 
+# Channels of a mask's embedding before they become the encoder's.
+MASK_CHANNELS = 16
 LABEL_PAD = -1
 LABEL_NEGATIVE = 0
 LABEL_POSITIVE = 1
@@ -22,7 +24,6 @@ class PromptEncoderConfig:
     """Sizes of a prompt encoder (SAM, section 3). ``patch_size`` is in px of the model's input."""
 
     dim: int = 256
-    mask_in_chans: int = 16
     patch_size: int = 14
 
 
@@ -60,12 +61,12 @@ class MaskEmbedding(nn.Module):
 
     def __init__(self, config: PromptEncoderConfig) -> None:
         super().__init__()
-        narrow = config.mask_in_chans // 4
+        narrow = MASK_CHANNELS // 4
         self.conv1 = nn.Conv2d(1, narrow, kernel_size=2, stride=2)
         self.layer_norm1 = LayerNorm2d(narrow)
-        self.conv2 = nn.Conv2d(narrow, config.mask_in_chans, kernel_size=2, stride=2)
-        self.layer_norm2 = LayerNorm2d(config.mask_in_chans)
-        self.conv3 = nn.Conv2d(config.mask_in_chans, config.dim, kernel_size=1)
+        self.conv2 = nn.Conv2d(narrow, MASK_CHANNELS, kernel_size=2, stride=2)
+        self.layer_norm2 = LayerNorm2d(MASK_CHANNELS)
+        self.conv3 = nn.Conv2d(MASK_CHANNELS, config.dim, kernel_size=1)
 
     @override
     def forward(self, mask_logits: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ class VisionConfig:
     """Vision encoder (SAM, appendix A; ViTDet, section 3).
 
     ``window`` is in tokens, ``global_blocks`` are the indices of the blocks that see the whole
-    picture, ``norm_eps`` belongs to the norms of the blocks.
+    picture.
     """
 
     image_size: int = 1024
@@ -23,7 +23,6 @@ class VisionConfig:
     window: int = 14
     global_blocks: tuple[int, ...] = (2, 5, 8, 11)
     neck_dim: int = 256
-    norm_eps: float = 1e-6
 
     @property
     def grid(self) -> int:
@@ -37,7 +36,6 @@ class Sam1Config:
 
     vision: VisionConfig = field(default_factory=VisionConfig)
     mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
-    mask_in_chans: int = 16
 
     def __post_init__(self) -> None:
         vision = self.vision
@@ -55,11 +53,7 @@ class Sam1Config:
     @property
     def prompt_encoder(self) -> PromptEncoderConfig:
         """Sizes of its prompt encoder."""
-        return PromptEncoderConfig(
-            dim=self.vision.neck_dim,
-            mask_in_chans=self.mask_in_chans,
-            patch_size=self.vision.patch_size,
-        )
+        return PromptEncoderConfig(dim=self.vision.neck_dim, patch_size=self.vision.patch_size)
 
 
 SAM1_SIZES: dict[str, Sam1Config] = {

@@ -18,25 +18,19 @@ class TrackerConfig:
     hidden_dim: int = 256
     memory_dim: int = 64
     num_heads: int = 8
-    mask_decoder_depth: int = 2
     mask_decoder_mlp_dim: int = 2048
-    mask_in_chans: int = 16
     iou_head_dim: int = 256
     memory_attention_layers: int = 4
     memory_attention_mlp_dim: int = 2048
-    memory_fuser_layers: int = 2
     memory_fuser_dim: int = 1024
     num_maskmem: int = 7
     max_cond_frames: int | None = 4
     max_object_pointers: int = 16
-    rope_theta: float = 10000.0
 
     @property
     def prompt_encoder(self) -> PromptEncoderConfig:
         """Sizes of its prompt encoder."""
-        return PromptEncoderConfig(
-            dim=self.hidden_dim, mask_in_chans=self.mask_in_chans, patch_size=self.patch_size
-        )
+        return PromptEncoderConfig(dim=self.hidden_dim, patch_size=self.patch_size)
 
     @property
     def mask_decoder(self) -> MaskDecoderConfig:
@@ -44,7 +38,6 @@ class TrackerConfig:
         return MaskDecoderConfig(
             dim=self.hidden_dim,
             num_heads=self.num_heads,
-            depth=self.mask_decoder_depth,
             mlp_dim=self.mask_decoder_mlp_dim,
             iou_head_dim=self.iou_head_dim,
         )
@@ -61,7 +54,6 @@ class HieraConfig:
         windows: Side in tokens of the windows of each stage.
         global_blocks: Blocks, counted through all stages, that attend to the whole picture.
         background_grid: Side in tokens of the coarse part of the position embedding.
-        mlp_ratio: Width of a feed-forward over that of its block.
     """
 
     dim: int
@@ -70,7 +62,6 @@ class HieraConfig:
     windows: tuple[int, int, int, int] = (8, 4, 14, 7)
     global_blocks: tuple[int, ...]
     background_grid: int = 7
-    mlp_ratio: int = 4
 
     @property
     def stage_dims(self) -> tuple[int, ...]:

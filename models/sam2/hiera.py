@@ -21,6 +21,8 @@ from models.sam2.config import HieraConfig
 
 PATCH_KERNEL, PATCH_STRIDE, PATCH_PADDING = 7, 4, 3
 NORM_EPS = 1e-6
+# Width of a feed-forward over that of its block.
+MLP_RATIO = 4
 
 
 class PatchEmbeddings(nn.Module):
@@ -76,15 +78,13 @@ class WindowAttention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block; the first of a stage also halves and widens the map."""
 
-    def __init__(
-        self, dim: int, dim_out: int, num_heads: int, *, window: int, mlp_ratio: int
-    ) -> None:
+    def __init__(self, dim: int, dim_out: int, num_heads: int, *, window: int) -> None:
         super().__init__()
         self.is_first = dim != dim_out
         self.layer_norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = WindowAttention(dim, dim_out, num_heads, window=window, pools=self.is_first)
         self.layer_norm2 = nn.LayerNorm(dim_out, eps=NORM_EPS)
-        self.mlp = StackedMLP(dim_out, mlp_ratio * dim_out, dim_out, depth=2, activation=F.gelu)
+        self.mlp = StackedMLP(dim_out, MLP_RATIO * dim_out, dim_out, depth=2, activation=F.gelu)
         if self.is_first:
             self.proj = nn.Linear(dim, dim_out)
 
@@ -147,7 +147,6 @@ def build_blocks(config: HieraConfig) -> list[Block]:
                     config.stage_dims[stage],
                     config.num_heads * 2**stage,
                     window=0 if is_global else config.windows[before],
-                    mlp_ratio=config.mlp_ratio,
                 )
             )
     return blocks

@@ -92,7 +92,6 @@ class MemoryAttention(nn.Module):
 
     def __init__(self, config: TrackerConfig) -> None:
         super().__init__()
-        self.theta = config.rope_theta
         self.layers = nn.ModuleList(
             MemoryAttentionLayer(config) for _ in range(config.memory_attention_layers)
         )
@@ -112,7 +111,7 @@ class MemoryAttention(nn.Module):
         """
         channels, grid = features.shape[1], features.shape[-1]
         device = features.device
-        table = axial_rotary_table(grid, grid, channels, scale=1.0, theta=self.theta, device=device)
+        table = axial_rotary_table(grid, grid, channels, scale=1.0, device=device)
         place = sine_grid(grid, grid, channels, device).to(features.dtype)
         x = features + POSITION_WEIGHT * place
         x = x.flatten(2).transpose(1, 2)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from models.common.checks import check_integer
@@ -11,7 +10,6 @@ from models.sam2.memory_selection import (
     ConditioningMemory,
     HeldMemories,
     MemorySelection,
-    neighbours,
     read_memories,
 )
 
@@ -25,21 +23,15 @@ class MemoryBank:
     an unbounded history: the newest conditioning frames (4), and of the tracked frames the maps
     of the newest 6 and the pointers of the newest 16, plus those of the last frame.
 
-    Two rules say which tracked frames count. With ``select_by_quality`` (the official default)
-    frames whose quality is above 0.01 count, by rank, and the last frame always holds the first
-    rank. Without it (as transformers and the official ablation do) the last frames count, by age.
-
-    Where transformers differs without selection, the official rule is kept: once there are more
-    than four conditioning frames, pointers of the unselected ones are read as tracked frames'.
+    Of the tracked frames those count whose quality is above 0.01, by rank, and the last frame
+    always holds the first rank, as is the official default.
 
     Args:
         config: Sizes of the bank.
-        select_by_quality: Which of the two rules.
         num_maps: Length of the spatial memory, from 1 to ``config.num_maskmem``: the maps of one
             frame less are kept of tracked frames, and of conditioning frames no more than that.
             The nearest rows of the temporal position table stay in use, and pointers are kept as
             ever. The whole table's length when left out.
-        dtype: Type to store in; the given tensors' own when left out.
 
     Raises:
         ValueError: If ``num_maps`` is out of its range.
@@ -48,24 +40,15 @@ class MemoryBank:
     __slots__ = (
         "_conditioning",
         "_config",
-        "_dtype",
         "_good",
         "_maps",
         "_newest",
         "_num_conditioning",
         "_num_maps",
         "_pointers",
-        "_selects",
     )
 
-    def __init__(
-        self,
-        config: TrackerConfig,
-        *,
-        select_by_quality: bool = True,
-        num_maps: int | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, config: TrackerConfig, *, num_maps: int | None = None) -> None:
         if num_maps is not None:
             check_integer("num_maps", num_maps, least=1, most=config.num_maskmem)
         self._config = config
@@ -73,8 +56,6 @@ class MemoryBank:
         self._num_conditioning = config.max_cond_frames
         if num_maps is not None:
             self._num_conditioning = min(config.max_cond_frames or num_maps, num_maps)
-        self._selects = select_by_quality
-        self._dtype = dtype
         self._conditioning: dict[int, ConditioningMemory] = {}
         self._maps: dict[int, Tensor] = {}
         self._pointers: dict[int, Tensor] = {}
@@ -117,15 +98,11 @@ class MemoryBank:
         self._pointers.pop(frame_index, None)
         self._good = [t for t in self._good if t != frame_index]
         self._conditioning[frame_index] = ConditioningMemory(
-            spatial=self._own(spatial), pointer=self._own(pointer)
+            spatial=spatial.clone(), pointer=pointer.clone()
         )
         limit = self._num_conditioning
         while limit is not None and len(self._conditioning) > limit:
-            oldest = next(iter(self._conditioning))
-            entry = self._conditioning.pop(oldest)
-            if not self._selects:
-                self._maps[oldest] = entry.spatial
-                self._pointers[oldest] = entry.pointer
+            self._forget_conditioning(next(iter(self._conditioning)))
         self._trim()
 
     def write(
@@ -147,8 +124,9 @@ class MemoryBank:
                 f"frame_index {frame_index!r} is not after the newest, {self._newest!r}"
             )
         self._newest = frame_index
-        self._maps[frame_index] = self._own(spatial)
-        self._pointers[frame_index] = self._own(pointer)
+        # Copies, because a view would keep the whole batch alive.
+        self._maps[frame_index] = spatial.clone()
+        self._pointers[frame_index] = pointer.clone()
         if quality > QUALITY_THRESHOLD:
             self._good.append(frame_index)
         self._trim()
@@ -170,8 +148,7 @@ class MemoryBank:
             HeldMemories(conditioning=self._conditioning, maps=maps, pointers=self._pointers),
             time,
             ranked=ranked,
-            # With selection the oldest listed frame lends no pointer; the weights were trained so.
-            num_pointers=min(len(ranked) - self._selects, self._num_pointers),
+            num_pointers=self._num_lending(ranked),
             config=self._config,
         )
 
@@ -181,25 +158,25 @@ class MemoryBank:
 
     def _ranked(self, time: int) -> Sequence[int]:
         """Frames that count, newest first; a conditioning frame among them leaves a gap."""
-        if not self._selects:
-            return neighbours(time, self._num_pointers)
         good = self._good[::-1][: self._num_pointers]
         return good if time - 1 in good else [time - 1, *good]
 
+    def _num_lending(self, ranked: Sequence[int]) -> int:
+        """How many of the frames that count lend their pointers."""
+        # The oldest of them lends none; the weights were trained so.
+        return min(len(ranked) - 1, self._num_pointers)
+
+    def _forget_conditioning(self, frame_index: int) -> None:
+        del self._conditioning[frame_index]
+
     def _trim(self) -> None:
-        if self._selects:
-            # One more than is read, because the newest may yet become a conditioning frame.
-            self._good = self._good[-self._num_pointers - 1 :]
-            pointers = {*self._good, self._newest}
-            # A slice from -0 would be all of them.
-            first = max(len(self._good) - (self._num_maps - 1), 0)
-            maps = {*self._good[first:], self._newest}
-        else:
-            pointers = set(self._ranked(self._newest + 1))
-            maps = set(list(self._ranked(self._newest + 1))[: self._num_maps - 1])
+        """Keep of the tracked frames what may still be read."""
+        # One more than is read, because the newest may yet become a conditioning frame.
+        self._good = self._good[-self._num_pointers - 1 :]
+        # A slice from -0 would be all of them.
+        first = max(len(self._good) - (self._num_maps - 1), 0)
+        self._keep(maps={*self._good[first:], self._newest}, pointers={*self._good, self._newest})
+
+    def _keep(self, *, maps: set[int], pointers: set[int]) -> None:
         self._maps = {t: m for t, m in self._maps.items() if t in maps}
         self._pointers = {t: p for t, p in self._pointers.items() if t in pointers}
-
-    def _own(self, tensor: Tensor) -> Tensor:
-        # A view of a batch would keep the whole batch alive.
-        return tensor.clone() if self._dtype is None else tensor.to(self._dtype, copy=True)

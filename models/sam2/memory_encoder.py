@@ -13,6 +13,7 @@ from models.sam2.config import TrackerConfig
 # Each of four convolutions halves the side and quadruples the channels: 16 g to g, 1 to 256.
 DOWNSAMPLER_CHANNELS = (1, 4, 16, 64, 256)
 LAYER_SCALE_START = 0.1
+NUM_FUSER_BLOCKS = 2
 
 
 class MaskDownsamplerLayer(nn.Module):
@@ -69,8 +70,7 @@ class MemoryFuser(nn.Module):
     def __init__(self, config: TrackerConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            FuserBlock(config.hidden_dim, config.memory_fuser_dim)
-            for _ in range(config.memory_fuser_layers)
+            FuserBlock(config.hidden_dim, config.memory_fuser_dim) for _ in range(NUM_FUSER_BLOCKS)
         )
 
     @override

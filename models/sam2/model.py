@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from models.sam2.config import Sam2Config
 from models.sam2.neck import VisionEncoder
-from models.sam2.outputs import TrackerFeatures, TrackerSemantics
+from models.sam2.outputs import TrackerFeatures
 from models.sam2.tracker import MemoryTracker
 
 # Of ImageNet's pictures, RGB, in 0 … 1.
@@ -19,9 +19,9 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 class Sam2(MemoryTracker):
     """SAM 2.1; parameters are named as in its published safetensors."""
 
-    def __init__(self, config: Sam2Config, semantics: TrackerSemantics | None = None) -> None:
+    def __init__(self, config: Sam2Config) -> None:
         """Build one row of :data:`models.sam2.config.SAM2_SIZES`."""
-        super().__init__(config.tracker, semantics)
+        super().__init__(config.tracker)
         self.vision_encoder = VisionEncoder(config)
 
     def encode_image(self, images: Tensor) -> TrackerFeatures:

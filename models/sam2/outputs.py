@@ -1,50 +1,8 @@
-"""What goes in and out of the tracker, and which of two readings of the paper it follows."""
+"""What goes in and out of the tracker."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackerSemantics:
-    """Points on which the official tracker and its port in transformers differ.
-
-    The defaults are the official ones, which the published weights were trained with.
-
-    Attributes:
-        mask_pointer_from_multimask: Whether the pointer of a given mask comes from the best of the
-            three ambiguous-prompt masks, and not from the single mask.
-        binarize_given_mask: Whether a resized given mask is made 0 or 1 again, at 0.5.
-        resample_through_image: Whether masks pass through the size of the input picture (14 g) on
-            their way to 16 g.
-        max_pointer_age: Age in frames at which the time code of a pointer stops growing. The
-            official code lets a conditioning frame grow old without end.
-        point_with_lone_mask: Whether a mask that prompts a picture alone is joined by two padding
-            points.
-        memory_of_full_mask: Whether the memory of a given mask is made of the mask itself at 16 g,
-            and not of what it becomes at 4 g.
-        refines_earlier_mask: Whether a point on a frame that has a mask already is decoded along
-            with that mask, and, once propagation passed the frame, with memory even if the frame
-            was prompted before.
-    """
-
-    mask_pointer_from_multimask: bool = False
-    binarize_given_mask: bool = True
-    resample_through_image: bool = False
-    max_pointer_age: int | None = None
-    point_with_lone_mask: bool = False
-    memory_of_full_mask: bool = False
-    refines_earlier_mask: bool = True
-
-
-TRANSFORMERS_SEMANTICS = TrackerSemantics(
-    mask_pointer_from_multimask=True,
-    binarize_given_mask=False,
-    resample_through_image=True,
-    point_with_lone_mask=True,
-    memory_of_full_mask=True,
-    refines_earlier_mask=False,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +37,6 @@ class TrackOutput:
         all_mask_logits: The three candidate masks, not blanked for absent objects, shape
             (B, 3, 4g, 4g); meant for training.
         all_ious: Predicted IoU of the candidates, shape (B, 3), 0 to 1.
-        given_mask_logits: A given mask at its full size, shape (B, 1, 16g, 16g), where the memory
-            is to be made of that.
     """
 
     mask_logits: Tensor
@@ -89,12 +45,6 @@ class TrackOutput:
     pointer: Tensor
     all_mask_logits: Tensor
     all_ious: Tensor
-    given_mask_logits: Tensor | None = None
-
-    @property
-    def memory_mask_logits(self) -> Tensor:
-        """Mask that the memory is made of, shape (B, 1, H, W)."""
-        return self.mask_logits if self.given_mask_logits is None else self.given_mask_logits
 
     @property
     def quality(self) -> Tensor:

@@ -26,7 +26,7 @@ from models.sam2.memory_attention import MemoryAttention, MemoryTokens
 from models.sam2.memory_bank import MemoryBank
 from models.sam2.memory_encoder import MemoryEncoder
 from models.sam2.memory_selection import MemorySelection
-from models.sam2.outputs import TrackerFeatures, TrackerSemantics, TrackOutput
+from models.sam2.outputs import TrackerFeatures, TrackOutput
 
 ABSENT_LOGIT = -1024.0
 MASK_SCALE = 20.0
@@ -45,13 +45,12 @@ class MemoryTracker(nn.Module):
     Parameter names are those of ``tracker_model`` in the published safetensors.
     """
 
-    def __init__(self, config: TrackerConfig, semantics: TrackerSemantics | None = None) -> None:
+    def __init__(self, config: TrackerConfig) -> None:
         super().__init__()
         dim, memory_dim = config.hidden_dim, config.memory_dim
         if dim % memory_dim:
             raise ValueError(f"hidden_dim {dim!r} is not a multiple of memory_dim {memory_dim!r}")
         self.config = config
-        self.semantics = TrackerSemantics() if semantics is None else semantics
         self.shared_image_embedding = FourierPosition(dim)
         self.prompt_encoder = PromptEncoder(config.prompt_encoder)
         self.mask_decoder = ObjectMaskDecoder(config.mask_decoder)
@@ -99,33 +98,19 @@ class MemoryTracker(nn.Module):
             frame_index: Frame of each object, shape (B,).
             masks: Shape (B, 1, H, W) of any size, bool or 0 to 1. An empty one means "absent".
         """
-        grid = features.grid
-        mask = resize(masks.to(features.top.dtype), self.mask_side(grid))
-        if self.semantics.binarize_given_mask:
-            mask = (mask >= 0.5).to(mask.dtype)
-        dense = self.prompt_encoder.mask(resize(self.mask_downsample(mask), 4 * grid))
-        decoded = self._decode(
-            features,
-            frame_index,
-            rows_of(features.top, frame_index),
-            self.prompt_encoder.nothing(len(mask)),
-            dense,
-        )
-        if self.semantics.mask_pointer_from_multimask:
-            chosen = choose_multimask(decoded)
-        else:
-            chosen = torch.zeros_like(frame_index)
+        grid, dtype = features.grid, features.top.dtype
+        mask = (resize(masks.to(dtype), 16 * grid) >= 0.5).to(dtype)
+        decoded = self._decode_given(features, frame_index, mask)
         is_there = (mask > 0).flatten(1).any(dim=1)
         is_decoded = decoded.object_score_logits[:, 0] > 0
-        given = mask * MASK_SCALE + MASK_BIAS
+        single = torch.zeros_like(frame_index)
         return TrackOutput(
-            mask_logits=resize(given, 4 * grid),
+            mask_logits=resize(mask * MASK_SCALE + MASK_BIAS, 4 * grid),
             object_score_logits=is_there[:, None] * MASK_SCALE + MASK_BIAS,
             predicted_iou=torch.ones_like(decoded.iou[:, 0]),
-            pointer=self._pointer(decoded, chosen, is_there & is_decoded),
+            pointer=self._pointer(decoded, single, is_there & is_decoded),
             all_mask_logits=decoded.mask_logits[:, 1:],
             all_ious=decoded.iou[:, 1:],
-            given_mask_logits=given if self.semantics.memory_of_full_mask else None,
         )
 
     def prompt(
@@ -188,11 +173,8 @@ class MemoryTracker(nn.Module):
             prompts: Prompts of B objects.
         """
         points, labels = with_corners(prompts.points, prompts.labels, prompts.boxes)
-        if not points.shape[1] and self.semantics.point_with_lone_mask:
-            sparse = self.prompt_encoder.nothing(len(points))
-        else:
-            closes = points.shape[1] > 0
-            sparse = self.prompt_encoder.points(points, labels, features.grid, closes=closes)
+        closes = points.shape[1] > 0
+        sparse = self.prompt_encoder.points(points, labels, features.grid, closes=closes)
         image = self._without_memory(features, frame_index)
         return self._decode(features, frame_index, image, sparse, self._dense(prompts.mask_logits))
 
@@ -286,7 +268,7 @@ class MemoryTracker(nn.Module):
             Shape (B, memory_dim, g, g).
         """
         grid = features.grid
-        logits = resize(resize(mask_logits, self.mask_side(grid)), 16 * grid)
+        logits = resize(mask_logits, 16 * grid)
         sure = (logits > 0).to(logits.dtype)
         mask = torch.where(binarize[:, None, None, None], sure, logits.sigmoid())
         memory = self.memory_encoder(
@@ -294,10 +276,6 @@ class MemoryTracker(nn.Module):
         )
         is_absent = (object_score_logits <= 0).to(memory.dtype)
         return memory + (is_absent * self.occlusion_spatial_embedding_parameter)[..., None, None]
-
-    def mask_side(self, grid: int) -> int:
-        """Side in which masks are taken on their way into memory."""
-        return (self.config.patch_size if self.semantics.resample_through_image else 16) * grid
 
     def _dense(self, mask_logits: Tensor | None) -> Tensor:
         encoder = self.prompt_encoder
@@ -313,6 +291,16 @@ class MemoryTracker(nn.Module):
     ) -> Tensor:
         tokens = self._memory_tokens(memories, features)
         return self.memory_attention(features.top, frame_index, tokens)
+
+    def _decode_given(
+        self, features: TrackerFeatures, frame_index: Tensor, mask: Tensor
+    ) -> DecodedObjects:
+        """Decode frames with given masks, (B, 1, s, s), 0 to 1, as their only prompt."""
+        dense = self.prompt_encoder.mask(resize(self.mask_downsample(mask), 4 * features.grid))
+        sparse = self.prompt_encoder.nothing(mask.shape[0])
+        return self._decode(
+            features, frame_index, rows_of(features.top, frame_index), sparse, dense
+        )
 
     def _decode(
         self,
@@ -368,10 +356,7 @@ class MemoryTracker(nn.Module):
             no_pointer,
         )
         ages = torch.tensor(
-            [
-                _fill([self._age(p.age) / s.longest_age for p in s.pointers], num_pointers)
-                for s in selections
-            ],
+            [_fill([p.age / s.longest_age for p in s.pointers], num_pointers) for s in selections],
             device=top.device,
             dtype=torch.float32,
         )
@@ -396,10 +381,6 @@ class MemoryTracker(nn.Module):
             num_maps=num_maps,
             is_valid=None if is_valid is None else is_valid.to(top.device),
         )
-
-    def _age(self, age: int) -> int:
-        limit = self.semantics.max_pointer_age
-        return age if limit is None else min(age, limit)
 
 
 def with_corners(points: Tensor, labels: Tensor, boxes: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -22,13 +22,12 @@ from models.common.prompting import (
     check_boxes,
     check_labels,
 )
-from models.common.resize import resize
 from models.sam2.memory_selection import MemorySelection
 from models.sam2.outputs import TrackerFeatures, TrackOutput
 from models.sam2.promptable import MAX_PROMPT_LOGIT, PromptableTracker
 from models.sam2.tracker import ABSENT_LOGIT, with_corners
 from models.sam2.video_frames import FrameFeatures, FrameSequence
-from models.sam2.video_memory import PendingPrompt, PointPrompt, ShownMask, VideoMemory, own
+from models.sam2.video_memory import PointPrompt, ShownMask, VideoMemory, own
 
 # Objects followed at once: bounds the memory of a step.
 BATCH = 16
@@ -39,9 +38,9 @@ OVERLAP_LOGIT = -10.0
 class VideoOptions:
     """How a video session works.
 
-    The defaults are the official ones but for ``corrections_condition``: with the official
-    predictor's default a correction is seen at once and lost as soon as propagation passes it. The
-    weights were trained as it is here.
+    The defaults are the official ones but for one: a frame that was tracked and is then corrected
+    becomes a conditioning frame, as the weights were trained. With the official predictor's default
+    a correction is seen at once and lost as soon as propagation passes it.
 
     The official hole filling (up to 8 px) is left out: it needs a CUDA kernel of its own, and the
     official code goes without it where there is none.
@@ -51,17 +50,12 @@ class VideoOptions:
             still be prompted.
         max_conditioning_frames: Prompted frames of an object that a stream remembers, the newest.
         memory_dtype: Type that spatial memories are kept in; the model's own for ``None``.
-        corrections_condition: Whether a frame that was tracked and then prompted becomes a
-            conditioning frame, and is not only a better tracked one.
-        clear_around_prompts: Whether tracked memories around a prompted frame are forgotten.
         non_overlapping: Whether each pixel is shown for one object alone, the surest.
     """
 
     cached_frames: int = 4
     max_conditioning_frames: int = 16
     memory_dtype: torch.dtype | None = torch.bfloat16
-    corrections_condition: bool = True
-    clear_around_prompts: bool = False
     non_overlapping: bool = False
 
     def __post_init__(self) -> None:
@@ -318,10 +312,7 @@ class VideoSession:
             if frame_index not in memory.conditioning_frames:
                 followed.append(memory)
                 continue
-            if self._model.tracker.semantics.refines_earlier_mask:
-                memory.reach(frame_index, reverse=reverse)
-            if self.options.clear_around_prompts:
-                memory.forget_around(frame_index)
+            memory.reach(frame_index, reverse=reverse)
         for start in range(0, len(followed), BATCH):
             chosen = followed[start : start + BATCH]
             memories = [self._memories(m, frame_index, reverse=reverse) for m in chosen]
@@ -347,25 +338,19 @@ class VideoSession:
             features = self._frames.of(frame_index)
             for start in range(0, len(waiting), BATCH):
                 chosen = waiting[start : start + BATCH]
-                outputs = [memory.pending[frame_index].output for memory in chosen]
+                outputs = [memory.pending[frame_index] for memory in chosen]
                 spatial = self._encode(features, outputs, is_sure=True)
                 for row, memory in enumerate(chosen):
-                    memory.commit(
-                        frame_index,
-                        own(spatial[row], self.options.memory_dtype),
-                        clears_around=self.options.clear_around_prompts,
-                    )
+                    memory.commit(frame_index, own(spatial[row], self.options.memory_dtype))
 
     def _encode(
         self, features: TrackerFeatures, outputs: Sequence[TrackOutput], *, is_sure: bool
     ) -> Tensor:
-        tracker = self._model.tracker
-        side = tracker.mask_side(features.grid)
         scores = torch.cat([output.object_score_logits for output in outputs])
-        return tracker.encode_memory(
+        return self._model.tracker.encode_memory(
             features,
             self._of_first(len(scores)),
-            torch.cat([resize(output.memory_mask_logits, side) for output in outputs]),
+            torch.cat([output.mask_logits for output in outputs]),
             scores,
             binarize=torch.full((len(scores),), is_sure, device=self._model.device),
         )
@@ -380,19 +365,14 @@ class VideoSession:
 
     def _earlier_mask(self, memory: VideoMemory, frame_index: int) -> Tensor | None:
         shown = memory.shown(frame_index)
-        if shown is None or not self._model.tracker.semantics.refines_earlier_mask:
+        if shown is None:
             return None
         return shown.mask_logits[None].clamp(-MAX_PROMPT_LOGIT, MAX_PROMPT_LOGIT)
 
     def _prompted(
         self, frame_index: int, object_id: int, memory: VideoMemory, output: TrackOutput
     ) -> VideoResult:
-        conditions = (
-            self.options.corrections_condition
-            or memory.is_first_prompt(frame_index)
-            or frame_index in memory.conditioning_frames
-        )
-        memory.pending[frame_index] = PendingPrompt(output=output, is_conditioning=conditions)
+        memory.pending[frame_index] = output
         self._objects[object_id] = memory
         return self._result(frame_index)
 

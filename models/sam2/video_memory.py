@@ -49,19 +49,6 @@ class PointPrompt:
     labels: Tensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingPrompt:
-    """Answer to a prompt whose memory is not made yet, for more prompts may follow.
-
-    Attributes:
-        output: Answer of one object.
-        is_conditioning: Whether the frame is to become a conditioning frame.
-    """
-
-    output: TrackOutput
-    is_conditioning: bool
-
-
 class VideoMemory:
     """Memories of one object by frame; see the module."""
 
@@ -84,7 +71,8 @@ class VideoMemory:
         self._shown: dict[int, ShownMask] = {}
         # Whether propagation last came to a frame backwards in time.
         self._directions: dict[int, bool] = {}
-        self.pending: dict[int, PendingPrompt] = {}
+        # Answers to prompts whose memory is not made yet, for more prompts may follow.
+        self.pending: dict[int, TrackOutput] = {}
         self.prompts: dict[int, PointPrompt] = {}
 
     @property
@@ -95,8 +83,7 @@ class VideoMemory:
     @property
     def prompted_frames(self) -> tuple[int, ...]:
         """Conditioning frames, and those that are about to become such."""
-        pending = (t for t, prompt in self.pending.items() if prompt.is_conditioning)
-        return (*self._conditioning, *pending)
+        return (*self._conditioning, *self.pending)
 
     @property
     def is_prompted(self) -> bool:
@@ -123,11 +110,7 @@ class VideoMemory:
     def shown(self, frame_index: int) -> ShownMask | None:
         """Return the newest answer for the frame."""
         if frame_index in self.pending:
-            output = self.pending[frame_index].output
-            return ShownMask(
-                mask_logits=output.mask_logits[0],
-                object_score_logits=output.object_score_logits[0],
-            )
+            return _shown(self.pending[frame_index])
         return self._shown.get(frame_index)
 
     def select(
@@ -159,28 +142,20 @@ class VideoMemory:
             longest_age=max(span - 1, 1),
         )
 
-    def commit(self, frame_index: int, spatial: Tensor, *, clears_around: bool) -> None:
-        """Turn a pending prompt into memory.
+    def commit(self, frame_index: int, spatial: Tensor) -> None:
+        """Make a conditioning frame of one that has a pending prompt.
 
         Args:
-            frame_index: Frame that has a pending prompt.
+            frame_index: The frame.
             spatial: Its memory, shape (memory_dim, g, g).
-            clears_around: Whether tracked frames nearby are forgotten, for they may be wrong.
         """
-        pending, shown = self.pending[frame_index], self.shown(frame_index)
-        if clears_around:
-            self.forget_around(frame_index)
-        pointer = pending.output.pointer[0]
-        if pending.is_conditioning:
-            self._maps.pop(frame_index, None)
-            self._pointers.pop(frame_index, None)
-            self._conditioning[frame_index] = ConditioningMemory(spatial=spatial, pointer=pointer)
-        else:
-            self._maps[frame_index] = spatial
-            self._pointers[frame_index] = pointer
-        if shown is not None:
-            self._shown[frame_index] = shown
-        del self.pending[frame_index]
+        output = self.pending.pop(frame_index)
+        self._maps.pop(frame_index, None)
+        self._pointers.pop(frame_index, None)
+        self._conditioning[frame_index] = ConditioningMemory(
+            spatial=spatial, pointer=output.pointer[0]
+        )
+        self._shown[frame_index] = _shown(output)
 
     def write(
         self, frame_index: int, shown: ShownMask, spatial: Tensor, pointer: Tensor, *, reverse: bool
@@ -201,13 +176,6 @@ class VideoMemory:
         if frame_index in self._conditioning:
             self._demote(frame_index)
             self._directions.pop(frame_index, None)
-
-    def forget_around(self, frame_index: int) -> None:
-        """Forget tracked frames as near as the memory reaches, either way."""
-        reach = self._config.num_maskmem
-        for t in range(frame_index - reach, frame_index + reach + 1):
-            self._maps.pop(t, None)
-            self._pointers.pop(t, None)
 
     def forget_before(self, oldest: int, *, max_conditioning: int) -> None:
         """Keep only what frames from ``oldest`` on can still read or show.
@@ -241,6 +209,13 @@ class VideoMemory:
         for prompt in self.prompts.values():
             yield prompt.points
             yield prompt.labels
+
+
+def _shown(output: TrackOutput) -> ShownMask:
+    """Return the answer of one object."""
+    return ShownMask(
+        mask_logits=output.mask_logits[0], object_score_logits=output.object_score_logits[0]
+    )
 
 
 def own(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:

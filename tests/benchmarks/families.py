@@ -13,10 +13,7 @@ from models.common.prompting import ObjectPrompts
 from models.sam1.config import SAM1_SIZES, Sam1Config
 from models.sam1.config import VisionConfig as Sam1VisionConfig
 from models.sam2.config import SAM2_SIZES, HieraConfig, Sam2Config, TrackerConfig
-from models.sam2.memory_bank import MemoryBank
-from models.sam2.model import Sam2
-from models.sam2.outputs import TRANSFORMERS_SEMANTICS, TrackerFeatures
-from models.sam2.tracker import MemoryTracker
+from models.sam2.outputs import TrackerFeatures
 from models.sam3.network.config import (
     SAM3_SIZES,
     DetectorConfig,
@@ -24,11 +21,16 @@ from models.sam3.network.config import (
     TextConfig,
     VisionConfig,
 )
-from models.sam3.network.detector import Detector
 from models.sam3.network.exemplars import Exemplars
 from tests.benchmarks.timing import Case
 from tests.parity import sam1_reference, sam2_reference, sam3_reference
 from tests.parity.tracker_reference import reference_config as tracker_reference_config
+from tests.parity.variants import (
+    BankByAge,
+    TransformersDetector,
+    TransformersSam2,
+    TransformersTracker,
+)
 
 sam2_video = importlib.import_module("transformers.models.sam2_video.modeling_sam2_video")
 sam3_video = importlib.import_module(
@@ -118,7 +120,7 @@ def sam2_cases(
     """Image forward, one point, and tracking steps."""
     theirs = sam2_reference.build_reference(config, spread=0.02)
     still = sam2_reference.build_image_reference(config, theirs.state_dict())
-    ours = Sam2(config, TRANSFORMERS_SEMANTICS).eval().requires_grad_(requires_grad=False)
+    ours = TransformersSam2(config).eval().requires_grad_(requires_grad=False)
     ours.load_state_dict(theirs.state_dict(), assign=True)
     size = config.tracker.image_size
     images = torch.randn(1, 3, size, size)
@@ -159,7 +161,7 @@ def sam3_cases(
 def sam3_detector_cases(name: str, config: Sam3Config) -> Iterator[Case]:
     """Image forward, text, and detector passes without and with exemplars."""
     theirs = sam3_reference.build_reference(config)
-    ours = Detector(config, clamp_presence=True, cls_without_boxes=False)
+    ours = TransformersDetector(config)
     ours = ours.eval().requires_grad_(requires_grad=False)
     ours.load_state_dict(theirs.state_dict(), assign=True)
     images = torch.randn(1, 3, config.vision.image_size, config.vision.image_size)
@@ -213,7 +215,7 @@ def sam3_tracking_cases(
     theirs = Sam3TrackerVideoModel(
         tracker_reference_config(config), remove_vision_encoder=True
     ).eval()
-    ours = MemoryTracker(config, TRANSFORMERS_SEMANTICS)
+    ours = TransformersTracker(config)
     ours = ours.eval().requires_grad_(requires_grad=False)
     ours.load_state_dict(theirs.state_dict(), assign=True)
     yield from tracking_cases(name, ours, theirs, sam3_video, objects=objects, history=history)
@@ -258,7 +260,7 @@ class OursFollowing:
     def __init__(self, tracker, features, count, history):
         config = tracker.config
         self.tracker, self.features, self.last = tracker, features, history
-        self.banks = [MemoryBank(config, select_by_quality=False) for _ in range(count)]
+        self.banks = [BankByAge(config) for _ in range(count)]
         for t in range(history):
             frame = torch.full((count,), t)
             given = torch.full((count,), t == 0)

@@ -18,7 +18,6 @@ TINY_SAM1 = Sam1Config(
         neck_dim=32,
     ),
     mask_decoder=MaskDecoderConfig(dim=32, num_heads=2, mlp_dim=32, iou_head_dim=16),
-    mask_in_chans=8,
 )
 
 

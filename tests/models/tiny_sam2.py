@@ -34,10 +34,10 @@ SMALL = Sam2Config(
 )
 
 
-def make_model(semantics=None, score_bias=10.0):
+def make_model(score_bias=10.0, build=Sam2):
     """Build with random weights; with a ``score_bias`` near 0 objects come and go."""
     torch.manual_seed(0)
-    model = Sam2(SMALL, semantics).eval().requires_grad_(requires_grad=False)
+    model = build(SMALL).eval().requires_grad_(requires_grad=False)
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.05)
     score = model.mask_decoder.pred_obj_score_head.proj_out

@@ -1,14 +1,16 @@
 """Builds transformers' SAM 1 with the dimensions of one of our configs."""
 
 import importlib
-from dataclasses import replace
 
 import torch
 
-from models.common.mask_decoder import MaskDecoderConfig
+from models.common.mask_decoder import NUM_BLOCKS, MaskDecoderConfig
+from models.common.prompt_encoder import MASK_CHANNELS
 from models.sam1.config import Sam1Config, VisionConfig
+from models.sam1.image_encoder import NORM_EPS
 from models.sam1.keys import TRANSFORMERS
 from models.sam1.model import Sam1
+from tests.parity.variants import set_norm_eps
 
 # Imported by full name: the package hides these modules behind torchvision, which only their image
 # processor needs.
@@ -28,15 +30,7 @@ SMALL = Sam1Config(
         neck_dim=32,
     ),
     mask_decoder=MaskDecoderConfig(dim=32, num_heads=4, mlp_dim=40, iou_head_dim=24),
-    mask_in_chans=8,
 )
-
-
-def with_transformers_eps(config: Sam1Config) -> Sam1Config:
-    """Return the config with the one constant in which transformers leaves the original."""
-    return replace(
-        config, mask_decoder=replace(config.mask_decoder, norm_eps=TRANSFORMERS_NORM_EPS)
-    )
 
 
 def reference_config(config: Sam1Config, **vision):
@@ -50,7 +44,7 @@ def reference_config(config: Sam1Config, **vision):
             "num_attention_heads": v.num_heads,
             "image_size": v.image_size,
             "patch_size": v.patch_size,
-            "layer_norm_eps": v.norm_eps,
+            "layer_norm_eps": NORM_EPS,
             "window_size": v.window,
             "global_attn_indexes": list(v.global_blocks),
             "num_pos_feats": v.neck_dim // 2,
@@ -61,12 +55,12 @@ def reference_config(config: Sam1Config, **vision):
             "hidden_size": v.neck_dim,
             "image_size": v.image_size,
             "patch_size": v.patch_size,
-            "mask_input_channels": config.mask_in_chans,
+            "mask_input_channels": MASK_CHANNELS,
         },
         mask_decoder_config={
             "hidden_size": d.dim,
             "mlp_dim": d.mlp_dim,
-            "num_hidden_layers": d.depth,
+            "num_hidden_layers": NUM_BLOCKS,
             "num_attention_heads": d.num_heads,
             "iou_head_hidden_dim": d.iou_head_dim,
         },
@@ -91,6 +85,7 @@ def build_reference(config: Sam1Config, seed: int = 0):
 def build_ours(config: Sam1Config, state) -> Sam1:
     """Return our model in evaluation mode with transformers' weights."""
     with torch.device("meta"):
-        model = Sam1(with_transformers_eps(config))
+        model = Sam1(config)
+    set_norm_eps(model.mask_decoder.transformer.layers, TRANSFORMERS_NORM_EPS)
     model.load_state_dict(dict(TRANSFORMERS.apply(state)), assign=True)
     return model.eval()

@@ -5,9 +5,18 @@ import types
 
 import torch
 
+from models.common.prompt_encoder import MASK_CHANNELS
 from models.common.roi_align import roi_align
 from models.sam2.config import TrackerConfig
-from models.sam3.network.config import DetectorConfig, Sam3Config, TextConfig, VisionConfig
+from models.sam3.network.config import (
+    NORM_EPS,
+    DetectorConfig,
+    Sam3Config,
+    TextConfig,
+    VisionConfig,
+)
+from models.sam3.network.exemplars import ROI_SIZE
+from models.sam3.network.segmentation import UPSAMPLING_STAGES
 
 # Imported by full name: the package hides these modules behind torchvision, which only their image
 # processor needs.
@@ -74,7 +83,7 @@ def stand_in_for_torchvision():
     reference.torchvision = types.SimpleNamespace(ops=types.SimpleNamespace(roi_align=_pool))
 
 
-def reference_config(config: Sam3Config):
+def reference_config(config: Sam3Config, norm_eps: float = NORM_EPS):
     """Translate one of our size rows."""
     v, t, d = config.vision, config.text, config.detector
     shared = {"hidden_size": d.dim, "num_attention_heads": d.num_heads, "dropout": 0.0}
@@ -92,7 +101,7 @@ def reference_config(config: Sam3Config):
                 "window_size": v.window,
                 "global_attn_indexes": list(v.global_blocks),
                 "pretrain_image_size": v.pretrain_grid * v.patch_size,
-                "layer_norm_eps": v.norm_eps,
+                "layer_norm_eps": norm_eps,
             },
             "fpn_hidden_size": v.neck_dim,
             "backbone_feature_sizes": [[v.grid * s, v.grid * s] for s in (4, 2, 1)],
@@ -111,7 +120,7 @@ def reference_config(config: Sam3Config):
         geometry_encoder_config={
             **layered,
             "num_layers": d.exemplar_layers,
-            "roi_size": d.roi_size,
+            "roi_size": ROI_SIZE,
         },
         detr_encoder_config={**layered, "num_layers": d.fusion_layers},
         detr_decoder_config={
@@ -119,15 +128,17 @@ def reference_config(config: Sam3Config):
             "num_layers": d.decoder_layers,
             "num_queries": d.num_queries,
         },
-        mask_decoder_config={**shared, "num_upsampling_stages": d.upsampling_stages},
+        mask_decoder_config={**shared, "num_upsampling_stages": UPSAMPLING_STAGES},
     )
 
 
-def build_reference(config: Sam3Config, seed: int = 0, *, share: float = 0.1):
+def build_reference(
+    config: Sam3Config, seed: int = 0, *, share: float = 0.1, norm_eps: float = NORM_EPS
+):
     """Return transformers' detector in evaluation mode with random weights of ordinary spread."""
     stand_in_for_torchvision()
     torch.manual_seed(seed)
-    return spread(reference.Sam3Model(reference_config(config)), share)
+    return spread(reference.Sam3Model(reference_config(config, norm_eps)), share)
 
 
 def spread(model, share: float = 0.1):
@@ -155,7 +166,7 @@ def visual_config(config: Sam3Config, scales=(4.0, 2.0, 1.0)):
             "hidden_size": t.hidden_dim,
             "image_size": t.image_size,
             "patch_size": v.patch_size,
-            "mask_input_channels": t.mask_in_chans,
+            "mask_input_channels": MASK_CHANNELS,
         },
         mask_decoder_config={
             "hidden_size": t.hidden_dim,

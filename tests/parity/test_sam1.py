@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from models.common.prompting import ObjectPrompts
 from models.sam1.config import SAM1_SIZES
-from models.sam1.image_encoder import RelativeAttention, relative_table
+from models.sam1.image_encoder import RelativeAttention
 from models.sam1.model import Sam1
 from tests.parity.closeness import relative_error
 from tests.parity.sam1_reference import (
@@ -76,22 +76,6 @@ def test_image_embedding_matches(pair):
     ours, theirs = pair
     images = torch.randn(2, 3, SIDE, SIDE)
     assert relative_error(ours.encode_images(images), theirs.get_image_embeddings(images)) <= 1e-5
-
-
-@pytest.mark.parametrize("size", [5, 10, 14])
-def test_relative_table_matches_when_resized(pair, size):
-    _, theirs = pair
-    attention = theirs.vision_encoder.layers[1].attn
-    expected = attention.get_rel_pos(size, size, attention.rel_pos_h)
-    assert relative_error(relative_table(attention.rel_pos_h, size), expected) <= 1e-6
-
-
-def test_global_attention_matches_when_the_grid_is_not_the_trained_one(pair):
-    ours, theirs = pair
-    x = torch.randn(1, 13, 7, SMALL.vision.dim)
-    expected, _ = theirs.vision_encoder.layers[1].attn(x)
-    mine = ours.vision_encoder.layers[1].attn(x.flatten(1, 2), (13, 7)).unflatten(1, (13, 7))
-    assert relative_error(mine, expected) <= 1e-5
 
 
 def test_bias_in_slices_changes_nothing(pair, monkeypatch):

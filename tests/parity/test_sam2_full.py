@@ -10,16 +10,15 @@ from torch.nn import functional as F
 
 from models.common.prompting import ObjectPrompts
 from models.sam2.config import SAM2_SIZES
-from models.sam2.model import Sam2, preprocess
-from models.sam2.outputs import TRANSFORMERS_SEMANTICS
+from models.sam2.model import preprocess
 from models.sam2.promptable import PromptableTracker
-from models.sam2.video import VideoSession
 from tests.parity.closeness import relative_error
 from tests.parity.sam2_reference import (
     build_image_reference,
     build_reference,
     video_reference,
 )
+from tests.parity.variants import TransformersSam2, TransformersVideoSession
 
 pytestmark = pytest.mark.slow
 TOLERANCE = 1e-5
@@ -59,7 +58,7 @@ def run_theirs_on_a_picture(name, images, path):
 
 def load_ours(name, path):
     with torch.device("meta"):
-        model = Sam2(SAM2_SIZES[name], TRANSFORMERS_SEMANTICS).eval()
+        model = TransformersSam2(SAM2_SIZES[name]).eval()
     model.load_state_dict(load_file(path), assign=True)
     return model
 
@@ -121,7 +120,7 @@ def compare_clips(frames, hidden, path):
     expected = run_theirs_on_a_clip("sam2.1-tiny", clip, hidden, path)
     gc.collect()
     ours = load_ours("sam2.1-tiny", path)
-    session = VideoSession(PromptableTracker(ours, ours.encode_pixels), clip)
+    session = TransformersVideoSession(PromptableTracker(ours, ours.encode_pixels), clip)
     session.add_points_or_box(0, 1, [[30, 40]])
     session.add_mask(hidden, 1, np.zeros((90, 160)))
     for result, (mask, score) in zip(session.propagate(), expected, strict=True):

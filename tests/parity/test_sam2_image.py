@@ -8,7 +8,6 @@ from models.common.image_predictor import ImagePredictor
 from models.common.mask_decoder import choose_single_mask
 from models.common.prompting import ObjectPrompts
 from models.sam2.model import Sam2, preprocess
-from models.sam2.outputs import TRANSFORMERS_SEMANTICS
 from models.sam2.promptable import PromptableTracker
 from tests.models.tiny_sam2 import SMALL
 from tests.parity.closeness import relative_error
@@ -16,6 +15,7 @@ from tests.parity.sam2_reference import (
     build_image_reference,
     build_reference,
 )
+from tests.parity.variants import TransformersSam2
 
 SIZE = SMALL.tracker.image_size
 
@@ -23,7 +23,7 @@ SIZE = SMALL.tracker.image_size
 @pytest.fixture(scope="module")
 def pair():
     state = build_reference(SMALL).state_dict()
-    ours = Sam2(SMALL, TRANSFORMERS_SEMANTICS).eval()
+    ours = TransformersSam2(SMALL).eval()
     ours.load_state_dict(state)
     return ours, build_image_reference(SMALL, state)
 

@@ -4,20 +4,17 @@ Tolerance 1e-5: nothing but rounding differs, memories rounded to bfloat16 on bo
 different choice anywhere (mask, memory, visibility) would show as an error of about 1.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from models.sam2.model import Sam2, preprocess
-from models.sam2.outputs import TRANSFORMERS_SEMANTICS
+from models.sam2.model import preprocess
 from models.sam2.promptable import PromptableTracker
-from models.sam2.video import VideoOptions, VideoSession
 from tests.models.tiny_sam2 import SMALL
 from tests.parity.closeness import relative_error
 from tests.parity.sam2_reference import build_reference, video_reference
+from tests.parity.variants import TransformersSam2Video, TransformersVideoSession
 
 SIZE = SMALL.tracker.image_size
 FRAMES, HEIGHT, WIDTH = 20, 72, 120
@@ -50,9 +47,7 @@ def pair():
     score.weight.data.mul_(SCORE_SPREAD)
     score.bias.data.fill_(SCORE_BIAS)
     one_by_one(theirs)
-    # Their processor binarises masks before the model sees them.
-    semantics = replace(TRANSFORMERS_SEMANTICS, binarize_given_mask=True)
-    ours = Sam2(SMALL, semantics).eval()
+    ours = TransformersSam2Video(SMALL).eval()
     ours.load_state_dict(theirs.state_dict())
     return ours, theirs
 
@@ -131,9 +126,7 @@ def assert_same_run(mine, theirs):
 
 def open_both(pair, clip):
     ours, theirs = pair
-    # Theirs takes a correction for one more tracked frame.
-    options = VideoOptions(corrections_condition=False)
-    session = VideoSession(PromptableTracker(ours, ours.encode_pixels), clip, options=options)
+    session = TransformersVideoSession(PromptableTracker(ours, ours.encode_pixels), clip)
     return session, Theirs(theirs, clip)
 
 

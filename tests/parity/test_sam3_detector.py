@@ -12,15 +12,16 @@ import torch
 from models.build import NANO_FOLDER, VOCABULARY_FILE
 from models.common.positional import sine_grid
 from models.protocols import ConceptQuery, ExemplarBox
-from models.sam3.network.config import SAM3_SIZES
+from models.sam3.network.config import NORM_EPS
 from models.sam3.network.detector import Detector
 from models.sam3.network.exemplars import Exemplars
-from models.sam3.network.model import Sam3, preprocess
+from models.sam3.network.model import preprocess
 from models.sam3.network.vision import VisionEncoder
 from models.sam3.predictor import Sam3ImageDetector
 from models.sam3.tokenizer import Tokenizer
 from tests.parity.closeness import relative_error
 from tests.parity.sam3_reference import SMALL, build_reference
+from tests.parity.variants import TransformersDetector, build_sam3, set_norm_eps
 
 TOLERANCE = 1e-5
 
@@ -32,7 +33,7 @@ def theirs():
 
 @pytest.fixture(scope="module")
 def ours(theirs):
-    model = Detector(SMALL, clamp_presence=True, cls_without_boxes=False).eval()
+    model = TransformersDetector(SMALL).eval()
     model.load_state_dict(theirs.state_dict(), strict=True)
     return model
 
@@ -161,7 +162,7 @@ def test_picture_token_is_kept_without_boxes_as_published(ours, theirs, vision, 
 
 @torch.no_grad()
 def test_presence_is_not_clamped_as_published(ours, theirs, vision, token_ids):
-    published = Detector(SMALL, cls_without_boxes=False).eval()
+    published = Detector(SMALL).eval()
     published.load_state_dict(theirs.state_dict(), strict=True)
     for model in (published, ours):
         model.detr_decoder.presence_head.layer3.bias.add_(50.0)
@@ -174,20 +175,16 @@ def test_presence_is_not_clamped_as_published(ours, theirs, vision, token_ids):
     assert clamped.max() == 10
 
 
-def _with_epsilon(epsilon):
-    return replace(SMALL, vision=replace(SMALL.vision, norm_eps=epsilon))
-
-
 @pytest.mark.parametrize("epsilon", [1e-5, 1e-6], ids=["published", "transformers"])
 @torch.no_grad()
-def test_backbone_epsilon_is_a_switch(images, epsilon):
+def test_backbone_differs_from_another_epsilon_alone(images, epsilon):
     """The published norms add 1e-5, transformers' default is 1e-6; faint pictures tell them."""
-    theirs = build_reference(_with_epsilon(epsilon))
+    theirs = build_reference(SMALL, norm_eps=epsilon)
     for faint in theirs.vision_encoder.backbone.embeddings.parameters():
         faint.mul_(1e-2)
     errors = {}
     for own in (1e-5, 1e-6):
-        ours = VisionEncoder(_with_epsilon(own).vision).eval()
+        ours = set_norm_eps(VisionEncoder(SMALL.vision).eval(), own)
         ours.load_state_dict(theirs.vision_encoder.state_dict())
         expected = theirs.vision_encoder(images).last_hidden_state
         errors[own] = relative_error(_flat(ours(images).trunk), expected)
@@ -195,8 +192,9 @@ def test_backbone_epsilon_is_a_switch(images, epsilon):
     assert next(iter(errors.values())) > 10 * TOLERANCE
 
 
-def test_published_epsilon_is_the_default():
-    assert {size.vision.norm_eps for size in SAM3_SIZES.values()} == {1e-5}
+def test_published_epsilon_is_ours():
+    norms = [m for m in Detector(SMALL).modules() if isinstance(m, torch.nn.LayerNorm)]
+    assert {norm.eps for norm in norms} == {NORM_EPS} == {1e-5}
 
 
 @torch.no_grad()
@@ -234,7 +232,7 @@ QUERIES = [
 def test_queries_with_exemplars_equal_from_phrase_to_mask():
     config = replace(SMALL, text=replace(SMALL.text, vocab_size=1024, context_length=16))
     theirs = build_reference(config)
-    model = Sam3(config, clamp_presence=True, cls_without_boxes=False)
+    model = build_sam3(config)
     model.detector_model.load_state_dict(theirs.state_dict())
     tokenizer = Tokenizer(NANO_FOLDER / VOCABULARY_FILE, context_length=16, vocab_size=1024)
     pixels = np.random.default_rng(2).integers(0, 255, (84, 84, 3), dtype=np.uint8)

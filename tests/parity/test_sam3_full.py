@@ -15,15 +15,13 @@ from transformers import Sam3TrackerVideoModel
 from models.checkpoints.weights import load_strictly, read_safetensors
 from models.protocols import ExemplarBox
 from models.sam2.config import TrackerConfig
-from models.sam2.outputs import TRANSFORMERS_SEMANTICS
-from models.sam2.tracker import MemoryTracker
 from models.sam3.network.config import SAM3_SIZES
-from models.sam3.network.detector import Detector
 from models.sam3.network.model import preprocess
 from models.sam3.prompts import pack_exemplars
 from tests.parity.closeness import relative_error
 from tests.parity.sam3_reference import build_reference, spread
 from tests.parity.tracker_reference import our_clip, reference_clip, reference_config
+from tests.parity.variants import TransformersDetector, TransformersTracker
 
 # An hour: some ten TFLOP for each model, on one core that others may be using, too.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -70,7 +68,7 @@ def ask_theirs(path):
 @torch.no_grad()
 def ask_ours(path):
     with torch.device("meta"):
-        ours = Detector(CONFIG, clamp_presence=True, cls_without_boxes=False)
+        ours = TransformersDetector(CONFIG)
     load_strictly(ours, read_safetensors(path), source=str(path))
     ours.eval()
     output = ours(
@@ -107,7 +105,7 @@ def test_tracker_prompt_and_two_frames_equal():
     spread(theirs, share=0.02)
     # Sure that the object is there: else masks are blanked and agree for nothing.
     theirs.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(3.0)
-    ours = MemoryTracker(config, TRANSFORMERS_SEMANTICS).eval()
+    ours = TransformersTracker(config).eval()
     ours.load_state_dict(theirs.state_dict())
     grid = config.image_size // config.patch_size
     features = ours.prepare_features(

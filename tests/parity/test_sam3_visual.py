@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from models.common.image_predictor import ImagePredictor
-from models.sam2.outputs import TRANSFORMERS_SEMANTICS
 from models.sam2.promptable import PromptableTracker
 from models.sam3.network.model import Sam3, preprocess
 from tests.parity.closeness import relative_error
@@ -20,6 +19,7 @@ from tests.parity.sam3_reference import (
     visual_names,
     visual_reference,
 )
+from tests.parity.variants import build_sam3
 
 TOLERANCE, SIZE, SIDE = 1e-5, SMALL.vision.image_size, 4 * SMALL.vision.grid
 
@@ -29,8 +29,8 @@ def build_theirs(**changes):
     return spread(visual_reference.Sam3TrackerModel(visual_config(SMALL, **changes)))
 
 
-def load_ours(theirs, semantics=TRANSFORMERS_SEMANTICS):
-    ours = Sam3(SMALL, tracker_semantics=semantics).eval()
+def load_ours(theirs, build=build_sam3):
+    ours = build(SMALL).eval()
     report = ours.load_state_dict(visual_names(theirs.state_dict()), strict=False)
     assert not report.unexpected_keys
     return ours
@@ -114,7 +114,7 @@ def test_features_of_the_tracker_equal(ours, theirs, pixels):
 
 
 def test_a_lone_mask_is_read_without_points_as_published(theirs, ours, pixels):
-    published = load_ours(theirs, semantics=None)
+    published = load_ours(theirs, build=Sam3)
     both = [predictor_of(model, pixels).predict(mask_input=MASK[0]) for model in (ours, published)]
     assert relative_error(*(torch.from_numpy(found.logits) for found in both)) > 1e-3
 

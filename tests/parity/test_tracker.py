@@ -7,10 +7,9 @@ from transformers import Sam3TrackerVideoModel
 from models.common.positional import sine_grid
 from models.sam2.config import TrackerConfig
 from models.sam2.memory_attention import MemoryTokens
-from models.sam2.outputs import TRANSFORMERS_SEMANTICS
-from models.sam2.tracker import MemoryTracker
 from tests.parity.closeness import relative_error
 from tests.parity.tracker_reference import our_clip, reference_clip, reference_config
+from tests.parity.variants import TransformersTracker
 
 GRID = 6
 # transformers fixes the width of the memories at 64, whatever its configuration says.
@@ -34,7 +33,7 @@ def pair():
     with torch.no_grad():
         for parameter in theirs.parameters():  # some start at zero, which would hide mistakes
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    ours = MemoryTracker(CONFIG, TRANSFORMERS_SEMANTICS).eval()
+    ours = TransformersTracker(CONFIG).eval()
     ours.load_state_dict(theirs.state_dict())
     return ours, theirs
 

@@ -9,7 +9,7 @@ from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import (
 from models.common.positional import sine_grid
 from models.common.resize import resize
 from models.sam2.config import TrackerConfig
-from models.sam2.memory_bank import MemoryBank
+from tests.parity.variants import BankByAge
 
 
 def reference_config(config: TrackerConfig) -> Sam3TrackerVideoConfig:
@@ -58,7 +58,7 @@ def reference_clip(theirs, features, mask):
 
 def our_clip(ours, features, mask):
     config = ours.config
-    bank = MemoryBank(config, select_by_quality=False, dtype=torch.bfloat16)
+    bank = BankByAge(config)
     for t in range(len(features.top)):
         frame = torch.tensor([t])
         if t == 0:
@@ -70,5 +70,7 @@ def our_clip(ours, features, mask):
         spatial = ours.encode_memory(
             features, frame, logits, out.object_score_logits, binarize=torch.tensor([t == 0])
         )
-        (bank.write_conditioning if t == 0 else bank.write)(t, spatial[0], out.pointer[0])
+        # They keep memories and pointers in bfloat16.
+        kept = (spatial[0].to(torch.bfloat16), out.pointer[0].to(torch.bfloat16))
+        (bank.write_conditioning if t == 0 else bank.write)(t, *kept)
         yield out, spatial

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from models.sam2.config import TrackerConfig
 
+# Of every norm, as the published weights were trained; transformers' own default for the backbone
+# is 1e-6.
+NORM_EPS = 1e-5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionConfig:
@@ -24,7 +28,14 @@ class VisionConfig:
     global_blocks: tuple[int, ...] = (7, 15, 23, 31)
     pretrain_grid: int = 24
     neck_dim: int = 256
-    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("window", "pretrain_grid"):
+            if self.grid % getattr(self, name):
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r} does not divide the {self.grid} tokens along "
+                    "a side of the picture"
+                )
 
     @property
     def grid(self) -> int:
@@ -60,9 +71,6 @@ class DetectorConfig:
     fusion_layers: int = 6
     decoder_layers: int = 6
     num_queries: int = 200
-    roi_size: int = 7
-    upsampling_stages: int = 3
-    norm_eps: float = 1e-5
     point_exemplars: bool = False
 
 

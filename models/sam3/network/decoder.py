@@ -79,17 +79,9 @@ class _Picture:
 class Decoder(nn.Module):
     """Refines learned boxes layer by layer, looking where they are (relative position bias)."""
 
-    def __init__(self, config: DetectorConfig, *, clamp_presence: bool = False) -> None:
-        """Build.
-
-        Args:
-            config: Sizes.
-            clamp_presence: Limit presence logits to ±10. The published model meant to and did not;
-                transformers does.
-        """
+    def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
-        dim = config.dim
-        self.dim, self.clamp_presence = dim, clamp_presence
+        self.dim = dim = config.dim
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.output_layer_norm = nn.LayerNorm(dim)
         self.box_head = NumberedMLP(dim, dim, 4, 3)
@@ -142,11 +134,10 @@ class Decoder(nn.Module):
             refined.append(new_boxes)
             presence.append(self.presence_head(self.presence_layer_norm(x[:, 0])).squeeze(-1))
             boxes = new_boxes.detach()
-        logits = torch.stack(presence)
         return DecoderOutput(
             queries=torch.stack(queries),
             boxes_cxcywh=torch.stack(refined),
-            presence_logits=logits.clamp(-10, 10) if self.clamp_presence else logits,
+            presence_logits=torch.stack(presence),
         )
 
     def _relative_bias(self, boxes: Tensor, grid: tuple[int, int]) -> Tensor:

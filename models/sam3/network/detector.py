@@ -50,26 +50,15 @@ class DetectorOutput:
 class Detector(nn.Module):
     """SAM 3's concept detector."""
 
-    def __init__(
-        self, config: Sam3Config, *, clamp_presence: bool = False, cls_without_boxes: bool = True
-    ) -> None:
-        """Build.
-
-        Args:
-            config: A row of the size table.
-            clamp_presence: See :class:`models.sam3.network.decoder.Decoder`.
-            cls_without_boxes: Append the exemplar encoder's picture token even when a concept has
-                no boxes, as the published model does; transformers does not.
-        """
+    def __init__(self, config: Sam3Config) -> None:
         super().__init__()
         self.config = config
-        self.cls_without_boxes = cls_without_boxes
         self.vision_encoder = VisionEncoder(config.vision)
         self.text_encoder = TextEncoder(config.text)
         self.text_projection = nn.Linear(config.text.dim, config.detector.dim)
         self.geometry_encoder = ExemplarEncoder(config.detector)
         self.detr_encoder = FusionEncoder(config.detector)
-        self.detr_decoder = Decoder(config.detector, clamp_presence=clamp_presence)
+        self.detr_decoder = Decoder(config.detector)
         self.mask_decoder = MaskHead(config.detector)
         self.dot_product_scoring = DotProductScoring(config.detector)
 
@@ -126,9 +115,8 @@ class Detector(nn.Module):
     def _prompt(
         self, coarse: Tensor, place: Tensor, text: TextFeatures, exemplars: Exemplars | None
     ) -> tuple[Tensor, Tensor]:
+        """Join the phrase's tokens with those of the exemplars, or with the picture token alone."""
         if exemplars is None:
-            if not self.cls_without_boxes:
-                return text.tokens, text.is_valid
             exemplars = Exemplars.none(coarse.shape[0], coarse.device)
         tokens, is_valid = self.geometry_encoder(exemplars, coarse, place)
         return torch.cat((text.tokens, tokens), dim=1), torch.cat((text.is_valid, is_valid), dim=1)

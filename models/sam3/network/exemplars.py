@@ -19,6 +19,9 @@ from models.common.positional import sine_1d
 from models.common.roi_align import roi_align
 from models.sam3.network.config import DetectorConfig
 
+# Cells along a side of what is pooled from a box.
+ROI_SIZE = 7
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointExemplars:
@@ -108,7 +111,7 @@ class ExemplarEncoder(nn.Module):
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
         dim = config.dim
-        self.dim, self.roi_size = dim, config.roi_size
+        self.dim = dim
         self.label_embed = nn.Embedding(2, dim)
         self.cls_embed = nn.Embedding(1, dim)
         if config.point_exemplars:
@@ -116,7 +119,7 @@ class ExemplarEncoder(nn.Module):
             self.points_pool_project = nn.Linear(dim, dim)
             self.points_pos_enc_project = nn.Linear(dim, dim)
         self.boxes_direct_project = nn.Linear(4, dim)
-        self.boxes_pool_project = nn.Conv2d(dim, dim, config.roi_size)
+        self.boxes_pool_project = nn.Conv2d(dim, dim, ROI_SIZE)
         self.boxes_pos_enc_project = nn.Linear(dim + 2, dim)
         self.vision_layer_norm = nn.LayerNorm(dim)
         self.final_proj = nn.Linear(dim, dim)
@@ -177,9 +180,7 @@ class ExemplarEncoder(nn.Module):
         size = torch.tensor(
             [normed.shape[-1], normed.shape[-2]] * 2, dtype=boxes.dtype, device=boxes.device
         )
-        content = self.boxes_pool_project(
-            roi_align(normed, cxcywh_to_xyxy(boxes) * size, self.roi_size)
-        )
+        content = self.boxes_pool_project(roi_align(normed, cxcywh_to_xyxy(boxes) * size, ROI_SIZE))
         x, y, width, height = boxes.unbind(-1)
         place = torch.cat(
             (

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.sam2.outputs import TrackerFeatures, TrackerSemantics
+from models.sam2.outputs import TrackerFeatures
 from models.sam2.tracker import MemoryTracker
 from models.sam3.network.config import Sam3Config
 from models.sam3.network.detector import Detector
@@ -17,28 +17,11 @@ class Sam3(nn.Module):
     Those have no ``mask_refiner``: it is ours, and ``None`` where the size or the weights lack it.
     """
 
-    def __init__(
-        self,
-        config: Sam3Config,
-        *,
-        clamp_presence: bool = False,
-        cls_without_boxes: bool = True,
-        tracker_semantics: TrackerSemantics | None = None,
-    ) -> None:
-        """Build.
-
-        Args:
-            config: A row of the size table.
-            clamp_presence: See :class:`models.sam3.network.detector.Detector`.
-            cls_without_boxes: The same.
-            tracker_semantics: The tracker's readings of the paper; official when left out.
-        """
+    def __init__(self, config: Sam3Config) -> None:
         super().__init__()
         self.config = config
-        self.detector_model = Detector(
-            config, clamp_presence=clamp_presence, cls_without_boxes=cls_without_boxes
-        )
-        self.tracker_model = MemoryTracker(config.tracker, tracker_semantics)
+        self.detector_model = Detector(config)
+        self.tracker_model = MemoryTracker(config.tracker)
         self.tracker_neck = Neck(config.vision)
         self.mask_refiner = MaskRefiner(config.refiner) if config.refiner else None
 

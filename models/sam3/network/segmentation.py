@@ -11,6 +11,9 @@ from typing_extensions import override
 from models.common.attention import Attention, key_mask
 from models.sam3.network.config import DetectorConfig
 
+# One more than the pyramid of three levels needs: checkpoints carry it, nothing reads it.
+UPSAMPLING_STAGES = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelOutput:
@@ -26,11 +29,11 @@ class PixelOutput:
 
 
 class PixelDecoder(nn.Module):
-    """Top-down pyramid, nearest upsampling. Checkpoints carry one stage more than is used."""
+    """Top-down pyramid, nearest upsampling."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
-        stages = range(config.upsampling_stages)
+        stages = range(UPSAMPLING_STAGES)
         self.conv_layers = nn.ModuleList(
             nn.Conv2d(config.dim, config.dim, 3, padding=1) for _ in stages
         )

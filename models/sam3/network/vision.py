@@ -16,9 +16,7 @@ from models.common.attention import merge_heads, split_heads
 from models.common.mlp import FeedForward
 from models.common.positional import axial_rotary_table, rotate
 from models.common.windows import join_windows, partition_windows
-from models.sam3.network.config import VisionConfig
-
-ROPE_THETA = 10000.0
+from models.sam3.network.config import NORM_EPS, VisionConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +66,8 @@ class Embeddings(nn.Module):
         tokens = self.patch_embeddings(images).permute(0, 2, 3, 1)
         height, width = tokens.shape[1:3]
         tile = self.position_embeddings.view(1, self.pretrain_grid, self.pretrain_grid, -1)
-        repeats = (1, height // self.pretrain_grid + 1, width // self.pretrain_grid + 1, 1)
-        return tokens + tile.tile(repeats)[:, :height, :width]
+        repeats = (1, height // self.pretrain_grid, width // self.pretrain_grid, 1)
+        return tokens + tile.tile(repeats)
 
 
 class RotaryAttention(nn.Module):
@@ -93,63 +91,25 @@ class RotaryAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; ``window`` of 0 means global attention."""
+    """Pre-norm transformer block."""
 
-    def __init__(self, config: VisionConfig, window: int) -> None:
+    def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.window = window
-        self.pretrain_grid = config.pretrain_grid
-        self.head_dim = config.dim // config.num_heads
-        self.layer_norm1 = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.layer_norm1 = nn.LayerNorm(config.dim, eps=NORM_EPS)
         self.attention = RotaryAttention(config.dim, config.num_heads)
-        self.layer_norm2 = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.layer_norm2 = nn.LayerNorm(config.dim, eps=NORM_EPS)
         self.mlp = FeedForward(config.dim, config.mlp_dim, nn.GELU)
 
     @override
-    def forward(self, x: Tensor, grid: "TokenGrid") -> Tensor:
-        """Map (N, L, C) to the same shape."""
-        x = x + self._attend(self.layer_norm1(x), grid)
+    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+        """Map (N, L, C) to the same shape.
+
+        As many tokens as ``table`` has rows attend to one another: the windows, one after the
+        other, or the whole picture.
+        """
+        groups = self.layer_norm1(x).view(-1, table.shape[0], x.shape[-1])
+        x = x + self.attention(groups, table).view(x.shape)
         return x + self.mlp(self.layer_norm2(x))
-
-    def _attend(self, x: Tensor, grid: "TokenGrid") -> Tensor:
-        if self.window == 0:
-            # Positions are squeezed onto the grid that the frequencies were trained on.
-            scale = self.pretrain_grid / grid.columns
-            table = axial_rotary_table(
-                grid.rows,
-                grid.columns,
-                self.head_dim,
-                scale=scale,
-                theta=ROPE_THETA,
-                device=x.device,
-                window=grid.window,
-            )
-            return self.attention(x, table)
-        side = self.window
-        table = axial_rotary_table(
-            side, side, self.head_dim, scale=1.0, theta=ROPE_THETA, device=x.device
-        )
-        if grid.window is not None:
-            return self.attention(x.view(-1, side * side, x.shape[-1]), table).view(x.shape)
-        windows, padded = partition_windows(x.unflatten(1, (grid.rows, grid.columns)), side)
-        joined = join_windows(self.attention(windows, table), side, padded)
-        return joined[:, : grid.rows, : grid.columns].flatten(1, 2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenGrid:
-    """How the tokens of a picture are listed.
-
-    Attributes:
-        rows: Rows of the grid.
-        columns: Columns of the grid.
-        window: Side of the windows, one after another, that the tokens are listed by; ``None``
-            for row by row, where windows do not fill the grid.
-    """
-
-    rows: int
-    columns: int
-    window: int | None
 
 
 class Backbone(nn.Module):
@@ -157,31 +117,35 @@ class Backbone(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.window = config.window
+        self.config = config
         self.embeddings = Embeddings(config)
-        self.layer_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
-        self.layers = nn.ModuleList(
-            Block(config, 0 if index in config.global_blocks else config.window)
-            for index in range(config.num_blocks)
-        )
+        self.layer_norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
 
     @override
     def forward(self, images: Tensor) -> Tensor:
-        """Map (N, 3, S, S) in -1 … 1 to (N, C, G, G)."""
+        """Map (N, 3, S, S) in -1 … 1 to (N, C, G, G); windows have to fill the grid."""
         x = self.layer_norm(self.embeddings(images))
-        rows, columns = x.shape[1:3]
+        rows, columns, window = x.shape[1], x.shape[2], self.config.window
+        within, everywhere = self._tables(rows, columns, x.device)
         # Tokens stay listed by windows from the first block to the last: nothing but the position
         # tables depends on their order, so that no block has to move them.
-        fits = not (rows % self.window or columns % self.window)
-        grid = TokenGrid(rows=rows, columns=columns, window=self.window if fits else None)
-        x = (partition_windows(x, self.window)[0] if fits else x).reshape(
-            images.shape[0], rows * columns, -1
+        x = partition_windows(x, window)[0].reshape(images.shape[0], rows * columns, -1)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, everywhere if index in self.config.global_blocks else within)
+        x = join_windows(x.view(-1, window**2, x.shape[-1]), window, (rows, columns))
+        return x.permute(0, 3, 1, 2)
+
+    def _tables(self, rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Rotary positions within a window, and within the picture as listed by windows."""
+        window, head_dim = self.config.window, self.config.dim // self.config.num_heads
+        within = axial_rotary_table(window, window, head_dim, scale=1.0, device=device)
+        # Positions are squeezed onto the grid that the frequencies were trained on.
+        scale = self.config.pretrain_grid / columns
+        everywhere = axial_rotary_table(
+            rows, columns, head_dim, scale=scale, device=device, window=window
         )
-        for layer in self.layers:
-            x = layer(x, grid)
-        if fits:
-            x = join_windows(x.view(-1, self.window**2, x.shape[-1]), self.window, (rows, columns))
-        return x.view(images.shape[0], rows, columns, -1).permute(0, 3, 1, 2)
+        return within, everywhere
 
 
 class PyramidLevel(nn.Module):
@@ -269,7 +233,7 @@ class VisionEncoder(nn.Module):
 
     @override
     def forward(self, images: Tensor) -> VisionFeatures:
-        """Encode (N, 3, S, S); S is any multiple of the patch size."""
+        """Encode (N, 3, S, S)."""
         return self.from_trunk(self.backbone(images))
 
     def from_trunk(self, trunk: Tensor) -> VisionFeatures:

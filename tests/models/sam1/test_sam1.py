@@ -91,11 +91,6 @@ def test_predictor_answers_a_click(model):
     assert found.logits.shape == (3, model.mask_side, model.mask_side)
 
 
-def test_vision_encoder_takes_other_sides(model):
-    found = model.vision_encoder(torch.randn(1, 3, 2 * SIDE, 2 * SIDE))
-    assert found.shape[-1] == 2 * TINY_SAM1.vision.grid
-
-
 @pytest.mark.parametrize("shape", [(1, 3, SIDE, SIDE - 16), (1, 4, SIDE, SIDE), (3, SIDE, SIDE)])
 def test_wrong_images_are_refused(model, shape):
     with pytest.raises(ValueError, match=r"images has shape .* accepted: \(\*, 3, "):

@@ -6,6 +6,7 @@ import torch
 
 from models.sam2.config import TrackerConfig
 from models.sam2.memory_bank import QUALITY_THRESHOLD, MemoryBank
+from tests.parity.variants import BankByAge
 
 CONFIG = TrackerConfig(hidden_dim=4, memory_dim=2)
 FRAMES = 500
@@ -47,10 +48,10 @@ def by_age(conditioning, tracked, time):
     return maps, pointers | {(time - r, r) for r in range(1, 16) if time - r in others}
 
 
-@pytest.mark.parametrize(("select", "rule"), [(True, by_quality), (False, by_age)])
+@pytest.mark.parametrize(("build", "rule"), [(MemoryBank, by_quality), (BankByAge, by_age)])
 @pytest.mark.parametrize("seed", range(4))
-def test_bounded_bank_equals_unbounded_history(select, rule, seed):
-    rng, bank = np.random.default_rng(seed), MemoryBank(CONFIG, select_by_quality=select)
+def test_bounded_bank_equals_unbounded_history(build, rule, seed):
+    rng, bank = np.random.default_rng(seed), build(CONFIG)
     conditioning, tracked = {0}, {}
     bank.write_conditioning(0, *memory(0))
     for t in range(1, FRAMES):
@@ -64,10 +65,9 @@ def test_bounded_bank_equals_unbounded_history(select, rule, seed):
 
 
 @pytest.mark.parametrize("num_maps", [1, 3, 7])
-@pytest.mark.parametrize("select", [True, False])
-def test_short_bank_reads_the_nearest_maps_at_the_usual_positions(select, num_maps):
-    whole = MemoryBank(CONFIG, select_by_quality=select)
-    short = MemoryBank(CONFIG, select_by_quality=select, num_maps=num_maps)
+@pytest.mark.parametrize("build", [MemoryBank, BankByAge])
+def test_short_bank_reads_the_nearest_maps_at_the_usual_positions(build, num_maps):
+    whole, short = build(CONFIG), build(CONFIG, num_maps=num_maps)
     for bank in (whole, short):
         for t in range(40):
             bank.write_conditioning(t, *memory(t)) if t % 7 == 0 else bank.write(t, *memory(t))
@@ -86,9 +86,9 @@ def test_number_of_maps_must_have_positions():
             MemoryBank(CONFIG, num_maps=number)
 
 
-@pytest.mark.parametrize("select", [True, False])
-def test_bytes_stop_growing(select):
-    bank, sizes = MemoryBank(CONFIG, select_by_quality=select), []
+@pytest.mark.parametrize("build", [MemoryBank, BankByAge])
+def test_bytes_stop_growing(build):
+    bank, sizes = build(CONFIG), []
     for t in range(FRAMES):
         bank.write_conditioning(t, *memory(t)) if t % 16 == 0 else bank.write(t, *memory(t))
         sizes.append(bank.num_bytes)
@@ -102,13 +102,6 @@ def test_a_bank_does_not_keep_the_batch_its_memory_came_from():
     bank = MemoryBank(CONFIG)
     bank.write_conditioning(0, batch[3], torch.zeros(4))
     assert bank.select(1).maps[0].spatial.untyped_storage().nbytes() == 2 * 4
-
-
-def test_storing_in_half_precision_halves_the_bytes():
-    exact, half = MemoryBank(CONFIG), MemoryBank(CONFIG, dtype=torch.bfloat16)
-    for bank in (exact, half):
-        bank.write_conditioning(0, *memory(0))
-    assert exact.num_bytes == 2 * half.num_bytes
 
 
 def test_going_back_in_time_is_refused():

@@ -5,12 +5,12 @@ from torch.nn import functional as F
 
 from models.common.image_predictor import ImagePredictor
 from models.sam2.hiera import pool
-from models.sam2.memory_bank import MemoryBank
 from models.sam2.memory_selection import closest_frames, neighbours
 from models.sam2.model import Sam2, preprocess
 from models.sam2.outputs import TrackOutput
-from models.sam2.video_memory import PendingPrompt, ShownMask, VideoMemory
+from models.sam2.video_memory import ShownMask, VideoMemory
 from tests.models.tiny_sam2 import SMALL, make_clip, make_model
+from tests.parity.variants import BankByAge
 
 CONFIG = SMALL.tracker
 
@@ -117,16 +117,14 @@ def output_of(spatial, pointer):
 def test_forward_stream_reads_what_the_bank_reads(seed, limit):
     """Two stores, one rule: also with more conditioning frames than are attended to."""
     config = type(CONFIG)(max_cond_frames=limit, memory_dim=2, hidden_dim=2)
-    bank, video = MemoryBank(config, select_by_quality=False), VideoMemory(config)
+    bank, video = BankByAge(config), VideoMemory(config)
     rng, empty = np.random.default_rng(seed), torch.zeros(1)
     for t in range(40):
         spatial, pointer = torch.full((2, 1, 1), t), torch.full((2,), t)
         if t == 0 or rng.random() < 0.2:
             bank.write_conditioning(t, spatial, pointer)
-            video.pending[t] = PendingPrompt(
-                output=output_of(spatial, pointer), is_conditioning=True
-            )
-            video.commit(t, spatial, clears_around=False)
+            video.pending[t] = output_of(spatial, pointer)
+            video.commit(t, spatial)
         else:
             bank.write(t, spatial, pointer)
             shown = ShownMask(mask_logits=empty, object_score_logits=empty)

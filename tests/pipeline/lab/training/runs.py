@@ -35,7 +35,6 @@ CONFIG = replace(
         iou_head_dim=16,
         memory_attention_layers=1,
         memory_attention_mlp_dim=16,
-        memory_fuser_layers=1,
         memory_fuser_dim=16,
     ),
     refiner=RefinerConfig(side=16, fine_dim=8, coarse_dim=8, full_dim=4),
