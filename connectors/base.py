@@ -96,14 +96,18 @@ class Overlay:
     Attributes:
         number: Small number for people, decides the colour.
         label: Concept and whatever else is to be written beside the object.
-        mask: Shape (H, W), bool, the frame's size.
+        bits: Its pixels, shape (h, w), bool: a crop of the frame.
+        x0: Left edge of the crop in px of the frame.
+        y0: Top edge of the crop in px of the frame.
         is_occluded: Drawn dashed and dim.
         is_tentative: Drawn thin.
     """
 
     number: int
     label: str
-    mask: NDArray[np.bool_]
+    bits: NDArray[np.bool_]
+    x0: int = 0
+    y0: int = 0
     is_occluded: bool = False
     is_tentative: bool = False
 

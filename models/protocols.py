@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.common.masks import CropMask
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameInput:
@@ -15,7 +17,7 @@ class FrameInput:
     Attributes:
         stream_id: Stream opened with :meth:`ConceptTracker.open_stream`.
         pixels: RGB, shape (H, W, 3), uint8, any H and W of at least 1.
-        time_s: Capture time in seconds on any clock that does not run backwards.
+        time_s: Observed stream time in seconds, on any clock that does not run backwards.
     """
 
     stream_id: str
@@ -31,6 +33,8 @@ class MaskletObservation:
         masklet_id: Unique within its stream for the tracker's life, from 1.
         concept: The phrase it was found with, as given to ``open_stream``, or what a person who
             chose it calls it.
+        concept_id: Name of the concept within its stream that is safe in keys, and stays when the
+            concept is called otherwise.
         score: Probability of the last detection that matched it, 0 to 1.
         presence_score: Probability that its concept is on this frame at all, 0 to 1; 1 for a chosen
             object.
@@ -38,18 +42,22 @@ class MaskletObservation:
         is_matched: Whether a detection of this frame confirmed it.
         first_seen_s: ``time_s`` of the frame on which it was born.
         last_seen_s: ``time_s`` of the last frame on which it was visible.
-        mask: Shape (H, W), bool, the frame's size; all false while occluded.
+        mask: Its pixels on the frame, trimmed; empty while occluded.
+        pointer: The tracker's token of the object on this frame (SAM 2, object pointer), shape
+            (C,); ``None`` on the frame on which a detection began it.
     """
 
     masklet_id: int
     concept: str
+    concept_id: str
     score: float
     presence_score: float
     occlusion_score: float
     is_matched: bool
     first_seen_s: float
     last_seen_s: float
-    mask: NDArray[np.bool_]
+    mask: CropMask
+    pointer: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,9 @@ Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
+# Pixels of the frame that an enlarged mask's edge may move by: 1 for the interpolation, and of the
+# blur 4 px of a drawing that is at least twice as large.
+_BLUR_REACH = 3
 _GOLDEN_TURN = 0.61803398875
 _INK_DARK: Colour = (16, 18, 22)
 _INK_LIGHT: Colour = (248, 248, 248)
@@ -57,6 +60,15 @@ class Marks:
 
 
 _NO_MARKS = Marks()
+
+
+@dataclass(frozen=True, slots=True)
+class _Mask:
+    """A mask on the drawing: 0 and 255, with its corner there; empty outside."""
+
+    plane: Picture
+    x: int
+    y: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +130,11 @@ def draw(
     canvas = _resized(pixels, h, w)
     labels: list[_Label] = []
     for overlay in overlays:
-        mask = _mask_to(overlay.mask, h, w)
+        mask = _scaled(overlay, (height, width), (h, w))
         box = _box_of(mask)
         if box is None:
             continue
-        _draw_mask(canvas, overlay, mask, box, style)
+        _draw_mask(canvas, overlay, mask, style)
         if overlay.label:
             strength = 0.55 if overlay.is_occluded or overlay.is_tentative else 0.92
             text = f"{overlay.number}  {overlay.label}"
@@ -142,11 +154,33 @@ def _resized(pixels: Picture, h: int, w: int) -> Picture:
     return cast("Picture", cv2.resize(pixels, (w, h), interpolation=way))
 
 
-def _mask_to(mask: NDArray[np.bool_], h: int, w: int) -> Picture:
-    """Return the mask as 0 and 255, shape (h, w), with smooth edges where it was enlarged."""
-    plane = mask.astype(np.uint8) * np.uint8(255)
-    if plane.shape == (h, w):
-        return plane
+def _scaled(overlay: Overlay, frame_hw: tuple[int, int], drawing_hw: tuple[int, int]) -> _Mask:
+    """Bring a mask to the drawing's size, with smooth edges where it is enlarged."""
+    (height, width), (h, w) = frame_hw, drawing_hw
+    crop = overlay.bits.astype(np.uint8) * np.uint8(255)
+    if frame_hw == drawing_hw:
+        return _Mask(crop, overlay.x0, overlay.y0)
+    factor = h // height
+    if (h, w) != (factor * height, factor * width):
+        # Pixels of the drawing straddle those of the frame: only the whole can be resized.
+        whole = np.zeros(frame_hw, np.uint8)
+        whole[_span(overlay.y0, crop.shape[0]), _span(overlay.x0, crop.shape[1])] = crop
+        return _Mask(_resized_mask(whole, h, w), 0, 0)
+    x0, y0 = max(overlay.x0 - _BLUR_REACH, 0), max(overlay.y0 - _BLUR_REACH, 0)
+    x1 = min(overlay.x0 + crop.shape[1] + _BLUR_REACH, width)
+    y1 = min(overlay.y0 + crop.shape[0] + _BLUR_REACH, height)
+    plane = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    rows, columns = crop.shape
+    plane[_span(overlay.y0 - y0, rows), _span(overlay.x0 - x0, columns)] = crop
+    large = _resized_mask(plane, factor * (y1 - y0), factor * (x1 - x0))
+    return _Mask(large, factor * x0, factor * y0)
+
+
+def _span(start: int, length: int) -> slice:
+    return slice(start, start + length)
+
+
+def _resized_mask(plane: Picture, h: int, w: int) -> Picture:
     if h < plane.shape[0]:
         # A quarter of a pixel is enough, or thin objects would vanish.
         shrunk = cv2.resize(plane, (w, h), interpolation=cv2.INTER_AREA)
@@ -159,17 +193,18 @@ def _mask_to(mask: NDArray[np.bool_], h: int, w: int) -> Picture:
 def _draw_mask(
     canvas: Picture,
     overlay: Overlay,
-    mask: Picture,
-    box: tuple[int, int, int, int],
+    mask: _Mask,
     style: Style,
 ) -> None:
-    x, y, width, height = box
-    region, inside = canvas[y : y + height, x : x + width], mask[y : y + height, x : x + width] > 0
+    rows, columns = mask.plane.shape
+    region, inside = canvas[_span(mask.y, rows), _span(mask.x, columns)], mask.plane > 0
     colour = colour_of(overlay.number)
     opacity = style.mask_opacity * (0.5 if overlay.is_occluded or overlay.is_tentative else 1.0)
     tinted = region[inside] * (1.0 - opacity) + np.asarray(colour, dtype=np.float32) * opacity
     region[inside] = tinted.astype(np.uint8)
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(
+        mask.plane, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(mask.x, mask.y)
+    )
     unit = _unit(canvas)
     thickness = unit if overlay.is_tentative else 2 * unit
     for contour in contours:
@@ -287,9 +322,9 @@ def _fill(canvas: Picture, box: tuple[int, int, int, int], colour: Colour, opaci
     region[:] = region * (1.0 - opacity) + np.asarray(colour, dtype=np.float32) * opacity
 
 
-def _box_of(mask: Picture) -> tuple[int, int, int, int] | None:
-    x, y, width, height = cv2.boundingRect(mask)
-    return (x, y, width, height) if width and height else None
+def _box_of(mask: _Mask) -> tuple[int, int, int, int] | None:
+    x, y, width, height = cv2.boundingRect(mask.plane) if mask.plane.size else (0, 0, 0, 0)
+    return (mask.x + x, mask.y + y, width, height) if width and height else None
 
 
 def _unit(canvas: Picture) -> int:

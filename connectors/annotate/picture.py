@@ -46,7 +46,7 @@ class BestPictureSink(PictureSink):
             frame.stream_id,
             _Album(capacity=self._config.num_pictures, min_gap_s=self._config.min_gap_s),
         )
-        score = telling_score(overlays)
+        score = telling_score(overlays, frame.pixels.shape[0] * frame.pixels.shape[1])
         if album.should_take(score, frame):
             drawn = draw(frame.pixels, overlays, captions, self._style)
             album.take(_Candidate(score, frame.stream_epoch, frame.pts_us, drawn))
@@ -67,11 +67,11 @@ class BestPictureSink(PictureSink):
         self._albums.clear()
 
 
-def telling_score(overlays: Sequence[Overlay]) -> float:
-    """Return how much a frame shows; 0 with nothing on it."""
+def telling_score(overlays: Sequence[Overlay], num_pixels: int) -> float:
+    """Return how much a frame of that many pixels shows; 0 with nothing on it."""
     score = 0.0
     for overlay in overlays:
-        share = float(overlay.mask.mean()) if overlay.mask.size else 0.0
+        share = np.count_nonzero(overlay.bits) / num_pixels
         weight = 0.25 if overlay.is_occluded or overlay.is_tentative else 1.0
         score += weight * min(share / 0.03, 1.0)
     return score

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Box = tuple[float, float, float, float]
+Corners = tuple[int, int, int, int]
 
 
 class CocoRle(TypedDict):
@@ -162,17 +163,29 @@ class CropMask:
         mask[self.y0 : self.y0 + h, self.x0 : self.x0 + w] = self.bits
         return mask
 
+    @property
+    def corners(self) -> Corners:
+        """x0, y0, x1, y1 of the crop in px."""
+        h, w = self.bits.shape
+        return self.x0, self.y0, self.x0 + w, self.y0 + h
+
+    def common(self, other: "CropMask") -> Corners | None:
+        """Return the part of the frame that both crops cover, x0, y0, x1, y1 in px, if any."""
+        (x0, y0, x1, y1), (left, top, right, bottom) = self.corners, other.corners
+        x0, y0, x1, y1 = max(x0, left), max(y0, top), min(x1, right), min(y1, bottom)
+        return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+    def part(self, corners: Corners) -> NDArray[np.bool_]:
+        """Return a view of a part of the crop, x0, y0, x1, y1 in px of the frame."""
+        x0, y0, x1, y1 = corners
+        return self.bits[y0 - self.y0 : y1 - self.y0, x0 - self.x0 : x1 - self.x0]
+
     def overlap(self, other: "CropMask") -> int:
         """Return how many pixels two masks of one frame share."""
-        (h, w), (other_h, other_w) = self.bits.shape, other.bits.shape
-        x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
-        x1 = min(self.x0 + w, other.x0 + other_w)
-        y1 = min(self.y0 + h, other.y0 + other_h)
-        if x0 >= x1 or y0 >= y1:
+        common = self.common(other)
+        if common is None:
             return 0
-        mine = self.bits[y0 - self.y0 : y1 - self.y0, x0 - self.x0 : x1 - self.x0]
-        theirs = other.bits[y0 - other.y0 : y1 - other.y0, x0 - other.x0 : x1 - other.x0]
-        return int(np.count_nonzero(mine & theirs))
+        return int(np.count_nonzero(self.part(common) & other.part(common)))
 
     def iou(self, other: "CropMask") -> float:
         """Return intersection over union with a mask of the same frame, 0 if both are empty."""

@@ -4,6 +4,7 @@ Shape legend:
     K objects, D detections, T masklets, g_h g_w the mask grid, H W the frame in px.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,12 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.common.masks import Corners, CropMask
 from models.common.prompting import check_pixels
-from models.common.resize import resize
-from models.sam3.network.refiner import SURE, Corners, MaskRefiner, Windows
-
-# Mask pixels brought to a picture's size at once: bounds the memory of many masks on a large one.
-MAX_PIXELS = 2**25
+from models.common.resize import resize, resize_window
+from models.sam3.network.refiner import SURE, MaskRefiner, Windows
 
 
 def to_images(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -62,16 +61,6 @@ def logits_at(logits: Tensor, picture_hw: tuple[int, int]) -> Tensor:
     return F.interpolate(logits[None], size=picture_hw, mode="bilinear")[0]
 
 
-def masks_at(logits: Tensor, picture_hw: tuple[int, int]) -> Tensor:
-    """Bring mask logits (K, g_h, g_w) to a picture's size and decide, (K, H, W), bool."""
-    masks = torch.zeros(len(logits), *picture_hw, dtype=torch.bool, device=logits.device)
-    at_once = max(MAX_PIXELS // (picture_hw[0] * picture_hw[1]), 1)
-    for start in range(0, len(logits), at_once):
-        part = slice(start, start + at_once)
-        masks[part] = logits_at(logits[part], picture_hw) > 0
-    return masks
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefinedMask:
     """One mask as the refiner draws it; outside its window it is empty.
@@ -96,11 +85,13 @@ class DrawnMasks:
 
     Attributes:
         logits: As the model draws them, shape (K, g_h, g_w).
+        cells: What each covers of the grid, length K; crops of g_h x g_w, trimmed.
         picture_hw: Height and width of the picture in px.
         refined: Those that were drawn anew, by their number.
     """
 
     logits: Tensor
+    cells: tuple[CropMask, ...]
     picture_hw: tuple[int, int]
     refined: Mapping[int, RefinedMask] = field(default_factory=dict[int, RefinedMask])
 
@@ -122,19 +113,20 @@ class DrawnMasks:
             pixels: The picture, shape (H, W, 3), uint8; ``None`` to leave the masks as they are.
         """
         logits = logits.float()
+        cells = tuple(CropMask.of(covered) for covered in (logits > 0).numpy(force=True))
+        plain = cls(logits=logits, cells=cells, picture_hw=picture_hw)
         if refiner is None or pixels is None:
-            return cls(logits=logits, picture_hw=picture_hw)
+            return plain
         side = refiner.side
         windows = Windows.of(logits, picture_hw, most_cells=side)
         if not windows.corners:
-            return cls(logits=logits, picture_hw=picture_hw)
+            return plain
         coarse = windows.cut_logits(logits.nan_to_num(nan=-SURE), side)
         refined = torch.minimum(refiner(windows.cut(pixels, side), coarse), coarse + SURE)
         # Colours may speak against all of a small mask; what was found is not to be lost by that.
         is_there = (refined > 0).flatten(1).any(1).tolist()
-        return cls(
-            logits=logits,
-            picture_hw=picture_hw,
+        return replace(
+            plain,
             refined={
                 k: RefinedMask(corners=corners, logits=refined[place])
                 for place, (k, corners) in enumerate(windows.corners.items())
@@ -147,42 +139,66 @@ class DrawnMasks:
         refined = {k: replace(mask, logits=mask.logits.cpu()) for k, mask in self.refined.items()}
         return replace(self, logits=self.logits.cpu(), refined=refined)
 
-    def masks(self) -> Tensor:
-        """Return the masks, shape (K, H, W), bool."""
-        height, width = self.picture_hw
-        masks = self.logits.new_zeros(len(self.logits), height, width, dtype=torch.bool)
-        plain = [k for k in range(len(self.logits)) if k not in self.refined]
-        if plain:
-            masks[plain] = masks_at(self.logits[plain], self.picture_hw)
-        for k, mask in self.refined.items():
-            x0, y0, x1, y1 = mask.corners
-            masks[k, y0:y1, x0:x1] = mask.enlarged() > 0
+    def crops(self) -> list[CropMask]:
+        """Return the masks as crops of the picture, not trimmed; K in all."""
+        if not len(self.logits):
+            return []
+        windows = [self.window(k) for k in range(len(self.logits))]
+        bits = [(self.logits_in(k, window) > 0).flatten() for k, window in enumerate(windows)]
+        # One transfer for all masks: each by itself would wait for the accelerator.
+        ends = np.cumsum([len(one) for one in bits])[:-1]
+        return [
+            CropMask(size_hw=self.picture_hw, x0=x0, y0=y0, bits=flat.reshape(y1 - y0, x1 - x0))
+            for (x0, y0, x1, y1), flat in zip(
+                windows, np.split(torch.cat(bits).numpy(force=True), ends), strict=True
+            )
+        ]
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Return the masks at the picture's size, shape (K, H, W)."""
+        masks = np.zeros((len(self.logits), *self.picture_hw), np.bool_)
+        for mask, crop in zip(masks, self.crops(), strict=True):
+            x0, y0, x1, y1 = crop.corners
+            mask[y0:y1, x0:x1] = crop.bits
         return masks
 
     def mask_logits(self) -> Tensor:
         """Return the logits at the picture's size, shape (K, H, W)."""
-        large = logits_at(self.logits, self.picture_hw)
+        height, width = self.picture_hw
+        whole = 0, 0, width, height
+        large = self.logits.new_zeros(len(self.logits), height, width)
+        for k, logits in enumerate(self.logits):
+            large[k] = resize_window(logits, self.picture_hw, whole)
         for k, mask in self.refined.items():
             x0, y0, x1, y1 = mask.corners
             large[k, y0:y1, x0:x1] = mask.enlarged()
         return large
 
-    def logits_in(self, k: int, region: Corners) -> Tensor:
-        """Return the logits of one mask in a part of the picture that :meth:`common` gave."""
-        x0, y0, x1, y1 = region
+    def window(self, k: int) -> Corners:
+        """Return where a mask may have pixels, x0, y0, x1, y1 in px; no area if it has none."""
+        if k in self.refined:
+            return self.refined[k].corners
+        cells = self.cells[k]
+        if cells.is_empty:
+            return 0, 0, 0, 0
+        x0, y0, x1, y1 = cells.corners
+        (rows, columns), (height, width) = cells.size_hw, self.picture_hw
+        # Interpolation reaches one cell's width beyond the middle of the outermost cell.
+        return (
+            max(math.floor((x0 - 0.5) * width / columns) - 1, 0),
+            max(math.floor((y0 - 0.5) * height / rows) - 1, 0),
+            min(math.ceil((x1 + 0.5) * width / columns) + 1, width),
+            min(math.ceil((y1 + 0.5) * height / rows) + 1, height),
+        )
+
+    def logits_in(self, k: int, part: Corners) -> Tensor:
+        """Return the logits of one mask in a part of its :meth:`window`, x0, y0, x1, y1 in px."""
+        x0, y0, x1, y1 = part
         mask = self.refined.get(k)
         if mask is None:
-            return logits_at(self.logits[k : k + 1], self.picture_hw)[0, y0:y1, x0:x1]
+            return resize_window(self.logits[k], self.picture_hw, part)
         left, top, _, _ = mask.corners
         return mask.enlarged()[y0 - top : y1 - top, x0 - left : x1 - left]
-
-    def common(self, one: int, other: int) -> Corners | None:
-        """Return the part of the picture that two masks may share, x0, y0, x1, y1 in px, if any."""
-        height, width = self.picture_hw
-        whole = 0, 0, width, height
-        a, b = (self.refined[k].corners if k in self.refined else whole for k in (one, other))
-        x0, y0, x1, y1 = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
-        return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def frame_masks(
@@ -192,8 +208,8 @@ def frame_masks(
     sureness: Sequence[float],
     one_place_iou: float,
     by_pixel: bool = False,
-) -> list[NDArray[np.bool_]]:
-    """Return masks at the frame's size, each pixel given to one object.
+) -> list[CropMask]:
+    """Return masks of the frame, trimmed, each pixel given to one object.
 
     Where two objects of one group meet, the surer takes the pixel, as published, or with
     ``by_pixel`` the one whose mask is surer of it, unless they lie on one place. Where groups meet,
@@ -207,26 +223,30 @@ def frame_masks(
         one_place_iou: Least overlap of masks that lie on one place.
         by_pixel: Whether objects of one group that meet divide what they share pixel by pixel.
     """
-    if not groups:
-        return []
-    masks = drawn.masks().numpy(force=True)
-    # On the grid, not at the frame's size: there the product would cost gigabytes.
-    overlap = mask_iou(drawn.logits > 0, drawn.logits > 0)
+    crops = drawn.crops()
     order = sorted(range(len(groups)), key=lambda k: -sureness[k])
-    for place, k in enumerate(order):
-        for other in order[:place]:
-            is_on_grid = k not in drawn.refined and other not in drawn.refined
-            region = drawn.common(k, other)
-            if region is None or (is_on_grid and overlap[k, other] == 0):
-                continue
-            x0, y0, x1, y1 = region
-            mine, theirs = masks[k, y0:y1, x0:x1], masks[other, y0:y1, x0:x1]
-            is_one_place = overlap[k, other] >= one_place_iou
-            if groups[other] == groups[k] and (is_one_place or not by_pixel):
-                mine &= ~theirs
-            elif not is_one_place and (shared := mine & theirs).any():
-                is_theirs = drawn.logits_in(other, region) >= drawn.logits_in(k, region)
-                is_others = is_theirs.numpy(force=True)
-                mine &= ~(shared & is_others)
-                theirs &= ~(shared & ~is_others)
-    return list(masks)
+    for k, other in _meeting(crops, order):
+        region = crops[k].common(crops[other])
+        is_on_grid = k not in drawn.refined and other not in drawn.refined
+        overlap = drawn.cells[k].iou(drawn.cells[other])
+        if region is None or (is_on_grid and overlap == 0):
+            continue
+        mine, theirs = crops[k].part(region), crops[other].part(region)
+        is_one_place = overlap >= one_place_iou
+        if groups[other] == groups[k] and (is_one_place or not by_pixel):
+            mine &= ~theirs
+        elif not is_one_place and (shared := mine & theirs).any():
+            is_theirs = drawn.logits_in(other, region) >= drawn.logits_in(k, region)
+            is_others = is_theirs.numpy(force=True)
+            mine &= ~(shared & is_others)
+            theirs &= ~(shared & ~is_others)
+    return [crop.trimmed() for crop in crops]
+
+
+def _meeting(crops: Sequence[CropMask], order: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the pairs of crops that meet, the later one in ``order`` first, in that order."""
+    if len(crops) < 2:
+        return []
+    x0, y0, x1, y1 = np.array([crops[k].corners for k in order]).T
+    meets = (x0[:, None] < x1) & (x0 < x1[:, None]) & (y0[:, None] < y1) & (y0 < y1[:, None])
+    return [(order[later], order[sooner]) for later, sooner in np.argwhere(np.tril(meets, k=-1))]

@@ -203,7 +203,7 @@ class Sam3ImageDetector:
         )
         return ConceptPrediction(
             query=query,
-            masks=drawn.masks().numpy(force=True),
+            masks=drawn.masks(),
             boxes_xyxy=corners.numpy(force=True) * np.array([width, height] * 2, np.float32),
             scores=found.scores,
             presence_score=found.presence,

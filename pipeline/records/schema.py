@@ -4,14 +4,10 @@ Adding an optional field is a minor version. Anything else is a new major versio
 so readers ignore fields that they do not know.
 """
 
-import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.json_schema import WithJsonSchema
 
@@ -217,54 +213,3 @@ def schema_of(topic: Topic) -> dict[str, Any]:
     body = RECORD_TYPES[topic].model_json_schema(mode="serialization")
     name = topic.value.replace(".", ":")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:{name}", **body}
-
-
-def encode_mask(mask: NDArray[np.bool_]) -> MaskRecord:
-    """Encode a mask of shape (H, W), bool, as compressed COCO run lengths."""
-    encoded: Any = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    height, width = mask.shape
-    return MaskRecord(size=(height, width), counts=encoded["counts"].decode("ascii"))
-
-
-def decode_mask(record: MaskRecord) -> NDArray[np.bool_]:
-    """Return the mask of shape (H, W), bool.
-
-    Raises:
-        ValueError: If the run lengths do not fill the size.
-    """
-    height, width = record.size
-    runs = decode_counts(record.counts)
-    if min(runs, default=0) < 0 or sum(runs) != height * width:
-        raise ValueError(
-            f"run lengths of {sum(runs)} pixels for a mask of {height}x{width} "
-            f"(accepted: {height * width} in all)"
-        )
-    is_object = np.arange(len(runs)) % 2 == 1
-    return np.repeat(is_object, runs).reshape(width, height).T
-
-
-def decode_counts(counts: str) -> list[int]:
-    """Undo COCO's compression: 5 bits a letter, from the third run on the change to two before.
-
-    Raises:
-        ValueError: If it is no ASCII text; runs that make no mask are for the caller to refuse.
-    """
-    # pycocotools' own decoder reads outside its buffer when the counts are damaged.
-    letters = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero(letters & 0x20 == 0)
-    if not len(ends):
-        return []
-    letters = letters[: ends[-1] + 1]
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    shifts = 5 * np.minimum(np.arange(len(letters)) - np.repeat(starts, lengths), 11)
-    runs = np.add.reduceat((letters & 0x1F) << shifts, starts)
-    runs -= np.where(letters[ends] & 0x10, np.left_shift(1, 5 * np.minimum(lengths, 12)), 0)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return [int(run) for run in runs]
-
-
-def to_concept_id(phrase: str) -> str:
-    """Return a name for ``phrase`` that is safe in keys and topics: ``person-in-a-red-jacket``."""
-    return re.sub(r"[\W_]+", "-", phrase.casefold()).strip("-")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from connectors.base import Overlay
+from models.common.masks import CropMask
 from pipeline.events.event import Event, EventPhase
 from pipeline.events.zones import ZoneConfig, zones_at
 from pipeline.records.schema import (
@@ -11,10 +12,9 @@ from pipeline.records.schema import (
     EventRecord,
     FrameSize,
     MaskletsRecord,
+    MaskRecord,
     ObjectRecord,
     TrackRecord,
-    encode_mask,
-    to_concept_id,
 )
 from pipeline.streams.result import FrameResult, Scene
 from pipeline.tracking.identity import make_uid
@@ -39,7 +39,9 @@ def to_overlays(tracks: Sequence[Track]) -> list[Overlay]:
         Overlay(
             number=track.no,
             label=track.concept,
-            mask=track.last_mask,
+            x0=track.last_mask.x0,
+            y0=track.last_mask.y0,
+            bits=track.last_mask.bits,
             is_occluded=not track.is_visible,
             is_tentative=track.state is TrackState.TENTATIVE,
         )
@@ -82,7 +84,7 @@ def _object(track: Track, zones: Sequence[ZoneConfig]) -> ObjectRecord:
     return ObjectRecord(
         track_uid=track.uid,
         track_no=track.no,
-        concept_id=to_concept_id(track.concept),
+        concept_id=track.concept_id,
         concept=track.concept,
         state=track.state,
         score=_unit(track.score),
@@ -90,11 +92,15 @@ def _object(track: Track, zones: Sequence[ZoneConfig]) -> ObjectRecord:
         occlusion_score=_unit(track.occlusion_score),
         bbox=track.bbox,
         area=_unit(track.area, 6),
-        mask=None if track.mask is None else encode_mask(track.mask),
+        mask=None if track.mask is None else _mask(track.mask),
         age_s=round(track.age_s, 6),
         last_seen_s=round(track.unseen_s, 6),
         zones=zones_at(zones, track.bbox),
     )
+
+
+def _mask(mask: CropMask) -> MaskRecord:
+    return MaskRecord(size=mask.size_hw, counts=mask.run_lengths().counts)
 
 
 def _track_record(change: TrackChange, common: _Common) -> TrackRecord:
@@ -137,7 +143,7 @@ def _about(track: Track) -> dict[str, object]:
     return {
         "track_uid": track.uid,
         "track_no": track.no,
-        "concept_id": to_concept_id(track.concept),
+        "concept_id": track.concept_id,
         "concept": track.concept,
         "score": _unit(track.score),
         "bbox": track.bbox,

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -12,8 +12,8 @@ from typing_extensions import override
 
 from models.common.automatic_masks import AutomaticMaskGenerator, AutomaticMaskOptions
 from models.common.image_predictor import ImagePredictor
+from models.common.masks import CocoRle, RunLengths
 from models.protocols import ConceptDetector, ConceptQuery, ExemplarBox
-from pipeline.records.schema import MaskRecord, encode_mask
 from pipeline.segment.outputs import Findings, FoundObject
 from pipeline.segment.prompts import BoxPrompt, PointPrompt, Prompts
 
@@ -69,7 +69,7 @@ class ConceptFinder(Finder):
         objects = [
             FoundObject(
                 category=category,
-                mask=encode_mask(found.mask),
+                mask=RunLengths.of(found.mask),
                 score=found.score,
                 presence_score=found.presence_score,
             )
@@ -135,7 +135,7 @@ class ObjectFinder(Finder):
 
     def _ask_each(
         self, boxes: Sequence[tuple[float, float, float, float]], num_pixels: int
-    ) -> Iterator[tuple[MaskRecord | None, float]]:
+    ) -> Iterator[tuple[RunLengths | None, float]]:
         at_once = max(_PIXELS_AT_ONCE // num_pixels, 1)
         for start in range(0, len(boxes), at_once):
             found = self._predictor.predict_batch(
@@ -146,7 +146,7 @@ class ObjectFinder(Finder):
 
     def _ask_together(
         self, points: Sequence[PointPrompt], boxes: Sequence[tuple[float, float, float, float]]
-    ) -> tuple[MaskRecord | None, float]:
+    ) -> tuple[RunLengths | None, float]:
         box = boxes[0] if boxes else None
         logits = None
         if self._mask is not None:
@@ -192,7 +192,7 @@ class EverythingFinder(Finder):
             objects=tuple(
                 FoundObject(
                     category=0,
-                    mask=MaskRecord.model_validate(one.segmentation),
+                    mask=_read(cast("CocoRle", one.segmentation)),
                     score=one.predicted_iou,
                     predicted_iou=one.predicted_iou,
                     stability_score=one.stability_score,
@@ -202,9 +202,14 @@ class EverythingFinder(Finder):
         )
 
 
-def _encoded(mask: NDArray[np.generic]) -> MaskRecord | None:
+def _read(mask: CocoRle) -> RunLengths:
+    height, width = mask["size"]
+    return RunLengths.from_counts(mask["counts"], (height, width))
+
+
+def _encoded(mask: NDArray[np.generic]) -> RunLengths | None:
     """Return the run lengths of a mask, or ``None`` of an empty one."""
-    return encode_mask(mask.astype(np.bool_)) if mask.any() else None
+    return RunLengths.of(mask.astype(np.bool_)) if mask.any() else None
 
 
 def _bounds(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:

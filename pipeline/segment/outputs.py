@@ -16,11 +16,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.annotate.draw import Marks, Style, draw
@@ -28,8 +26,8 @@ from connectors.base import Overlay
 from connectors.errors import NotWritableError
 from connectors.files.writing import write_whole
 from connectors.pictures.stills import write_picture
+from models.common.masks import CropMask, RunLengths
 from pipeline.observe.metrics import package_version
-from pipeline.records.schema import MaskRecord, decode_mask
 
 ANNOTATIONS, MASKS, OVERLAYS = "annotations.json", "masks", "overlays"
 _STYLE = Style(min_width=1000, max_factor=8, max_side=2048)
@@ -52,7 +50,7 @@ class FoundObject:
     """
 
     category: int
-    mask: MaskRecord
+    mask: RunLengths
     score: float
     presence_score: float | None = None
     predicted_iou: float | None = None
@@ -188,7 +186,7 @@ class ResultWriter:
         name, image_id = self._names[picture], len(self._coco.images) + 1
         masks = [f"{MASKS}/{name}_{row}.png" for row in range(1, len(findings.objects) + 1)]
         for found, file in zip(findings.objects, masks, strict=True):
-            plane = decode_mask(found.mask).astype(np.uint8) * np.uint8(255)
+            plane = found.mask.mask().astype(np.uint8) * np.uint8(255)
             write_picture(self._folder / file, plane)
         self._drop_older_masks(name, len(masks) + 1)
         drawn = draw(pixels, self._overlays(findings.objects), (), _STYLE, marks=marks)
@@ -224,32 +222,27 @@ class ResultWriter:
         """Yield what is to be drawn, large objects first, so that small ones stay visible."""
         names = [category.name for category in self._coco.categories]
         has_plates = len(objects) <= _MAX_PLATES
-        areas = [int(coco_mask.area(_coco_rle(found.mask))) for found in objects]
-        for place in sorted(range(len(objects)), key=lambda place: -areas[place]):
+        for place in sorted(range(len(objects)), key=lambda place: -objects[place].mask.area):
             found = objects[place]
             label = f"{names[found.category]} {found.score:.2f}" if has_plates else ""
-            yield Overlay(number=place + 1, label=label, mask=decode_mask(found.mask))
+            yield Overlay(number=place + 1, label=label, bits=found.mask.mask())
 
 
 def _annotation(found: FoundObject, number: int, image_id: int, file: str) -> CocoAnnotation:
-    x, y, width, height = coco_mask.toBbox(_coco_rle(found.mask)).tolist()
+    x0, y0, x1, y1 = CropMask.of(found.mask.mask()).corners
     return CocoAnnotation(
         id=number,
         image_id=image_id,
         category_id=found.category + 1,
-        segmentation=CocoRle(size=found.mask.size, counts=found.mask.counts),
-        bbox=(x, y, width, height),
-        area=int(coco_mask.area(_coco_rle(found.mask))),
+        segmentation=CocoRle(size=found.mask.size_hw, counts=found.mask.counts),
+        bbox=(x0, y0, x1 - x0, y1 - y0),
+        area=found.mask.area,
         score=found.score,
         mask=file,
         presence_score=found.presence_score,
         predicted_iou=found.predicted_iou,
         stability_score=found.stability_score,
     )
-
-
-def _coco_rle(mask: MaskRecord) -> Any:  # noqa: ANN401 - pycocotools' own type has no public name
-    return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
 
 
 def _root_of(pictures: Sequence[Path]) -> Path:

@@ -7,9 +7,7 @@ State is bounded by the masklets that the model keeps: a track's state goes with
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import numpy as np
-from numpy.typing import NDArray
-
+from models.common.masks import Box, CropMask
 from models.protocols import MaskletObservation, Prediction
 from pipeline.clock import format_time
 from pipeline.tracking.config import TrackingConfig
@@ -18,8 +16,6 @@ from pipeline.tracking.states import TrackChangeKind, TrackState
 
 _MAX_STEP_S = 1.0  # a longer gap between two frames proves nothing about what was in it
 _MERGE_IOU = 0.5
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +44,7 @@ class Track:
         bbox: x, y, width, height, 0 to 1 of the frame, where it was last seen.
         area: Share of the frame covered, 0 while out of sight.
         is_visible: Whether any of it can be seen on this frame.
-        last_mask: Shape (H, W), bool, from when it was last visible.
+        last_mask: From when it was last visible.
         age_s: Seconds since it was first seen.
         visible_s: Seconds in which it was seen.
         unseen_s: Seconds since it was last seen; 0 while visible.
@@ -57,6 +53,7 @@ class Track:
     uid: str
     no: int
     concept: str
+    concept_id: str
     state: TrackState
     score: float
     best_score: float
@@ -65,14 +62,14 @@ class Track:
     bbox: Box
     area: float
     is_visible: bool
-    last_mask: NDArray[np.bool_]
+    last_mask: CropMask
     age_s: float
     visible_s: float
     unseen_s: float
 
     @property
-    def mask(self) -> NDArray[np.bool_] | None:
-        """Shape (H, W), bool; ``None`` while out of sight."""
+    def mask(self) -> CropMask | None:
+        """``None`` while out of sight."""
         return self.last_mask if self.is_visible else None
 
 
@@ -99,21 +96,10 @@ class TrackUpdate:
     changes: tuple[TrackChange, ...]
 
 
-def bbox_of(mask: NDArray[np.bool_]) -> Box:
-    """Return x, y, width, height (0 to 1) of a mask of shape (H, W) that is not empty."""
-    height, width = mask.shape
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    box = (left / width, top / height, (right - left) / width, (bottom - top) / height)
-    return (round(box[0], 5), round(box[1], 5), round(box[2], 5), round(box[3], 5))
-
-
-def iou_of(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Return intersection over union of two masks of the same shape, 0 if both are empty."""
-    union = int(np.count_nonzero(a | b))
-    return int(np.count_nonzero(a & b)) / union if union else 0.0
+def bbox_of(mask: CropMask) -> Box:
+    """Return x, y, width, height (0 to 1), rounded, of a trimmed mask that is not empty."""
+    x, y, width, height = mask.bbox
+    return round(x, 5), round(y, 5), round(width, 5), round(height, 5)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -183,7 +169,7 @@ class TrackBook:
         return TrackUpdate(tracks=(), changes=changes)
 
     def _observe(self, seen: MaskletObservation, time_s: float, step_s: float) -> list[TrackChange]:
-        is_visible = bool(seen.mask.any())
+        is_visible = not seen.mask.is_empty
         life = self._lives.get(seen.masklet_id)
         if life is None or (life.is_expired and is_visible):
             if not is_visible:  # never seen yet: there is nothing to tell
@@ -215,13 +201,14 @@ class TrackBook:
             uid=uid,
             no=self.next_no,
             concept=seen.concept,
+            concept_id=seen.concept_id,
             state=TrackState.TENTATIVE,
             score=seen.score,
             best_score=seen.score,
             presence_score=seen.presence_score,
             occlusion_score=seen.occlusion_score,
             bbox=bbox_of(seen.mask),
-            area=float(seen.mask.mean()),
+            area=seen.mask.share,
             is_visible=True,
             last_mask=seen.mask,
             age_s=0.0,
@@ -250,7 +237,7 @@ class TrackBook:
             presence_score=seen.presence_score,
             occlusion_score=seen.occlusion_score,
             bbox=bbox_of(seen.mask) if is_visible else before.bbox,
-            area=float(seen.mask.mean()) if is_visible else 0.0,
+            area=seen.mask.share if is_visible else 0.0,
             is_visible=is_visible,
             last_mask=seen.mask if is_visible else before.last_mask,
             age_s=time_s - life.first_s,
@@ -298,7 +285,7 @@ class TrackBook:
             mask = life.track.mask
             if mask is None or life.track.concept != ended.track.concept:
                 continue
-            if iou_of(mask, ended.track.last_mask) >= _MERGE_IOU:
+            if mask.iou(ended.track.last_mask) >= _MERGE_IOU:
                 return life.track.uid
         return None
 

@@ -10,7 +10,7 @@ from connectors.world.compose import WorldObject
 from connectors.world.motion import Actor
 from connectors.world.motion import Path as Walk
 from connectors.world.scene import World, WorldConfig
-from pipeline.records.schema import MaskRecord, decode_mask
+from models.common.masks import RunLengths
 
 FPS, LOOP_S = 6, 12.0
 # From the middle to the right edge and back: the end is the start, so the clip can be looped.
@@ -84,5 +84,5 @@ def _visible_things(world: World, index: int) -> tuple[WorldObject, ...]:
 
 
 def _iou(mask: dict, truth: np.ndarray) -> float:
-    found = decode_mask(MaskRecord.model_validate(mask))
+    found = RunLengths.from_counts(mask["counts"], tuple(mask["size"])).mask()
     return np.count_nonzero(found & truth) / np.count_nonzero(found | truth)

@@ -117,7 +117,7 @@ def follow(model, tokenizer, clip):
         session.step([FrameInput(stream_id="a", pixels=frame.pixels, time_s=t / 4)])[0]
         for t, frame in enumerate(clip)
     ]
-    return [{seen.masklet_id: seen.mask for seen in step.masklets} for step in steps]
+    return [{seen.masklet_id: seen.mask.full() for seen in step.masklets} for step in steps]
 
 
 @pytest.fixture(scope="module")

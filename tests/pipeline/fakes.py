@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from connectors.frame import CaptureClock, Frame
+from models.common.masks import CropMask
 from models.protocols import FrameInput, MaskletObservation, Prediction
 from pipeline.tracking.states import TrackState
 from pipeline.tracking.tracks import Track
@@ -48,13 +49,15 @@ def make_observation(number=1, *, box=(2, 3, 4, 5), concept="red", score=0.9, is
     return MaskletObservation(
         masklet_id=number,
         concept=concept,
+        concept_id=concept,
         score=score,
         presence_score=0.95,
         occlusion_score=0.0 if box is None else 1.0,
         is_matched=is_matched and box is not None,
         first_seen_s=0.0,
         last_seen_s=0.0,
-        mask=mask,
+        mask=CropMask.of(mask),
+        pointer=None,
     )
 
 
@@ -71,6 +74,7 @@ def make_track(no=1, *, center=(0.5, 0.5), state=TrackState.CONFIRMED, unseen_s=
         uid=f"uid-{no}",
         no=no,
         concept=concept,
+        concept_id=concept,
         state=state,
         score=0.9,
         best_score=0.95,
@@ -79,7 +83,7 @@ def make_track(no=1, *, center=(0.5, 0.5), state=TrackState.CONFIRMED, unseen_s=
         bbox=(x - 0.05, y - 0.05, 0.1, 0.1),
         area=0.01,
         is_visible=unseen_s == 0.0,
-        last_mask=np.ones((2, 2), np.bool_),
+        last_mask=CropMask.of(np.ones((2, 2), np.bool_)),
         age_s=1.0,
         visible_s=1.0,
         unseen_s=unseen_s,
@@ -140,11 +144,13 @@ class BlobTracker:
         return MaskletObservation(
             masklet_id=old.masklet_id if old else self.next_id - 1,
             concept=concept,
+            concept_id=concept,
             score=0.9,
             presence_score=float(is_seen),
             occlusion_score=float(is_seen),
             is_matched=is_seen,
             first_seen_s=old.first_seen_s if old else time_s,
             last_seen_s=time_s if is_seen or old is None else old.last_seen_s,
-            mask=mask,
+            mask=CropMask.of(mask),
+            pointer=None,
         )

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from models.common.masks import Corners
 from models.common.resize import resize
 from models.sam3.network.config import RefinerConfig
 
@@ -39,8 +40,6 @@ SURE = 20.0
 MOST_SIDES = 4
 # Red, green, blue, the mask so far, and what the colours say.
 CHANNELS = 5
-
-Corners = tuple[int, int, int, int]
 
 
 class MaskRefiner(nn.Module):

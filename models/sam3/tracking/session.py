@@ -11,11 +11,13 @@ Shape legend:
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from models.common.checks import check_integer, check_number, check_sequence, check_text
+from models.common.concept_ids import unique_concept_ids
 from models.common.concurrent_parts import SideBySide
 from models.protocols import ConceptQuery, FrameInput, MaskletObservation, Prediction
 from models.sam2.outputs import TrackerFeatures
@@ -104,12 +106,17 @@ class Sam3Session:
             concepts=tuple(
                 Sought(
                     name=name,
+                    concept_id=concept_id,
                     text=text,
                     has_phrase=query.phrase is not None,
                     pending=query.exemplars,
                 )
-                for name, text, query in zip(
-                    names, self._phrases.encode(names), queries, strict=True
+                for name, concept_id, text, query in zip(
+                    names,
+                    unique_concept_ids(names),
+                    self._phrases.encode(names),
+                    queries,
+                    strict=True,
                 )
             ),
         )
@@ -415,6 +422,7 @@ class Sam3Session:
             MaskletObservation(
                 masklet_id=item.masklet.masklet_id,
                 concept=stream.name_of(item.masklet),
+                concept_id=stream.concept_id_of(item.masklet),
                 score=item.masklet.score,
                 presence_score=stream.presence_of(item.masklet),
                 occlusion_score=1 / (1 + math.exp(-max(min(item.object_logit, 30.0), -30.0))),
@@ -422,9 +430,18 @@ class Sam3Session:
                 first_seen_s=item.masklet.first_seen_s,
                 last_seen_s=item.masklet.last_seen_s,
                 mask=mask,
+                pointer=pointer,
             )
-            for item, mask in zip(tracked, masks, strict=True)
+            for item, mask, pointer in zip(tracked, masks, _pointers(tracked), strict=True)
         ]
+
+
+def _pointers(tracked: Sequence[Tracked]) -> list[NDArray[np.float32] | None]:
+    """Return each object's pointer in the CPU's memory, by one transfer."""
+    known = [item.pointer for item in tracked if item.pointer is not None]
+    rows = iter(torch.stack(known).float().numpy(force=True)) if known else iter(())
+    # Copies: a row would keep those of all objects alive.
+    return [None if item.pointer is None else next(rows).copy() for item in tracked]
 
 
 def _plain(phrase: str) -> str:

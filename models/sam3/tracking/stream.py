@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from models.common.concept_ids import to_concept_id
 from models.sam2.outputs import TrackerFeatures
 from models.sam3.network.text import TextFeatures
 from models.sam3.prompts import Exemplar
@@ -19,6 +20,7 @@ class Sought:
 
     Attributes:
         name: The phrase as given, or "visual".
+        concept_id: Name that is safe in keys, unique within the stream.
         text: Features of the phrase.
         has_phrase: Whether the phrase alone says what to look for.
         pending: Exemplars that lie on the next frame.
@@ -28,6 +30,7 @@ class Sought:
     """
 
     name: str
+    concept_id: str
     text: TextFeatures
     has_phrase: bool
     pending: tuple[Exemplar, ...] = ()
@@ -103,6 +106,12 @@ class Stream:
         """Return what a masklet is called."""
         return masklet.label if masklet.concept == CHOSEN else self.concepts[masklet.concept].name
 
+    def concept_id_of(self, masklet: Masklet) -> str:
+        """Return the name of a masklet's concept that is safe in keys."""
+        if masklet.concept == CHOSEN:
+            return to_concept_id(masklet.label)
+        return self.concepts[masklet.concept].concept_id
+
     def presence_of(self, masklet: Masklet) -> float:
         """Return how sure it is that a masklet's concept is there at all."""
         return 1.0 if masklet.concept == CHOSEN else self.concepts[masklet.concept].presence
@@ -116,7 +125,7 @@ class Tracked:
         masklet: The object.
         mask_logits: Shape (4g, 4g).
         object_logit: Object score.
-        pointer: Shape (C,); none is needed of a masklet that is prompted on this frame.
+        pointer: Shape (C,); ``None`` of a masklet that a detection began on this frame.
         quality: How much the tracker's step is worth remembering, 0 to 1.
         is_matched: Whether a detection agrees.
         is_new: Whether it begins on this frame.

@@ -55,7 +55,7 @@ def choose_object(
         masklet=begin_masklet(stream, bank, concept=CHOSEN, score=1.0, label=label),
         mask_logits=output.mask_logits[0, 0],
         object_logit=object_logit,
-        pointer=None,
+        pointer=output.pointer[0],
         quality=1.0,
         is_new=True,
         is_prompted=True,

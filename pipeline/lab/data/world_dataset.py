@@ -24,7 +24,8 @@ from connectors.world.source import WORLD_EPOCH, WorldSource
 from connectors.world.wide.casting import pool_of
 from connectors.world.wide.questions import View, draw_wide_questions
 from connectors.world.wide.scene import WideConfig
-from pipeline.lab.data.datasets.shapes import RunLengths, Shape
+from models.common.masks import RunLengths
+from pipeline.lab.data.datasets.shapes import Shape
 from pipeline.lab.evaluation.held_out import Gathering
 
 ANNOTATIONS, INSTANCES = "annotations.json", "instances.json"
@@ -229,7 +230,7 @@ def _pairs(films: Sequence[Film], numbers: _Numbers) -> Iterator[dict[str, objec
 
 def _masklet(shapes: Sequence[Shape | None]) -> dict[str, object]:
     return {
-        "segmentations": [shape and shape.mask.to_json() for shape in shapes],
+        "segmentations": [shape and shape.mask.compressed() for shape in shapes],
         "bboxes": [shape and list(shape.box_xywh) for shape in shapes],
         "areas": [shape and float(shape.area) for shape in shapes],
     }
@@ -264,8 +265,8 @@ def _objects(films: Sequence[Film]) -> Iterator[dict[str, object]]:
                 "concept": truth.best.concept,
                 "attributes": truth.best.attributes,
                 "visibilities": truth.visibility,
-                "visible_segmentations": [s and s.mask.to_json() for s in truth.visible],
-                "full_segmentations": [s and s.mask.to_json() for s in truth.full],
+                "visible_segmentations": [s and s.mask.compressed() for s in truth.visible],
+                "full_segmentations": [s and s.mask.compressed() for s in truth.full],
             }
 
 
@@ -292,7 +293,7 @@ def _instances(films: Sequence[Film]) -> dict[str, object]:
                             "id": len(annotations) + 1,
                             "image_id": len(images),
                             "category_id": numbers.get(truth.best.concept),
-                            "segmentation": shape.mask.to_json(),
+                            "segmentation": shape.mask.compressed(),
                             "bbox": list(shape.box_xywh),
                             "area": float(shape.area),
                             "iscrowd": 0,

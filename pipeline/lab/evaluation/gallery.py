@@ -123,11 +123,11 @@ def draw_outcome(outcome: PictureOutcome) -> NDArray[np.uint8]:
     for answer in outcome.answers:
         for found in answer.detections:
             label = f"{answer.question.phrase} {found.score:.2f}"
-            overlays.append(Overlay(number=len(overlays) + 1, label=label, mask=found.mask))
+            overlays.append(Overlay(number=len(overlays) + 1, label=label, bits=found.mask))
         for mask in _missed(answer):
             label = f"missed {answer.question.phrase}"
             overlays.append(
-                Overlay(number=len(overlays) + 1, label=label, mask=mask, is_tentative=True)
+                Overlay(number=len(overlays) + 1, label=label, bits=mask, is_tentative=True)
             )
     width = outcome.frame.pixels.shape[1]
     style = Style(min_width=max(width, _MIN_CELL_PX), mask_opacity=0.4)

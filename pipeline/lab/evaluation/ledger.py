@@ -1,4 +1,4 @@
-"""Keeps what a tracker said about one clip: overlaps, areas, identities, and the masks, packed."""
+"""Keeps what a tracker said about one clip: overlaps, areas, identities, and the masks."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from connectors.world.compose import WorldFrame, WorldObject
+from models.common.masks import CropMask
 from models.protocols import MaskletObservation, Prediction
 from pipeline.lab.evaluation.held_out import is_counted, rest_on_ignored
 from pipeline.lab.metrics.hota import FrameOverlap
@@ -78,15 +78,14 @@ class ConceptVolume:
 
 
 class ClipLedger:
-    """Entries of one clip, frame after frame; memory grows by 1/8 byte per mask pixel.
+    """Entries of one clip, frame after frame; memory grows by a byte per pixel of the masks' boxes.
 
     Every masklet's concept must be among the phrases given at the start.
     """
 
     def __init__(self, concept_of_phrase: Mapping[str, str]) -> None:
         self._concept_of_phrase = dict(concept_of_phrase)
-        self._packed: list[dict[int, NDArray[np.uint8]]] = []
-        self._frame_hw = (0, 0)
+        self._masks: list[dict[int, CropMask]] = []
         self._shared: Counter[tuple[int, int]] = Counter()
         self._masklet_area: Counter[int] = Counter()
         self._object_area: Counter[int] = Counter()
@@ -114,9 +113,8 @@ class ClipLedger:
 
     def add(self, frame: WorldFrame, prediction: Prediction) -> None:
         """Enter the next frame's truth and prediction."""
-        shown = [seen for seen in prediction.masklets if seen.mask.any()]
-        self._frame_hw = frame.pixels.shape[:2]
-        self._packed.append({seen.masklet_id: np.packbits(seen.mask) for seen in shown})
+        shown = [seen for seen in prediction.masklets if not seen.mask.is_empty]
+        self._masks.append({seen.masklet_id: seen.mask for seen in shown})
         neutral: set[int] = set()
         found: dict[int, int] = {}
         for concept in self._concept_of_phrase.values():
@@ -129,12 +127,8 @@ class ClipLedger:
 
     def mask(self, index: int, masklet_id: int) -> Mask | None:
         """Return a masklet's mask on frame ``index``, shape (H, W), if it showed there."""
-        packed = self._packed[index].get(masklet_id)
-        if packed is None:
-            return None
-        height, width = self._frame_hw
-        flat = np.unpackbits(packed, count=height * width)
-        return flat.reshape(height, width).astype(np.bool_)
+        mask = self._masks[index].get(masklet_id)
+        return None if mask is None else mask.full()
 
     def volume_of(self, concept: str, *, confirm_frames: int) -> ConceptVolume:
         """Sum a concept's overlaps up over the frames entered so far."""
@@ -211,7 +205,7 @@ class ClipLedger:
                 predicted=np.array([seen.masklet_id for seen in shown], dtype=np.int64),
                 truth=np.array([thing.object_id for thing in counted], dtype=np.int64),
                 ious=iou_matrix(
-                    [seen.mask for seen in shown], [thing.visible_mask for thing in counted]
+                    [seen.mask.full() for seen in shown], [thing.visible_mask for thing in counted]
                 ),
             )
         )
@@ -228,7 +222,7 @@ class ClipLedger:
         self, concept: str, mine: Sequence[MaskletObservation], things: Sequence[WorldObject]
     ) -> None:
         shared, areas, true_areas = overlap_counts(
-            [seen.mask for seen in mine], [thing.visible_mask for thing in things]
+            [seen.mask.full() for seen in mine], [thing.visible_mask for thing in things]
         )
         for row, seen in enumerate(mine):
             best = self._best_score.get(seen.masklet_id, 0.0)
@@ -248,7 +242,7 @@ class ClipLedger:
         """Enter what shows of each object, and who is on it."""
         known = {thing.object_id: thing for thing in things if thing.concept in self.concepts}
         for object_id in known.keys() - self._moments.keys():
-            self._moments[object_id] = [AWAY] * (len(self._packed) - 1)
+            self._moments[object_id] = [AWAY] * (len(self._masks) - 1)
         for object_id, moments in self._moments.items():
             thing = known.get(object_id)
             moments.append(
@@ -268,7 +262,10 @@ class ClipLedger:
         Who is on which object goes into ``found``, by object.
         """
         counted = [thing for thing in things if is_counted(thing)]
-        masks, truth = [seen.mask for seen in mine], [thing.visible_mask for thing in counted]
+        masks, truth = (
+            [seen.mask.full() for seen in mine],
+            [thing.visible_mask for thing in counted],
+        )
         ious = iou_matrix(masks, truth)
         worth = np.where(ious >= _SAME_IOU, ious, 0.0)
         for column, thing in enumerate(counted):

@@ -66,7 +66,7 @@ class ClipJudge:
             counted = sorted(masks)[1:-1]
             if index not in counted:
                 continue
-            wanted = masks[index].to_mask()
+            wanted = masks[index].mask()
             mask = found.get(number)
             mask = np.zeros_like(wanted) if mask is None else mask
             if wanted.any():

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from connectors.errors import PictureError
 from connectors.pictures.encoding import Pixels
 from connectors.pictures.stills import read_picture
+from models.common.masks import RunLengths
 from models.protocols import ConceptDetector, ConceptTracker, FrameInput, MaskletObservation
 from pipeline.lab.data.datasets.clips import Clip, ClipSet, Masklet
 from pipeline.lab.data.datasets.pictures import FoundShape, PictureQuestion, measure
 from pipeline.lab.data.datasets.problems import Problems
-from pipeline.lab.data.datasets.shapes import RunLengths, Shape
+from pipeline.lab.data.datasets.shapes import Shape
 from pipeline.lab.data.datasets.vos import ObjectClip, ObjectMasks
 from pipeline.lab.metrics.overlap import Mask
 
@@ -151,10 +152,10 @@ def _track(
                 (prediction,) = tracker.step([given])
             watch.number += 1
             for seen in prediction.masklets:
-                if seen.mask.any():
+                if not seen.mask.is_empty:
                     born.setdefault(seen.masklet_id, seen)
                     mine = shapes.setdefault(seen.masklet_id, [None] * len(clip.frames))
-                    mine[index] = Shape.of(RunLengths.of(seen.mask))
+                    mine[index] = Shape.of(seen.mask.run_lengths())
     finally:
         tracker.close_stream(stream_id)
     return [
@@ -205,7 +206,7 @@ def follow_objects(
     """
     given: dict[int, list[tuple[int, Mask]]] = defaultdict(list)
     for number, masks in truth.items():
-        shown = [(index, mask) for index in sorted(masks) if (mask := masks[index].to_mask()).any()]
+        shown = [(index, mask) for index in sorted(masks) if (mask := masks[index].mask()).any()]
         if shown:
             index, mask = shown[0]
             given[index].append((number, mask))

@@ -210,13 +210,13 @@ def _score_folders(truth: Path, predictions: Path, problems: Problems) -> SetRep
         judge = ClipJudge(clip=folder.name, truth=wanted, counts_from_start=False)
         for index in range(len(stems)):
             shown = {number: masks[index] for number, masks in found.items() if index in masks}
-            judge.add(index, {number: mask.to_mask() for number, mask in shown.items()})
+            judge.add(index, {number: mask.mask() for number, mask in shown.items()})
         marks += judge.marks()
     return object_report(truth.name, object_scores(marks))
 
 
 def _sizes(masks: ObjectMasks) -> list[tuple[int, int]]:
-    return sorted({(one.height, one.width) for frames in masks.values() for one in frames.values()})
+    return sorted({one.size_hw for frames in masks.values() for one in frames.values()})
 
 
 def _picture_report(

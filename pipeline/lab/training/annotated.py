@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from connectors.errors import PictureError
 from connectors.pictures.stills import read_picture
+from models.common.masks import RunLengths
 from pipeline.errors import ConfigError
 from pipeline.lab.data.datasets.clips import Clip as AnnotatedClip
 from pipeline.lab.data.datasets.clips import ClipSet
 from pipeline.lab.data.datasets.coco import read_coco
 from pipeline.lab.data.datasets.pictures import PictureQuestion
 from pipeline.lab.data.datasets.problems import OnBad, Problems
-from pipeline.lab.data.datasets.shapes import RunLengths
 from pipeline.lab.data.datasets.ytvis import read_clips
 from pipeline.lab.training.clips import Clip, can_begin, follow
 from pipeline.lab.training.pictures import (
@@ -131,9 +131,7 @@ class AnnotatedPictures:
             folder, number = self.pictures[0].path.parent, len(self.pictures)
             accepted = "one at least that can be read and is of its annotations' proportions"
             raise ConfigError([f"{folder}: none of {number} pictures is usable ({accepted})"])
-        masks = {
-            phrase: [mask.to_mask() for mask in runs] for phrase, runs in chosen.objects.items()
-        }
+        masks = {phrase: [mask.mask() for mask in runs] for phrase, runs in chosen.objects.items()}
         crops = _crops(rng, (chosen.height, chosen.width), masks, size, stage)
         return [_cut(rng, crop, pixels, masks, chosen.absent) for crop in crops]
 
@@ -246,7 +244,7 @@ class AnnotatedClips:
         crop = random_crop(rng, (clip.height, clip.width), stage.image_size)
         per_frame = [
             {
-                masklet.masklet_id: crop.cut_mask(shape.mask.to_mask())
+                masklet.masklet_id: crop.cut_mask(shape.mask.mask())
                 for masklet in clip.truth
                 if (shape := masklet.shapes[i]) is not None and not masklet.is_crowd
             }

@@ -42,7 +42,7 @@ def detector_cells(model: Sam3, tokenizer: Tokenizer, batch: Batch) -> list[NDAr
                 Overlay(
                     number=len(overlays) + i + 1,
                     label=f"{phrase} {float(scores[row, query]):.2f}",
-                    mask=mask.numpy(force=True),
+                    bits=mask,
                 )
                 for i, (query, mask) in enumerate(zip(kept.tolist(), large, strict=True))
             ]
@@ -61,7 +61,7 @@ def tracker_cells(model: Sam3, batch: ClipBatch) -> list[NDArray[np.uint8]]:
         for t, output in enumerate(outputs[: NUM_PICTURES // 2]):
             masks = enlarge(output.mask_logits[:, 0], side) > 0
             overlays = [
-                Overlay(number=i + 1, label=f"{i + 1}", mask=masks[i].numpy(force=True))
+                Overlay(number=i + 1, label=f"{i + 1}", bits=masks[i].numpy(force=True))
                 for i in members
             ]
             pixels = batch.pixels[t * num_clips + clip].numpy(force=True)

@@ -42,7 +42,7 @@ for number in range(10**6):
 def box_overlay(frame, number=1, *, left=20, top=50, size=30, **options):
     mask = np.zeros(frame.pixels.shape[:2], bool)
     mask[top : top + size, left : left + size] = True
-    return Overlay(number=number, label="deer", mask=mask, **options)
+    return Overlay(number=number, label="deer", bits=mask, **options)
 
 
 def read_back(path):
@@ -176,7 +176,7 @@ def test_drawings_of_stills_are_neither_tiny_nor_huge(size_hw, drawn_hw):
 def test_thin_masks_survive_shrinking():
     pixels, mask = np.zeros((1600, 1600, 3), np.uint8), np.zeros((1600, 1600), bool)
     mask[:, 800:802] = True
-    drawn = draw(pixels, [Overlay(number=1, label="", mask=mask)], [], Style(max_side=400))
+    drawn = draw(pixels, [Overlay(number=1, label="", bits=mask)], [], Style(max_side=400))
     assert drawn[:, 198:203].max() > 150
     assert drawn[:, :180].max() == 0
 
@@ -214,9 +214,29 @@ def test_drawing_never_fails(size, seed, is_occluded, label):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (*size, 3), np.uint8)
     mask = rng.random(size) < rng.random()
-    overlay = Overlay(number=seed, label=label, mask=mask, is_occluded=is_occluded)
+    overlay = Overlay(number=seed, label=label, bits=mask, is_occluded=is_occluded)
     drawn = draw(pixels, [overlay], [label], Style())
     assert drawn.shape[0] % 2 == drawn.shape[1] % 2 == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(4, 40), st.integers(4, 40)),
+    st.sampled_from([Style(min_width=0), Style(), Style(max_factor=3), Style(max_side=30)]),
+    st.integers(0, 2**20),
+    st.booleans(),
+)
+def test_a_crop_is_drawn_as_the_whole_mask(size, style, seed, is_occluded):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (*size, 3), np.uint8)
+    y0, x0 = (int(rng.integers(0, side - 1)) for side in size)
+    bits = rng.random((int(rng.integers(1, size[0] - y0 + 1)), size[1] - x0)) < 0.7
+    whole = np.zeros(size, bool)
+    whole[y0 : y0 + bits.shape[0], x0:] = bits
+    options = {"number": 1, "label": "deer", "is_occluded": is_occluded}
+    crop = Overlay(bits=bits, x0=x0, y0=y0, **options)
+    pictures = [draw(pixels, [one], [], style) for one in (crop, Overlay(bits=whole, **options))]
+    assert np.array_equal(*pictures)
 
 
 def test_colours_of_neighbouring_numbers_differ():

@@ -17,7 +17,7 @@ from models.sam3.exemplar_matching import (
     shown_boxes,
     with_first_box,
 )
-from models.sam3.masks import masks_at
+from models.sam3.masks import DrawnMasks
 from models.sam3.network.exemplars import Exemplars
 
 # A share of the picture within which an edge is where it was drawn.
@@ -32,6 +32,11 @@ def exemplars():
         is_positive=torch.tensor([[True, False, False]]),
         is_valid=torch.tensor([[True, True, False]]),
     )
+
+
+def on_picture(logits, picture_hw):
+    drawn = DrawnMasks.draw(logits[None], picture_hw, refiner=None, pixels=None)
+    return drawn.masks()[0]
 
 
 def answers(queries, shown, scores=None):
@@ -92,7 +97,7 @@ def test_masks_end_where_the_person_drew(edges, side):
     box = torch.tensor([[x0, y0, x1, y1]])
     bounded, free = end_at_boxes(everything, box, np.array([0, -1]))
     assert torch.equal(free, everything[1])
-    mask = masks_at(bounded[None], (side, side))[0].numpy()
+    mask = on_picture(bounded, (side, side))
     centres = (np.arange(side) + 0.5) / side
     columns, rows = ((low - EDGE < centres) & (centres < high + EDGE) for low, high in bounds)
     assert not mask[:, ~columns].any()
@@ -108,7 +113,7 @@ def test_a_box_narrower_than_a_cell_keeps_something(corner):
     x, y = corner
     box = torch.tensor([[x, y, x + 0.01, y + 0.01]])
     (bounded,) = end_at_boxes(torch.full((1, 80, 80), 9.0), box, np.array([0]))
-    assert masks_at(bounded[None], (1080, 1920)).any()
+    assert on_picture(bounded, (1080, 1920)).any()
 
 
 @pytest.mark.parametrize(("covered", "stays"), [(0, False), (2, False), (4, True), (40, True)])

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from connectors.pictures.stills import write_picture
 from connectors.world.still import StillConfig, render_still
+from models.common.masks import RunLengths
 from pipeline.cli.main import app
-from pipeline.records.schema import MaskRecord, decode_mask
 from tests.connectors.pictures.test_stills import STORED, png_rgb16
 
 # A picture on which the shipped model is sure of the one object.
@@ -34,12 +34,16 @@ def lines_of(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def mask_of(segmentation):
+    return RunLengths.from_counts(segmentation["counts"], segmentation["size"]).mask()
+
+
 def masks_of(folder):
     """Masks by the name of their picture, best first."""
     body = json.loads((folder / "annotations.json").read_text())
     return {
         image["file_name"]: [
-            decode_mask(MaskRecord(**one["segmentation"]))
+            mask_of(one["segmentation"])
             for one in body["annotations"]
             if one["image_id"] == image["id"]
         ]

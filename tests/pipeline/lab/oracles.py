@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from connectors.world.compose import WorldObject
 from connectors.world.concepts import CONCEPTS
 from connectors.world.scene import World
+from models.common.masks import CropMask
 from models.protocols import ConceptResult, Detection, FrameInput, MaskletObservation, Prediction
 from pipeline.lab.evaluation.images import ImageSettings, draw_picture
 from pipeline.lab.evaluation.video import VideoSettings, draw_clip
@@ -103,11 +104,13 @@ def observe(masklet_id: int, phrase: str, mask: NDArray[np.bool_]) -> MaskletObs
     return MaskletObservation(
         masklet_id=masklet_id,
         concept=phrase,
+        concept_id=phrase,
         score=0.9,
         presence_score=0.9,
         occlusion_score=0.9,
         is_matched=True,
         first_seen_s=0.0,
         last_seen_s=0.0,
-        mask=mask,
+        mask=CropMask.of(mask),
+        pointer=None,
     )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from connectors.frame import CaptureClock
 from connectors.record import Record, Topic
+from models.common.masks import RunLengths
 from pipeline.errors import RecordError
 from pipeline.records.codec import decode_record, encode_record, topic_of
 from pipeline.records.schema import (
@@ -24,10 +25,7 @@ from pipeline.records.schema import (
     ObjectRecord,
     StatusRecord,
     TrackRecord,
-    decode_mask,
-    encode_mask,
     schema_of,
-    to_concept_id,
 )
 from pipeline.tracking.identity import make_uid
 
@@ -50,13 +48,13 @@ ABOUT = {"track_uid": "u-1", "track_no": 3, "concept_id": "red-deer", "concept":
 def make_mask():
     mask = np.zeros((6, 8), np.bool_)
     mask[1:4, 2:7] = True
-    return mask
+    return MaskRecord(size=mask.shape, counts=RunLengths.of(mask).counts)
 
 
 def make_records():
     thing = ObjectRecord(
         **ABOUT, state="confirmed", presence_score=0.97, occlusion_score=1.0, area=0.3125,
-        mask=encode_mask(make_mask()), age_s=6.4, last_seen_s=0.0, zones=("gate",),
+        mask=make_mask(), age_s=6.4, last_seen_s=0.0, zones=("gate",),
     )  # fmt: skip
     return {
         "masklets": MaskletsRecord(
@@ -153,34 +151,6 @@ def test_times_are_written_in_utc_with_microseconds():
 @given(st.lists(st.text(max_size=3), max_size=4), st.lists(st.text(max_size=3), max_size=4))
 def test_uids_are_equal_only_for_equal_parts(a, b):
     assert (make_uid(*a) == make_uid(*b)) == (a == b)
-
-
-@given(st.integers(1, 12), st.integers(1, 60), st.data())
-def test_masks_survive_encoding(height, width, data):
-    bits = data.draw(st.integers(0, 2 ** (height * width) - 1))
-    mask = np.array([bits >> i & 1 for i in range(height * width)], np.bool_)
-    mask = mask.reshape(height, width)
-    assert np.array_equal(decode_mask(encode_mask(mask)), mask)
-
-
-def test_a_large_mask_survives_encoding():
-    rows, columns = np.mgrid[:1080, :1920]
-    mask = (rows - 500) ** 2 + (columns - 900) ** 2 < 300**2
-    assert np.array_equal(decode_mask(encode_mask(mask)), mask)
-
-
-@pytest.mark.parametrize("counts", ["", "0", "ZZZZ", "=33", "oooo"])
-def test_damaged_run_lengths_are_refused(counts):
-    with pytest.raises(ValueError, match="6x8"):
-        decode_mask(MaskRecord(size=(6, 8), counts=counts))
-
-
-@pytest.mark.parametrize(
-    ("phrase", "expected"),
-    [("deer", "deer"), ("Person in a red jacket", "person-in-a-red-jacket"), (" a/b_c ", "a-b-c")],
-)
-def test_concept_ids_are_safe_names(phrase, expected):
-    assert to_concept_id(phrase) == expected
 
 
 def test_every_record_type_has_a_golden_file():

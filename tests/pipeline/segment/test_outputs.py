@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from connectors.annotate.draw import Marks
 from connectors.errors import NotWritableError
-from pipeline.records.schema import encode_mask
+from models.common.masks import RunLengths
 from pipeline.segment.outputs import Findings, FoundObject, ResultWriter
 
 # pycocotools' decoder is older than numpy 2.
@@ -22,7 +22,7 @@ CATEGORIES = ("deer", "car")
 
 
 def found(mask, category=DEER, score=0.9, **extras):
-    return FoundObject(category=category, mask=encode_mask(mask), score=score, **extras)
+    return FoundObject(category=category, mask=RunLengths.of(mask), score=score, **extras)
 
 
 def square(height=40, width=60, *, left=10, top=5, side=20):
@@ -36,7 +36,7 @@ def write(folder, *findings, pictures=None):
     files = pictures or [Path(f"in/{number}.jpg") for number in range(len(findings))]
     with ResultWriter(folder, files, CATEGORIES) as writer:
         for file, finding in zip(files, findings, strict=True):
-            size = finding.objects[0].mask.size if finding.objects else (40, 60)
+            size = finding.objects[0].mask.size_hw if finding.objects else (40, 60)
             writer.add(file, np.full((*size, 3), 90, np.uint8), finding, Marks())
     return COCO(folder / "annotations.json")
 

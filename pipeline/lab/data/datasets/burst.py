@@ -21,7 +21,7 @@ from pipeline.lab.data.datasets.items import (
     read_phrases,
 )
 from pipeline.lab.data.datasets.problems import Problems
-from pipeline.lab.data.datasets.shapes import RunLengths, Shape
+from pipeline.lab.data.datasets.shapes import Shape, read_run_lengths
 
 
 def read_burst(
@@ -116,7 +116,7 @@ def _read_masklets(item: Item, clip: Clip, phrases: Mapping[int, str]) -> list[M
 def _read_shape(mask: object, clip: Clip) -> Shape:
     size = [clip.height, clip.width]
     value = {"size": size, "counts": Item.of(mask).text("rle")}
-    return Shape.of(RunLengths.from_json(value, height=clip.height, width=clip.width))
+    return Shape.of(read_run_lengths(value, height=clip.height, width=clip.width))
 
 
 def _category_ids(item: Item, name: str) -> set[int]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from pycocotools import mask as coco_mask
 
+from models.common.masks import RunLengths
 from pipeline.lab.data.datasets.items import (
     Item,
     check_listed,
@@ -23,7 +24,7 @@ from pipeline.lab.data.datasets.items import (
 )
 from pipeline.lab.data.datasets.pictures import PictureQuestion, measure, read_questions
 from pipeline.lab.data.datasets.problems import Problems
-from pipeline.lab.data.datasets.shapes import RunLengths, Shape
+from pipeline.lab.data.datasets.shapes import Shape, read_run_lengths
 
 _COCO: Any = cast("Any", coco_mask)
 Key = tuple[int, int]
@@ -159,7 +160,7 @@ def _read_shape(item: Item, phrases: dict[int, str], height: int, width: int) ->
         read_box(item.fields["bbox"], height=height, width=width)
     if isinstance(value, list):
         return measure(_from_polygons(cast("list[Any]", value), height, width))
-    return measure(RunLengths.from_json(value, height=height, width=width))
+    return measure(read_run_lengths(value, height=height, width=width))
 
 
 def _from_polygons(polygons: list[Any], height: int, width: int) -> RunLengths:
@@ -175,4 +176,4 @@ def _from_polygons(polygons: list[Any], height: int, width: int) -> RunLengths:
             "segmentation of no polygons (accepted: lists of x, y of 3 corners or more)"
         )
     merged = _COCO.merge(_COCO.frPyObjects(polygons, height, width))
-    return RunLengths(height=height, width=width, counts=merged["counts"].decode())
+    return RunLengths.from_counts(merged["counts"].decode(), (height, width))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.common.masks import RunLengths
 from pipeline.lab.data.datasets.items import (
     Item,
     check_listed,
@@ -22,7 +23,7 @@ from pipeline.lab.data.datasets.items import (
     read_object,
 )
 from pipeline.lab.data.datasets.problems import Problems
-from pipeline.lab.data.datasets.shapes import RunLengths, Shape
+from pipeline.lab.data.datasets.shapes import Shape, read_run_lengths
 
 _ONLY_CATEGORY = 1
 
@@ -181,7 +182,7 @@ def read_shape(item: Item, height: int, width: int) -> Shape:
     Raises:
         ValueError: If one is broken.
     """
-    runs = RunLengths.from_json(item.fields.get("segmentation"), height=height, width=width)
+    runs = read_run_lengths(item.fields.get("segmentation"), height=height, width=width)
     if not item.has("bbox"):
         return measure(runs)
     # Scaled to pixels, overlaps would differ in the last bit and miss thresholds that they meet.
@@ -193,7 +194,8 @@ def measure(mask: RunLengths) -> Shape:
     """Return a mask with its box in shares of the picture."""
     shape = Shape.of(mask)
     left, top, width, height = shape.box_xywh
-    shares = (left / mask.width, top / mask.height, width / mask.width, height / mask.height)
+    rows, columns = mask.size_hw
+    shares = (left / columns, top / rows, width / columns, height / rows)
     return replace(shape, box_xywh=shares)
 
 
@@ -229,7 +231,7 @@ def to_json(answers: Sequence[FoundShape]) -> list[dict[str, object]]:
             "image_id": one.question_id,
             "category_id": _ONLY_CATEGORY,
             "score": one.score,
-            "segmentation": one.shape.mask.to_json(),
+            "segmentation": one.shape.mask.compressed(),
             "bbox": list(one.shape.box_xywh),
         }
         for one in answers

@@ -18,10 +18,11 @@ from PIL import Image, UnidentifiedImageError
 from connectors.pictures.encoding import Pixels
 from connectors.pictures.stills import read_picture
 from connectors.video.decode import open_video
+from models.common.masks import RunLengths
 from pipeline.errors import ConfigError
 from pipeline.lab.data.datasets.items import Item, read_json
 from pipeline.lab.data.datasets.problems import Problems
-from pipeline.lab.data.datasets.shapes import RunLengths
+from pipeline.lab.data.datasets.shapes import read_run_lengths
 from pipeline.lab.metrics.overlap import Mask
 
 _PICTURES = (".jpg", ".jpeg", ".png")
@@ -290,7 +291,7 @@ def _read_sav_json(path: Path, problems: Problems) -> ObjectMasks:
             continue
         for number, value in zip(masks, values, strict=True):
             try:
-                runs = RunLengths.from_json(value, height=height, width=width)
+                runs = read_run_lengths(value, height=height, width=width)
             except ValueError as error:
                 problems.tell(path, f"frame {place}, masklet {number}", str(error))
                 continue

@@ -23,7 +23,7 @@ from pipeline.lab.data.datasets.items import (
     read_phrases,
 )
 from pipeline.lab.data.datasets.problems import Problems
-from pipeline.lab.data.datasets.shapes import RunLengths, Shape
+from pipeline.lab.data.datasets.shapes import Shape, read_run_lengths
 
 
 def read_clips(
@@ -84,7 +84,7 @@ def read_shapes(
             shapes.append(None)
             continue
         try:
-            runs = RunLengths.from_json(mask, height=height, width=width)
+            runs = read_run_lengths(mask, height=height, width=width)
             kept = None
             if box is not None and is_box_kept:
                 kept = read_box(box, height=height, width=width)
@@ -211,7 +211,7 @@ def to_json(predictions: Sequence[Masklet]) -> list[dict[str, object]]:
             "video_id": one.video_id,
             "category_id": one.category_id,
             "score": one.score,
-            "segmentations": [shape and shape.mask.to_json() for shape in one.shapes],
+            "segmentations": [shape and shape.mask.compressed() for shape in one.shapes],
             "bboxes": [None if shape is None else list(shape.box_xywh) for shape in one.shapes],
             "areas": [None if shape is None else shape.area for shape in one.shapes],
         }

@@ -119,7 +119,7 @@ def test_streams_together_equal_streams_alone(make_session):
             assert ids == [(seen.masklet_id, seen.concept) for seen in single.masklets]
             assert both.presence == pytest.approx(single.presence, abs=1e-5)
             for x, y in zip(both.masklets, single.masklets, strict=True):
-                assert (x.mask != y.mask).mean() < 0.001
+                assert (x.mask.full() != y.mask.full()).mean() < 0.001
 
 
 def test_masks_are_of_the_frames_size_and_ids_in_order(make_session):
@@ -128,9 +128,39 @@ def test_masks_are_of_the_frames_size_and_ids_in_order(make_session):
     (seen,) = session.step([make_frame("a", 0)])
     assert seen.masklets
     assert [m.masklet_id for m in seen.masklets] == list(range(1, len(seen.masklets) + 1))
-    assert all(m.mask.shape == (60, 80) and m.mask.dtype == np.bool_ for m in seen.masklets)
+    assert all(m.mask.size_hw == (60, 80) and m.mask.bits.dtype == np.bool_ for m in seen.masklets)
     assert all(m.is_matched and m.first_seen_s == m.last_seen_s == 0.0 for m in seen.masklets)
     assert set(seen.presence) == {"deer", "car"}
+
+
+def test_masks_are_crops_of_what_an_object_covers(make_session):
+    session = make_session()
+    session.open_stream("a", ["deer", "car"])
+    for index in range(3):
+        for seen in session.step([make_frame("a", index)])[0].masklets:
+            assert seen.mask.bits.shape == seen.mask.trimmed().bits.shape
+            assert seen.mask.bits.base is None  # or the masks of a whole frame would stay
+
+
+def test_concepts_have_ids_of_their_own(make_session):
+    session = make_session()
+    session.open_stream("a", ["red deer", "Red-Deer"])
+    (seen,) = session.step([make_frame("a", 0)])
+    ids = {m.concept: m.concept_id for m in seen.masklets}
+    assert ids == {"red deer": "red-deer", "Red-Deer": "red-deer-2"}
+
+
+def test_pointers_are_those_of_the_frame_and_none_at_birth(make_session):
+    session = make_session()
+    session.open_stream("a", ["deer"])
+    (born,) = session.step([make_frame("a", 0)])
+    assert {seen.pointer for seen in born.masklets} == {None}
+    (seen,) = session.step([make_frame("a", 1)])
+    pointers = [one.pointer for one in seen.masklets if one.first_seen_s == 0.0]
+    assert len(pointers) == len(born.masklets) > 0
+    for pointer in pointers:
+        assert pointer.shape == (CONFIG.tracker.hidden_dim,)
+        assert pointer.dtype == np.float32
 
 
 def test_unmatched_masklets_end_after_expiry(make_session):
@@ -247,4 +277,4 @@ def test_parts_at_once_see_what_parts_in_order_see(make_session, monkeypatch, is
         assert len(one.masklets) == len(other.masklets) > 0
         for mine, theirs in zip(one.masklets, other.masklets, strict=True):
             assert (mine.score, mine.occlusion_score) == (theirs.score, theirs.occlusion_score)
-            assert np.array_equal(mine.mask, theirs.mask)
+            assert np.array_equal(mine.mask.full(), theirs.mask.full())

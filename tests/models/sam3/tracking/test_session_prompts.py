@@ -8,6 +8,7 @@ import torch
 
 from connectors.world.scene import World, WorldConfig
 from models.build import build_sam3
+from models.common.masks import CropMask
 from models.protocols import ConceptQuery, ExemplarBox, ExemplarPoint, FrameInput
 from models.sam3.concept_search import encode_exemplars, find
 from models.sam3.masks import to_images
@@ -46,8 +47,7 @@ def exemplar_of(frame, which=1):
 
 
 def overlap(mask, frame, which=1):
-    shown = frame.visible_objects[which].visible_mask
-    return (mask & shown).sum() / max((mask | shown).sum(), 1)
+    return mask.iou(CropMask.of(frame.visible_objects[which].visible_mask))
 
 
 def step(session, frames, index, stream_id="a"):
@@ -217,7 +217,7 @@ def test_points_and_boxes_choose_as_the_tracker_draws_them(nano, frames):
     by_points = session.add_object("a", points=[[60, 70], [5, 5]], labels=[1, 0])
     by_box = session.add_object("a", box=[40, 50, 90, 100])
     assert by_points.masklet_id != by_box.masklet_id
-    assert by_points.mask.shape == by_box.mask.shape == (150, 200)
+    assert by_points.mask.size_hw == by_box.mask.size_hw == (150, 200)
     assert {m.masklet_id for m in step(session, frames, 1).masklets} >= {1, 2}
 
 

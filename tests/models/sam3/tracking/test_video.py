@@ -51,4 +51,4 @@ def test_a_chosen_object_of_a_stream_starts_as_one_of_a_video(nano, frames, monk
     by_video = video.push(frames[1].pixels)
     step = session.step([FrameInput(stream_id="a", pixels=frames[1].pixels, time_s=0.1)])[0]
     (seen,) = [m for m in step.masklets if m.masklet_id == chosen.masklet_id]
-    assert np.mean(seen.mask != by_video.masks[0]) < 1e-3
+    assert np.mean(seen.mask.full() != by_video.masks[0]) < 1e-3

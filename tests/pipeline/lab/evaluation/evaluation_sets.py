@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.common.masks import RunLengths
 from models.protocols import FrameInput, Prediction
-from pipeline.lab.data.datasets.shapes import RunLengths, Shape
+from pipeline.lab.data.datasets.shapes import Shape
 from pipeline.lab.evaluation.held_out import Question, is_counted
 from pipeline.lab.evaluation.images import ImageSettings, draw_picture
 from pipeline.lab.evaluation.video import VideoSettings, draw_clip
@@ -58,7 +59,7 @@ def write_saco(root: Path) -> Path:
                 {
                     "id": len(annotations) + 1 + place,
                     "image_id": images[-1]["id"],
-                    "segmentation": shape.mask.to_json(),
+                    "segmentation": shape.mask.compressed(),
                     "bbox": [value / SIDE for value in shape.box_xywh],
                     "iscrowd": 0,
                 }
@@ -160,7 +161,7 @@ def write_burst(root: Path) -> Path:
 
 def shapes_to_json(shapes: Sequence[Shape | None]) -> Json:
     return {
-        "segmentations": [shape and shape.mask.to_json() for shape in shapes],
+        "segmentations": [shape and shape.mask.compressed() for shape in shapes],
         "bboxes": [None if shape is None else list(shape.box_xywh) for shape in shapes],
         "areas": [None if shape is None else shape.area for shape in shapes],
     }
@@ -201,7 +202,7 @@ def label_of(objects: dict[int, tuple[str, list[Shape | None]]], index: int) -> 
 
 
 def mask_of(shape: Shape | None) -> Mask:
-    return np.zeros((SIDE, SIDE), dtype=np.bool_) if shape is None else shape.mask.to_mask()
+    return np.zeros((SIDE, SIDE), dtype=np.bool_) if shape is None else shape.mask.mask()
 
 
 def _category(categories: list[Json], phrase: str) -> int:

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from models.common.masks import RunLengths
 from pipeline.cli.main import app
 from pipeline.errors import ConfigError
 from pipeline.lab.data.datasets.problems import OnBad, Problems
-from pipeline.lab.data.datasets.shapes import RunLengths
 from pipeline.lab.evaluation.object_scores import ClipJudge, object_scores
 from pipeline.lab.evaluation.set_kinds import ClipSetName, SetRequest
 from pipeline.lab.evaluation.sets import evaluate_files, evaluate_object_set, list_object_clips
@@ -181,7 +181,7 @@ def test_training_clips_of_sa_v_come_from_videos_and_json(tmp_path: Path) -> Non
         "video_height": float(height),
         "video_width": float(width),
         "masklet_id": [7],
-        "masklet": [[RunLengths.of(mask).to_json()]] * 3,
+        "masklet": [[RunLengths.of(mask).compressed()]] * 3,
     }
     write_json(tmp_path / "sav_1_manual.json", content)
     problems = Problems(on_bad=OnBad.FAIL)
