@@ -72,6 +72,7 @@ class FrameLedger:
                 processed=self._processed,
                 gated=self._gated,
                 dropped={cause: num for cause, num in self._dropped.items() if num},
+                waiting=self._num_open(),
             )
 
     def _num_open(self) -> int:

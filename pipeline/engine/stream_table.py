@@ -124,7 +124,7 @@ class Supervisor:
         self.tell(lane.stream_id, state, error=lane.error, lane=lane)
         if lane.config.id == ANY_STREAM:
             self._health.forget_stream(lane.stream_id)
-            self._metrics.forget_stream(lane.stream_id)
+            self._metrics.retire_stream(lane.stream_id, into=ANY_STREAM)
 
     def tell(
         self,
@@ -138,8 +138,7 @@ class Supervisor:
         now = self._clock.utc_now()
         reason = None if error is None else str(error)
         self._health.set_stream(stream_id, state, since=now, error=reason)
-        for other in StreamState:
-            self._metrics.stream_state.labels(stream_id, other.value).set(other is state)
+        self._metrics.set_stream_state(stream_id, state)
         stamp = lane.last_stamp if lane else None
         status = StatusRecord(
             stream_id=stream_id,

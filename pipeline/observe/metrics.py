@@ -1,16 +1,28 @@
 """All metrics in one place. Names and labels are a public surface; a test holds them still.
 
-Labels are streams, causes, rules and sinks: never tracks, so their number stays bounded.
+Labels are streams, states, causes, rules and sinks, never tracks. What a stream that is gone has
+counted is added to the configured id that it came from, so the number of series is bounded.
 """
 
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+from typing_extensions import override
 
-from pipeline.records.schema import StreamState
-from pipeline.tracking.states import TrackState
+from pipeline.observe.health import SinkState
+from pipeline.records.schema import FrameCounts, StreamState
 
+ReadCounts = Callable[[], Sequence[tuple[str, FrameCounts]]]
+"""Returns where the frames of every stream went, all at one moment."""
+
+_PREFIX = "maskstream_"
+# From the 1 ms of a rule to the 30 s of a camera whose clock is late.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
 
@@ -24,66 +36,248 @@ def package_version() -> str:
 
 
 class Metrics:
-    """The metrics of one engine, in a registry of their own."""
+    """The metrics of one engine, in a registry of their own. Any thread may write to them.
 
-    def __init__(self) -> None:
+    Args:
+        read_counts: Asked once per scrape, so that in each received = processed + gated + dropped
+            + waiting.
+    """
+
+    def __init__(self, read_counts: ReadCounts | None = None) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        self._frame_metrics()
-        self._track_metrics()
+        # Held by scrapes and by retire_stream, so that no scrape sees a count twice or not at all.
+        self._retiring = threading.Lock()
+        self._of_streams: list[Counter | Gauge | Histogram] = []
+        if read_counts is not None:
+            self.registry.register(FrameCollector(read_counts))
+        self._frame_metrics(None if read_counts else self.registry)
+        self._engine_metrics()
+        self._stream_metrics()
         self._sink_metrics()
-        build = self._gauge("build_info", "Version of the running program.", "version")
+        build = self._gauge("build_info", "Always 1; the label is the running version.", "version")
         build.labels(version=package_version()).set(1)
 
     def exposition(self) -> bytes:
         """Return all values in the Prometheus text format."""
-        return generate_latest(self.registry)
+        with self._retiring:
+            families = tuple(self.registry.collect())
+        # Formatted without the lock: of 21 ms at 64 streams, reading takes 9.
+        return generate_latest(_Families(families))
 
-    def forget_stream(self, stream_id: str) -> None:
-        """Drop the gauges of a stream that is no more; its counters stay."""
-        with suppress(KeyError):
-            self.buffer_frames.remove(stream_id)
-        for state in TrackState:
-            with suppress(KeyError):
-                self.tracks.remove(stream_id, state)
-        for stream_state in StreamState:
-            with suppress(KeyError):
-                self.stream_state.remove(stream_id, stream_state)
+    def add_stream(self, stream_id: str) -> None:
+        """Begin a stream's counters at 0, so that the first change of each can be seen as one."""
+        for metric in (self.reconnects, self.reanchors, self.model_errors, self.model_resets):
+            metric.labels(stream_id)
 
-    def _frame_metrics(self) -> None:
-        self.received = self._counter("frames_received", "Frames from sources.", "stream")
-        self.processed = self._counter("frames_processed", "Frames seen by the model.", "stream")
-        self.gated = self._counter("frames_gated", "Frames left out on purpose.", "stream")
-        self.dropped = self._counter("frames_dropped", "Frames lost.", "stream", "cause")
-        self.buffer_frames = self._gauge("buffer_frames", "Waiting for the model.", "stream")
-        self.batch_frames = self._histogram("batch_frames", "Frames in one step.", buckets=_BATCH)
-        self.stage = self._histogram("stage_seconds", "Time in one stage.", "stage")
-        self.latency = self._histogram(
-            "capture_to_result_seconds", "From capture to result; live streams only.", "stream"
+    def set_stream_state(self, stream_id: str, state: StreamState) -> None:
+        """Show what a stream is doing: 1 for the state, 0 for all others."""
+        for other in StreamState:
+            self.stream_state.labels(stream_id, other.value).set(other is state)
+
+    def set_sink_state(self, sink: str, state: SinkState) -> None:
+        """Show what a sink is doing: 1 for the state, 0 for all others."""
+        for other in SinkState:
+            self.sink_state.labels(sink, other.value).set(other is state)
+
+    def retire_stream(self, stream_id: str, into: str) -> None:
+        """Drop all series of a stream that is gone.
+
+        Args:
+            stream_id: The stream.
+            into: The configured id that takes its counters over; histograms are not taken over,
+                because rates are taken from them and never totals.
+        """
+        with self._retiring:
+            for metric in self._of_streams:
+                if isinstance(metric, Counter):
+                    _add_counts(metric, stream_id, into)
+                metric.remove_by_labels({"stream": stream_id})
+
+    def _frame_metrics(self, registry: CollectorRegistry | None) -> None:
+        # Written by ledgers of one stream each, until one ledger counts for all of them.
+        def counter(name: str, *labels: str) -> Counter:
+            metric = Counter(
+                f"{_PREFIX}frames_{name}", name, ("stream", *labels), registry=registry
+            )
+            self._of_streams.append(metric)
+            return metric
+
+        self.received = counter("received")
+        self.processed = counter("processed")
+        self.gated = counter("gated")
+        self.dropped = counter("dropped", "cause")
+        self.buffer_frames = self._gauge(
+            "buffer_frames", "Frames in a stream's buffer that wait for the model.", "stream"
         )
-        self.reconnects = self._counter("reconnects", "Sources opened again.", "stream")
-        self.stream_state = self._gauge("stream_state", "1 for the present one.", "stream", "state")
-        self.model_errors = self._counter("model_errors", "Frames the model failed on.", "stream")
 
-    def _track_metrics(self) -> None:
-        self.tracks = self._gauge("tracks", "Living tracks.", "stream", "state")
-        self.track_changes = self._counter("track_changes", "Steps in lives.", "stream", "kind")
-        self.events = self._counter("events", "Rule events.", "stream", "rule", "phase")
+    def _engine_metrics(self) -> None:
+        self.batch_frames = self._histogram(
+            "batch_frames",
+            "Frames that the model saw in one step; at most one per stream.",
+            buckets=_BATCH,
+        )
+        self.stage = self._histogram(
+            "stage_seconds",
+            "Time of one call in each stage: the model's step, one frame's tracks and rules, "
+            "handing one result over, and a sink's write, flush and close.",
+            "stage",
+        )
+        self.latency = self._histogram(
+            "capture_to_result_seconds",
+            "Time from a frame's capture to its result, by the clock that stamped the frame; live "
+            "streams only.",
+            "stream",
+        )
+
+    def _stream_metrics(self) -> None:
+        self.stream_state = self._gauge(
+            "stream_state", "1 for the state that a stream is in, 0 for others.", "stream", "state"
+        )
+        self.reconnects = self._counter(
+            "reconnects", "Times that a source which had been lost was there again.", "stream"
+        )
+        self.reanchors = self._counter(
+            "clock_reanchors",
+            "Times that stream time was tied to a source's clock anew, because that clock and the "
+            "frames' arrival went on disagreeing.",
+            "stream",
+        )
+        self.model_errors = self._counter(
+            "model_errors", "Frames that the model failed on, each alone.", "stream"
+        )
+        self.model_resets = self._counter(
+            "model_resets",
+            "Times that the model's memory of a stream was lost after an error; track ids end.",
+            "stream",
+        )
+        self.tracks = self._gauge(
+            "tracks", "Tracks of the newest result by state.", "stream", "state"
+        )
+        self.track_changes = self._counter(
+            "track_changes", "Steps in the lives of tracks by kind.", "stream", "kind"
+        )
+        self.events = self._counter(
+            "events", "Events published, by rule and phase (new, update, end).",
+            "stream", "rule", "phase",
+        )  # fmt: skip
 
     def _sink_metrics(self) -> None:
-        self.records = self._counter("records_written", "Records given.", "sink", "topic")
-        self.sink_errors = self._counter("sink_errors", "Failed writes, retries too.", "sink")
-        self.shed = self._counter("results_shed", "Results that a slow sink missed.", "sink")
+        self.sink_state = self._gauge(
+            "sink_state",
+            "1 for the state that a sink is in (up, behind, down), 0 for others.",
+            "sink",
+            "state",
+        )
+        self.records = self._counter(
+            "records_written", "Records that a sink has taken, by topic.", "sink", "topic"
+        )
+        self.sink_errors = self._counter(
+            "sink_errors",
+            "Opening, writing, flushing or closing that failed, each retry included.",
+            "sink",
+        )
+        self.shed = self._counter(
+            "results_shed", "Live results without news that a slow sink did not get.", "sink"
+        )
         self.queue = self._gauge("publish_queue", "Results that wait for a sink.", "sink")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"maskstream_{name}", text, labels, registry=self.registry)
+        metric = Counter(f"{_PREFIX}{name}", text, labels, registry=self.registry)
+        if "stream" in labels:
+            self._of_streams.append(metric)
+        return metric
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"maskstream_{name}", text, labels, registry=self.registry)
+        metric = Gauge(f"{_PREFIX}{name}", text, labels, registry=self.registry)
+        if "stream" in labels:
+            self._of_streams.append(metric)
+        return metric
 
     def _histogram(
         self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS
     ) -> Histogram:
-        return Histogram(
-            f"maskstream_{name}", text, labels, registry=self.registry, buckets=buckets
+        metric = Histogram(
+            f"{_PREFIX}{name}", text, labels, registry=self.registry, buckets=buckets
         )
+        if "stream" in labels:
+            self._of_streams.append(metric)
+        return metric
+
+
+class _Families(Collector):
+    """Metrics as they were read, less the creation times that double the number of series."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        for family in families:
+            family.samples = [item for item in family.samples if not _is_creation_time(item)]
+        self._families = families
+
+    @override
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+class FrameCollector(Collector):
+    """Shows where frames went, from one reading per scrape.
+
+    Args:
+        read_counts: Gives the counts of all streams at one moment.
+    """
+
+    def __init__(self, read_counts: ReadCounts) -> None:
+        self._read_counts = read_counts
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the metrics without values; the registry asks when this is registered."""
+        return _frame_families(())
+
+    @override
+    def collect(self) -> Iterable[Metric]:
+        return _frame_families(self._read_counts())
+
+
+def _frame_families(counts: Sequence[tuple[str, FrameCounts]]) -> list[Metric]:
+    received = CounterMetricFamily(
+        f"{_PREFIX}frames_received",
+        "Frames that sources gave; always the sum of processed, gated, dropped and waiting ones.",
+        labels=["stream"],
+    )
+    processed = CounterMetricFamily(
+        f"{_PREFIX}frames_processed",
+        "Frames that the model saw and whose results were handed on.",
+        labels=["stream"],
+    )
+    gated = CounterMetricFamily(
+        f"{_PREFIX}frames_gated",
+        "Frames left out on purpose, because max_fps asks for fewer.",
+        labels=["stream"],
+    )
+    dropped = CounterMetricFamily(
+        f"{_PREFIX}frames_dropped",
+        "Frames, pictures and packets that did not become a result, by cause.",
+        labels=["stream", "cause"],
+    )
+    waiting = GaugeMetricFamily(
+        f"{_PREFIX}frames_waiting",
+        "Frames received and not yet accounted for: in the buffer, or in the model now.",
+        labels=["stream"],
+    )
+    for stream_id, count in counts:
+        received.add_metric([stream_id], count.received)
+        processed.add_metric([stream_id], count.processed)
+        gated.add_metric([stream_id], count.gated)
+        waiting.add_metric([stream_id], count.waiting)
+        for cause, num_frames in count.dropped.items():
+            dropped.add_metric([stream_id, cause], num_frames)
+    return [received, processed, gated, dropped, waiting]
+
+
+def _add_counts(metric: Counter, stream_id: str, into: str) -> None:
+    for family in metric.collect():
+        for sample in family.samples:
+            if sample.labels["stream"] == stream_id and not _is_creation_time(sample):
+                metric.labels(**{**sample.labels, "stream": into}).inc(sample.value)
+
+
+def _is_creation_time(sample: Sample) -> bool:
+    return sample.name.endswith("_created")

@@ -175,13 +175,15 @@ class StatusError(_Model):
 
 
 class FrameCounts(_Model):
-    """Where a stream's frames went: processed + gated + dropped = received, once it has ended."""
+    """Where a stream's frames went: received = processed + gated + dropped + waiting."""
 
     received: int = 0
     processed: int = 0
     gated: int = 0
     dropped: dict[str, int] = {}
     """By cause."""
+    waiting: int = 0
+    """In the buffer, or in the model now."""
 
 
 class StatusRecord(_Model):
