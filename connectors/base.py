@@ -40,6 +40,14 @@ class Source(ABC):
     def close(self) -> None:
         """Let go of everything held. May be called twice, and from another thread to end a read."""
 
+    def interrupt(self) -> None:
+        """End a read that waits; called by another thread, once, when the run is to stop.
+
+        Sources that keep a position elsewhere go on holding their connection, so that the thread
+        which reads can still commit; all others may let go of everything.
+        """
+        self.close()
+
     def __enter__(self) -> Self:
         self.open()
         return self

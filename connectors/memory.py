@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing_extensions import override
 
 from connectors.base import Overlay, PictureSink, RecordSink, Source
-from connectors.errors import CorruptMediaError, DeliveryFailedError, StreamEndedError
+from connectors.errors import CorruptMediaError, DeliveryFailedError, Position, StreamEndedError
 from connectors.frame import Frame
 from connectors.record import Record, Topic
 
@@ -46,14 +46,22 @@ class MemorySource(Source):
 
     Guarantee: each frame exactly once; faults happen exactly where the script says.
     Ordering: that of the script.
+    Resume: a source built with ``position`` goes on behind what another one has played.
     Parallelism: none; one reader. ``close`` may come from another thread and ends a pause.
     """
 
-    def __init__(self, steps: Iterable[Step], *, stream_id: str = "memory") -> None:
+    def __init__(
+        self,
+        steps: Iterable[Step],
+        *,
+        stream_id: str = "memory",
+        position: Position | None = None,
+    ) -> None:
+        start = position or {}
         self._steps = tuple(steps)
         self._stream_id = stream_id
-        self._next = 0
-        self._lost_connections = 0
+        self._next = int(start.get("index", 0))
+        self._lost_connections = int(start.get("lost_connections", 0))
         self._closed = threading.Event()
         self.num_opened = 0
 
@@ -88,7 +96,7 @@ class MemorySource(Source):
 
     @override
     def position(self) -> dict[str, int | float | str]:
-        return {"index": self._next}
+        return {"index": self._next, "lost_connections": self._lost_connections}
 
     @override
     def close(self) -> None:

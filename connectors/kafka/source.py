@@ -105,7 +105,6 @@ class KafkaSource(Source):
                 if self._config.until_end and self._is_at_end():
                     return None
                 self._fetch()
-            self._drop_consumer()
             return None
 
     def commit(self, position: Position | None = None) -> None:
@@ -141,6 +140,10 @@ class KafkaSource(Source):
     @override
     def position(self) -> dict[str, int | float | str]:
         return {f"{one[0]}/{one[1]}": offset for one, offset in sorted(self._delivered.items())}
+
+    @override
+    def interrupt(self) -> None:
+        self._closing.set()
 
     @override
     def close(self) -> None:

@@ -30,19 +30,31 @@ def test_disconnect_is_recoverable_and_begins_a_new_epoch():
 
 def test_corrupt_is_final_and_eof_ends():
     source = MemorySource([Corrupt("bits"), Eof(), make_frame(0)])
-    with source, pytest.raises(CorruptMediaError, match="at index 0: bits"):
+    with source, pytest.raises(CorruptMediaError, match=r"at index 0.+bits"):
         source.read()
     source.open()
     assert source.read() is None
-    assert source.position() == {"index": 2}
+    assert source.position() == {"index": 2, "lost_connections": 0}
 
 
-def test_close_from_another_thread_ends_a_pause():
+def test_source_built_anew_goes_on_behind_what_was_played():
+    script = [make_frame(0), Disconnect(), make_frame(1)]
+    first = MemorySource(script)
+    frame = first.read()
+    with pytest.raises(StreamEndedError):
+        first.read()
+    again = MemorySource(script, position=first.position()).read()
+    assert (again.frame_seq, again.stream_epoch) == (1, 1)
+    assert MemorySource(script, position=frame.position).position() == frame.position
+
+
+@pytest.mark.parametrize("end", [MemorySource.close, MemorySource.interrupt])
+def test_another_thread_can_end_a_pause(end):
     source = MemorySource([Pause(60), make_frame(0)])
     source.open()
-    reader = threading.Thread(target=source.read)
+    reader = threading.Thread(target=source.read, daemon=True)
     reader.start()
-    source.close()
+    end(source)
     reader.join(timeout=5)
     assert not reader.is_alive()
 

@@ -1,4 +1,5 @@
 import json
+import threading
 import time
 
 import pytest
@@ -197,6 +198,22 @@ def test_committed_frames_are_not_read_again_and_others_are(kafka_bootstrap, top
     with kafka_source(kafka_bootstrap, topic) as source:
         again = [frame.frame_seq for frame in iter(source.read, None)]
     assert (first, unsafe, again) == ([0, 1], [2, 3], [2, 3, 4, 5])
+
+
+def test_interrupt_ends_a_read_that_waits_and_leaves_the_commit_possible(kafka_bootstrap, topic):
+    publish(kafka_bootstrap, topic, [make_frame(number) for number in range(2)])
+    with kafka_source(kafka_bootstrap, topic, until_end=False) as source:
+        position = source.read().position or source.position()
+        source.read()
+        answers = []
+        reader = threading.Thread(target=lambda: answers.append(source.read()), daemon=True)
+        reader.start()
+        source.interrupt()
+        reader.join(10)
+        assert answers == [None]
+        source.commit(position)
+    with kafka_source(kafka_bootstrap, topic) as source:
+        assert [frame.frame_seq for frame in iter(source.read, None)] == [1]
 
 
 def test_given_position_is_where_reading_begins(kafka_bootstrap, topic):
