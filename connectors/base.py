@@ -64,6 +64,11 @@ class Source(ABC):
 class Sink(ABC):
     """What all sinks promise; each kind adds its own ``write``. Used by one thread at a time."""
 
+    @property
+    def num_refused(self) -> int:
+        """Records, frames or pictures left out because they themselves were at fault."""
+        return 0
+
     @abstractmethod
     def open(self) -> None:
         """Connect or create files. Raises a :class:`connectors.errors.SinkError`."""
@@ -71,6 +76,9 @@ class Sink(ABC):
     @abstractmethod
     def flush(self) -> None:
         """Return once everything written so far is durable, as the docstring's guarantee says."""
+
+    def close_stream(self, stream_id: str) -> None:  # noqa: B027 - most sinks hold nothing
+        """Let go of what is held for one stream; it may come back. By default nothing is."""
 
     @abstractmethod
     def close(self) -> None:
@@ -126,3 +134,11 @@ class PictureSink(Sink):
     @abstractmethod
     def write(self, frame: Frame, overlays: Sequence[Overlay], captions: Sequence[str]) -> None:
         """Draw one frame. ``captions`` are lines for the corner: events of the last seconds."""
+
+
+class FrameSink(Sink):
+    """Takes frames as they come from a source, whether a model looks at them or not."""
+
+    @abstractmethod
+    def write(self, frame: Frame) -> None:
+        """Hand over one frame. Raises a :class:`connectors.errors.SinkError`."""

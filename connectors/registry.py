@@ -24,7 +24,7 @@ from connectors.config import BaseSinkConfig, BaseSourceConfig
 from connectors.console import ConsoleSinkConfig
 from connectors.errors import Position, redact_url
 from connectors.files.jsonl import JsonlSinkConfig
-from connectors.kafka.config import KafkaSinkConfig, KafkaSourceConfig
+from connectors.kafka.config import FramesSinkConfig, KafkaSinkConfig, KafkaSourceConfig
 from connectors.pictures.config import IMAGE_SUFFIXES, ImagesSourceConfig
 from connectors.plugin import PluginSinkConfig, PluginSourceConfig
 from connectors.video import config as video
@@ -118,6 +118,12 @@ SINKS: list[SinkRow] = [
         connector="connectors.kafka.sink:KafkaSink",
         forms=("kafka://host:port",),
         schemes=("kafka",),
+    ),
+    SinkRow(
+        config=FramesSinkConfig,
+        connector="connectors.kafka.frames:KafkaFrameSink",
+        forms=("frames://host:port",),
+        schemes=("frames",),
     ),
     SinkRow(
         config=JsonlSinkConfig,

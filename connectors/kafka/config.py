@@ -93,7 +93,16 @@ class KafkaSourceConfig(KafkaClientConfig, BaseSourceConfig, frozen=True):
         return cls.model_validate(_fields_of(url))
 
 
-class KafkaSinkConfig(KafkaClientConfig, BaseSinkConfig, frozen=True):
+class KafkaProducerConfig(KafkaClientConfig, BaseSinkConfig, frozen=True):
+    """What every sink to Kafka needs."""
+
+    acks: Literal["all", "leader"] = "all"
+    delivery_timeout_s: float = Field(
+        default=30.0, gt=0, le=3600, description="Until a record has failed."
+    )
+
+
+class KafkaSinkConfig(KafkaProducerConfig, frozen=True):
     """Records to Kafka topics, keyed by stream."""
 
     type: Literal["kafka"] = "kafka"
@@ -103,12 +112,8 @@ class KafkaSinkConfig(KafkaClientConfig, BaseSinkConfig, frozen=True):
         description="Other names for single topics, without the prefix.",
     )
     compression: Literal["zstd", "lz4", "gzip", "none"] = "lz4"
-    acks: Literal["all", "leader"] = "all"
     max_pending: int = Field(
         default=10_000, ge=1, description="Unconfirmed records before writing waits."
-    )
-    delivery_timeout_s: float = Field(
-        default=30.0, gt=0, le=3600, description="Until a record has failed."
     )
 
     @classmethod
@@ -119,6 +124,37 @@ class KafkaSinkConfig(KafkaClientConfig, BaseSinkConfig, frozen=True):
             accepted = "kafka://host:port without a topic"
             raise ValueError(f"bad sink {redact_url(url)!r}; accepted: {accepted}")
         return cls.model_validate(fields)
+
+
+class FramesSinkConfig(KafkaProducerConfig, frozen=True):
+    """Frames to a Kafka topic, keyed by stream, as the source ``kafka`` reads them."""
+
+    type: Literal["frames"] = "frames"
+    topic: str = Field(default="maskstream.frames.v1", min_length=1, max_length=249)
+    image: Literal["jpeg", "png"] = Field(
+        default="jpeg", description="jpeg is small and loses detail; png loses none."
+    )
+    quality: int = Field(default=90, ge=1, le=100, description="Of JPEG, higher is better.")
+    max_pending: int = Field(
+        default=256, ge=1, description="Unconfirmed frames before writing waits."
+    )
+
+    @property
+    @override
+    def needs_model(self) -> bool:
+        return False
+
+    @classmethod
+    @override
+    def from_url(cls, url: str) -> Self:
+        return cls.model_validate(_fields_of(url))
+
+    def to_records(self) -> KafkaSinkConfig:
+        """Return the configuration of the sink that carries the frames as records."""
+        names = [*KafkaProducerConfig.model_fields, "max_pending"]
+        shared = {name: getattr(self, name) for name in names if name != "type"}
+        # Pictures are compressed already.
+        return KafkaSinkConfig(**shared, topics={"frames": self.topic}, compression="none")
 
 
 def _fields_of(url: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing_extensions import override
 
 from connectors.base import RecordSink
 from connectors.errors import SinkError, SinkUnreachableError
-from connectors.frame import Frame
 from connectors.kafka.client import (
     MAX_RECORD_BYTES,
     PRODUCER_IS_LOST,
@@ -23,13 +22,11 @@ from connectors.kafka.client import (
     translate_sink_error,
 )
 from connectors.kafka.config import KafkaSinkConfig
-from connectors.pictures.encoding import ImageKind, encode_image
 from connectors.record import Record, Topic
 
 _log = logging.getLogger("maskstream.connectors.kafka")
 
 _CLOSE_S = 1.0
-_CONTENT_TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
 
 
 @dataclass(slots=True)
@@ -59,13 +56,18 @@ class KafkaSink(RecordSink):
         self._producer: Any = None
         self._pending: deque[_Pending] = deque()
         self._must_resend = False
+        self._num_refused = 0
         self.num_rebuilt = 0
-        self.num_refused = 0
 
     @property
     def num_pending(self) -> int:
         """Records taken and not confirmed yet; at most ``max_pending``."""
         return len(self._pending)
+
+    @property
+    @override
+    def num_refused(self) -> int:
+        return self._num_refused
 
     @override
     def open(self) -> None:
@@ -132,7 +134,7 @@ class KafkaSink(RecordSink):
         error = head.future.exception
         if isinstance(error, RECORD_IS_REFUSED):
             self._pending.popleft()
-            self.num_refused += 1
+            self._num_refused += 1
             size = len(head.record.value)
             _log.error("%s; dropped, %d bytes", self._translate(error, head.record), size)
             return
@@ -227,45 +229,3 @@ class _NotTaken:
 
     def succeeded(self) -> bool:
         return False
-
-
-class KafkaFramePublisher:
-    """Puts frames on a topic as :class:`connectors.kafka.source.KafkaSource` reads them.
-
-    Guarantee, Ordering, Parallelism: those of :class:`KafkaSink`.
-    """
-
-    def __init__(self, *, config: KafkaSinkConfig, kind: ImageKind = "jpeg") -> None:
-        self._sink = KafkaSink(config=config)
-        self._kind: ImageKind = kind
-
-    def __enter__(self) -> "KafkaFramePublisher":
-        self._sink.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._sink.close()
-
-    def publish(self, frame: Frame) -> None:
-        """Encode one frame and hand it over. Raises what :meth:`KafkaSink.write` does."""
-        self._sink.write([frame_to_record(frame, self._kind)])
-
-    def flush(self) -> None:
-        """Return once everything published is confirmed."""
-        self._sink.flush()
-
-
-def frame_to_record(frame: Frame, kind: ImageKind = "jpeg") -> Record:
-    """Return the record that a Kafka source turns back into this frame; JPEG loses detail."""
-    return Record(
-        topic=Topic.FRAMES,
-        key=frame.stream_id,
-        value=encode_image(frame.pixels, kind),
-        headers=(
-            ("content-type", _CONTENT_TYPES[kind].encode()),
-            ("stream_epoch", str(frame.stream_epoch).encode()),
-            ("frame_seq", str(frame.frame_seq).encode()),
-            ("pts_us", str(frame.pts_us).encode()),
-        ),
-        timestamp_ms=round(frame.captured_at.timestamp() * 1000),
-    )

@@ -59,11 +59,13 @@ def encode_image(pixels: Pixels, kind: ImageKind, *, quality: int = 90) -> bytes
     """Return an RGB picture of shape (H, W, 3) as JPEG (``quality`` 1 to 100) or PNG."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if kind == "jpeg" else []
     suffix = ".jpg" if kind == "jpeg" else ".png"
-    is_encoded, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    if not is_encoded:
-        raise ValueError(
-            f"a picture of shape {pixels.shape!r} cannot be encoded; accepted: (H, W, 3)"
-        )
+    reason = f"a picture of shape {pixels.shape!r} cannot be encoded as {kind}"
+    try:
+        is_encoded, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    except cv2.error as error:
+        raise ValueError(f"{reason}: {error.err}; accepted: (H, W, 3)") from error
+    if not is_encoded:  # a JPEG's sides have 16 bits
+        raise ValueError(f"{reason}; accepted: sides of at most 65,500 pixels")
     return data.tobytes()
 
 

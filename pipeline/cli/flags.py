@@ -91,8 +91,6 @@ def config_from_flags(flags: OneCamera, overrides: Overrides) -> RunConfig:
     Raises:
         ConfigError: Naming the flag and what it would accept.
     """
-    if not flags.concepts:
-        raise ConfigError(["--concept: is missing (accepted: what to look for, such as deer)"])
     zones = [_parse_zone(text) for text in flags.zones]
     source = _parsed("--source", source_from_url, flags.source)
     default_id = ANY_STREAM if source.names_streams else _CAMERA_ID
@@ -104,11 +102,12 @@ def config_from_flags(flags: OneCamera, overrides: Overrides) -> RunConfig:
         "rules": _default_rules([str(zone["name"]) for zone in zones]),
         "max_fps": flags.max_fps,
     }
-    sinks: list[object] = [_parsed("--sink", sink_from_url, text) for text in flags.sinks]
-    if not sinks:
-        sinks.append({"type": "console", "json_lines": flags.json_lines})
+    sinks = [_parsed("--sink", sink_from_url, text) for text in flags.sinks]
+    if not flags.concepts and (not sinks or any(sink.needs_model for sink in sinks)):
+        raise ConfigError(["--concept: is missing (accepted: what to look for, such as deer)"])
+    console = {"type": "console", "json_lines": flags.json_lines}
     try:
-        config = RunConfig.model_validate({"streams": [stream], "sinks": sinks})
+        config = RunConfig.model_validate({"streams": [stream], "sinks": sinks or [console]})
     except ValidationError as error:
         raise explain_invalid(error, name="flags") from None
     return apply_overrides(config, overrides)

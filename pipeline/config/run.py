@@ -7,7 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from connectors.unions import SinkConfig, SourceConfig
 from pipeline.events.rules.catalogue import RuleConfig
@@ -46,8 +47,8 @@ class StreamConfig(StrictModel):
     id: Name
     """The stream's name; ``*`` makes this the template of all streams that the source names."""
     source: SourceConfig
-    concepts: Annotated[tuple[Phrase, ...], Field(min_length=1, max_length=64)]
-    """What to look for, in plain words."""
+    concepts: Annotated[tuple[Phrase, ...], Field(max_length=64)] = ()
+    """What to look for, in plain words. Needed unless all sinks take frames only."""
     zones: tuple[ZoneConfig, ...] = ()
     rules: tuple[RuleConfig, ...] = ()
     overflow: Overflow | None = None
@@ -129,6 +130,23 @@ class RunConfig(StrictModel):
     observe: ObserveConfig = ObserveConfig()
     engine: EngineConfig = EngineConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether some sink takes what a model finds; without sinks the totals count."""
+        return not self.sinks or any(sink.needs_model for sink in self.sinks)
+
+    @model_validator(mode="after")
+    def _check_concepts(self) -> Self:
+        bare = [number for number, stream in enumerate(self.streams) if not stream.concepts]
+        if bare and self.needs_model:
+            # Told as an error of the field, so that the line in a file can be named.
+            errors = [
+                InitErrorDetails(type="missing", loc=("streams", number, "concepts"), input=())
+                for number in bare
+            ]
+            raise ValidationError.from_exception_data("RunConfig", errors)
+        return self
 
     @model_validator(mode="after")
     def _check_streams(self) -> Self:

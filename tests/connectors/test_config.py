@@ -6,7 +6,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from connectors.annotate.config import PictureSinkConfig, VideoSinkConfig
 from connectors.console import ConsoleSinkConfig
 from connectors.files.jsonl import JsonlSinkConfig
-from connectors.kafka.config import KafkaSinkConfig, KafkaSourceConfig
+from connectors.kafka.config import FramesSinkConfig, KafkaSinkConfig, KafkaSourceConfig
 from connectors.pictures.config import ImagesSourceConfig
 from connectors.registry import (
     SINKS,
@@ -38,6 +38,7 @@ SINK_URLS = {
     "out/seen.mp4": VideoSinkConfig(path=Path("out/seen.mp4")),
     "best.png": PictureSinkConfig(path=Path("best.png")),
     "kafka://localhost:9092": KafkaSinkConfig(bootstrap="localhost:9092"),
+    "frames://localhost:9092": FramesSinkConfig(bootstrap="localhost:9092"),
 }
 
 

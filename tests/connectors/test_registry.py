@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from connectors.base import PictureSink, RecordSink
+from connectors.base import FrameSink, PictureSink, RecordSink
 from connectors.plugin import PluginSinkConfig, PluginSourceConfig
 from connectors.registry import build_sink, build_source, sink_from_url, source_from_url
 
@@ -22,6 +22,7 @@ def test_every_source_is_built_without_being_opened(url):
     ("url", "kind"),
     [
         ("kafka://h:1", RecordSink),
+        ("frames://h:1", FrameSink),
         ("jsonl:out", RecordSink),
         ("console", RecordSink),
         ("a.mp4", PictureSink),

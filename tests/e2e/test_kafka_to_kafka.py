@@ -9,8 +9,8 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.structs import TopicPartition
 
 from connectors.frame import CaptureClock, Frame
-from connectors.kafka.config import KafkaSinkConfig
-from connectors.kafka.sink import KafkaFramePublisher
+from connectors.kafka.config import FramesSinkConfig
+from connectors.kafka.frames import KafkaFrameSink
 from tests.e2e.runs import (
     KINDS,
     assert_ids_are_unique,
@@ -72,14 +72,14 @@ def frame_of(stream_id, index):
 
 def publish_frames(bootstrap):
     """Both cameras in turn; between their frames something under the name of the first."""
-    config = KafkaSinkConfig(bootstrap=bootstrap, topic_prefix=PREFIX)
+    config = FramesSinkConfig(bootstrap=bootstrap, topic=FRAMES)
     num_frames = WORLDS["north"].num_frames
-    with KafkaFramePublisher(config=config, kind="jpeg") as publisher:
+    with KafkaFrameSink(config=config) as sink:
         for index in range(num_frames):
             for stream_id in WORLDS:
-                publisher.publish(frame_of(stream_id, index))
+                sink.write(frame_of(stream_id, index))
             if index == num_frames // 2:
-                publisher.flush()
+                sink.flush()
                 producer = KafkaProducer(bootstrap_servers=bootstrap)
                 producer.send(FRAMES, key=b"north", value=GARBAGE).get(30)
                 producer.close()

@@ -14,8 +14,9 @@ from connectors.errors import (
     UnreachableError,
 )
 from connectors.frame import CaptureClock
-from connectors.kafka.config import KafkaSinkConfig, KafkaSourceConfig
-from connectors.kafka.sink import KafkaFramePublisher, KafkaSink
+from connectors.kafka.config import FramesSinkConfig, KafkaSinkConfig, KafkaSourceConfig
+from connectors.kafka.frames import KafkaFrameSink
+from connectors.kafka.sink import KafkaSink
 from connectors.kafka.source import KafkaSource
 from connectors.pictures.encoding import encode_image
 from connectors.record import Record, Topic
@@ -26,8 +27,7 @@ RGB = "application/x-maskstream-rgb24"
 
 
 def sink_config(bootstrap, topic="events", **options):
-    topics = {"events": topic, "frames": topic}
-    return KafkaSinkConfig(bootstrap=bootstrap, topics=topics, **options)
+    return KafkaSinkConfig(bootstrap=bootstrap, topics={"events": topic}, **options)
 
 
 def kafka_source(bootstrap, topic, position=None, **options):
@@ -37,9 +37,10 @@ def kafka_source(bootstrap, topic, position=None, **options):
 
 
 def publish(bootstrap, topic, frames):
-    with KafkaFramePublisher(config=sink_config(bootstrap, topic), kind="png") as publisher:
+    config = FramesSinkConfig(bootstrap=bootstrap, topic=topic, image="png")
+    with KafkaFrameSink(config=config) as sink:
         for frame in frames:
-            publisher.publish(frame)
+            sink.write(frame)
 
 
 def produce(bootstrap, topic, **record):

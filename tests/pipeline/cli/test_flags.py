@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.cli.flags import OneCamera, Overrides, config_from_flags
+from pipeline.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -16,3 +17,13 @@ from pipeline.cli.flags import OneCamera, Overrides, config_from_flags
 def test_the_default_stream_id_suits_the_source(source, given, stream_id):
     flags = OneCamera(source=source, concepts=("deer",), **given)
     assert config_from_flags(flags, Overrides()).streams[0].id == stream_id
+
+
+def test_concepts_are_needed_unless_all_sinks_take_frames():
+    frames = "frames://host:9092"
+    config = config_from_flags(OneCamera(source="a.mp4", concepts=(), sinks=(frames,)), Overrides())
+    assert (config.streams[0].concepts, config.needs_model) == ((), False)
+    for sinks in ((), (frames, "console")):
+        flags = OneCamera(source="a.mp4", concepts=(), sinks=sinks)
+        with pytest.raises(ConfigError, match="--concept"):
+            config_from_flags(flags, Overrides())

@@ -1,0 +1,46 @@
+import numpy as np
+
+from connectors.kafka.config import FramesSinkConfig, KafkaSourceConfig
+from connectors.kafka.frames import KafkaFrameSink
+from connectors.kafka.source import KafkaSource
+from tests.media import make_frame, number_of
+
+
+def read_all(bootstrap, topic):
+    settings = {"bootstrap": bootstrap, "topic": topic, "group_id": topic, "until_end": True}
+    with KafkaSource(stream_id="frames", config=KafkaSourceConfig(**settings)) as source:
+        return list(iter(source.read, None))
+
+
+def test_frame_that_no_jpeg_can_hold_is_left_out_and_counted(kafka_bootstrap, topic, caplog):
+    too_wide = make_frame(1, width=66_000, height=2)
+    with KafkaFrameSink(config=FramesSinkConfig(bootstrap=kafka_bootstrap, topic=topic)) as sink:
+        for frame in (make_frame(0), too_wide, make_frame(2)):
+            sink.write(frame)
+        assert sink.num_refused == 1
+    assert "frame 1 of 'camera'" in caplog.text
+    frames = read_all(kafka_bootstrap, topic)
+    assert [number_of(frame.pixels) for frame in frames] == [0, 2]
+    assert [frame.frame_seq for frame in frames] == [0, 2]
+
+
+def test_quality_is_that_of_the_jpeg(kafka_bootstrap, topic):
+    noise = make_frame(0)
+    noise.pixels[:] = np.random.default_rng(0).integers(0, 256, (96, 128, 1))  # grey
+    config = FramesSinkConfig(bootstrap=kafka_bootstrap, topic=topic)
+    for quality in (5, 100):
+        with KafkaFrameSink(config=config.model_copy(update={"quality": quality})) as sink:
+            sink.write(noise)
+    coarse, fine = (
+        np.abs(frame.pixels.astype(int) - noise.pixels).mean()
+        for frame in read_all(kafka_bootstrap, topic)
+    )
+    assert coarse > 10 * fine
+
+
+def test_frames_need_no_model_and_go_to_their_topic_uncompressed():
+    config = FramesSinkConfig(bootstrap="h:1", topic="cams", client_id="gate", acks="leader")
+    assert not config.needs_model
+    records = config.to_records()
+    assert (records.topics, records.compression) == ({"frames": "cams"}, "none")
+    assert (records.client_id, records.acks, records.max_pending) == ("gate", "leader", 256)
