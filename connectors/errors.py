@@ -3,16 +3,16 @@
 ::
 
     ConnectorError                 name, reason, position, accepted
-    ├── SourceError                stream_id, recoverable
+    ├── SourceError                stream_id, recoverable, continues, resume_position
     │   ├── NotFoundError          the file, folder, device, camera path or topic is not there
     │   ├── UnsupportedMediaError  it is there, but it is no picture or video that can be decoded
     │   ├── CorruptMediaError      it began well and then broke off or turned to garbage
-    │   ├── UnauthorizedError      user, password or access right refused; never retried
+    │   ├── UnauthorizedError      user, password or access right refused    (recoverable)
     │   ├── UnreachableError       nobody answers at that address            (recoverable)
     │   ├── StreamEndedError       the peer hung up                          (recoverable)
     │   ├── StreamStalledError     the peer is there but silent              (recoverable)
     │   └── BadFrameError          one frame of a stream is unusable; carries the input for the
-    │                              dead-letter topic                         (recoverable)
+    │                              dead-letter topic              (recoverable, continues)
     ├── PictureError               a single picture is not there, or cannot be decoded
     └── SinkError                  sink, recoverable
         ├── SinkUnreachableError   nobody answers at that address            (recoverable)
@@ -94,9 +94,35 @@ class ConnectorError(Exception):
 
 
 class SourceError(ConnectorError):
-    """A stream cannot be opened or read."""
+    """A stream cannot be opened or read.
+
+    Attributes:
+        recoverable: Whether a source built anew at the same position may do better.
+        continues: Whether the same source may be read again at once, and goes on behind the fault.
+        resume_position: Resume point behind the fault, as ``Frame.position`` is behind a frame;
+            ``None`` where nothing can be resumed.
+    """
 
     kind = "stream"
+    continues: bool = False
+
+    def __init__(
+        self,
+        name: str,
+        reason: str,
+        *,
+        position: Position | None = None,
+        accepted: str = "",
+        recoverable: bool | None = None,
+        continues: bool | None = None,
+        resume_position: Position | None = None,
+    ) -> None:
+        super().__init__(
+            name, reason, position=position, accepted=accepted, recoverable=recoverable
+        )
+        self.resume_position = resume_position
+        if continues is not None:
+            self.continues = continues
 
     @property
     def stream_id(self) -> str:
@@ -117,7 +143,9 @@ class CorruptMediaError(SourceError):
 
 
 class UnauthorizedError(SourceError):
-    """The user, the password or the access right was refused."""
+    """The user, the password or the access right was refused; a secret may be changed."""
+
+    recoverable = True
 
 
 class UnreachableError(SourceError):
@@ -147,6 +175,7 @@ class BadFrameError(SourceError):
     """
 
     recoverable = True
+    continues = True
 
     def __init__(
         self,
@@ -155,10 +184,13 @@ class BadFrameError(SourceError):
         *,
         position: Position | None = None,
         accepted: str = "",
+        resume_position: Position | None = None,
         payload: bytes = b"",
         headers: tuple[tuple[str, bytes], ...] = (),
     ) -> None:
-        super().__init__(name, reason, position=position, accepted=accepted)
+        super().__init__(
+            name, reason, position=position, accepted=accepted, resume_position=resume_position
+        )
         self.payload = payload
         self.headers = headers
 

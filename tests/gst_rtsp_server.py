@@ -23,11 +23,26 @@ _LAUNCH = (
 )
 
 
+# From the beginning of NTP's time, 1900, to that of Unix.
+_NTP_TO_UNIX_S = 2_208_988_800
+
+
+def make_clock(behind_s):
+    """Return a clock that tells NTP's time, late by so many seconds."""
+    clock = Gst.SystemClock(clock_type=Gst.ClockType.REALTIME)
+    now = clock.get_internal_time()
+    clock.set_calibration(now, now + (_NTP_TO_UNIX_S - behind_s) * Gst.SECOND, 1, 1)
+    return clock
+
+
 class Camera(GstRtspServer.RTSPMediaFactory):
     """Feeds the same pictures over and over, with times that go on."""
 
-    def __init__(self, pictures, fps):
+    def __init__(self, pictures, fps, behind_s):
         super().__init__()
+        self._is_clock_wrong = behind_s != 0
+        if self._is_clock_wrong:
+            self.set_clock(make_clock(behind_s))
         self._pictures = pictures
         self._step_ns = Gst.SECOND // fps
         self.set_launch(_LAUNCH.format(fps=fps))
@@ -35,7 +50,20 @@ class Camera(GstRtspServer.RTSPMediaFactory):
     def feed(self, media):
         numbers = iter(range(2**62))
         source = media.get_element().get_by_name_recurse_up("pictures")
+        media.connect("prepared", self._report_soon)
         source.connect("need-data", lambda appsrc, _: self._push(appsrc, next(numbers)))
+
+    def _report_soon(self, media):
+        """Send sender reports often, of the clock that may be wrong instead of the system's."""
+        for element in media.get_element().get_parent().children:
+            if element.find_property("ntp-time-source") is None:
+                continue
+            if self._is_clock_wrong:
+                element.set_property("ntp-time-source", "clock-time")
+            # By default the first comes after up to 5 s. It comes at once when the interval is
+            # changed, and pictures that came before it are to be seen too.
+            session = element.emit("get-internal-session", 0)
+            GLib.timeout_add(500, session.set_property, "rtcp-min-interval", Gst.SECOND // 4)
 
     def _push(self, appsrc, number):
         buffer = Gst.Buffer.new_wrapped(self._pictures[number % len(self._pictures)])
@@ -53,7 +81,8 @@ def main():
     if options.probe:
         return
     server = GstRtspServer.RTSPServer(address="127.0.0.1", service=str(options.port))
-    camera = Camera(split_pictures(options.video.read_bytes()), options.fps)
+    pictures = split_pictures(options.video.read_bytes())
+    camera = Camera(pictures, options.fps, options.behind_s)
     camera.connect("media-configure", lambda factory, media: factory.feed(media))
     user = os.environ.get("MASKSTREAM_TEST_USER")
     if user:
@@ -91,6 +120,7 @@ def parse():
     parser.add_argument("--video", type=Path)
     parser.add_argument("--port", type=int)
     parser.add_argument("--fps", type=int, default=25)
+    parser.add_argument("--behind-s", type=int, default=0)
     parser.add_argument("--probe", action="store_true")
     return parser.parse_args()
 

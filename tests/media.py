@@ -37,10 +37,12 @@ def write_video(
     options: dict[str, str] | None = None,
     times_ms: list[int] | None = None,
     codec: str = "libx264",
-    rotation: int = 0,
+    title: str = "",
 ) -> Path:
     """Encode numbered pictures; ``times_ms`` makes the frame rate variable."""
     with av.open(path, "w", options=options or {}) as container:
+        if title:
+            container.metadata["title"] = title
         stream = container.add_stream(codec, fps)
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
         if codec == "libx264":
@@ -54,6 +56,18 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def remux(source: Path, target: Path, stamps_ms: list[int], **options: str) -> Path:
+    """Copy a video's packets, undecoded, under other stamps."""
+    with av.open(source) as before, av.open(target, "w", options=options) as after:
+        stream = after.add_stream_from_template(before.streams.video[0])
+        packets = [one for one in before.demux(video=0) if one.size]
+        for packet, stamp_ms in zip(packets, stamps_ms, strict=True):
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
+            packet.pts = packet.dts = stamp_ms
+            after.mux(packet)
+    return target
 
 
 def make_frame(number: int = 0, *, stream_id: str = "camera", epoch: int = 0, **size: int) -> Frame:

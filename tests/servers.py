@@ -75,12 +75,21 @@ def plain_rtsp_server(
 
 @contextmanager
 def gst_rtsp_server(
-    video: Path, *, port: int | None = None, user: str = "", password: str = "", fps: int = 25
+    video: Path,
+    *,
+    port: int | None = None,
+    user: str = "",
+    password: str = "",
+    fps: int = 25,
+    behind_s: int = 0,
 ) -> Iterator[tuple[str, subprocess.Popen]]:
-    """GStreamer's RTSP server, TCP and UDP, with a password: yields the URL and the process."""
+    """GStreamer's RTSP server, TCP and UDP: yields the URL and the process.
+
+    Its password may be empty; ``behind_s`` is by how much its camera's clock is late.
+    """
     port = port or free_port()
     command = [SYSTEM_PYTHON, str(_GST_SCRIPT), "--video", str(video), "--port", str(port)]
-    command += ["--fps", str(fps)]
+    command += ["--fps", str(fps), "--behind-s", str(behind_s)]
     environment = {**os.environ, "MASKSTREAM_TEST_USER": user, "MASKSTREAM_TEST_PASSWORD": password}
     with running(command, port, env=environment) as process:
         yield f"rtsp://127.0.0.1:{port}/camera", process

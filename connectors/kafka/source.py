@@ -107,8 +107,8 @@ class KafkaSource(Source):
                 self._fetch()
             return None
 
-    def commit(self, position: Position | None = None) -> None:
-        """Mark everything before ``position`` as done, by default everything read so far.
+    def commit(self, position: Position) -> None:
+        """Mark everything before ``position`` as done.
 
         Partitions that have moved to another member meanwhile are left to it: it reads again what
         was not committed.
@@ -116,9 +116,7 @@ class KafkaSource(Source):
         Raises:
             SourceError: If the broker cannot be reached.
         """
-        done = self._delivered
-        if position is not None:
-            done = {_partition_of(name): int(value) for name, value in position.items()}
+        done = {_partition_of(name): int(value) for name, value in position.items()}
         with self._lock:
             if self._consumer is None:
                 return

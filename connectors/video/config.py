@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import override
 
-from connectors.config import BaseSourceConfig, ConnectorConfig, RecordedSourceConfig, split_url
+from connectors.config import BaseSourceConfig, RecordedSourceConfig, split_url
 from connectors.errors import redact_url
 
 VIDEO_SUFFIXES = frozenset(
@@ -19,13 +19,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 
-class BackoffConfig(ConnectorConfig, frozen=True):
-    """How long to wait between tries to connect."""
-
-    initial_s: float = Field(default=0.5, gt=0, le=60, description="First delay in seconds.")
-    maximum_s: float = Field(default=30.0, gt=0, le=3600, description="Longest delay in seconds.")
-
-
 class RtspSourceConfig(BaseSourceConfig, frozen=True):
     """A network camera. A user and password in the URL are moved out of it."""
 
@@ -34,19 +27,15 @@ class RtspSourceConfig(BaseSourceConfig, frozen=True):
     transport: Literal["tcp", "udp"] = Field(default="tcp", description="How RTP travels.")
     user: str | None = Field(default=None, description="User name, if the camera asks for one.")
     password: SecretStr | None = Field(default=None, description="Password, best given as ${ENV}.")
+    password_file: Path | None = Field(
+        default=None, description="File that holds the password; read anew at each connection."
+    )
     open_timeout_s: float = Field(
-        default=10.0, gt=0, le=300, description="Longest wait for the first packet."
+        default=10.0, gt=0, le=300, description="Longest wait for a connection."
     )
     read_timeout_s: float = Field(
         default=10.0, gt=0, le=300, description="Silence taken for a dead camera."
     )
-    reconnect: bool = Field(default=True, description="Connect again after a lost connection.")
-    max_retries: int | None = Field(
-        default=None,
-        ge=1,
-        description="Tries in a row before the stream fails; empty means no limit.",
-    )
-    backoff: BackoffConfig = BackoffConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -64,6 +53,14 @@ class RtspSourceConfig(BaseSourceConfig, frozen=True):
         if moved.get("password") is None and parts.password is not None:
             moved["password"] = unquote(parts.password)
         return moved
+
+    @model_validator(mode="after")
+    def _check_password(self) -> Self:
+        if self.password_file is not None and (self.user is None or self.password is not None):
+            raise ValueError(
+                "password_file takes the place of password; accepted: user with one of the two"
+            )
+        return self
 
     @field_validator("url")
     @classmethod

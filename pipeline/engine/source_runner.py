@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from connectors.backoff import Backoff
 from connectors.base import Source
-from connectors.errors import BadFrameError, SourceError
+from connectors.errors import BadFrameError, Position, SourceError
 from connectors.frame import Frame
 from pipeline.clock import Clock
 from pipeline.config.run import EngineConfig, StreamConfig
@@ -22,8 +22,8 @@ _COMMIT_GRACE_S = 2.0
 class CommittingSource(Protocol):
     """A source that keeps its position elsewhere (Kafka) and is told when to move it."""
 
-    def commit(self) -> None:
-        """Everything read so far is done. Called by the thread that reads."""
+    def commit(self, position: Position) -> None:
+        """Everything before ``position`` is done."""
         ...
 
 
@@ -146,6 +146,11 @@ class Capture:
             except BadFrameError as error:
                 self._owner.on_bad_frame(self, error)
                 continue
+            except SourceError as error:
+                if not error.continues:
+                    raise
+                _logger.warning("%s", error)
+                continue
             if frame is None:
                 break
             self._num_failures = 0
@@ -158,7 +163,7 @@ class Capture:
     def _commit(self) -> None:
         self._committed_s = self._clock.monotonic_s()
         if isinstance(self._source, CommittingSource) and self._owner.settle(self):
-            self._source.commit()
+            self._source.commit(self._source.position())
 
     def _delay_s(self) -> float:
         delays = Backoff(initial_s=0.2, maximum_s=30.0).delays()

@@ -7,7 +7,7 @@ from kafka import errors as kafka_errors
 from connectors import errors
 from connectors.errors import BadFrameError, ConnectorError, UnreachableError, redact_url
 from connectors.kafka.client import translate_sink_error, translate_source_error
-from connectors.video.decode import translate_file_error, translate_live_error
+from connectors.video.errors import translate_file_error, translate_live_error
 
 PASSWORDS = [
     "rtsp://admin:s3cr3t@camera/1",

@@ -1,14 +1,22 @@
+import os
+import shutil
 import struct
 import threading
 
+import av
 import numpy as np
 import pytest
 
-from connectors.errors import CorruptMediaError, NotFoundError, UnsupportedMediaError
+from connectors.errors import (
+    CorruptMediaError,
+    NotFoundError,
+    SourceError,
+    UnsupportedMediaError,
+)
 from connectors.frame import CaptureClock
 from connectors.video.config import FileSourceConfig
 from connectors.video.file import FileSource
-from tests.media import number_of, write_video
+from tests.media import number_of, remux, write_video
 
 
 def file_source(path, *, position=None, **options):
@@ -43,17 +51,199 @@ def test_variable_frame_rate_keeps_its_times(tmp_path):
     assert frames[0].capture_clock is CaptureClock.FILE_PTS
 
 
-def test_resume_goes_on_with_the_next_frame(tmp_path):
-    path = write_video(tmp_path / "a.mp4")
-    with file_source(path) as source:
-        for _ in range(11):
-            source.read()
+def read_to_the_end(source):
+    """Return all frames of a folder, and what is wrong with its files."""
+    frames, errors = [], []
+    while True:
+        try:
+            frame = source.read()
+        except SourceError as error:
+            if not error.continues:
+                raise
+            errors.append(error)
+            continue
+        if frame is None:
+            return frames, errors
+        frames.append(frame)
+
+
+def stamps(frames):
+    return [
+        (frame.stream_epoch, frame.frame_seq, frame.pts_us, number_of(frame.pixels))
+        for frame in frames
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two clips, a bad one between them and one at the end."""
+    path = tmp_path_factory.mktemp("card")
+    write_video(path / "a.mp4", num_frames=4)
+    (path / "b.mp4").write_text("not a video")
+    write_video(path / "c.mp4", num_frames=3)
+    (path / "d.mp4").write_text("nor this")
+    return path
+
+
+@pytest.mark.parametrize("done", range(8))
+def test_position_of_every_frame_is_where_the_next_one_is_read(folder, done):
+    with file_source(folder) as source:
+        frames, _ = read_to_the_end(source)
+    position = frames[done - 1].position if done else None
+    with file_source(folder, position=position) as resumed:
+        rest, _ = read_to_the_end(resumed)
+    assert stamps(rest) == stamps(frames[done:])
+
+
+def test_position_behind_the_last_file_reads_nothing_again_but_what_came_later(tmp_path):
+    write_video(tmp_path / "b.mp4", num_frames=2)
+    with file_source(tmp_path) as source:
+        read_all(source)
         position = source.position()
-        rest = [frame.frame_seq for frame in read_all(source)]
-    with file_source(path, position=position) as resumed:
-        frames = read_all(resumed)
-    assert [number_of(frame.pixels) for frame in frames] == list(range(11, 25))
-    assert [frame.frame_seq for frame in frames] == rest
+    write_video(tmp_path / "a.mp4", num_frames=2)
+    with file_source(tmp_path, position=position) as resumed:
+        assert resumed.read() is None
+    write_video(tmp_path / "c.mp4", num_frames=3)
+    with file_source(tmp_path, position=position) as resumed:
+        assert len(read_all(resumed)) == 3
+
+
+def test_position_in_a_file_that_is_gone_goes_on_with_the_one_behind_it(tmp_path):
+    for name in "abc":
+        write_video(tmp_path / f"{name}.mp4", num_frames=2)
+    with file_source(tmp_path) as source:
+        position = [source.read() for _ in range(3)][-1].position
+    (tmp_path / "b.mp4").unlink()
+    with file_source(tmp_path, position=position) as resumed:
+        assert [number_of(frame.pixels) for frame in read_all(resumed)] == [0, 1]
+
+
+@pytest.mark.parametrize("place", ["before", "between", "behind"])
+def test_any_number_of_bad_files_ends_no_folder(tmp_path, place):
+    names = {"before": "0", "between": "b", "behind": "d"}
+    for number in range(12):
+        (tmp_path / f"{names[place]}{number:02d}.mp4").write_text("bad")
+    write_video(tmp_path / "a.mp4", num_frames=2)
+    write_video(tmp_path / "c.mp4", num_frames=3)
+    with file_source(tmp_path) as source:
+        frames, errors = read_to_the_end(source)
+    assert [frame.frame_seq for frame in frames] == [0, 1, 2, 3, 4]
+    bad = sorted(path for path in tmp_path.iterdir() if path.stat().st_size < 10)
+    assert [error.position["file"] for error in errors] == [str(path) for path in bad]
+
+
+def test_file_deleted_while_the_folder_plays_costs_only_itself(tmp_path):
+    for name in "abc":
+        write_video(tmp_path / f"{name}.mp4", num_frames=2)
+    with file_source(tmp_path) as source:
+        source.read()
+        (tmp_path / "b.mp4").unlink()
+        frames, errors = read_to_the_end(source)
+    assert len(frames) == 3
+    assert [type(error) for error in errors] == [NotFoundError]
+
+
+def test_files_that_begin_with_a_dot_are_no_media(tmp_path):
+    for name in "ab":
+        path = write_video(tmp_path / f"{name}.mp4", num_frames=2)
+        (tmp_path / f"._{path.name}").write_bytes(b"\0\5\x16\7" + bytes(100))
+        shutil.copy(path, tmp_path / f".{path.name}")
+    with file_source(tmp_path) as source:
+        assert len(read_all(source)) == 4
+
+
+def test_loop_over_bad_files_alone_ends_with_an_error(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.mp4").write_text("bad")
+    errors = []
+    with file_source(tmp_path, loop=True) as source:
+        while not errors or errors[-1].continues:
+            with pytest.raises(UnsupportedMediaError) as caught:
+                source.read()
+            errors.append(caught.value)
+    assert "not one file" in str(errors[-1])
+    assert len(errors) <= 5
+
+
+def test_equal_stamps_give_every_frame_spread_by_the_nominal_rate(tmp_path):
+    path = remux(write_video(tmp_path / "a.mp4", num_frames=10), tmp_path / "b.mkv", [0] * 10)
+    with file_source(path) as source:
+        frames = read_all(source)
+    assert [number_of(frame.pixels) for frame in frames] == list(range(10))
+    assert {frame.nominal_step_us for frame in frames} == {40_000}
+    assert [frame.pts_us for frame in frames] == list(range(0, 400_000, 40_000))
+    assert {frame.stream_epoch for frame in frames} == {0}
+
+
+def test_absurd_stamp_begins_a_new_epoch_and_the_next_file_is_read(tmp_path):
+    path = write_video(tmp_path / "a.mp4", num_frames=10)
+    stamps_ms = [number * 40 + (10**16 if number >= 5 else 0) for number in range(10)]
+    remux(path, tmp_path / "b.mkv", stamps_ms)
+    shutil.copy(path, tmp_path / "c.mp4")
+    with file_source(tmp_path) as source:
+        frames = read_all(source)
+    epochs = [frame.stream_epoch for frame in frames]
+    assert epochs == [0] * 10 + [1] * 5 + [2] * 5 + [3] * 10
+    assert [frame.pts_us for frame in frames[10:20]] == list(range(0, 400_000, 40_000))
+
+
+def test_recording_joined_of_two_gives_the_frames_of_both(tmp_path):
+    path = write_video(tmp_path / "a.mp4", num_frames=4)
+    joined = tmp_path / "b.ts"
+    parts = [
+        remux(path, tmp_path / f"{start}.ts", [start + number * 40 for number in range(4)])
+        for start in (60_000, 5_000)
+    ]
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with file_source(joined) as source:
+        frames = read_all(source)
+    assert [number_of(frame.pixels) for frame in frames] == [0, 1, 2, 3] * 2
+    assert [frame.stream_epoch for frame in frames] == [0] * 4 + [1] * 4
+    assert frames[0].pts_us == 0
+
+
+def test_packets_hidden_by_an_edit_list_are_not_missing(tmp_path):
+    stamps_ms = [(number - 5) * 40 for number in range(10)]
+    path = write_video(tmp_path / "a.mp4", num_frames=10)
+    trimmed = remux(path, tmp_path / "b.mp4", stamps_ms, avoid_negative_ts="disabled")
+    with av.open(trimmed) as container:
+        assert container.streams.video[0].frames == 10
+    with file_source(trimmed) as source:
+        assert [number_of(frame.pixels) for frame in read_all(source)] == [5, 6, 7, 8, 9]
+
+
+def test_cover_picture_before_the_film_is_passed_over(tmp_path):
+    film, path = write_video(tmp_path / "a.mp4", num_frames=6), tmp_path / "b.mkv"
+    with av.open(film) as before, av.open(path, "w") as after:
+        cover = after.add_stream("mjpeg", 1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        stream = after.add_stream_from_template(before.streams.video[0])
+        picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        after.mux([*cover.encode(picture), *cover.encode(None)])
+        for packet in before.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                after.mux(packet)
+    with file_source(path) as source:
+        assert len(read_all(source)) == 6
+
+
+def test_name_like_an_address_and_a_title_in_latin_1_do_no_harm(tmp_path):
+    path = write_video(tmp_path / "a.mp4", num_frames=2, title="caf\xe9 du nord")
+    odd = tmp_path / "2026-01-02T03:04:05.mp4"
+    data = path.read_bytes()
+    odd.write_bytes(data.replace("caf\xe9 du nord".encode(), b"caf\xe9 du nord  "))
+    assert odd.read_bytes() != data
+    with file_source(odd) as source:
+        assert len(read_all(source)) == 2
+
+
+def test_absurd_modification_time_is_borne(tmp_path):
+    path = write_video(tmp_path / "a.mp4", num_frames=2)
+    os.utime(path, (2**40, 2**40))
+    with file_source(path) as source:
+        assert len(read_all(source)) == 2
 
 
 def test_loop_begins_a_new_epoch_and_time_goes_on(tmp_path):
@@ -76,7 +266,7 @@ def test_folder_is_played_by_name_and_survives_a_broken_clip(tmp_path):
         with pytest.raises(UnsupportedMediaError, match=r"b\.mp4") as caught:
             source.read()
         last = read_all(source)
-    assert caught.value.recoverable
+    assert caught.value.continues
     assert [frame.stream_epoch for frame in first + last] == [0, 0, 0, 2, 2]
     assert [frame.frame_seq for frame in first + last] == [0, 1, 2, 3, 4]
 
@@ -97,6 +287,7 @@ def test_text_named_mp4_is_no_video(tmp_path):
     with pytest.raises(UnsupportedMediaError, match="accepted: a video") as caught:
         file_source(path).open()
     assert not caught.value.recoverable
+    assert not caught.value.continues
 
 
 def test_sound_without_pictures_is_no_video(tmp_path):

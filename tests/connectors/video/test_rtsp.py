@@ -1,3 +1,5 @@
+import signal
+import socket
 import threading
 import time
 from datetime import UTC, datetime
@@ -7,22 +9,23 @@ import pytest
 from connectors.errors import (
     NotFoundError,
     StreamEndedError,
+    StreamStalledError,
     UnauthorizedError,
     UnreachableError,
 )
 from connectors.frame import CaptureClock
 from connectors.video.config import RtspSourceConfig
 from connectors.video.rtsp import RtspSource
-from tests.media import number_of, write_video
+from tests.media import number_of
 from tests.servers import free_port, plain_rtsp_server
 
-USER, PASSWORD, WRONG = "adm:in", "p@ss:w/d%", "wr0ng"
+USER, PASSWORD, WRONG, CHANGED = "adm:in", "p@ss:w/d%", "wr0ng", "ch@nged"
 
 
-def camera(url, **options):
-    settings = {"open_timeout_s": 10, "read_timeout_s": 10, "backoff": {"initial_s": 0.05}}
+def camera(url, *, position=None, **options):
+    settings = {"open_timeout_s": 10, "read_timeout_s": 10}
     config = RtspSourceConfig(url=url, **{**settings, **options})
-    return RtspSource(stream_id="gate", config=config)
+    return RtspSource(stream_id="gate", config=config, position=position)
 
 
 def assert_no_gaps(frames, period=50):
@@ -50,13 +53,13 @@ def test_password_with_special_signs_opens_the_camera(gstreamer, h264_file, tran
         assert_no_gaps([source.read() for _ in range(15)])
 
 
-def test_wrong_password_is_unauthorized_and_not_repeated(gstreamer, h264_file):
+def test_wrong_password_is_unauthorized_and_kept_out_of_the_message(gstreamer, h264_file):
     with gstreamer(h264_file, user=USER, password=PASSWORD) as (url, _):
         with pytest.raises(UnauthorizedError, match="accepted: its user and password") as caught:
             camera(url, user=USER, password=WRONG).open()
         with pytest.raises(UnauthorizedError):
             camera(url).open()
-    assert not caught.value.recoverable
+    assert caught.value.recoverable
     assert WRONG not in str(caught.value)
     assert caught.value.__suppress_context__
 
@@ -83,80 +86,135 @@ def test_unknown_path_is_not_found(tmp_path):
         camera(f"{url}/no.mp4").open()
 
 
-def test_killed_camera_that_comes_back_begins_a_new_epoch(tmp_path):
-    write_video(tmp_path / "camera.mp4", num_frames=50)
+def test_killed_camera_is_an_error_and_the_next_connection_a_new_epoch(gstreamer, h264_file):
     port = free_port()
-    with plain_rtsp_server(tmp_path, port) as (url, process):
-        source = camera(f"{url}/camera.mp4?play_count=0")
-        source.open()
+    with gstreamer(h264_file, port=port) as (url, process), camera(url) as source:
         before = [source.read() for _ in range(5)]
         process.kill()
         process.wait()
-    with plain_rtsp_server(tmp_path, port), source:
-        after = [source.read() for _ in range(5)]
-    assert {frame.stream_epoch for frame in before} == {0}
-    assert after[-1].stream_epoch > 0
-    assert [frame.frame_seq for frame in before + after] == list(range(10))
-    assert before[-1].captured_at < after[0].captured_at
-
-
-def test_read_reconnects_by_itself_while_the_camera_restarts(tmp_path):
-    write_video(tmp_path / "camera.mp4", num_frames=50)
-    port, frames = free_port(), []
-    with plain_rtsp_server(tmp_path, port) as (url, process):
-        source = camera(f"{url}/camera.mp4?play_count=0")
-        source.open()
-        source.read()
-        process.kill()
-        process.wait()
-        reader = threading.Thread(target=lambda: frames.extend(iter(source.read, None)))
-        reader.start()
-    with plain_rtsp_server(tmp_path, port):
-        while reader.is_alive() and not any(frame.stream_epoch == 1 for frame in frames):
-            reader.join(timeout=0.05)
-        source.close()
-        reader.join(timeout=10)
-    assert frames[-1].stream_epoch == 1
-    assert source.num_reconnects == 1
-
-
-def test_dead_camera_fails_after_the_allowed_tries(tmp_path):
-    write_video(tmp_path / "camera.mp4", num_frames=50)
-    with plain_rtsp_server(tmp_path) as (url, process):
-        source = camera(f"{url}/camera.mp4?play_count=0", max_retries=2)
-        source.open()
-        source.read()
-        process.kill()
-        process.wait()
-        with pytest.raises(UnreachableError):
-            list(iter(source.read, None))
-
-
-def test_dead_camera_ends_the_stream_when_reconnecting_is_off(tmp_path):
-    write_video(tmp_path / "camera.mp4", num_frames=50)
-    with plain_rtsp_server(tmp_path) as (url, process):
-        source = camera(f"{url}/camera.mp4?play_count=0", reconnect=False)
-        source.open()
-        source.read()
-        process.kill()
-        process.wait()
         with pytest.raises(StreamEndedError, match="hung up") as caught:
-            list(iter(source.read, None))
+            before.extend(iter(source.read, None))
+        position = source.position()
+        assert position == before[-1].position
+        with pytest.raises(UnreachableError):
+            camera(url, position=position).open()
+    assert caught.value.recoverable
+    with gstreamer(h264_file, port=port), camera(url, position=position) as source:
+        after = [source.read() for _ in range(5)]
+    assert [frame.stream_epoch for frame in before] == [0] * len(before)
+    assert [frame.stream_epoch for frame in after] == [1] * 5
+    numbers = [frame.frame_seq for frame in before + after]
+    assert numbers == list(range(len(before) + 5))
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_silent_camera_is_noticed_at_the_read_timeout(gstreamer, h264_file, transport):
+    with gstreamer(h264_file) as (url, process):
+        with camera(url, transport=transport, read_timeout_s=1.5) as source:
+            for _ in range(5):
+                source.read()
+            process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            with pytest.raises(StreamStalledError, match="silent") as caught:
+                list(iter(source.read, None))
+        assert 1.0 < time.monotonic() - began < 2.5
     assert caught.value.recoverable
 
 
-def test_close_from_another_thread_ends_the_wait_between_tries(tmp_path):
-    write_video(tmp_path / "camera.mp4", num_frames=50)
-    with plain_rtsp_server(tmp_path) as (url, process):
-        source = camera(f"{url}/camera.mp4?play_count=0", backoff={"initial_s": 60})
+@pytest.fixture
+def mute_url():
+    """Address of a camera that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"rtsp://127.0.0.1:{listener.getsockname()[1]}/camera"
+
+
+def test_mute_camera_is_noticed_at_the_open_timeout(mute_url):
+    began = time.monotonic()
+    with pytest.raises(StreamStalledError):
+        camera(mute_url, open_timeout_s=0.5).open()
+    assert 0.4 < time.monotonic() - began < 1.5
+
+
+def test_close_from_another_thread_ends_an_opening_at_once(mute_url):
+    source, ended = camera(mute_url, open_timeout_s=60), threading.Event()
+
+    def play():
         source.open()
-        process.kill()
-        process.wait()
-        reader = threading.Thread(target=lambda: list(iter(source.read, None)))
-        reader.start()
+        assert source.read() is None
+        ended.set()
+
+    opener = threading.Thread(target=play, daemon=True)
+    opener.start()
+    opener.join(timeout=0.2)
+    assert opener.is_alive()
+    source.close()
+    assert ended.wait(1.0)
+
+
+def test_close_from_another_thread_ends_a_read_at_once(gstreamer, h264_file):
+    with gstreamer(h264_file) as (url, process):
+        source, ended = camera(url, read_timeout_s=60), threading.Event()
+        source.open()
+        process.send_signal(signal.SIGSTOP)
+
+        def play():
+            list(iter(source.read, None))
+            ended.set()
+
+        threading.Thread(target=play, daemon=True).start()
+        assert not ended.wait(0.3)
         source.close()
-        reader.join(timeout=10)
-    assert not reader.is_alive()
+        assert ended.wait(1.0)
+
+
+def test_changed_password_is_refused_until_its_file_is_changed_too(gstreamer, h264_file, tmp_path):
+    port, secret = free_port(), tmp_path / "password"
+    secret.write_text(f"{PASSWORD}\n")
+    options = {"user": USER, "password_file": secret}
+    with (
+        gstreamer(h264_file, port=port, user=USER, password=PASSWORD) as (url, _),
+        camera(url, **options) as source,
+    ):
+        source.read()
+        position = source.position()
+    with gstreamer(h264_file, port=port, user=USER, password=CHANGED):
+        with pytest.raises(UnauthorizedError) as caught:
+            camera(url, position=position, **options).open()
+        assert caught.value.recoverable
+        secret.write_text(CHANGED)
+        with camera(url, position=position, **options) as source:
+            frame = source.read()
+    assert (frame.stream_epoch, frame.frame_seq) == (1, 1)
+
+
+def test_missing_password_file_is_named_and_may_come(tmp_path):
+    source = camera("rtsp://127.0.0.1/1", user=USER, password_file=tmp_path / "secret")
+    with pytest.raises(UnauthorizedError, match=r"password file .*secret") as caught:
+        source.open()
+    assert caught.value.recoverable
+
+
+def test_empty_password_is_sent(gstreamer, h264_file):
+    with gstreamer(h264_file, user="admin", password="") as (url, _):
+        with camera(url.replace("//", "//admin:@")) as source:
+            assert source.read().frame_seq == 0
+        with pytest.raises(UnauthorizedError):
+            camera(url).open()
+
+
+def test_camera_clock_is_told_as_it_is_after_times_of_arrival(gstreamer, h264_file):
+    with gstreamer(h264_file, behind_s=30) as (url, _), camera(url) as source:
+        frames = [source.read()]
+        while frames[-1].capture_clock is CaptureClock.ARRIVAL and len(frames) < 300:
+            frames.append(source.read())
+        now = datetime.now(tz=UTC)
+    assert frames[-1].capture_clock is CaptureClock.RTCP_NTP
+    assert (now - frames[-1].captured_at).total_seconds() == pytest.approx(30, abs=1)
+    assert frames[-1].captured_at < frames[0].captured_at
+    assert frames[0].capture_uncertainty_s > frames[-1].capture_uncertainty_s
+    media_times = [frame.pts_us for frame in frames]
+    assert media_times == sorted(set(media_times))
+    assert {frame.stream_epoch for frame in frames} == {0}
 
 
 def test_gstreamer_camera_over_udp_has_no_gaps(gstreamer, h264_file):

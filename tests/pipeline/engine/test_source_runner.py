@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from connectors.errors import BadFrameError, UnauthorizedError
+from connectors.errors import BadFrameError, UnsupportedMediaError
 from connectors.memory import Disconnect, MemorySink, MemorySource, Pause
 from connectors.record import Topic
 from pipeline.app import build_app
@@ -20,9 +20,9 @@ class CommittingSource(MemorySource):
         super().__init__(steps, **fields)
         self.sink, self.commits = sink, []
 
-    def commit(self):
+    def commit(self, position):
         durable = len(bodies(self.sink, Topic.MASKLETS))
-        self.commits.append((self.position()["index"], durable, self.sink.num_flushes))
+        self.commits.append((position["index"], durable, self.sink.num_flushes))
 
 
 def run(source, *, config=None, sink=None, **fields):
@@ -63,14 +63,14 @@ def test_a_source_that_stays_away_fails_after_its_retries():
 class RefusingSource(MemorySource):
     def open(self):
         super().open()
-        raise UnauthorizedError("cam", "wrong password")
+        raise UnsupportedMediaError("cam", "no picture")
 
 
 def test_an_error_that_will_not_pass_is_not_tried_again():
     source = RefusingSource([], stream_id="cam")
     summary, _ = run(source)
     assert source.num_opened == 1
-    assert "wrong password" in summary.streams[0].error
+    assert "no picture" in summary.streams[0].error
 
 
 class GarblingSource(MemorySource):
