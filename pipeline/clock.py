@@ -1,6 +1,7 @@
 """Time, so that tests can set it. Rules never look here: they run on capture time."""
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -10,6 +11,28 @@ from typing_extensions import override
 def format_time(moment: datetime) -> str:
     """Return RFC 3339 in UTC with microseconds: ``2026-01-01T00:00:00.000000Z``."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def seconds_to_us(seconds: float) -> int:
+    """Return whole microseconds."""
+    return round(seconds * 1_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A point in a stream's time, whole microseconds since its first frame.
+
+    Attributes:
+        stream_us: With the gaps in which nothing was observed.
+        observed_us: Without them; durations and delays count this.
+    """
+
+    stream_us: int
+    observed_us: int
+
+    def gap_us_since(self, start: "Moment") -> int:
+        """Return how much of the time since ``start`` was not observed."""
+        return (self.stream_us - start.stream_us) - (self.observed_us - start.observed_us)
 
 
 class Clock(Protocol):

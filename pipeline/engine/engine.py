@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from connectors.frame import CaptureClock, Frame
-from pipeline.clock import Clock
+from pipeline.clock import Clock, seconds_to_us
 from pipeline.config.run import ANY_STREAM, Overflow, RunConfig
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.lane import Lane
@@ -20,6 +20,7 @@ from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records.schema import StreamState
 from pipeline.streams.result import FrameResult
+from pipeline.streams.stream import Admission
 from pipeline.tracking.states import TrackState
 
 _logger = logging.getLogger("maskstream.engine")
@@ -33,7 +34,7 @@ _LIVE_CLOCKS = frozenset(
 @dataclass(frozen=True, slots=True)
 class _Turn:
     lane: Lane
-    frame: Frame
+    admission: Admission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ class Engine:
         batch = self._scheduler.next_batch([lane.waiting() for lane in lanes.values()])
         turns = [turn for stream_id in batch if (turn := self._prepare(lanes[stream_id]))]
         with self._metrics.stage.labels("model").time():
-            outcomes = self._worker.step([turn.lane.input_of(turn.frame) for turn in turns])
+            outcomes = self._worker.step([turn.admission.model_input for turn in turns])
         for turn, outcome in zip(turns, outcomes, strict=True):
             self._reconcile(turn, outcome)
         for lane in lanes.values():
@@ -140,27 +141,32 @@ class Engine:
         if frame is None:
             return None
         lane.active_s = self._clock.monotonic_s()
-        if lane.fits_session(frame):
-            return _Turn(lane, frame)
-        self._publish(lane, lane.end_session("discontinuity", now=self._clock.utc_now()))
+        admission = self._admit(lane, frame)
+        if not admission.begins_session:
+            return _Turn(lane, admission)
         reason = self._worker.open(lane.stream_id, lane.config.concepts)
         if reason is not None:
             self._lose(lane, frame, reason, is_final=True)
             return None
-        lane.begin(frame)
-        return _Turn(lane, frame)
+        return _Turn(lane, admission)
+
+    def _admit(self, lane: Lane, frame: Frame) -> Admission:
+        arrived_us = seconds_to_us(self._clock.monotonic_s())
+        admission = lane.admit(frame, arrived_us=arrived_us, now=self._clock.utc_now())
+        self._publish(lane, admission.ended)
+        return admission
 
     def _reconcile(self, turn: _Turn, outcome: Outcome) -> None:
-        lane, frame = turn.lane, turn.frame
+        lane, admission, frame = turn.lane, turn.admission, turn.admission.frame
         now = self._clock.utc_now()
         if outcome.was_reset:
             self._publish(lane, lane.end_session("model_error", now=now))
-            lane.begin(frame)
+            admission = self._admit(lane, frame)
         if outcome.prediction is None:
             self._lose(lane, frame, outcome.reason)
             return
         with self._metrics.stage.labels("rules").time():
-            result = lane.apply(frame, outcome.prediction, now=now)
+            result = lane.apply(admission, outcome.prediction, now=now)
         self._publish(lane, result)
         if self._health.states.get(lane.stream_id) is StreamState.WAITING:
             self._supervisor.tell(lane.stream_id, StreamState.RUNNING, lane=lane)

@@ -1,39 +1,23 @@
-"""One stream inside the engine: its buffer, its model session, its tracks and its rules.
+"""One stream inside the engine: its buffer and its account around the pure stream.
 
 The buffer and the ledger are used by the capture thread too; all else by the engine's thread alone.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from connectors.frame import Frame
-from models.protocols import FrameInput, Prediction
-from pipeline.config.run import RunConfig, StreamConfig
+from models.protocols import Prediction
+from pipeline.config.run import Overflow, RunConfig, StreamConfig
 from pipeline.engine.buffer import FrameBuffer, FrameLedger
 from pipeline.engine.scheduler import Waiting
-from pipeline.events.event import Event, EventPhase
-from pipeline.events.rules.machine import RuleBook
+from pipeline.events.event import EventPhase
 from pipeline.observe.metrics import Metrics
-from pipeline.streams.result import FrameResult, FrameStamp, Scene
+from pipeline.streams.result import FrameResult, FrameStamp
+from pipeline.streams.stream import Admission, Stream
 from pipeline.tracking.states import TrackChangeKind
-from pipeline.tracking.tracks import SessionKey, TrackBook, TrackUpdate
-
-_CAPTION_S = 3.0
-_MAX_CAPTIONS = 5
-
-
-@dataclass(slots=True, kw_only=True)
-class _Session:
-    """What belongs to an unbroken run of equal frames."""
-
-    epoch: int
-    shape: tuple[int, ...]
-    book: TrackBook
-    rules: RuleBook
-    stamp: FrameStamp
-    time_s: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,12 +74,15 @@ class Lane:
         self.error: Exception | None = None
         self.num_model_errors = 0
         self.active_s = 0.0
-        self._run = run
-        self._session: _Session | None = None
-        self._last_stamp: FrameStamp | None = None
-        self._next_no = 1
+        self._stream = Stream(
+            stream_id,
+            config,
+            deployment=run.deployment,
+            model=run.model.name,
+            tracking=run.tracking,
+            is_live=config.buffer_overflow is not Overflow.WAIT,
+        )
         self._lost_before = 0
-        self._captions: deque[tuple[float, str]] = deque(maxlen=_MAX_CAPTIONS)
 
     @property
     def is_spent(self) -> bool:
@@ -105,109 +92,34 @@ class Lane:
     @property
     def last_stamp(self) -> FrameStamp | None:
         """Of the last frame processed."""
-        return self._last_stamp
+        return self._stream.last_stamp
 
     def waiting(self) -> Waiting:
         """Return the scheduler's view of this stream."""
         return Waiting(stream_id=self.stream_id, num_frames=len(self.buffer))
 
-    def fits_session(self, frame: Frame) -> bool:
-        """Tell whether a frame continues the session: same epoch, same size, a later number."""
-        session = self._session
-        return (
-            session is not None
-            and session.epoch == frame.stream_epoch
-            and session.shape == frame.pixels.shape
-            and session.stamp.frame_seq < frame.frame_seq
-        )
+    def admit(self, frame: Frame, *, arrived_us: int, now: datetime) -> Admission:
+        """Give a frame its time and its session; see :meth:`Stream.admit`."""
+        admission = self._stream.admit(frame, arrived_us=arrived_us, now=now)
+        if admission.ended is not None:
+            self.totals.add(admission.ended)
+        return admission
 
-    def begin(self, frame: Frame) -> None:
-        """Begin a session with this frame; one that is open must have been ended."""
-        key = SessionKey(
-            deployment=self._run.deployment,
-            stream_id=self.stream_id,
-            stream_epoch=frame.stream_epoch,
-            began_at=frame.captured_at,
-            first_seq=frame.frame_seq,
+    def apply(self, admission: Admission, prediction: Prediction, *, now: datetime) -> FrameResult:
+        """Return what a prediction means; see :meth:`Stream.apply`."""
+        result = self._stream.apply(
+            admission, prediction, now=now, dropped_since_last=self._count_lost()
         )
-        self._session = _Session(
-            epoch=frame.stream_epoch,
-            shape=frame.pixels.shape,
-            book=TrackBook(key, self._run.tracking, first_no=self._next_no),
-            rules=RuleBook(self.config.rules, self.config.zones),
-            stamp=FrameStamp.of(frame),
-            time_s=frame.captured_at.timestamp(),
-        )
-
-    def input_of(self, frame: Frame) -> FrameInput:
-        """Return the model's input; its time never runs backwards within a session."""
-        session = self._open_session()
-        session.time_s = max(session.time_s, frame.captured_at.timestamp())
-        session.stamp = FrameStamp.of(frame)
-        return FrameInput(stream_id=self.stream_id, pixels=frame.pixels, time_s=session.time_s)
-
-    def apply(self, frame: Frame, prediction: Prediction, *, now: datetime) -> FrameResult:
-        """Return what a prediction means: tracks, changes and events."""
-        session = self._open_session()
-        update = session.book.apply(prediction, time_s=session.time_s)
-        self._next_no = session.book.next_no
-        events = session.rules.apply(update, time_s=session.time_s)
-        self._note_captions(events, session.time_s)
-        self._last_stamp = session.stamp
         self.num_model_errors = 0
-        scene = Scene(
-            frame=frame,
-            tracks=update.tracks,
-            presence=dict(prediction.presence),
-            zones=self.config.zones,
-            captions=tuple(text for _, text in self._captions),
-            dropped_since_last=self._count_lost(),
-        )
-        return self._result(session.stamp, update, events, now=now, scene=scene)
-
-    def end_session(self, reason: str, *, now: datetime) -> FrameResult | None:
-        """End all tracks and events of the session, if one is open."""
-        session, self._session = self._session, None
-        if session is None:
-            return None
-        update = session.book.close(reason)
-        events = session.rules.apply(update, time_s=session.time_s)
-        self._captions.clear()
-        if not update.changes and not events:
-            return None
-        return self._result(session.stamp, update, events, now=now)
-
-    def _result(
-        self,
-        stamp: FrameStamp,
-        update: TrackUpdate,
-        events: tuple[Event, ...],
-        *,
-        now: datetime,
-        scene: Scene | None = None,
-    ) -> FrameResult:
-        result = FrameResult(
-            stamp=stamp,
-            result_time=now,
-            model=self._run.model.name,
-            changes=update.changes,
-            events=events,
-            scene=scene,
-        )
         self.totals.add(result)
         return result
 
-    def _open_session(self) -> _Session:
-        if self._session is None:
-            raise RuntimeError(f"stream {self.stream_id!r} has no session (accepted: begin first)")
-        return self._session
-
-    def _note_captions(self, events: tuple[Event, ...], time_s: float) -> None:
-        self._captions.extend(
-            (time_s, event.caption) for event in events if event.phase is EventPhase.NEW
-        )
-        while self._captions and time_s - self._captions[0][0] > _CAPTION_S:
-            self._captions.popleft()
+    def end_session(self, reason: str, *, now: datetime) -> FrameResult | None:
+        """End all tracks and events of the session, if one is open."""
+        result = self._stream.end_session(reason, now=now)
+        if result is not None:
+            self.totals.add(result)
+        return result
 
     def _count_lost(self) -> int:
         counts = self.ledger.counts()

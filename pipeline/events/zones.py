@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from models.common.masks import Box
 from pipeline.fields import Name, Share, StrictModel
 
 Point = tuple[float, float]
-Box = tuple[float, float, float, float]
 
 
 class Anchor(StrEnum):

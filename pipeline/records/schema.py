@@ -105,7 +105,10 @@ class _FrameRecord(_Model):
     capture_time: UtcTime
     capture_clock: CaptureClock
     capture_uncertainty_s: Annotated[float, Field(ge=0)]
+    stream_time_us: int
+    """Time since the stream's first frame; never runs backwards."""
     pts_us: int
+    """Media time."""
     """Media time in microseconds."""
     result_time: UtcTime
 
@@ -162,6 +165,9 @@ class EventRecord(_FrameRecord):
     end_reason: str | None = None
     score: Probability
     bbox: tuple[float, float, float, float]
+    gap_s: Annotated[float, Field(ge=0)] | None = None
+    """Seconds since the event began in which nothing was observed; they do not count in ``value``.
+    Null if there were none."""
     value: dict[str, float] = {}
     """What the rule measured, for example ``dwell_s``."""
 

@@ -1,11 +1,10 @@
 """From results to record models, and to what is drawn on pictures."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from connectors.base import Overlay
 from models.common.masks import CropMask
-from pipeline.events.event import Event, EventPhase
+from pipeline.events.event import Event
 from pipeline.events.zones import ZoneConfig, zones_at
 from pipeline.records.schema import (
     AnyRecord,
@@ -19,7 +18,9 @@ from pipeline.records.schema import (
 from pipeline.streams.result import FrameResult, Scene
 from pipeline.tracking.identity import make_uid
 from pipeline.tracking.states import TrackState
-from pipeline.tracking.tracks import Track, TrackChange
+from pipeline.tracking.track import Track, TrackChange
+
+_US = 1_000_000
 
 
 def to_models(result: FrameResult) -> list[AnyRecord]:
@@ -62,6 +63,7 @@ def _common_fields(result: FrameResult) -> _Common:
         "capture_time": stamp.captured_at,
         "capture_clock": stamp.capture_clock,
         "capture_uncertainty_s": stamp.capture_uncertainty_s,
+        "stream_time_us": stamp.stream_time_us,
         "pts_us": stamp.pts_us,
         "result_time": result.result_time,
     }
@@ -93,9 +95,9 @@ def _object(track: Track, zones: Sequence[ZoneConfig]) -> ObjectRecord:
         bbox=track.bbox,
         area=_unit(track.area, 6),
         mask=None if track.mask is None else _mask(track.mask),
-        age_s=round(track.age_s, 6),
-        last_seen_s=round(track.unseen_s, 6),
-        zones=zones_at(zones, track.bbox),
+        age_s=track.age_us / _US,
+        last_seen_s=track.unseen_us / _US,
+        zones=zones_at(zones, track.bbox) if track.has_place else (),
     )
 
 
@@ -111,8 +113,8 @@ def _track_record(change: TrackChange, common: _Common) -> TrackRecord:
         "kind": change.kind,
         "state": track.state,
         "best_score": _unit(track.best_score),
-        "age_s": round(track.age_s, 6),
-        "visible_s": round(track.visible_s, 6),
+        "age_s": track.age_us / _US,
+        "visible_s": track.visible_us / _US,
         "reason": change.reason,
         "merged_into": change.merged_into,
     }
@@ -120,20 +122,19 @@ def _track_record(change: TrackChange, common: _Common) -> TrackRecord:
 
 
 def _event_record(event: Event, common: _Common) -> EventRecord:
-    start = datetime.fromtimestamp(event.start_s, UTC)
-    stream = (str(common["stream_id"]), event.rule, event.track.uid)
-    is_end = event.phase is EventPhase.END
+    subject = (str(common["stream_id"]), event.rule, event.track.uid)
     fields = {
         **common,
         **_about(event.track),
-        "event_id": make_uid("event", *stream, start.isoformat(timespec="microseconds")),
+        "event_id": make_uid("event", *subject, event.ordinal),
         "phase": event.phase,
         "rule": event.rule,
         "kind": event.kind,
         "zone": event.zone,
-        "start_time": start,
-        "end_time": datetime.fromtimestamp(event.time_s, UTC) if is_end else None,
+        "start_time": event.started_at,
+        "end_time": event.ended_at,
         "end_reason": event.end_reason,
+        "gap_s": event.gap_us / _US if event.gap_us else None,
         "value": event.value,
     }
     return EventRecord.model_validate(fields)

@@ -3,15 +3,20 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from connectors.errors import Position
 from connectors.frame import CaptureClock, Frame
-from pipeline.events.event import Event
+from pipeline.events.event import Event, RuleFailure
 from pipeline.events.zones import ZoneConfig
-from pipeline.tracking.tracks import Track, TrackChange
+from pipeline.tracking.track import Track, TrackChange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameStamp:
-    """Which frame a result is about; the fields are those of ``Frame``."""
+    """Which frame a result is about; all fields but the last are those of ``Frame``.
+
+    Attributes:
+        stream_time_us: Time since the stream's first frame.
+    """
 
     stream_id: str
     stream_epoch: int
@@ -20,9 +25,10 @@ class FrameStamp:
     capture_clock: CaptureClock
     capture_uncertainty_s: float
     pts_us: int
+    stream_time_us: int
 
     @classmethod
-    def of(cls, frame: Frame) -> "FrameStamp":
+    def of(cls, frame: Frame, *, stream_time_us: int) -> "FrameStamp":
         """Return a frame's stamp, without its pixels."""
         return cls(
             stream_id=frame.stream_id,
@@ -32,6 +38,7 @@ class FrameStamp:
             capture_clock=frame.capture_clock,
             capture_uncertainty_s=frame.capture_uncertainty_s,
             pts_us=frame.pts_us,
+            stream_time_us=stream_time_us,
         )
 
 
@@ -66,6 +73,8 @@ class FrameResult:
         changes: Steps in tracks' lives.
         events: Rule events.
         scene: ``None`` if no frame was processed: a session ended.
+        position: Resume point behind the frame, if its source knows one.
+        rule_failures: Rules that raised; all others have given their events.
     """
 
     stamp: FrameStamp
@@ -74,3 +83,5 @@ class FrameResult:
     changes: tuple[TrackChange, ...] = ()
     events: tuple[Event, ...] = ()
     scene: Scene | None = None
+    position: Position | None = None
+    rule_failures: tuple[RuleFailure, ...] = ()

@@ -1,21 +1,25 @@
 """From a model session's masklets to the pipeline's tracks: identity, state, life cycle.
 
-Everything runs on capture time and is expressed in seconds, so the frame rate does not matter.
-State is bounded by the masklets that the model keeps: a track's state goes with its masklet.
+Everything runs on observed stream time in whole microseconds, so neither the frame rate nor a lost
+connection matters. State is bounded by the masklets that the model keeps: a track's state goes with
+its masklet. What a frame costs grows with its objects, not with their pairs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from models.common.masks import Box, CropMask
 from models.protocols import MaskletObservation, Prediction
-from pipeline.clock import format_time
+from pipeline.clock import Moment, format_time, seconds_to_us
 from pipeline.tracking.config import TrackingConfig
 from pipeline.tracking.identity import make_uid
+from pipeline.tracking.merging import find_heirs
 from pipeline.tracking.states import TrackChangeKind, TrackState
+from pipeline.tracking.track import Track, TrackChange, TrackUpdate
 
-_MAX_STEP_S = 1.0  # a longer gap between two frames proves nothing about what was in it
-_MERGE_IOU = 0.5
+_NUM_CONFIRMING = 3  # matched frames that confirm where time does not tell: bursts, time lapses
+_RECENT_US = 1_000_000  # an object unseen for longer may have gone anywhere: no merge is claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,88 +37,34 @@ class SessionKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Track:
-    """A track as it stands on one frame.
-
-    Attributes:
-        uid: Globally unique, never used again.
-        no: Small number for people, from 1, unique in its stream.
-        score: Of the last detection that matched, 0 to 1.
-        best_score: The highest of them, 0 to 1.
-        bbox: x, y, width, height, 0 to 1 of the frame, where it was last seen.
-        area: Share of the frame covered, 0 while out of sight.
-        is_visible: Whether any of it can be seen on this frame.
-        last_mask: From when it was last visible.
-        age_s: Seconds since it was first seen.
-        visible_s: Seconds in which it was seen.
-        unseen_s: Seconds since it was last seen; 0 while visible.
-    """
-
-    uid: str
-    no: int
-    concept: str
-    concept_id: str
-    state: TrackState
-    score: float
-    best_score: float
-    presence_score: float
-    occlusion_score: float
-    bbox: Box
-    area: float
-    is_visible: bool
-    last_mask: CropMask
-    age_s: float
-    visible_s: float
-    unseen_s: float
-
-    @property
-    def mask(self) -> CropMask | None:
-        """``None`` while out of sight."""
-        return self.last_mask if self.is_visible else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackChange:
-    """One step in a track's life, and the track as it stands after it."""
-
-    kind: TrackChangeKind
-    track: Track
-    reason: str | None = None
-    merged_into: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackUpdate:
-    """What one frame did to a stream's tracks.
-
-    Attributes:
-        tracks: All living tracks, by number.
-        changes: In the order in which they happened.
-    """
-
-    tracks: tuple[Track, ...]
-    changes: tuple[TrackChange, ...]
-
-
-def bbox_of(mask: CropMask) -> Box:
-    """Return x, y, width, height (0 to 1), rounded, of a trimmed mask that is not empty."""
-    x, y, width, height = mask.bbox
-    return round(x, 5), round(y, 5), round(width, 5), round(height, 5)
-
-
-@dataclass(slots=True, kw_only=True)
 class _Life:
-    """What is remembered of one masklet from frame to frame."""
+    """What is remembered of one masklet from frame to frame.
+
+    Attributes:
+        matched_us: Observed time during which detections matched.
+        num_matches: Matched frames.
+        num_counted: Matched frames whose stamps are equal or far enough apart.
+        counted: The last of them.
+        num_lives: Tracks that the masklet has begun.
+    """
 
     track: Track
-    first_s: float
-    seen_s: float
-    matched_s: float = 0.0
-    visible_s: float = 0.0
+    matched_us: int = 0
     num_matches: int = 0
+    num_counted: int = 0
+    counted: Moment | None = None
     is_confirmed: bool = False
     is_expired: bool = False
     num_lives: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """One frame's time."""
+
+    now: Moment
+    step_us: int
+    is_same_stamp: bool
 
 
 class TrackBook:
@@ -128,64 +78,107 @@ class TrackBook:
 
     def __init__(self, key: SessionKey, config: TrackingConfig, *, first_no: int = 1) -> None:
         self._key = key
-        self._config = config
+        self._confirm_us = seconds_to_us(config.confirm_s)
+        self._occluded_us = seconds_to_us(config.occluded_s)
+        self._lost_us = seconds_to_us(config.lost_s)
+        self._hidden_us = seconds_to_us(config.hidden_s)
+        self._expire_us = seconds_to_us(config.expire_s)
         self._lives: dict[int, _Life] = {}
-        self._time_s: float | None = None
+        self._first: Moment | None = None
+        self._last: Moment | None = None
+        self._num_frames = 0
         self.next_no = first_no
 
     def __len__(self) -> int:
         return len(self._lives)
 
-    def apply(self, prediction: Prediction, *, time_s: float) -> TrackUpdate:
-        """Take over the masklets of one frame.
+    def apply(
+        self, prediction: Prediction, *, now: Moment, is_same_stamp: bool = False
+    ) -> TrackUpdate:
+        """Take over the masklets of one frame; if this raises, nothing has changed.
 
         Args:
             prediction: The model's word on this frame.
-            time_s: Capture time in seconds; must not run backwards.
+            now: The frame's time; must not run backwards.
+            is_same_stamp: The source gave this frame and the one before the same time.
         """
-        step_s = 0.0 if self._time_s is None else min(time_s - self._time_s, _MAX_STEP_S)
-        self._time_s = time_s
+        step_us = 0 if self._last is None else now.observed_us - self._last.observed_us
+        turn = _Turn(now=now, step_us=step_us, is_same_stamp=is_same_stamp)
+        lives: dict[int, _Life] = {}
         changes: list[TrackChange] = []
+        next_no = self.next_no
         for seen in prediction.masklets:
-            changes += self._observe(seen, time_s, step_s)
-        living = {seen.masklet_id for seen in prediction.masklets}
+            life, steps = self._observe(seen, turn, next_no)
+            changes += steps
+            if life is not None:
+                lives[seen.masklet_id] = life
+                next_no = max(next_no, life.track.no + 1)
+        tracks = [life.track for life in lives.values() if not life.is_expired]
         # A masklet that is neither listed nor announced as ended is gone all the same.
-        gone = [number for number in self._lives if number not in living]
-        changes += self._end(gone)
-        tracks = sorted(
-            (life.track for life in self._lives.values() if not life.is_expired),
-            key=lambda track: track.no,
-        )
+        gone = [
+            life.track
+            for number, life in self._lives.items()
+            if number not in lives and not life.is_expired
+        ]
+        changes += _end(gone, tracks, turn)
+        self._lives, self.next_no = lives, next_no
+        self._first, self._last = self._first or now, now
+        self._num_frames += 1
+        tracks.sort(key=lambda track: track.no)
         return TrackUpdate(tracks=tuple(tracks), changes=tuple(changes))
 
-    def close(self, reason: str) -> TrackUpdate:
-        """End all tracks: the stream ended, or the session cannot go on."""
-        changes = tuple(
-            TrackChange(kind=TrackChangeKind.ENDED, track=life.track, reason=reason)
-            for life in self._lives.values()
-            if not life.is_expired
-        )
-        self._lives.clear()
-        return TrackUpdate(tracks=(), changes=changes)
+    def close(self, reason: str, *, is_complete: bool = False) -> TrackUpdate:
+        """End all tracks: the stream ended, or the session cannot go on.
 
-    def _observe(self, seen: MaskletObservation, time_s: float, step_s: float) -> list[TrackChange]:
-        is_visible = not seen.mask.is_empty
+        Args:
+            reason: Why.
+            is_complete: The session has shown all that there was to see. If it was too short to
+                confirm anything, a lone picture or a burst of two, what matched on each of its
+                frames is confirmed now.
+        """
+        confirmed: list[Track] = []
+        changes: list[TrackChange] = []
+        confirms = is_complete and self._is_too_short()
+        for life in self._lives.values():
+            track = life.track
+            if life.is_expired:
+                continue
+            if confirms and not life.is_confirmed and life.num_matches == self._num_frames:
+                track = replace(track, state=TrackState.CONFIRMED)
+                confirmed.append(track)
+                changes.append(TrackChange(kind=TrackChangeKind.CONFIRMED, track=track))
+            changes.append(TrackChange(kind=TrackChangeKind.ENDED, track=track, reason=reason))
+        self._lives = {}
+        return TrackUpdate(tracks=tuple(confirmed), changes=tuple(changes))
+
+    def _is_too_short(self) -> bool:
+        if self._first is None or self._last is None:
+            return False
+        observed_us = self._last.observed_us - self._first.observed_us
+        return self._num_frames < _NUM_CONFIRMING and observed_us < self._confirm_us
+
+    def _observe(
+        self, seen: MaskletObservation, turn: _Turn, no: int
+    ) -> tuple[_Life | None, list[TrackChange]]:
+        """Return a masklet's life after this frame, if it has one, and what happened in it."""
         life = self._lives.get(seen.masklet_id)
+        is_visible = not seen.mask.is_empty
         if life is None or (life.is_expired and is_visible):
             if not is_visible:  # never seen yet: there is nothing to tell
-                return []
-            return self._begin(seen, time_s, 1 if life is None else life.num_lives + 1)
-        if life.is_expired:
-            return []
-        if is_visible:
-            life.seen_s = time_s
-            life.visible_s += step_s
-        if seen.is_matched:
-            life.num_matches += 1
-            life.matched_s += step_s
-        return self._advance(life, seen, time_s, is_visible=is_visible)
+                return None, []
+            num_lives = 1 if life is None else life.num_lives + 1
+            life = _Life(track=self._begin(seen, turn, no, num_lives), num_lives=num_lives)
+            started = [TrackChange(kind=TrackChangeKind.STARTED, track=life.track)]
+            turn = replace(turn, step_us=0)
+        elif life.is_expired:
+            return life, []
+        else:
+            started = []
+        life = self._count_match(life, turn) if seen.is_matched else life
+        life, changes = self._advance(life, seen, turn, is_visible=is_visible)
+        return life, started + changes
 
-    def _begin(self, seen: MaskletObservation, time_s: float, num_lives: int) -> list[TrackChange]:
+    def _begin(self, seen: MaskletObservation, turn: _Turn, no: int, num_lives: int) -> Track:
         key = self._key
         uid = make_uid(
             "track",
@@ -197,9 +190,9 @@ class TrackBook:
             seen.masklet_id,
             num_lives,
         )
-        track = Track(
+        return Track(
             uid=uid,
-            no=self.next_no,
+            no=no,
             concept=seen.concept,
             concept_id=seen.concept_id,
             state=TrackState.TENTATIVE,
@@ -207,87 +200,88 @@ class TrackBook:
             best_score=seen.score,
             presence_score=seen.presence_score,
             occlusion_score=seen.occlusion_score,
-            bbox=bbox_of(seen.mask),
+            bbox=_bbox_of(seen.mask),
             area=seen.mask.share,
             is_visible=True,
+            has_place=True,
             last_mask=seen.mask,
-            age_s=0.0,
-            visible_s=0.0,
-            unseen_s=0.0,
+            first_seen=turn.now,
+            last_seen=turn.now,
+            now=turn.now,
+            visible_us=0,
         )
-        self.next_no += 1
-        life = _Life(track=track, first_s=time_s, seen_s=time_s, num_lives=num_lives)
-        life.num_matches = int(seen.is_matched)
-        self._lives[seen.masklet_id] = life
-        started = TrackChange(kind=TrackChangeKind.STARTED, track=track)
-        return [started, *self._advance(life, seen, time_s, is_visible=True)]
+
+    def _count_match(self, life: _Life, turn: _Turn) -> _Life:
+        """Take over a matched frame; three far apart or in one burst confirm."""
+        matched_us = life.matched_us + turn.step_us
+        apart_us = turn.now.stream_us - life.counted.stream_us if life.counted else 0
+        counts = life.counted is None or turn.is_same_stamp or 2 * apart_us > self._confirm_us
+        num_counted = life.num_counted + counts
+        is_confirmed = matched_us >= self._confirm_us or num_counted >= _NUM_CONFIRMING
+        return replace(
+            life,
+            matched_us=matched_us,
+            num_matches=life.num_matches + 1,
+            num_counted=num_counted,
+            counted=turn.now if counts else life.counted,
+            is_confirmed=life.is_confirmed or is_confirmed,
+        )
 
     def _advance(
-        self, life: _Life, seen: MaskletObservation, time_s: float, *, is_visible: bool
-    ) -> list[TrackChange]:
+        self, life: _Life, seen: MaskletObservation, turn: _Turn, *, is_visible: bool
+    ) -> tuple[_Life, list[TrackChange]]:
         before = life.track
-        unseen_s = 0.0 if is_visible else time_s - life.seen_s
-        if life.num_matches and life.matched_s >= self._config.confirm_s - 1e-9:
-            life.is_confirmed = True
-        life.track = replace(
+        unseen_us = 0 if is_visible else turn.now.observed_us - before.last_seen.observed_us
+        track = replace(
             before,
-            state=self._state(life, unseen_s),
+            state=self._state(unseen_us, is_confirmed=life.is_confirmed),
             score=seen.score,
             best_score=max(before.best_score, seen.score),
             presence_score=seen.presence_score,
             occlusion_score=seen.occlusion_score,
-            bbox=bbox_of(seen.mask) if is_visible else before.bbox,
+            bbox=_bbox_of(seen.mask) if is_visible else before.bbox,
             area=seen.mask.share if is_visible else 0.0,
             is_visible=is_visible,
+            has_place=unseen_us <= self._hidden_us,
             last_mask=seen.mask if is_visible else before.last_mask,
-            age_s=time_s - life.first_s,
-            visible_s=life.visible_s,
-            unseen_s=unseen_s,
+            last_seen=turn.now if is_visible else before.last_seen,
+            now=turn.now,
+            visible_us=before.visible_us + (turn.step_us if is_visible else 0),
         )
-        if unseen_s >= self._config.expire_s:
-            life.is_expired = True
-            kind = TrackChangeKind.ENDED
-            return [TrackChange(kind=kind, track=life.track, reason="expired")]
-        return _changes_between(before.state, life.track)
+        if unseen_us >= self._expire_us:
+            ended = TrackChange(kind=TrackChangeKind.ENDED, track=track, reason="expired")
+            return replace(life, track=track, is_expired=True), [ended]
+        return replace(life, track=track), _changes_between(before.state, track)
 
-    def _state(self, life: _Life, unseen_s: float) -> TrackState:
-        if not life.is_confirmed:
+    def _state(self, unseen_us: int, *, is_confirmed: bool) -> TrackState:
+        if not is_confirmed:
             return TrackState.TENTATIVE
-        if unseen_s <= 0.0 or unseen_s < self._config.occluded_s:
+        if unseen_us == 0 or unseen_us < self._occluded_us:
             return TrackState.CONFIRMED
-        return TrackState.LOST if unseen_s >= self._config.lost_s else TrackState.OCCLUDED
+        return TrackState.LOST if unseen_us >= self._lost_us else TrackState.OCCLUDED
 
-    def _end(self, numbers: list[int]) -> list[TrackChange]:
-        changes: list[TrackChange] = []
-        for number in numbers:
-            life = self._lives.pop(number)
-            if life.is_expired:
-                continue
-            heir = self._heir(life)
-            if heir is not None:
-                kind = TrackChangeKind.MERGED
-                changes.append(TrackChange(kind=kind, track=life.track, merged_into=heir))
-            changes.append(
-                TrackChange(
-                    kind=TrackChangeKind.ENDED,
-                    track=life.track,
-                    reason="tracker" if heir is None else "merged",
-                    merged_into=heir,
-                )
-            )
-        return changes
 
-    def _heir(self, ended: _Life) -> str | None:
-        """Return the track that covers what the ended one covered a moment ago, if there is one."""
-        if self._time_s is None or self._time_s - ended.seen_s > _MAX_STEP_S:
-            return None
-        for life in self._lives.values():
-            mask = life.track.mask
-            if mask is None or life.track.concept != ended.track.concept:
-                continue
-            if mask.iou(ended.track.last_mask) >= _MERGE_IOU:
-                return life.track.uid
-        return None
+def _end(gone: Sequence[Track], living: Sequence[Track], turn: _Turn) -> list[TrackChange]:
+    """Return the end of tracks whose masklets the model let go, merges first."""
+    recent_us = turn.now.observed_us - max(_RECENT_US, turn.step_us)
+    recent = [track for track in gone if track.last_seen.observed_us >= recent_us]
+    heirs = find_heirs(recent, living)
+    changes: list[TrackChange] = []
+    for track in gone:
+        heir = heirs.get(track.uid)
+        if heir is not None:
+            kind = TrackChangeKind.MERGED
+            changes.append(TrackChange(kind=kind, track=track, merged_into=heir))
+        reason = "tracker" if heir is None else "merged"
+        changes.append(
+            TrackChange(kind=TrackChangeKind.ENDED, track=track, reason=reason, merged_into=heir)
+        )
+    return changes
+
+
+def _bbox_of(mask: CropMask) -> Box:
+    x, y, width, height = mask.bbox
+    return (round(x, 5), round(y, 5), round(width, 5), round(height, 5))
 
 
 def _changes_between(before: TrackState, track: Track) -> list[TrackChange]:

@@ -9,8 +9,9 @@ import numpy as np
 from connectors.frame import CaptureClock, Frame
 from models.common.masks import CropMask
 from models.protocols import FrameInput, MaskletObservation, Prediction
+from pipeline.clock import Moment, seconds_to_us
 from pipeline.tracking.states import TrackState
-from pipeline.tracking.tracks import Track
+from pipeline.tracking.track import Track
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -67,6 +68,12 @@ def make_prediction(*masklets, ended=(), stream_id="cam"):
     )
 
 
+def moment(seconds, *, gap_s=0.0):
+    """A point of stream time before which ``gap_s`` seconds were not observed."""
+    stream_us = seconds_to_us(seconds)
+    return Moment(stream_us=stream_us, observed_us=stream_us - seconds_to_us(gap_s))
+
+
 def make_track(no=1, *, center=(0.5, 0.5), state=TrackState.CONFIRMED, unseen_s=0.0, concept="red"):
     """A track of a tenth of the frame around ``center``."""
     x, y = center
@@ -83,10 +90,12 @@ def make_track(no=1, *, center=(0.5, 0.5), state=TrackState.CONFIRMED, unseen_s=
         bbox=(x - 0.05, y - 0.05, 0.1, 0.1),
         area=0.01,
         is_visible=unseen_s == 0.0,
+        has_place=True,
         last_mask=CropMask.of(np.ones((2, 2), np.bool_)),
-        age_s=1.0,
-        visible_s=1.0,
-        unseen_s=unseen_s,
+        first_seen=moment(0.0),
+        last_seen=moment(9.0 - unseen_s),
+        now=moment(9.0),
+        visible_us=1_000_000,
     )
 
 

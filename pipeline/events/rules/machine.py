@@ -1,89 +1,83 @@
-"""Rules as small state machines on capture time.
+"""The machine behind every rule: answers in, events out.
 
 Every rule asks one question per track and frame: does its condition hold? An event begins (``new``)
 when the answer has been yes for the rule's delay, goes on (``update``) and ends (``end``) when the
-answer has been no for its release delay or the track has ended. What differs between rules is the
-condition and the two delays; see the rules' modules for what each means to a user.
-
-An object out of sight keeps its place: hiding behind a tree is neither entering nor leaving.
+answer has been no for its release delay or the track has ended. Delays and durations count observed
+time; what differs between rules is said by their modules.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from pipeline.events.event import Event, EventPhase
-from pipeline.events.rules.appear import AppearRule
-from pipeline.events.rules.catalogue import RuleConfig
-from pipeline.events.rules.config import Accepts
-from pipeline.events.rules.disappear import DisappearRule
-from pipeline.events.rules.dwell import DwellRule
-from pipeline.events.rules.enter import EnterRule
-from pipeline.events.rules.leave import LeaveRule
-from pipeline.events.zones import ZoneConfig, anchor_of, contains
+from pipeline.clock import Moment
+from pipeline.events.event import Event, EventPhase, RuleFailure, RuleUpdate
+from pipeline.events.rules.catalogue import RuleConfig, kind_of
+from pipeline.events.rules.config import Accepts, ZoneRuleConfig
+from pipeline.events.zones import ZoneConfig
 from pipeline.tracking.states import TrackChangeKind, TrackState
-from pipeline.tracking.tracks import Track, TrackUpdate
-
-_EPSILON_S = 1e-9
-_GONE_REASONS = frozenset({"expired", "tracker"})  # the object went; other ends are the engine's
-
-Condition = Callable[[Track], bool | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Timing:
-    """Delays of a rule in seconds.
-
-    Attributes:
-        hold_s: The condition must hold this long before the event begins.
-        release_s: It must fail this long before the event ends.
-        update_every_s: Least time between updates; 0 sends none.
-    """
-
-    hold_s: float = 0.0
-    release_s: float = 0.0
-    update_every_s: float = 0.0
+from pipeline.tracking.track import Track, TrackUpdate
 
 
 @dataclass(slots=True, kw_only=True)
 class _Watch:
-    """One rule's memory of one track."""
+    """One rule's memory of one track.
 
-    is_armed: bool = False
-    holds_since_s: float | None = None
-    fails_since_s: float | None = None
-    start_s: float | None = None
-    said_s: float = 0.0
+    Attributes:
+        is_armed: The opposite of the condition has held long enough.
+        holds_since: First of the frames in a row on which the condition held.
+        fails_since: First of the frames in a row on which it failed.
+        start: When the open event began; ``None`` if none is open.
+        started_at: Its wall time.
+        told: When its last phase was told.
+        num_events: Events so far, the open one included.
+    """
+
+    is_armed: bool
+    holds_since: Moment | None = None
+    fails_since: Moment | None = None
+    start: Moment | None = None
+    started_at: datetime | None = None
+    told: Moment | None = None
+    num_events: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleTime:
+    """A frame's time, and how stream time becomes wall time."""
+
+    now: Moment
+    utc_of: Callable[[int], datetime]
 
 
 class RuleMachine:
     """One rule on one stream."""
 
     def __init__(self, config: RuleConfig, zones: Sequence[ZoneConfig]) -> None:
+        kind = kind_of(config)
         self._config = config
-        self._zone = getattr(config, "zone", None)
-        self._condition = _condition_of(config, zones)
-        self._timing = _timing_of(config)
-        self._needs_arming = isinstance(config, LeaveRule)
+        self._kind = kind
+        self._zone = config.zone if isinstance(config, ZoneRuleConfig) else None
+        self._condition = kind.condition(config, zones)
+        self._timing = kind.timing(config)
         self._watches: dict[str, _Watch] = {}
+        self._error: Exception | None = None
 
     def __len__(self) -> int:
         return len(self._watches)
 
-    def apply(self, update: TrackUpdate, *, time_s: float) -> list[Event]:
-        """Return what this frame means to the rule.
-
-        Args:
-            update: The stream's tracks after the frame.
-            time_s: Capture time in seconds; must not run backwards.
-        """
+    def apply(self, update: TrackUpdate, time: RuleTime) -> tuple[list[Event], RuleFailure | None]:
+        """Return what this frame means to the rule, and whether it raised on one of the tracks."""
         events: list[Event] = []
+        self._error = None
         for track in update.tracks:
             if self._is_accepted(track):
-                events += self._watch(track, time_s)
+                events += self._watch(track, time)
         for change in update.changes:
             if change.kind is TrackChangeKind.ENDED:
-                events += self._end_track(change.track, change.reason or "track_ended", time_s)
-        return events
+                events += self._end_track(change.track, change.reason or "track_ended", time)
+        failure = RuleFailure(rule=self._config.name, error=self._error) if self._error else None
+        return events, failure
 
     def _is_accepted(self, track: Track) -> bool:
         if self._config.concepts and track.concept not in self._config.concepts:
@@ -91,102 +85,110 @@ class RuleMachine:
         is_believed = track.state is not TrackState.TENTATIVE
         return is_believed or self._config.accepts is Accepts.TENTATIVE
 
-    def _watch(self, track: Track, time_s: float) -> list[Event]:
-        watch = self._watches.setdefault(track.uid, _Watch())
-        holds = self._condition(track)
+    def _ask(self, track: Track) -> bool | None:
+        """Ask the rule's question; one that raises leaves the track's watch as it was."""
+        try:
+            return self._condition(track)
+        except Exception as error:  # noqa: BLE001  handed on in the result
+            self._error = error
+            return None
+
+    def _watch(self, track: Track, time: RuleTime) -> list[Event]:
+        watch = self._watches.get(track.uid)
+        if watch is None:
+            watch = self._watches[track.uid] = _Watch(is_armed=not self._kind.needs_opposite)
+        holds = self._ask(track)
         if holds is None:
             return []
-        if self._needs_arming and not watch.is_armed:
-            watch.is_armed = self._is_settled(watch, holds=not holds, time_s=time_s)
+        if not watch.is_armed:
+            watch.is_armed = self._has_failed_for(
+                watch, self._timing.hold_us, holds=holds, now=time.now
+            )
             return []
-        if watch.start_s is None:
-            return self._maybe_begin(watch, track, holds=holds, time_s=time_s)
-        return self._maybe_end(watch, track, holds=holds, time_s=time_s)
+        if watch.start is None:
+            return self._maybe_begin(watch, track, time, holds=holds)
+        return self._maybe_end(watch, track, time, holds=holds)
 
-    def _is_settled(self, watch: _Watch, *, holds: bool, time_s: float) -> bool:
-        """Tell whether the opposite has held long enough for the condition to mean a change."""
-        if not holds:
-            watch.fails_since_s = None
+    @staticmethod
+    def _has_failed_for(watch: _Watch, delay_us: int, *, holds: bool, now: Moment) -> bool:
+        if holds:
+            watch.fails_since = None
             return False
-        if watch.fails_since_s is None:
-            watch.fails_since_s = time_s
-        return time_s - watch.fails_since_s >= self._timing.hold_s - _EPSILON_S
+        watch.fails_since = watch.fails_since or now
+        return now.observed_us - watch.fails_since.observed_us >= delay_us
 
     def _maybe_begin(
-        self, watch: _Watch, track: Track, *, holds: bool, time_s: float
+        self, watch: _Watch, track: Track, time: RuleTime, *, holds: bool
     ) -> list[Event]:
-        watch.fails_since_s = None
+        watch.fails_since = None
         if not holds:
-            watch.holds_since_s = None
+            watch.holds_since = None
             return []
-        if watch.holds_since_s is None:
-            watch.holds_since_s = time_s
-        if time_s - watch.holds_since_s < self._timing.hold_s - _EPSILON_S:
+        watch.holds_since = watch.holds_since or time.now
+        if time.now.observed_us - watch.holds_since.observed_us < self._timing.hold_us:
             return []
-        watch.start_s = watch.holds_since_s
-        return [self._say(EventPhase.NEW, watch, track, time_s)]
+        return [self._begin(watch, track, time, start=watch.holds_since)]
 
-    def _maybe_end(self, watch: _Watch, track: Track, *, holds: bool, time_s: float) -> list[Event]:
-        if holds:
-            watch.fails_since_s = None
-            every_s = self._timing.update_every_s
-            if every_s and time_s - watch.said_s >= every_s - _EPSILON_S:
-                return [self._say(EventPhase.UPDATE, watch, track, time_s)]
-            return []
-        if watch.fails_since_s is None:
-            watch.fails_since_s = time_s
-        if time_s - watch.fails_since_s < self._timing.release_s - _EPSILON_S:
-            return []
-        ended = self._say(EventPhase.END, watch, track, time_s, reason=self._release_reason())
-        watch.start_s = watch.holds_since_s = None
-        return [ended]
+    def _maybe_end(
+        self, watch: _Watch, track: Track, time: RuleTime, *, holds: bool
+    ) -> list[Event]:
+        now = time.now
+        if self._has_failed_for(watch, self._timing.release_us, holds=holds, now=now):
+            reason = self._kind.release_reason
+            ended = self._tell(EventPhase.END, watch, track, time, reason=reason)
+            watch.start = watch.holds_since = None
+            return [ended]
+        every_us = self._timing.update_every_us
+        is_due = watch.told is None or now.observed_us - watch.told.observed_us >= every_us
+        if holds and every_us and is_due:
+            return [self._tell(EventPhase.UPDATE, watch, track, time)]
+        return []
 
-    def _end_track(self, track: Track, reason: str, time_s: float) -> list[Event]:
+    def _end_track(self, track: Track, reason: str, time: RuleTime) -> list[Event]:
         watch = self._watches.pop(track.uid, None)
         if watch is None:
             return []
         events: list[Event] = []
-        is_gone = not track.is_visible or reason in _GONE_REASONS
-        if isinstance(self._config, DisappearRule) and watch.start_s is None and is_gone:
-            # It is gone for good, however short the wait was.
-            watch.start_s = time_s - track.unseen_s
-            events.append(self._say(EventPhase.NEW, watch, track, time_s))
-        if watch.start_s is not None:
-            events.append(self._say(EventPhase.END, watch, track, time_s, reason=reason))
-        return events
+        if watch.start is None:
+            start = self._kind.begins_when_ended(track, reason)
+            if start is None:
+                return []
+            events.append(self._begin(watch, track, time, start=start))
+        return [*events, self._tell(EventPhase.END, watch, track, time, reason=reason)]
 
-    def _release_reason(self) -> str:
-        match self._config:
-            case DisappearRule():
-                return "seen_again"
-            case LeaveRule():
-                return "came_back"
-            case EnterRule() | DwellRule():
-                return "left_zone"
-            case AppearRule():
-                return "track_ended"
+    def _begin(self, watch: _Watch, track: Track, time: RuleTime, *, start: Moment) -> Event:
+        watch.start = start
+        watch.started_at = time.utc_of(start.stream_us)
+        watch.num_events += 1
+        return self._tell(EventPhase.NEW, watch, track, time)
 
-    def _say(
+    def _tell(
         self,
         phase: EventPhase,
         watch: _Watch,
         track: Track,
-        time_s: float,
+        time: RuleTime,
         *,
         reason: str | None = None,
     ) -> Event:
-        watch.said_s = time_s
-        start_s = time_s if watch.start_s is None else watch.start_s
+        now = watch.told = time.now
+        start = watch.start or now
+        started_at = watch.started_at or time.utc_of(start.stream_us)
+        # The clock that times come from may have been set back since the event began.
+        ended_at = max(time.utc_of(now.stream_us), started_at)
         return Event(
             rule=self._config.name,
-            kind=self._config.type,
+            kind=self._kind.name,
             phase=phase,
             track=track,
-            start_s=start_s,
-            time_s=time_s,
+            ordinal=watch.num_events,
+            start=start,
+            now=now,
+            started_at=started_at,
+            ended_at=ended_at if phase is EventPhase.END else None,
             zone=self._zone,
             end_reason=reason,
-            value={_VALUE_NAMES[self._config.type]: round(time_s - start_s, 6)},
+            value={self._kind.value_name: (now.observed_us - start.observed_us) / 1_000_000},
         )
 
 
@@ -199,57 +201,22 @@ class RuleBook:
     def __len__(self) -> int:
         return sum(len(machine) for machine in self._machines)
 
-    def apply(self, update: TrackUpdate, *, time_s: float) -> tuple[Event, ...]:
-        """Return the events of one frame, in the order of the rules."""
-        return tuple(
-            event for machine in self._machines for event in machine.apply(update, time_s=time_s)
-        )
+    def apply(
+        self, update: TrackUpdate, *, now: Moment, utc_of: Callable[[int], datetime]
+    ) -> RuleUpdate:
+        """Return what one frame means to all rules.
 
-
-_VALUE_NAMES = {
-    "appear": "present_s",
-    "disappear": "absent_s",
-    "enter": "dwell_s",
-    "leave": "outside_s",
-    "dwell": "dwell_s",
-}
-
-
-def _condition_of(config: RuleConfig, zones: Sequence[ZoneConfig]) -> Condition:
-    match config:
-        case AppearRule():
-            return lambda _track: True
-        case DisappearRule():
-            return lambda track: not track.is_visible
-        case EnterRule() | DwellRule() | LeaveRule():
-            polygon = next(zone.polygon for zone in zones if zone.name == config.zone)
-            wants_inside = not isinstance(config, LeaveRule)
-
-            def is_on_side(track: Track) -> bool | None:
-                if not track.is_visible:
-                    return None
-                return contains(polygon, anchor_of(track.bbox, config.anchor)) is wants_inside
-
-            return is_on_side
-
-
-def _timing_of(config: RuleConfig) -> _Timing:
-    match config:
-        case AppearRule():
-            return _Timing(update_every_s=config.update_every_s)
-        case DisappearRule():
-            return _Timing(hold_s=config.after_s)
-        case EnterRule():
-            return _Timing(
-                hold_s=config.settle_s,
-                release_s=config.settle_s,
-                update_every_s=config.update_every_s,
-            )
-        case LeaveRule():
-            return _Timing(hold_s=config.settle_s, release_s=config.settle_s)
-        case DwellRule():
-            return _Timing(
-                hold_s=config.dwell_s,
-                release_s=config.settle_s,
-                update_every_s=config.update_every_s,
-            )
+        Args:
+            update: The stream's tracks after the frame.
+            now: The frame's time; must not run backwards.
+            utc_of: Turns stream time into wall time.
+        """
+        time = RuleTime(now=now, utc_of=utc_of)
+        events: list[Event] = []
+        failures: list[RuleFailure] = []
+        for machine in self._machines:
+            found, failure = machine.apply(update, time)
+            events += found
+            if failure is not None:
+                failures.append(failure)
+        return RuleUpdate(events=tuple(events), failures=tuple(failures))

@@ -71,15 +71,14 @@ def test_a_second_run_gives_the_same_bytes_but_for_result_times():
     assert len(set(ids[0])) == len(ids[0])
 
 
-def test_a_reconnect_ends_tracks_and_begins_new_ones():
+def test_a_reconnect_within_the_gap_keeps_tracks_and_raises_nothing():
     frames = make_walk(20)
     summary, sink = run(make_config(), [*frames[:10], Disconnect(), *frames[10:]])
     tracks = bodies(sink, Topic.TRACKS)
-    started = [track for track in tracks if track["kind"] == "started"]
-    reasons = [track["reason"] for track in tracks if track["kind"] == "ended"]
-    assert [track["stream_epoch"] for track in started] == [0, 1]
-    assert len({track["track_uid"] for track in started}) == 2
-    assert reasons == ["discontinuity", "stream_ended"]
+    assert [track["kind"] for track in tracks] == ["started", "confirmed", "ended"]
+    assert tracks[-1]["reason"] == "stream_ended"
+    seen = [event for event in bodies(sink, Topic.EVENTS) if event["kind"] == "appear"]
+    assert [event["phase"] for event in seen].count("new") == 1
     assert summary.is_good
 
 

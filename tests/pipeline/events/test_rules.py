@@ -1,5 +1,7 @@
 """Rules on tracks, without an engine."""
 
+from datetime import timedelta
+
 import pytest
 
 from pipeline.events.rules.appear import AppearRule
@@ -10,8 +12,8 @@ from pipeline.events.rules.leave import LeaveRule
 from pipeline.events.rules.machine import RuleBook
 from pipeline.events.zones import ZoneConfig
 from pipeline.tracking.states import TrackChangeKind, TrackState
-from pipeline.tracking.tracks import TrackChange, TrackUpdate
-from tests.pipeline.fakes import make_track
+from pipeline.tracking.track import TrackChange, TrackUpdate
+from tests.pipeline.fakes import START, make_track, moment
 
 RIGHT = ZoneConfig(name="right", polygon=((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))
 LEFT_SIDE, RIGHT_SIDE = (0.2, 0.5), (0.8, 0.5)
@@ -28,9 +30,13 @@ def play(rule, steps, *, step_s=0.5, reason="expired"):
         else:
             tracks, last = (step,), step
         update = TrackUpdate(tracks=tracks, changes=changes)
-        events = book.apply(update, time_s=number * step_s)
+        events = book.apply(update, now=moment(number * step_s), utc_of=utc_of).events
         said += [(number, event.phase.value, event.end_reason) for event in events]
     return said, book
+
+
+def utc_of(stream_us):
+    return START + timedelta(microseconds=stream_us)
 
 
 def at(*centers):
@@ -88,7 +94,7 @@ def test_a_visible_track_disappears_only_if_its_object_went(reason, is_told):
     assert len(book) == 0
     hidden = make_track(unseen_s=0.1, state=TrackState.OCCLUDED)
     said, _ = play(rule, [make_track(), hidden, None], reason=reason)
-    assert said == [(2, "new", None), (2, "end", reason)]
+    assert said == ([(2, "new", None), (2, "end", reason)] if is_told else [])
 
 
 def test_enter_believes_a_crossing_after_settling():
@@ -124,8 +130,9 @@ def test_the_first_event_says_since_when():
     book = RuleBook([rule], [RIGHT])
     track = make_track(center=RIGHT_SIDE)
     for time_s in (10.0, 10.5, 11.0):
-        events = book.apply(TrackUpdate(tracks=(track,), changes=()), time_s=time_s)
-    assert (events[0].start_s, events[0].value) == (10.0, {"dwell_s": 1.0})
+        update = TrackUpdate(tracks=(track,), changes=())
+        events = book.apply(update, now=moment(time_s), utc_of=utc_of).events
+    assert (events[0].start, events[0].value) == (moment(10.0), {"dwell_s": 1.0})
 
 
 def test_state_goes_with_its_track():
@@ -133,7 +140,9 @@ def test_state_goes_with_its_track():
     book = RuleBook(rules, [RIGHT])
     for number in range(200):
         track = make_track(number)
-        book.apply(TrackUpdate(tracks=(track,), changes=()), time_s=number)
+        update = TrackUpdate(tracks=(track,), changes=())
+        book.apply(update, now=moment(number), utc_of=utc_of)
         ended = TrackChange(kind=TrackChangeKind.ENDED, track=track)
-        book.apply(TrackUpdate(tracks=(), changes=(ended,)), time_s=number + 0.5)
+        update = TrackUpdate(tracks=(), changes=(ended,))
+        book.apply(update, now=moment(number + 0.5), utc_of=utc_of)
         assert len(book) == 0

@@ -38,6 +38,7 @@ STAMP = {
     "capture_time": TIME,
     "capture_clock": CaptureClock.RTCP_NTP,
     "capture_uncertainty_s": 0.008,
+    "stream_time_us": 12_480_000,
     "pts_us": 12_500_000,
     "result_time": TIME + timedelta(milliseconds=80),
 }

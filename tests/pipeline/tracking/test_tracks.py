@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.tracking.config import TrackingConfig
-from pipeline.tracking.tracks import SessionKey, TrackBook, bbox_of
-from tests.pipeline.fakes import START, make_observation, make_prediction
+from pipeline.tracking.tracks import SessionKey, TrackBook
+from tests.pipeline.fakes import START, make_observation, make_prediction, moment
 
 CONFIG = TrackingConfig(confirm_s=0.5, occluded_s=0.2, lost_s=1.0, expire_s=3.0)
 KEY = SessionKey(deployment="d", stream_id="cam", stream_epoch=0, began_at=START, first_seq=0)
@@ -17,7 +17,7 @@ def play(frames, *, step_s=0.25, key=KEY, config=CONFIG):
     """Feed lists of masklets; return what changed per frame, and the book."""
     book, told = TrackBook(key, config), []
     for number, masklets in enumerate(frames):
-        update = book.apply(make_prediction(*masklets), time_s=number * step_s)
+        update = book.apply(make_prediction(*masklets), now=moment(number * step_s))
         told += [(number, change.kind.value) for change in update.changes]
     return told, update, book
 
@@ -57,7 +57,7 @@ def test_hiding_is_occluded_then_lost_then_recovered():
 def test_while_hidden_the_box_stays_and_the_mask_goes():
     _, update, _ = play([*seen(3), *seen(1, box=None)])
     track = update.tracks[0]
-    assert (track.mask, track.area, track.unseen_s) == (None, 0.0, 0.25)
+    assert (track.mask, track.area, track.unseen_us) == (None, 0.0, 250_000)
     assert track.bbox == (2 / 32, 3 / 24, 4 / 32, round(5 / 24, 5))
 
 
@@ -77,8 +77,8 @@ def test_a_masklet_that_the_model_lets_go_ends_its_track():
 def test_a_duplicate_is_merged_into_the_one_that_stays():
     both = [make_observation(1), make_observation(2)]
     book = TrackBook(KEY, CONFIG)
-    first = book.apply(make_prediction(*both), time_s=0.0)
-    last = book.apply(make_prediction(both[0], ended=(2,)), time_s=0.1)
+    first = book.apply(make_prediction(*both), now=moment(0.0))
+    last = book.apply(make_prediction(both[0], ended=(2,)), now=moment(0.1))
     assert [change.kind.value for change in last.changes] == ["merged", "ended"]
     assert last.changes[0].merged_into == first.tracks[0].uid
 
@@ -86,8 +86,8 @@ def test_a_duplicate_is_merged_into_the_one_that_stays():
 def test_another_concept_in_the_same_place_is_no_heir():
     both = [make_observation(1), make_observation(2, concept="blue")]
     book = TrackBook(KEY, CONFIG)
-    book.apply(make_prediction(*both), time_s=0.0)
-    last = book.apply(make_prediction(both[0]), time_s=0.1)
+    book.apply(make_prediction(*both), now=moment(0.0))
+    last = book.apply(make_prediction(both[0]), now=moment(0.1))
     assert [change.kind.value for change in last.changes] == ["ended"]
 
 
@@ -113,10 +113,10 @@ def test_closing_ends_every_track_once():
 def test_the_book_is_as_small_as_what_lives():
     book = TrackBook(KEY, CONFIG)
     for number in range(500):
-        book.apply(make_prediction(make_observation(number + 1)), time_s=number * 0.1)
+        book.apply(make_prediction(make_observation(number + 1)), now=moment(number * 0.1))
         assert len(book) == 1
 
 
-def test_bbox_of_a_single_pixel():
-    mask = make_observation(box=(31, 23, 1, 1)).mask
-    assert bbox_of(mask) == (round(31 / 32, 5), round(23 / 24, 5), 1 / 32, round(1 / 24, 5))
+def test_the_box_of_a_single_pixel():
+    _, update, _ = play(seen(1, box=(31, 23, 1, 1)))
+    assert update.tracks[0].bbox == (round(31 / 32, 5), round(23 / 24, 5), 1 / 32, round(1 / 24, 5))

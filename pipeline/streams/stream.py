@@ -1,0 +1,252 @@
+"""One stream, pure: frames and predictions in, results out.
+
+Knows no threads, metrics, sinks and no clock: arrival and wall time are arguments. A stream lives
+over all connections of its source; a session is what lies between two gaps and is what tracks and
+the model's memory live in.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+
+from connectors.frame import Frame
+from models.protocols import FrameInput, Prediction
+from pipeline.clock import Moment, seconds_to_us
+from pipeline.config.run import StreamConfig
+from pipeline.events.event import Event, EventPhase, RuleUpdate
+from pipeline.events.rules.machine import RuleBook
+from pipeline.streams.clock import StreamClock, Tick, WallTime, to_us
+from pipeline.streams.result import FrameResult, FrameStamp, Scene
+from pipeline.tracking.config import TrackingConfig
+from pipeline.tracking.track import TrackUpdate
+from pipeline.tracking.tracks import SessionKey, TrackBook
+
+_CAPTION_US = 3_000_000
+_MAX_CAPTIONS = 5
+# These ends leave nothing unseen; others cut a session short.
+_COMPLETE_REASONS = frozenset({"discontinuity", "stream_ended"})
+
+
+@dataclass(slots=True, kw_only=True)
+class _Session:
+    """What belongs to an unbroken run of equal frames.
+
+    Attributes:
+        wall_time: Of its last frame; the stream's may be another when a gap ends the session.
+    """
+
+    shape: tuple[int, ...]
+    book: TrackBook
+    rules: RuleBook
+    stamp: FrameStamp
+    now: Moment
+    wall_time: WallTime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """A frame on its way to the model.
+
+    Attributes:
+        frame: The frame.
+        tick: Its time.
+        model_input: What the model is to see.
+        begins_session: The model's stream must be opened anew before.
+        ended: What the end of the session before led to; published before the frame's result.
+    """
+
+    frame: Frame
+    tick: Tick
+    model_input: FrameInput
+    begins_session: bool
+    ended: FrameResult | None
+
+
+class Stream:
+    """One stream over all its sessions.
+
+    Args:
+        stream_id: Its name; differs from the configured one when a source names its streams.
+        config: What to look for.
+        deployment: Name of the installation, part of what makes track ids unique.
+        model: Name of the model.
+        tracking: Life times of tracks and sessions.
+        is_live: Frames come as fast as time goes by; see :class:`StreamClock`.
+    """
+
+    def __init__(
+        self,
+        stream_id: str,
+        config: StreamConfig,
+        *,
+        deployment: str,
+        model: str,
+        tracking: TrackingConfig,
+        is_live: bool,
+    ) -> None:
+        self.stream_id = stream_id
+        self._config = config
+        self._deployment = deployment
+        self._model = model
+        self._tracking = tracking
+        self._clock = StreamClock(
+            is_live=is_live, session_gap_us=seconds_to_us(tracking.session_gap_s)
+        )
+        self._session: _Session | None = None
+        self._last_stamp: FrameStamp | None = None
+        self._next_no = 1
+        self._captions: deque[tuple[int, str]] = deque(maxlen=_MAX_CAPTIONS)
+
+    @property
+    def last_stamp(self) -> FrameStamp | None:
+        """Of the last frame with a result."""
+        return self._last_stamp
+
+    @property
+    def num_reanchored(self) -> int:
+        """How often the source's clock was set otherwise for good."""
+        return self._clock.num_reanchored
+
+    def admit(self, frame: Frame, *, arrived_us: int, now: datetime) -> Admission:
+        """Give a frame its time and its session.
+
+        A session begins with the first frame, after a gap, with another picture size and after
+        :meth:`end_session`; a new connection continues the one that is open.
+
+        Args:
+            frame: The next frame that the model is to see.
+            arrived_us: When it came in, on a clock that does not run backwards.
+            now: Wall time.
+        """
+        tick = self._clock.advance(
+            captured_us=to_us(frame.captured_at),
+            arrived_us=arrived_us,
+            now_us=to_us(now),
+            nominal_us=frame.nominal_step_us,
+            is_doubtful=frame.is_time_doubtful,
+        )
+        session, ended = self._session, None
+        if session is not None and (tick.begins_session or session.shape != frame.pixels.shape):
+            ended, session = self.end_session("discontinuity", now=now), None
+        if session is None:
+            self._session = self._begin(frame, tick)
+        return Admission(
+            frame=frame,
+            tick=tick,
+            model_input=FrameInput(
+                stream_id=self.stream_id,
+                pixels=frame.pixels,
+                time_s=tick.observed_us / 1_000_000,
+            ),
+            begins_session=session is None,
+            ended=ended,
+        )
+
+    def apply(
+        self,
+        admission: Admission,
+        prediction: Prediction,
+        *,
+        now: datetime,
+        dropped_since_last: int,
+    ) -> FrameResult:
+        """Return what a prediction means: tracks, changes and events.
+
+        If this raises, the frame has led to nothing and the next one goes on.
+
+        Args:
+            admission: The frame, admitted into the session that is open.
+            prediction: The model's word on it.
+            now: Wall time.
+            dropped_since_last: Frames dropped or gated since the one before.
+        """
+        session, tick, frame = self._open_session(), admission.tick, admission.frame
+        update = session.book.apply(prediction, now=tick.moment, is_same_stamp=tick.is_same_stamp)
+        session.now, session.wall_time = tick.moment, self._clock.wall_time
+        session.stamp = FrameStamp.of(frame, stream_time_us=tick.stream_time_us)
+        self._next_no = session.book.next_no
+        self._last_stamp = session.stamp
+        ruled = _rule(session, update)
+        self._note_captions(ruled.events, session.now)
+        scene = Scene(
+            frame=frame,
+            tracks=update.tracks,
+            presence=dict(prediction.presence),
+            zones=self._config.zones,
+            captions=tuple(text for _, text in self._captions),
+            dropped_since_last=dropped_since_last,
+        )
+        return self._result(session.stamp, update, ruled, now=now, scene=scene)
+
+    def end_session(self, reason: str, *, now: datetime) -> FrameResult | None:
+        """End all tracks and events; the next frame begins a session.
+
+        Args:
+            reason: Why: discontinuity, stream_ended, stopped, model_error.
+            now: Wall time.
+
+        Returns:
+            ``None`` if that ended nothing.
+        """
+        session, self._session = self._session, None
+        if session is None:
+            return None
+        update = session.book.close(reason, is_complete=reason in _COMPLETE_REASONS)
+        ruled = _rule(session, update)
+        self._captions.clear()
+        if not update.changes and not ruled.events:
+            return None
+        return self._result(session.stamp, update, ruled, now=now)
+
+    def _begin(self, frame: Frame, tick: Tick) -> _Session:
+        key = SessionKey(
+            deployment=self._deployment,
+            stream_id=self.stream_id,
+            stream_epoch=frame.stream_epoch,
+            began_at=frame.captured_at,
+            first_seq=frame.frame_seq,
+        )
+        return _Session(
+            shape=frame.pixels.shape,
+            book=TrackBook(key, self._tracking, first_no=self._next_no),
+            rules=RuleBook(self._config.rules, self._config.zones),
+            stamp=FrameStamp.of(frame, stream_time_us=tick.stream_time_us),
+            now=tick.moment,
+            wall_time=self._clock.wall_time,
+        )
+
+    def _result(
+        self,
+        stamp: FrameStamp,
+        update: TrackUpdate,
+        ruled: RuleUpdate,
+        *,
+        now: datetime,
+        scene: Scene | None = None,
+    ) -> FrameResult:
+        return FrameResult(
+            stamp=stamp,
+            result_time=now,
+            model=self._model,
+            changes=update.changes,
+            events=ruled.events,
+            scene=scene,
+            position=scene.frame.position if scene else None,
+            rule_failures=ruled.failures,
+        )
+
+    def _open_session(self) -> _Session:
+        if self._session is None:
+            raise RuntimeError(f"stream {self.stream_id!r} has no session (accepted: admit first)")
+        return self._session
+
+    def _note_captions(self, events: tuple[Event, ...], now: Moment) -> None:
+        self._captions.extend(
+            (now.stream_us, event.caption) for event in events if event.phase is EventPhase.NEW
+        )
+        while self._captions and now.stream_us - self._captions[0][0] > _CAPTION_US:
+            self._captions.popleft()
+
+
+def _rule(session: _Session, update: TrackUpdate) -> RuleUpdate:
+    return session.rules.apply(update, now=session.now, utc_of=session.wall_time.utc_of)

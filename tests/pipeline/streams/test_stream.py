@@ -1,0 +1,195 @@
+"""One stream from frames and predictions to results, without an engine."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from pipeline.config.run import StreamConfig
+from pipeline.streams.stream import Stream
+from pipeline.tracking.config import TrackingConfig
+from tests.pipeline.fakes import START, BlobTracker, make_frame
+
+NOW = START + timedelta(days=1)
+SEEN = {"type": "appear", "name": "seen", "update_every_s": 0}
+ZONE = {"name": "all", "polygon": [(0, 0), (1, 0), (1, 1), (0, 1)]}
+
+
+class Player:
+    """Runs frames through a stream and an ordinary tracker, as the engine does."""
+
+    def __init__(self, *, is_live=False, rules=(SEEN,), **tracking):
+        config = StreamConfig(
+            id="cam", source={"type": "world"}, concepts=("red",), rules=rules, zones=(ZONE,)
+        )
+        self.stream = Stream(
+            "cam",
+            config,
+            deployment="d",
+            model="blobs",
+            tracking=TrackingConfig(**tracking),
+            is_live=is_live,
+        )
+        self.tracker = BlobTracker()
+        self.results = []
+
+    def play(self, *frames):
+        for frame in frames:
+            admission = self.admit(frame)
+            (prediction,) = self.tracker.step([admission.model_input])
+            result = self.stream.apply(admission, prediction, now=NOW, dropped_since_last=0)
+            self.results.append(result)
+        return self.results[-1]
+
+    def admit(self, frame):
+        arrived_us = (frame.captured_at - START) // timedelta(microseconds=1)
+        admission = self.stream.admit(frame, arrived_us=arrived_us, now=NOW)
+        if admission.ended is not None:
+            self.results.append(admission.ended)
+        if admission.begins_session:
+            if "cam" in self.tracker.streams:
+                self.tracker.close_stream("cam")
+            self.tracker.open_stream("cam", ("red",))
+        return admission
+
+    def end(self, reason="stream_ended"):
+        result = self.stream.end_session(reason, now=NOW)
+        if result is not None:
+            self.results.append(result)
+        return result
+
+    @property
+    def changes(self):
+        return [(c.kind.value, c.reason) for result in self.results for c in result.changes]
+
+    @property
+    def events(self):
+        return [e for result in self.results for e in result.events]
+
+
+def red(seq, *, at_s=None, **fields):
+    """A frame with a red blob, 10 a second unless told when."""
+    frame = make_frame(seq, blobs={"red": (8, 8)}, **fields)
+    if at_s is None:
+        return frame
+    return replace(frame, captured_at=START + timedelta(seconds=at_s))
+
+
+def phases(player):
+    return [event.phase.value for event in player.events]
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_new_connection_within_the_gap_ends_nothing_and_raises_nothing(is_live):
+    player = Player(is_live=is_live)
+    player.play(*[red(i) for i in range(10)])
+    player.play(*[red(10 + i, epoch=1, at_s=46 + i / 10) for i in range(10)])
+    assert player.changes == [("started", None), ("confirmed", None)]
+    assert phases(player) == ["new"]
+    (track,) = player.results[-1].scene.tracks
+    assert track.age_us == 1_900_000 + 100_000 - 100_000
+    assert (track.now.stream_us, track.now.gap_us_since(track.first_seen)) == (
+        46_900_000,
+        45_000_000,
+    )
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_gap_above_the_limit_ends_the_session_at_its_last_frame(is_live):
+    player = Player(is_live=is_live, session_gap_s=20)
+    player.play(*[red(i) for i in range(10)])
+    player.play(*[red(10 + i, at_s=3600 + i / 10) for i in range(10)])
+    ended = player.results[10]
+    assert ended.scene is None
+    assert (ended.stamp.frame_seq, ended.position) == (9, None)
+    assert player.changes == [
+        ("started", None), ("confirmed", None), ("ended", "discontinuity"),
+        ("started", None), ("confirmed", None),
+    ]  # fmt: skip
+    end = next(event for event in player.events if event.phase.value == "end")
+    assert end.ended_at == START + timedelta(seconds=0.9)
+    assert end.gap_us == 0
+    assert [track.no for track in player.results[-1].scene.tracks] == [2]
+    assert player.events[-1].started_at == START + timedelta(hours=1, seconds=0.5)
+
+
+def test_another_picture_size_begins_a_session():
+    player = Player()
+    player.play(red(0), red(1))
+    assert not player.admit(red(2)).begins_session
+    assert player.admit(red(3, size=(20, 40))).begins_session
+    assert player.results[-1].changes[-1].reason == "discontinuity"
+
+
+def test_a_session_that_was_ended_begins_anew_with_the_next_frame():
+    player = Player()
+    player.play(*[red(i) for i in range(8)])
+    first = player.results[-1].scene.tracks[0]
+    ended = player.end("model_error")
+    assert [change.reason for change in ended.changes] == ["model_error"]
+    assert player.end("model_error") is None
+    assert player.admit(red(8)).begins_session
+    second = player.play(red(9)).scene.tracks[0]
+    assert second.uid != first.uid
+    assert (second.no, player.stream.last_stamp.frame_seq) == (2, 9)
+
+
+def test_a_result_says_which_frame_it_is_about():
+    player = Player()
+    result = player.play(red(0), replace(red(1), position={"index": 2}, pts_us=77))
+    assert result.position == {"index": 2}
+    assert (result.stamp.stream_time_us, result.stamp.pts_us) == (100_000, 77)
+    assert (result.model, result.result_time) == ("blobs", NOW)
+
+
+def test_a_frame_without_a_session_is_refused():
+    player = Player()
+    admission = player.admit(red(0))
+    player.end("stopped")
+    (prediction,) = player.tracker.step([admission.model_input])
+    with pytest.raises(RuntimeError, match="no session"):
+        player.stream.apply(admission, prediction, now=NOW, dropped_since_last=0)
+
+
+def test_the_model_gets_observed_time():
+    player = Player()
+    player.play(*[red(i) for i in range(5)])
+    admission = player.admit(red(5, at_s=40.4))
+    assert admission.tick.gap_us == 39_900_000
+    assert admission.model_input.time_s == 0.5
+
+
+def test_captions_stay_for_three_seconds_and_go_with_the_session():
+    player = Player(occluded_s=0)
+    player.play(*[red(i) for i in range(6)])
+    assert player.results[-1].scene.captions == ("appear: red #1",)
+    assert player.play(*[red(i) for i in range(6, 36)]).scene.captions == ("appear: red #1",)
+    assert player.play(red(36)).scene.captions == ()
+
+
+def test_three_pictures_of_one_second_confirm_what_is_on_all_of_them():
+    player = Player()
+    player.play(*[red(i, at_s=0) for i in range(3)])
+    assert player.changes == [("started", None), ("confirmed", None)]
+    assert phases(player) == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "num_frames", "is_confirmed"),
+    [("stream_ended", 1, True), ("stream_ended", 2, True), ("stopped", 1, False),
+     ("model_error", 1, False)],
+)  # fmt: skip
+def test_a_visit_of_one_or_two_pictures_is_told_when_it_is_over(reason, num_frames, is_confirmed):
+    player = Player()
+    player.play(*[red(i, at_s=0) for i in range(num_frames)])
+    player.end(reason)
+    assert (("confirmed", None) in player.changes) is is_confirmed
+    assert phases(player) == (["new", "end"] if is_confirmed else [])
+    assert player.changes[-1] == ("ended", reason)
+
+
+def test_what_is_missing_on_one_of_two_pictures_is_not_confirmed_at_the_end():
+    player = Player()
+    player.play(red(0, at_s=0), make_frame(1))
+    player.end()
+    assert ("confirmed", None) not in player.changes
