@@ -3,6 +3,8 @@
 The only file of the running pipeline that knows concrete models and connectors.
 """
 
+import logging
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from models.sam3.tracking.session import SessionOptions
+
+_logger = logging.getLogger("maskstream.app")
 
 Built = TypeVar("Built")
 
@@ -60,10 +64,14 @@ def build_with(build: Callable[..., Built], config: ModelConfig) -> Built:
     """
     check_model_name(config.name)
     device = choose_device(config.device)
+    began_s = time.monotonic()
     try:
-        return build(config.name, checkpoint=config.checkpoint, device=device)
+        built = build(config.name, checkpoint=config.checkpoint, device=device)
     except ValueError as error:
         raise ConfigError([f"model: {error}"]) from error
+    took_s = time.monotonic() - began_s
+    _logger.info("model %s loaded on %s in %.1f s", config.name, device, took_s)
+    return built
 
 
 def choose_device(name: str) -> str:

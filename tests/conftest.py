@@ -1,6 +1,7 @@
 """Fixtures that several test folders share. Servers live on loopback and end by their handle."""
 
 import faulthandler
+import logging
 import os
 import threading
 import uuid
@@ -28,6 +29,16 @@ def kafka_bootstrap():
         return
     with kafka_broker() as (address, _):
         yield address
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before():
+    """Each test leaves the program's logger as it was: a command sets it up for its process."""
+    logger = logging.getLogger("maskstream")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture

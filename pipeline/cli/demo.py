@@ -1,5 +1,6 @@
 """``maskstream demo``: a synthetic meadow, watched by the model that ships with the package."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,9 @@ def demo(
     """Watch a synthetic meadow: records, an annotated video and a picture, without any set-up."""
     with reporting_errors(json_lines=json_lines):
         overrides = Overrides(checkpoint=checkpoint, device=device)
-        run_to_end(apply_overrides(demo_config(out), overrides), json_lines=json_lines)
+        config = apply_overrides(demo_config(out), overrides)
+        # Nothing is connected that could be lost: the progress line says all there is.
+        run_to_end(config, json_lines=json_lines, level=logging.WARNING)
 
 
 def demo_config(folder: Path) -> RunConfig:

@@ -1,5 +1,6 @@
 """Errors of every command: one clear line each, and an exit code."""
 
+import logging
 import os
 import sys
 from collections.abc import Generator
@@ -70,6 +71,11 @@ def report_error(reason: str, *, json_lines: bool, **fields: object) -> None:
     write_error(reason)
     if json_lines:
         write_line("error", **fields, reason=redact_url(reason))
+
+
+def log_level(usual: int = logging.WARNING) -> int:
+    """Return the lowest level of logs to show: ``usual``, or all if they are wanted."""
+    return logging.DEBUG if is_debugging() else usual
 
 
 def is_debugging() -> bool:

@@ -13,7 +13,8 @@ import typer.core
 import typer.main
 from typing_extensions import override
 
-from pipeline.cli.errors import DEBUG_VARIABLE
+from pipeline.cli.errors import DEBUG_VARIABLE, log_level
+from pipeline.observe.logs import set_up_logs
 from pipeline.observe.metrics import package_version
 
 # Name of the command to ``module:attribute``: a function for typer, or a Typer of subcommands.
@@ -90,3 +91,4 @@ def set_up(
     """Camera feeds in, masklets and events out."""
     if debug:
         os.environ[DEBUG_VARIABLE] = "1"
+    set_up_logs(level=log_level())

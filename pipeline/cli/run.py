@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.errors import ExitCode, is_debugging, reporting_errors
+from pipeline.cli.errors import ExitCode, log_level, reporting_errors
 from pipeline.cli.flag_groups import refuse_unfit
 from pipeline.cli.flags import (
     DEFAULT_STREAM_ID,
@@ -88,12 +88,11 @@ def run(  # noqa: PLR0913 - one parameter per flag
         run_to_end(resolved, json_lines=json_lines)
 
 
-def run_to_end(config: RunConfig, *, json_lines: bool) -> None:
+def run_to_end(config: RunConfig, *, json_lines: bool, level: int = logging.INFO) -> None:
     """Run a configuration with progress and a summary; exits with a code if anything failed."""
     from pipeline.app import build_app, build_observations, serve_observations
 
-    level = logging.DEBUG if is_debugging() else logging.WARNING
-    set_up_logs(style=config.observe.log_format, level=level)
+    set_up_logs(style=config.observe.log_format, level=log_level(level))
     observations = build_observations(config)
     with serve_observations(config, observations):
         # Built only now: a port in use is reported before a model is loaded.
