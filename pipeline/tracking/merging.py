@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 from pipeline.tracking.track import Track
 
 _MERGE_IOU = 0.5
+_MAX_PARTNERS = 8  # a heap of objects in one place must not cost the square of its size
 
 
 def find_heirs(ended: Sequence[Track], living: Sequence[Track]) -> dict[str, str]:
     """Return for each ended track the living one that covers the same object, where there is one.
 
-    Masks are compared only where boxes and areas allow them to cover each other by half, so the
-    cost grows with objects in one place, not with all pairs.
+    Masks are compared only where boxes and areas allow them to cover each other by half, the
+    likeliest first, so the cost does not grow with all pairs.
 
     Args:
         ended: Tracks whose masklets are gone.
@@ -31,20 +32,19 @@ def find_heirs(ended: Sequence[Track], living: Sequence[Track]) -> dict[str, str
     concepts = np.array([track.concept for track in living])
     heirs: dict[str, str] = {}
     for track in ended:
-        is_plausible = (concepts == track.concept) & _can_cover(track, corners, areas)
-        best_iou = _MERGE_IOU
-        for index in np.flatnonzero(is_plausible):
-            iou = living[index].last_mask.iou(track.last_mask)
-            if iou >= best_iou:
-                best_iou = iou
+        most = np.where(concepts == track.concept, _most_iou(track, corners, areas), 0.0)
+        likely = np.argsort(-most, kind="stable")[:_MAX_PARTNERS]
+        for index in likely[most[likely] >= _MERGE_IOU]:
+            if living[index].last_mask.iou(track.last_mask) >= _MERGE_IOU:
                 heirs[track.uid] = living[index].uid
+                break
     return heirs
 
 
-def _can_cover(
+def _most_iou(
     track: Track, corners: NDArray[np.int64], areas: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Tell which boxes, shape (N, 4), and areas, shape (N,), leave room for enough overlap.
+) -> NDArray[np.float64]:
+    """Return the most that each mask's IoU can be, by boxes, shape (N, 4), and areas, shape (N,).
 
     The overlap of two masks is at most that of their boxes and at most the smaller area; their
     union is at least the larger area.
@@ -53,5 +53,4 @@ def _can_cover(
     sides = np.minimum(mine[2:], corners[:, 2:]) - np.maximum(mine[:2], corners[:, :2])
     shared = np.prod(np.maximum(sides, 0), axis=1)
     area = track.last_mask.area
-    most = np.minimum(shared, np.minimum(area, areas))
-    return most >= _MERGE_IOU * np.maximum(area, areas)
+    return np.minimum(shared, np.minimum(area, areas)) / np.maximum(area, areas)

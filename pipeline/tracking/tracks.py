@@ -45,7 +45,6 @@ class _Life:
         num_matches: Matched frames.
         num_counted: Matched frames whose stamps are equal or far enough apart.
         counted: The last of them.
-        num_lives: Tracks that the masklet has begun.
     """
 
     track: Track
@@ -55,7 +54,6 @@ class _Life:
     counted: Moment | None = None
     is_confirmed: bool = False
     is_expired: bool = False
-    num_lives: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +85,7 @@ class TrackBook:
         self._first: Moment | None = None
         self._last: Moment | None = None
         self._num_frames = 0
-        self.next_no = first_no
+        self._first_no = self.next_no = first_no
 
     def __len__(self) -> int:
         return len(self._lives)
@@ -166,8 +164,7 @@ class TrackBook:
         if life is None or (life.is_expired and is_visible):
             if not is_visible:  # never seen yet: there is nothing to tell
                 return None, []
-            num_lives = 1 if life is None else life.num_lives + 1
-            life = _Life(track=self._begin(seen, turn, no, num_lives), num_lives=num_lives)
+            life = _Life(track=self._begin(seen, turn, no))
             started = [TrackChange(kind=TrackChangeKind.STARTED, track=life.track)]
             turn = replace(turn, step_us=0)
         elif life.is_expired:
@@ -178,7 +175,7 @@ class TrackBook:
         life, changes = self._advance(life, seen, turn, is_visible=is_visible)
         return life, started + changes
 
-    def _begin(self, seen: MaskletObservation, turn: _Turn, no: int, num_lives: int) -> Track:
+    def _begin(self, seen: MaskletObservation, turn: _Turn, no: int) -> Track:
         key = self._key
         uid = make_uid(
             "track",
@@ -187,8 +184,7 @@ class TrackBook:
             key.stream_epoch,
             format_time(key.began_at),
             key.first_seq,
-            seen.masklet_id,
-            num_lives,
+            no - self._first_no,
         )
         return Track(
             uid=uid,

@@ -3,9 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pipeline.clock import Moment
 from pipeline.tracking.config import TrackingConfig
 from pipeline.tracking.tracks import SessionKey, TrackBook
+from tests.benchmarks.tracks import time_tracks
 from tests.pipeline.fakes import START, make_observation, make_prediction, moment
 
 CONFIG = TrackingConfig(confirm_s=0.5, occluded_s=0.2, lost_s=1.0, expire_s=3.0)
@@ -120,3 +124,124 @@ def test_the_book_is_as_small_as_what_lives():
 def test_the_box_of_a_single_pixel():
     _, update, _ = play(seen(1, box=(31, 23, 1, 1)))
     assert update.tracks[0].bbox == (round(31 / 32, 5), round(23 / 24, 5), 1 / 32, round(1 / 24, 5))
+
+
+def frames_at(masklets, times_s, *, same=()):
+    """Feed lists of masklets at given seconds; return the kinds of change per frame."""
+    book = TrackBook(KEY, CONFIG)
+    return [
+        [
+            change.kind.value
+            for change in book.apply(
+                make_prediction(*seen_now), now=moment(at_s), is_same_stamp=number in same
+            ).changes
+        ]
+        for number, (seen_now, at_s) in enumerate(zip(masklets, times_s, strict=True))
+    ]
+
+
+def test_three_matched_frames_of_one_stamp_confirm():
+    told = frames_at(seen(3), [0.0, 0.04, 0.08], same={1, 2})
+    assert told == [["started"], [], ["confirmed"]]
+
+
+@pytest.mark.parametrize(
+    ("apart_s", "last"), [(0.26, ["confirmed"]), (0.25, []), (30.0, ["confirmed"])]
+)
+def test_three_matched_frames_confirm_if_they_lie_far_apart_though_little_was_observed(
+    apart_s, last
+):
+    book, kinds = TrackBook(KEY, CONFIG), []
+    for number, masklets in enumerate(seen(3)):
+        now = moment(number * apart_s, gap_s=number * (apart_s - 0.01))
+        update = book.apply(make_prediction(*masklets), now=now)
+        kinds.append([change.kind.value for change in update.changes])
+    assert kinds == [["started"], [], last]
+
+
+def test_unmatched_frames_do_not_count_among_the_three():
+    masklets = [*seen(1), *seen(2, is_matched=False), *seen(1)]
+    told = frames_at(masklets, [0.0, 0.04, 0.08, 0.12], same={1, 2, 3})
+    assert told == [["started"], [], [], []]
+
+
+def test_a_gap_counts_neither_as_seen_nor_as_unseen():
+    book = TrackBook(KEY, CONFIG)
+    book.apply(make_prediction(make_observation()), now=moment(0.0))
+    book.apply(make_prediction(make_observation(box=None)), now=moment(0.1))
+    update = book.apply(make_prediction(make_observation()), now=moment(40.2, gap_s=40.0))
+    (track,) = update.tracks
+    assert (track.visible_us, track.age_us, track.unseen_us) == (100_000, 200_000, 0)
+
+
+def test_an_object_unseen_for_long_has_no_place():
+    config = replace_config(hidden_s=0.5)
+    _, update, _ = play([*seen(3), *seen(2, box=None)], config=config)
+    assert update.tracks[0].has_place
+    _, update, _ = play([*seen(3), *seen(3, box=None)], config=config)
+    assert not update.tracks[0].has_place
+
+
+def test_a_masklet_that_comes_back_after_its_track_expired_gets_another_uid():
+    book = TrackBook(KEY, CONFIG)
+    uids = []
+    for number, masklets in enumerate([*seen(2), *seen(14, box=None), *seen(1)]):
+        update = book.apply(make_prediction(*masklets), now=moment(number * 0.25))
+        uids += [change.track.uid for change in update.changes if change.kind.value == "started"]
+    assert len(set(uids)) == len(uids) == 2
+
+
+def test_a_frame_that_raises_changes_nothing():
+    book = TrackBook(KEY, CONFIG)
+    first = book.apply(make_prediction(make_observation(1)), now=moment(0.0))
+    bad = replace(make_observation(2), mask=None)
+    with pytest.raises(AttributeError):
+        book.apply(make_prediction(make_observation(1), bad), now=moment(0.1))
+    after = book.apply(make_prediction(make_observation(1)), now=moment(0.2))
+    assert after.changes == ()
+    assert after.tracks[0].uid == first.tracks[0].uid
+    assert after.tracks[0].visible_us == 200_000
+
+
+BOXES = st.none() | st.tuples(
+    st.integers(0, 20), st.integers(0, 12), st.integers(1, 12), st.integers(1, 12)
+)
+STEPS = st.lists(
+    st.tuples(
+        st.integers(1, 2_000_000),
+        st.dictionaries(st.integers(1, 5), st.tuples(BOXES, st.booleans()), max_size=5),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_whatever_a_model_says_every_track_starts_once_and_ends_once(steps):
+    book, now_us = TrackBook(KEY, CONFIG), 0
+    started, ended, living = [], [], set()
+    for step_us, masklets in steps:
+        now_us += step_us
+        said = [
+            make_observation(number, box=box, is_matched=is_matched)
+            for number, (box, is_matched) in masklets.items()
+        ]
+        now = Moment(stream_us=now_us, observed_us=now_us)
+        update = book.apply(make_prediction(*said), now=now)
+        for change in update.changes:
+            started += [change.track.uid] * (change.kind.value == "started")
+            ended += [change.track.uid] * (change.kind.value == "ended")
+        living = {track.uid for track in update.tracks}
+        assert len(set(started)) == len(started)
+        assert len(set(ended)) == len(ended)
+        assert living == set(started) - set(ended)
+        assert len(book) <= len(masklets)
+        for track in update.tracks:
+            assert 0 <= track.visible_us <= track.age_us
+            assert (track.unseen_us == 0) or not track.is_visible
+    assert {change.track.uid for change in book.close("stopped").changes} == living
+
+
+def test_bookkeeping_of_many_objects_is_cheap():
+    times = time_tracks(rounds=2)
+    assert times.frame_ms <= 30
+    assert times.ending_ms <= 50
