@@ -11,11 +11,18 @@ from connectors.config import BaseSinkConfig
 
 VIDEO_SUFFIXES = frozenset([".mkv", ".mov", ".mp4"])
 PICTURE_SUFFIXES = frozenset([".jpeg", ".jpg", ".png"])
+STREAM_ID = "{stream_id}"
 
 
 class _DrawingConfig(BaseSinkConfig, frozen=True):
     suffixes: ClassVar[frozenset[str]]
     path: Path = Field(description="A file; {stream_id} in its name is filled in.")
+    overwrite: bool = Field(
+        default=False, description="Begin files anew that are there, or go on in a further part."
+    )
+    max_open: int = Field(
+        default=64, ge=1, le=1024, description="Streams whose file is open at once."
+    )
     min_width: int = Field(
         default=960, ge=0, le=8192, description="Smaller frames are drawn twice as large."
     )
@@ -36,8 +43,13 @@ class _DrawingConfig(BaseSinkConfig, frozen=True):
 
     @override
     def list_files(self) -> list[Path]:
-        stem = self.path.stem.partition("{stream_id}")[0]
-        return sorted(self.path.parent.glob(f"{glob.escape(stem)}*{self.path.suffix}"))
+        # A stream's name follows a -, a part's number a +; both stand in the stem.
+        ends = ("*",) if STREAM_ID in self.path.name else ("", "-*", "+*")
+        stem, suffix = glob.escape(str(self.path.with_suffix(""))), self.path.suffix
+        stem = stem.replace(glob.escape(STREAM_ID), "*")
+        patterns = [f"{stem}{end}{suffix}" for end in ends]
+        # Not Path.glob: the folder may hold the stream's name too.
+        return sorted({Path(name) for one in patterns for name in glob.glob(one)})  # noqa: PTH207
 
     @classmethod
     @override

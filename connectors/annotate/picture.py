@@ -1,7 +1,9 @@
 """The most telling frames of a run, as pictures."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +11,9 @@ from typing_extensions import override
 
 from connectors.annotate.config import PictureSinkConfig
 from connectors.annotate.draw import Style, draw
-from connectors.annotate.video import path_for
+from connectors.annotate.files import StreamFaults, StreamFiles
 from connectors.base import Overlay, PictureSink
-from connectors.errors import NotWritableError
+from connectors.errors import SinkError
 from connectors.frame import Frame
 from connectors.pictures.stills import write_picture
 
@@ -20,10 +22,13 @@ class BestPictureSink(PictureSink):
     """Keeps the best ``num_pictures`` frames of each stream and writes them when flushed.
 
     A frame is better the more objects it shows clearly: visible confirmed objects count one each,
-    occluded and tentative ones a quarter, all weighted by how well their size can be seen.
+    occluded and tentative ones a quarter, all weighted by how well their size can be seen. Of at
+    most ``max_open`` streams frames are kept: those of the one unused for longest are written, and
+    it goes on in further files. Files that fail cost their stream's pictures for a while, logged
+    and counted in ``num_refused``.
 
-    Guarantee: files are whole when ``flush`` or ``close`` returns; a kill before leaves the last
-        flushed ones. Memory: at most ``num_pictures`` frames per stream.
+    Guarantee: best effort; files are whole when ``flush`` or ``close`` returns; a kill before
+        leaves the last flushed ones. Memory: at most ``num_pictures`` drawings per kept stream.
     Ordering: several pictures are numbered by media time, from 1.
     Parallelism: one writer.
     """
@@ -31,21 +36,26 @@ class BestPictureSink(PictureSink):
     def __init__(self, *, config: PictureSinkConfig) -> None:
         self._config = config
         self._style = Style(min_width=config.min_width, mask_opacity=config.mask_opacity)
-        self._albums: dict[str, _Album] = {}
+        self._files = StreamFiles(
+            config.path, overwrite=config.overwrite, first_of=lambda path: self._numbered(path, 1)
+        )
+        self._faults = StreamFaults()
+        self._albums: OrderedDict[str, _Album] = OrderedDict()
+
+    @property
+    @override
+    def num_refused(self) -> int:
+        return self._faults.num_refused
 
     @override
     def open(self) -> None:
-        try:
-            self._config.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise NotWritableError(str(self._config.path), str(error.strerror)) from error
+        self._files.open()
 
     @override
     def write(self, frame: Frame, overlays: Sequence[Overlay], captions: Sequence[str]) -> None:
-        album = self._albums.setdefault(
-            frame.stream_id,
-            _Album(capacity=self._config.num_pictures, min_gap_s=self._config.min_gap_s),
-        )
+        if self._faults.refuses(frame.stream_id):
+            return
+        album = self._album_of(frame.stream_id)
         score = telling_score(overlays, frame.pixels.shape[0] * frame.pixels.shape[1])
         if album.should_take(score, frame):
             drawn = draw(frame.pixels, overlays, captions, self._style)
@@ -53,18 +63,47 @@ class BestPictureSink(PictureSink):
 
     @override
     def flush(self) -> None:
-        for index, (stream_id, album) in enumerate(self._albums.items()):
-            path = path_for(self._config.path, stream_id, is_first=index == 0)
-            chosen = sorted(album.candidates, key=lambda one: (one.epoch, one.pts_us))
-            for number, candidate in enumerate(chosen, start=1):
-                single = self._config.num_pictures == 1
-                name = path if single else path.with_name(f"{path.stem}-{number}{path.suffix}")
-                write_picture(name, candidate.picture)
+        for stream_id, album in self._albums.items():
+            if not self._faults.is_paused(stream_id):
+                self._save(stream_id, album)
+
+    @override
+    def close_stream(self, stream_id: str) -> None:
+        if album := self._albums.pop(stream_id, None):
+            self._save(stream_id, album)
+        self._faults.forget(stream_id)
 
     @override
     def close(self) -> None:
-        self.flush()
-        self._albums.clear()
+        albums, self._albums = self._albums, OrderedDict()
+        for stream_id, album in albums.items():
+            self._save(stream_id, album)
+
+    def _album_of(self, stream_id: str) -> "_Album":
+        if stream_id in self._albums:
+            self._albums.move_to_end(stream_id)
+            return self._albums[stream_id]
+        if len(self._albums) >= self._config.max_open:
+            self._save(*self._albums.popitem(last=False))
+        album = _Album(
+            path=self._files.next_path(stream_id),
+            capacity=self._config.num_pictures,
+            min_gap_s=self._config.min_gap_s,
+        )
+        self._albums[stream_id] = album
+        return album
+
+    def _save(self, stream_id: str, album: "_Album") -> None:
+        chosen = sorted(album.candidates, key=lambda one: (one.epoch, one.pts_us))
+        try:
+            for number, candidate in enumerate(chosen, start=1):
+                write_picture(self._numbered(album.path, number), candidate.picture)
+        except SinkError as error:
+            self._faults.add(stream_id, error)
+
+    def _numbered(self, path: Path, number: int) -> Path:
+        is_single = self._config.num_pictures == 1
+        return path if is_single else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def telling_score(overlays: Sequence[Overlay], num_pixels: int) -> float:
@@ -87,6 +126,7 @@ class _Candidate:
 
 @dataclass(slots=True, kw_only=True)
 class _Album:
+    path: Path
     capacity: int
     min_gap_s: float
     candidates: list[_Candidate] = field(default_factory=list[_Candidate])

@@ -51,8 +51,8 @@ def demo_config(folder: Path) -> RunConfig:
             "streams": [stream],
             "sinks": [
                 {"type": "jsonl", "folder": folder, "append": False},
-                {"type": "video", "path": folder / VIDEO_NAME, "fps": 10.0},
-                {"type": "picture", "path": folder / PICTURE_NAME},
+                {"type": "video", "path": folder / VIDEO_NAME, "fps": 10.0, "overwrite": True},
+                {"type": "picture", "path": folder / PICTURE_NAME, "overwrite": True},
             ],
         }
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from connectors.annotate.config import VideoSinkConfig
-from connectors.annotate.video import VideoSink
+from connectors.annotate.encoder import VideoEncoder
+from connectors.errors import NotWritableError
 from connectors.files.writing import write_json
 from connectors.pictures.stills import write_picture
 from connectors.world.compose import WorldFrame, WorldObject
@@ -87,25 +87,21 @@ def shoot(
     Raises:
         NotWritableError: If a file cannot be written.
     """
-    path = folder / VIDEOS / f"{name}.mp4"
-    sink = VideoSink(
-        config=VideoSinkConfig(path=path, fps=config.fps, min_width=0, mask_opacity=0.0)
-    )
+    video = _begin_video(folder / VIDEOS / f"{name}.mp4", config) if has_video else None
     files: list[str] = []
     truths: dict[int, ObjectTruth] = {}
     gathered = Gathering()
     with WorldSource(stream_id=name, config=config) as source:
-        if has_video:
-            sink.open()
         try:
             while (frame := source.read()) is not None:
                 files.append(f"{name}/{frame.frame_seq:05d}.jpg")
                 write_picture(folder / FRAMES / files[-1], frame.pixels)
-                if has_video:
-                    sink.write(frame, (), ())
+                if video:
+                    video.add(frame, frame.pixels)
                 _note(truths, gathered, source.truth(frame.frame_seq))
         finally:
-            sink.close()
+            if video:
+                video.end()
     for truth in truths.values():
         _pad(truth, len(files))
     objects = tuple(truths[number] for number in sorted(truths))
@@ -118,6 +114,16 @@ def shoot(
         objects=objects,
         questions=_ask(config, gathered.view(), questions),
     )
+
+
+def _begin_video(path: Path, config: WorldConfig | WideConfig) -> VideoEncoder:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotWritableError(str(path), str(error.strerror)) from error
+    height, width = config.height, config.width
+    # The codec takes even sides only.
+    return VideoEncoder.begin(path, (height - height % 2, width - width % 2), fps=config.fps)
 
 
 def _note(truths: dict[int, ObjectTruth], gathered: Gathering, frame: WorldFrame) -> None:

@@ -1,0 +1,133 @@
+"""Files of a sink that draws: each stream has its own, and none is written twice."""
+
+import hashlib
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from connectors.annotate.config import STREAM_ID
+from connectors.errors import NotWritableError, SinkError
+
+_log = logging.getLogger("maskstream.connectors.annotate")
+
+# File systems take 255 bytes; what stands around a stream's name and its part needs some of them.
+_MAX_NAME = 120
+_HASH_DIGITS = 16
+# Paths of this run that are remembered where files may be begun anew.
+_MAX_BEGUN = 10_000
+_PAUSE_S = 30.0
+_MAX_PAUSED = 1024
+
+
+def encode_name(stream_id: str) -> str:
+    """Return a stream's name as part of a file's: percent-encoded, so that no two are alike.
+
+    One too long for a file system is cut and ends in a hash. A ``+`` is in no name but before it.
+    """
+    name = quote(stream_id, safe="")
+    if not name.strip("."):
+        name = name.replace(".", "%2E")  # not the folder itself, or the one above
+    if len(name) <= _MAX_NAME:
+        return name
+    digest = hashlib.sha256(stream_id.encode()).hexdigest()[:_HASH_DIGITS]
+    return f"{name[: _MAX_NAME - _HASH_DIGITS - 1]}+{digest}"
+
+
+class StreamFiles:
+    """Chooses the files of streams.
+
+    Without ``{stream_id}`` in the path the first stream gets the path as it is, and others have
+    their name appended. A file that is there is not touched: the stream goes on in a further part,
+    ``name+2.mp4``.
+
+    Args:
+        path: As the configuration gives it.
+        overwrite: Begin files anew that were there before this run.
+        first_of: Which file of a path tells whether it is taken; by default the path itself.
+    """
+
+    def __init__(
+        self, path: Path, *, overwrite: bool, first_of: Callable[[Path], Path] = lambda path: path
+    ) -> None:
+        self._path = path
+        self._overwrite = overwrite
+        self._first_of = first_of
+        self._first_stream: str | None = None
+        self._begun: set[Path] = set()
+
+    def open(self) -> None:
+        """Make the folder, and raise a ``NotWritableError`` where nothing can ever be written."""
+        folder = self._path.parent
+        if STREAM_ID in str(folder):
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotWritableError(str(self._path), str(error.strerror)) from error
+        if not os.access(folder, os.W_OK):
+            raise NotWritableError(str(self._path), "no right to write", accepted="a folder")
+        if self._path.is_dir():
+            raise NotWritableError(str(self._path), "is a folder", accepted="a file")
+
+    def next_path(self, stream_id: str) -> Path:
+        """Return the path of a stream's next file; its folder is there."""
+        base = self._base_of(stream_id)
+        with suppress(OSError):  # told when the file is opened
+            base.parent.mkdir(parents=True, exist_ok=True)
+        if self._overwrite and base not in self._begun and len(self._begun) < _MAX_BEGUN:
+            self._begun.add(base)
+            return base
+        path, part = base, 1
+        while self._first_of(path).exists():
+            part += 1
+            path = base.with_name(f"{base.stem}+{part}{base.suffix}")
+        return path
+
+    def _base_of(self, stream_id: str) -> Path:
+        name = encode_name(stream_id)
+        if STREAM_ID in str(self._path):
+            return Path(str(self._path).replace(STREAM_ID, name))
+        if self._first_stream in {None, stream_id}:
+            self._first_stream = stream_id
+            return self._path
+        return self._path.with_name(f"{self._path.stem}-{name}{self._path.suffix}")
+
+
+class StreamFaults:
+    """Streams whose files failed a short while ago: they alone go without for a pause.
+
+    Args:
+        pause_s: How long a stream is left out before its file is tried again.
+    """
+
+    def __init__(self, *, pause_s: float = _PAUSE_S) -> None:
+        self.num_refused = 0
+        self._pause_s = pause_s
+        self._until_s: OrderedDict[str, float] = OrderedDict()
+
+    def refuses(self, stream_id: str) -> bool:
+        """Return whether a frame of a stream is to be left out, and count it if so."""
+        is_refused = self.is_paused(stream_id)
+        self.num_refused += is_refused
+        return is_refused
+
+    def is_paused(self, stream_id: str) -> bool:
+        """Return whether a stream is left out now."""
+        return time.monotonic() < self._until_s.get(stream_id, 0.0)
+
+    def add(self, stream_id: str, error: SinkError) -> None:
+        """Count and log what failed; leave the stream out for a while."""
+        self.num_refused += 1
+        _log.error("%s; left out for %.0f s", error, self._pause_s, extra={"stream": stream_id})
+        self._until_s[stream_id] = time.monotonic() + self._pause_s
+        if len(self._until_s) > _MAX_PAUSED:
+            self._until_s.popitem(last=False)
+
+    def forget(self, stream_id: str) -> None:
+        """Let a stream begin anew."""
+        self._until_s.pop(stream_id, None)
