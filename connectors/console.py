@@ -15,6 +15,7 @@ from connectors.base import RecordSink
 from connectors.config import BaseSinkConfig
 from connectors.errors import DeliveryFailedError, redact_url
 from connectors.record import Record
+from connectors.terminal import escape_controls
 
 _COLOURS = {"masklets": "dim", "tracks": "cyan", "events": "bold yellow", "status": "magenta"}
 _NOTED = (
@@ -97,7 +98,7 @@ def _to_text(kind: str, record: Record) -> Text:
     time = datetime.fromtimestamp(record.timestamp_ms / 1000, tz=UTC)
     text = Text(f"{time:%H:%M:%S}.{time.microsecond // 1000:03d}  ", style="dim")
     text.append(f"{kind:<8}", style=_COLOURS.get(kind, ""))
-    text.append(f"  {record.key}", style="bold")
+    text.append(f"  {escape_controls(record.key)}", style="bold")
     try:
         body: Any = json.loads(record.value)
     except ValueError:
@@ -107,7 +108,7 @@ def _to_text(kind: str, record: Record) -> Text:
     fields = cast("dict[str, Any]", body)
     for name in _NOTED:
         if fields.get(name) is not None:
-            text.append(f"  {name}=", style="dim").append(str(fields[name]))
+            text.append(f"  {name}=", style="dim").append(escape_controls(str(fields[name])))
     if isinstance(fields.get("objects"), list):
         text.append(f"  {len(fields['objects'])} objects")
     return text

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connectors.errors import redact_url
+from connectors.terminal import escape_controls
 from pipeline.engine.summary import RunSummary
 
 # Given the number of steps, returns what is called after each of them.
@@ -32,13 +33,14 @@ def write_line(kind: str, **fields: object) -> None:
 def write_error(message: str) -> None:
     """Write one clear line to stderr, without secrets."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text("error: ", style="bold red").append(redact_url(message), style="default"))
+    shown = _plain(redact_url(message))
+    console.print(Text("error: ", style="bold red").append(shown, style="default"))
 
 
 def write_warning(message: str) -> None:
     """Write one clear line to stderr about something that may not be as expected."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text("warning: ", style="bold yellow").append(message, style="default"))
+    console.print(Text("warning: ", style="bold yellow").append(_plain(message), style="default"))
 
 
 class RunProgress:
@@ -114,9 +116,9 @@ def show_summary(summary: RunSummary, *, files: list[Path], json_lines: bool) ->
     console = Console(highlight=False)
     console.print(_stream_table(summary))
     for name, reason in summary.sink_errors.items():
-        console.print(Text(f"sink {name} failed: {reason}", style="red"))
+        console.print(Text(_plain(f"sink {name} failed: {reason}"), style="red"))
     for path in files:
-        console.print(Text(f"  {path}  ", style="bold").append(_size_of(path), style="dim"))
+        console.print(Text(_plain(f"  {path}  "), style="bold").append(_size_of(path), style="dim"))
 
 
 def _stream_table(summary: RunSummary) -> Table:
@@ -128,15 +130,21 @@ def _stream_table(summary: RunSummary) -> Table:
         counts = stream.counts
         lost = {**({"gated": counts.gated} if counts.gated else {}), **counts.dropped}
         ending = Text("failed", style="red") if stream.error else Text("well")
-        table.add_row(
+        cells = (
             stream.stream_id,
             f"{counts.processed} of {counts.received}",
             _listed(lost) or "0",
             f"{stream.num_tracks}  {_in_brackets(stream.concepts)}".strip(),
             _listed(stream.events, separator="\n") or "0",
-            ending,
         )
+        # As texts: rich reads markup in strings, and an id or a concept may hold brackets.
+        table.add_row(*(Text(_plain(cell)) for cell in cells), ending)
     return table
+
+
+def _plain(text: str) -> str:
+    """Return ``text`` with only its line feeds left to steer the terminal."""
+    return "\n".join(map(escape_controls, text.split("\n")))
 
 
 def _brief(summary: RunSummary) -> dict[str, object]:

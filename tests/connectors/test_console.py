@@ -28,6 +28,13 @@ def test_events_are_readable_lines_and_masklets_are_left_out():
         assert part in lines[0]
 
 
+def test_names_from_outside_do_not_steer_the_terminal():
+    body = json.dumps({"reason": "a\nb\x9b2J"}).encode()
+    [line] = printed([Record(topic=Topic.STATUS, key="\x1b[2J", value=body, timestamp_ms=0)])
+    assert "\\x1b[2J" in line
+    assert "reason=a\\nb\\x9b2J" in line
+
+
 def test_json_lines_are_every_record_as_it_is():
     records = [record(Topic.MASKLETS, objects=[1]), record(Topic.STATUS, state="ok")]
     assert [json.loads(line) for line in printed(records, json_lines=True)] == [

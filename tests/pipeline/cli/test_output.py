@@ -1,0 +1,32 @@
+"""What people see: names from outside as they are, and nothing that steers the terminal."""
+
+import pytest
+
+from pipeline.cli.output import show_summary, write_error, write_warning
+from pipeline.engine.summary import RunSummary, StreamSummary
+from pipeline.records.schema import FrameCounts
+
+
+def summary_of(name):
+    stream = StreamSummary(
+        stream_id=name,
+        counts=FrameCounts(received=1, dropped={name: 1}),
+        concepts={name: 1},
+        events={name: 1},
+    )
+    return RunSummary(wall_s=1.0, streams=(stream,), sink_errors={name: name})
+
+
+def test_brackets_in_names_are_no_markup(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    show_summary(summary_of("[/b][red]x"), files=[], json_lines=False)
+    assert capsys.readouterr().out.count("[/b][red]x") == 6
+
+
+@pytest.mark.parametrize("write", [write_error, write_warning])
+def test_escape_sequences_do_not_reach_the_terminal(write, capsys):
+    show_summary(summary_of("a\x1b[2Jb"), files=[], json_lines=False)
+    write("at rtsp://gate/\x1b]0;title\x07\nnext line")
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out + told.err
+    assert "title\\x07\nnext line" in told.err
