@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from connectors.unions import SinkConfig, SourceConfig
-from pipeline.events.rules.catalogue import RuleConfig
 from pipeline.events.rules.config import ZoneRuleConfig
+from pipeline.events.rules.union import RuleConfig
 from pipeline.events.zones import ZoneConfig
 from pipeline.fields import Name, Phrase, Seconds, StrictModel
 from pipeline.tracking.config import TrackingConfig

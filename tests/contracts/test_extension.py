@@ -116,3 +116,46 @@ def test_a_source_and_a_sink_are_each_one_module_and_one_row(tmp_path):
     environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     subprocess.run(command, cwd=tmp_path, env=environ, check=True)
     assert (tmp_path / "out.count").read_text().split().count("MASKLETS") == 3
+
+
+ADDED_RULE = """
+    from typing import Literal
+
+    from pipeline.events.rules.config import BaseRuleConfig
+    from pipeline.events.rules.kind import RuleKind, Timing
+
+
+    class LargeRule(BaseRuleConfig):
+        type: Literal["large"]
+        share: float
+
+
+    LARGE = RuleKind(
+        config=LargeRule,
+        value_name="large_s",
+        release_reason="small",
+        condition=lambda config, _zones: lambda track: track.area >= config.share,
+        timing=lambda _config: Timing(),
+    )
+"""
+START_RULE = """
+    import added_rule
+    from pipeline.events.rules.catalogue import RULES
+
+    RULES.append(added_rule.LARGE)
+
+    from tests.pipeline.streams.player import Player, red
+
+    rule = {"type": "large", "name": "big", "share": 0.04, "accepts": "tentative"}
+    player = Player(rules=[rule])
+    player.play(red(0), red(1))
+    told = [(event.kind, event.phase.value, event.value) for event in player.events]
+    assert told == [("large", "new", {"large_s": 0.0})], told
+"""
+
+
+def test_a_rule_is_one_module_and_one_row(tmp_path):
+    (tmp_path / "added_rule.py").write_text(textwrap.dedent(ADDED_RULE))
+    command = [sys.executable, "-c", textwrap.dedent(START_RULE)]
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    subprocess.run(command, cwd=tmp_path, env=environ, check=True)

@@ -1,8 +1,6 @@
-"""All rules. A new one is a module with a ``RuleKind``, and a row here."""
+"""The table of all rules: a new one is a module with a ``RuleKind``, and a row here."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Union
-
-from pydantic import Field
+from typing import Any
 
 from pipeline.events.rules.appear import APPEAR
 from pipeline.events.rules.config import BaseRuleConfig
@@ -12,22 +10,15 @@ from pipeline.events.rules.enter import ENTER
 from pipeline.events.rules.kind import RuleKind
 from pipeline.events.rules.leave import LEAVE
 
-RULES: tuple[RuleKind[Any], ...] = (
+RULES: list[RuleKind[Any]] = [
     APPEAR,
     DISAPPEAR,
     ENTER,
     LEAVE,
     DWELL,
-)
-
-if TYPE_CHECKING:
-    RuleConfig = BaseRuleConfig
-else:
-    RuleConfig = Annotated[
-        Union[tuple(kind.config for kind in RULES)], Field(discriminator="type")  # noqa: UP007
-    ]
+]
 
 
-def kind_of(config: RuleConfig) -> RuleKind[Any]:
+def kind_of(config: BaseRuleConfig) -> RuleKind[Any]:
     """Return the row of a rule's configuration."""
     return next(kind for kind in RULES if kind.config is type(config))

@@ -12,8 +12,8 @@ from datetime import datetime
 
 from pipeline.clock import Moment
 from pipeline.events.event import Event, EventPhase, RuleFailure, RuleUpdate
-from pipeline.events.rules.catalogue import RuleConfig, kind_of
-from pipeline.events.rules.config import Accepts, ZoneRuleConfig
+from pipeline.events.rules.catalogue import kind_of
+from pipeline.events.rules.config import Accepts, BaseRuleConfig, ZoneRuleConfig
 from pipeline.events.zones import ZoneConfig
 from pipeline.tracking.states import TrackChangeKind, TrackState
 from pipeline.tracking.track import Track, TrackUpdate
@@ -53,7 +53,7 @@ class RuleTime:
 class RuleMachine:
     """One rule on one stream."""
 
-    def __init__(self, config: RuleConfig, zones: Sequence[ZoneConfig]) -> None:
+    def __init__(self, config: BaseRuleConfig, zones: Sequence[ZoneConfig]) -> None:
         kind = kind_of(config)
         self._config = config
         self._kind = kind
@@ -195,7 +195,7 @@ class RuleMachine:
 class RuleBook:
     """All rules of one stream. Bounded by rules times living tracks."""
 
-    def __init__(self, rules: Sequence[RuleConfig], zones: Sequence[ZoneConfig]) -> None:
+    def __init__(self, rules: Sequence[BaseRuleConfig], zones: Sequence[ZoneConfig]) -> None:
         self._machines = tuple(RuleMachine(rule, zones) for rule in rules)
 
     def __len__(self) -> int:

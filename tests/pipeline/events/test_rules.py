@@ -1,16 +1,19 @@
 """Rules on tracks, without an engine."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from pipeline.events.rules.appear import AppearRule
+from pipeline.events.rules.appear import APPEAR, AppearRule
+from pipeline.events.rules.catalogue import RULES
 from pipeline.events.rules.disappear import DisappearRule
 from pipeline.events.rules.dwell import DwellRule
 from pipeline.events.rules.enter import EnterRule
 from pipeline.events.rules.leave import LeaveRule
 from pipeline.events.rules.machine import RuleBook
 from pipeline.events.zones import ZoneConfig
+from pipeline.streams.clock import WallTime, to_us
 from pipeline.tracking.states import TrackChangeKind, TrackState
 from pipeline.tracking.track import TrackChange, TrackUpdate
 from tests.pipeline.fakes import START, make_track, moment
@@ -146,3 +149,91 @@ def test_state_goes_with_its_track():
         update = TrackUpdate(tracks=(), changes=(ended,))
         book.apply(update, now=moment(number + 0.5), utc_of=utc_of)
         assert len(book) == 0
+
+
+def watch(rule, steps, *, late_us=0):
+    """Run a rule over (moment, track) steps; the wall clock is set by ``late_us`` after the first.
+
+    Returns all updates of the rules.
+    """
+    book, updates = RuleBook([rule], [RIGHT]), []
+    for number, (now, track) in enumerate(steps):
+        zero = START + timedelta(microseconds=late_us if number else 0)
+        update = TrackUpdate(tracks=(track,), changes=())
+        updates.append(book.apply(update, now=now, utc_of=WallTime(zero_us=to_us(zero)).utc_of))
+    return updates
+
+
+def test_leave_is_armed_only_by_a_stay_in_one_piece():
+    rule = LeaveRule(type="leave", name="r", zone="right", settle_s=1.0)
+    pieces = at(RIGHT_SIDE, LEFT_SIDE, RIGHT_SIDE, RIGHT_SIDE, *[LEFT_SIDE] * 5)
+    assert play(rule, pieces)[0] == []
+    whole = at(*[RIGHT_SIDE] * 3, *[LEFT_SIDE] * 3)
+    assert play(rule, whole)[0] == [(5, "new", None)]
+
+
+def test_delays_and_durations_count_observed_time_and_gaps_are_stated():
+    rule = DwellRule(type="dwell", name="r", zone="right", dwell_s=1.0, update_every_s=0.5)
+    track = make_track(center=RIGHT_SIDE)
+    steps = [moment(0.0), moment(0.5), moment(45.9, gap_s=45.0), moment(46.0, gap_s=45.0),
+             moment(46.5, gap_s=45.0)]  # fmt: skip
+    said = [update.events for update in watch(rule, [(now, track) for now in steps])]
+    assert [len(events) for events in said] == [0, 0, 0, 1, 1]
+    (new,), (update,) = said[3:]
+    assert (new.value, new.gap_us, new.start) == ({"dwell_s": 1.0}, 45_000_000, moment(0.0))
+    assert (update.value, update.phase.value) == ({"dwell_s": 1.5}, "update")
+
+
+def test_start_time_is_the_same_in_all_phases_and_no_event_ends_before_it():
+    rule = EnterRule(type="enter", name="r", zone="right", settle_s=0.0, update_every_s=0.1)
+    places = [RIGHT_SIDE, RIGHT_SIDE, LEFT_SIDE]
+    steps = [(moment(number), make_track(center=place)) for number, place in enumerate(places)]
+    # The source's clock is set back by an hour after the first frame.
+    said = watch(rule, steps, late_us=-3_600_000_000)
+    events = [event for update in said for event in update.events]
+    assert [event.phase.value for event in events] == ["new", "update", "end"]
+    assert {event.started_at for event in events} == {START}
+    assert [event.ended_at for event in events] == [None, None, START]
+
+
+def test_events_of_one_track_are_numbered():
+    rule = EnterRule(type="enter", name="r", zone="right", settle_s=0.0, update_every_s=0)
+    places = [RIGHT_SIDE, LEFT_SIDE, RIGHT_SIDE, LEFT_SIDE]
+    steps = [(moment(number), make_track(center=place)) for number, place in enumerate(places)]
+    events = [event for update in watch(rule, steps) for event in update.events]
+    assert [event.ordinal for event in events] == [1, 1, 2, 2]
+
+
+def test_a_condition_that_raises_costs_its_own_events_of_that_track_and_frame(monkeypatch):
+    def ask(track):
+        if track.no == 13:
+            raise ZeroDivisionError("thirteen")
+        return True
+
+    odd = replace(APPEAR, condition=lambda _config, _zones: ask)
+    monkeypatch.setattr("pipeline.events.rules.machine.kind_of", lambda config: {
+        "odd": odd, "good": APPEAR}[config.name])  # fmt: skip
+    rules = [AppearRule(type="appear", name=name) for name in ("odd", "good")]
+    book = RuleBook(rules, [])
+
+    def step(number, *tracks):
+        update = TrackUpdate(tracks=tracks, changes=())
+        return book.apply(update, now=moment(number), utc_of=utc_of)
+
+    first = step(0, make_track(1), make_track(13), make_track(2))
+    assert [(event.rule, event.track.no) for event in first.events] == [
+        ("odd", 1), ("odd", 2), ("good", 1), ("good", 13), ("good", 2),
+    ]  # fmt: skip
+    (failure,) = first.failures
+    assert (failure.rule, str(failure.error)) == ("odd", "thirteen")
+    second = step(1, make_track(1))
+    assert (second.events, second.failures) == ((), ())
+    ended = TrackChange(kind=TrackChangeKind.ENDED, track=make_track(13), reason="expired")
+    last = book.apply(TrackUpdate(tracks=(), changes=(ended,)), now=moment(2), utc_of=utc_of)
+    assert [(event.rule, event.phase.value) for event in last.events] == [("good", "end")]
+
+
+def test_every_rule_has_a_name_of_its_own():
+    names = [kind.name for kind in RULES]
+    assert len(set(names)) == len(names)
+    assert names == ["appear", "disappear", "enter", "leave", "dwell"]
