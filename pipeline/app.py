@@ -3,142 +3,22 @@
 The only file of the running pipeline that knows concrete models and connectors.
 """
 
-import logging
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic import ValidationError
+from dataclasses import dataclass
 
 from connectors.base import Sink, Source
 from connectors.registry import build_sink, build_source
 from models.protocols import ConceptTracker
 from pipeline.clock import Clock, SystemClock
-from pipeline.config.model_names import check_concept_model, check_model_name
-from pipeline.config.run import ModelConfig, RunConfig
+from pipeline.config.run import RunConfig
 from pipeline.engine.engine import Engine, EngineParts
 from pipeline.engine.outbox import Publisher, name_sinks
 from pipeline.engine.stream_table import Supervisor
 from pipeline.engine.worker import Worker
-from pipeline.errors import ConfigError
+from pipeline.model_building import build_model
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    from models.sam3.tracking.session import SessionOptions
-
-_logger = logging.getLogger("maskstream.app")
-
-Built = TypeVar("Built")
-
-
-def build_model(config: ModelConfig) -> ConceptTracker:
-    """Return the model that a configuration names, with its weights. Imports torch.
-
-    Raises:
-        ConfigError: If the model or one of its options is not known, or there are no weights.
-        models.checkpoints.weights.CheckpointError: If the weights do not fit.
-    """
-    # Imported here, because torch costs seconds that ``check`` and ``schema`` need not pay.
-    from models.build import build_tracker
-
-    check_concept_model(config.name)
-    path = config.checkpoint
-    if path is not None and not path.exists():
-        accepted = "a .safetensors, .pt or .pth file, or a folder with one"
-        raise ConfigError([f"model.checkpoint: nothing at {str(path)!r} (accepted: {accepted})"])
-    options = build_options(config.name, config.options)
-    return build_with(partial(build_tracker, options=options), config)
-
-
-def build_with(build: Callable[..., Built], config: ModelConfig) -> Built:
-    """Build a model by a function of :mod:`models.build`.
-
-    Raises:
-        ConfigError: If the name, the weights or the device cannot be used.
-    """
-    check_model_name(config.name)
-    device = choose_device(config.device)
-    began_s = time.monotonic()
-    try:
-        built = build(config.name, checkpoint=config.checkpoint, device=device)
-    except ValueError as error:
-        raise ConfigError([f"model: {error}"]) from error
-    took_s = time.monotonic() - began_s
-    _logger.info("model %s loaded on %s in %.1f s", config.name, device, took_s)
-    return built
-
-
-def choose_device(name: str) -> str:
-    """Return ``name``, or for ``auto`` the best device that is there.
-
-    Raises:
-        ConfigError: If an accelerator is asked for that is not there.
-    """
-    import torch
-
-    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if name == "auto":
-        return "cuda" if has_cuda else "mps" if has_mps else "cpu"
-    is_there = {"cpu": True, "mps": has_mps, "cuda": has_cuda}[name.partition(":")[0]]
-    number = int(name.partition(":")[2] or 0)
-    if not is_there or (name.startswith("cuda") and number >= torch.cuda.device_count()):
-        raise ConfigError([f"model.device: {name!r} is not on this machine (accepted: auto, cpu)"])
-    return name
-
-
-def choose_flagged_device(name: str) -> str:
-    """Like :func:`choose_device`, for what a person gave as ``--device``."""
-    try:
-        return choose_device(ModelConfig(device=name).device)
-    except ValidationError:
-        accepted = ModelConfig.model_fields["device"].description or ""
-        told = f"--device: {name!r} (accepted: {accepted.rstrip('.')})"
-        raise ConfigError([told]) from None
-
-
-def build_options(name: str, options: Mapping[str, bool | int | float | str]) -> "SessionOptions":
-    """Return a model's options; a dot reaches into a group: ``life.expiry_s``.
-
-    Raises:
-        ConfigError: If an option is not known or has the wrong type.
-    """
-    from models.sam3.sizes import SESSION_OPTIONS
-
-    built = SESSION_OPTIONS[name]
-    accepted = _options_of(built)
-    for option, value in options.items():
-        default = accepted.get(option)
-        # True is an int to Python, but not to people.
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = is_number if isinstance(default, float) else type(value) is type(default)
-        if not fits:
-            names = ", ".join(f"{key}={known!r}" for key, known in sorted(accepted.items()))
-            raise ConfigError([f"model.options.{option}: bad option {value!r} (accepted: {names})"])
-        group, _, leaf = option.rpartition(".")
-        number = float(value) if isinstance(default, float) else value
-        if group:
-            built = replace(built, **{group: replace(getattr(built, group), **{leaf: number})})
-        else:
-            built = replace(built, **{leaf: number})
-    return built
-
-
-def _options_of(group: "DataclassInstance", prefix: str = "") -> dict[str, object]:
-    """Return every option's default by its dotted name."""
-    options: dict[str, object] = {}
-    for item in fields(group):
-        value: Any = getattr(group, item.name)
-        if is_dataclass(value) and not isinstance(value, type):
-            options |= _options_of(value, f"{prefix}{item.name}.")
-        else:
-            options[prefix + item.name] = value
-    return options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

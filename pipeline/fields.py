@@ -2,10 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[\w.:/@ *-]+$")]
-Phrase = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def clean_phrase(text: str) -> str:
+    """Return a phrase with single spaces. Raises ``ValueError`` if it is blank."""
+    phrase = " ".join(text.split())
+    if not phrase:
+        raise ValueError("is blank (accepted: a noun phrase, such as deer)")
+    return phrase
+
+
+Phrase = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(clean_phrase)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 

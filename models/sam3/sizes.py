@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from models.sam3.tracking.association import AssociationRules
-from models.sam3.tracking.masklet import LifeRules
-from models.sam3.tracking.options import SessionOptions
+from models.sam3.tracking.options import AssociationRules, LifeRules, SessionOptions
 
 SESSION_OPTIONS: dict[str, SessionOptions] = {
     "sam3": SessionOptions(),

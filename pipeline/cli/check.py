@@ -9,7 +9,6 @@ from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flags import Json
 from pipeline.cli.output import write_line
 from pipeline.config.loading import load_config
-from pipeline.config.model_names import check_concept_model
 from pipeline.errors import ConfigError
 
 
@@ -22,7 +21,6 @@ def check(
     with reporting_errors():
         try:
             resolved = load_config(config)
-            check_concept_model(resolved.model.name)
         except ConfigError as error:
             if json_lines:
                 write_line("check", ok=False, problems=error.problems)

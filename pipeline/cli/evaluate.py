@@ -287,8 +287,8 @@ def _run_images(request: EvaluationRequest) -> "ImageReport":
 
 
 def _run_video(request: EvaluationRequest) -> "VideoReport":
-    from pipeline.app import build_model
     from pipeline.lab.evaluation.video import VideoSettings, evaluate_video
+    from pipeline.model_building import build_model
 
     tracker = build_model(request.model.to_config())
     scenes = request.scenes
@@ -316,9 +316,9 @@ def _run_picture_set(model: ModelFlags, request: SetRequest, data: PictureSet) -
 def _run_clip_set(
     model: ModelFlags, request: SetRequest, data: ClipSetName, fps: float, phrases_at_once: int
 ) -> "SetReport":
-    from pipeline.app import build_model
     from pipeline.lab.evaluation.runs import TrackingRules
     from pipeline.lab.evaluation.sets import evaluate_clip_set
+    from pipeline.model_building import build_model
 
     tracker = build_model(model.to_config())
     rules = TrackingRules(fps=fps, phrases_at_once=phrases_at_once)
@@ -338,7 +338,7 @@ def _build_sessions(model: ModelFlags) -> "OpenSession":
     """Return what begins a session per clip; a pixel of a palette can show one object alone."""
     from models.build import build_promptable_tracker
     from models.sam2.video import VideoOptions, VideoSession
-    from pipeline.app import build_with
+    from pipeline.model_building import build_with
 
     tracker = build_with(build_promptable_tracker, model.to_config())
     return lambda clip: VideoSession(

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from connectors.errors import redact_url
 from connectors.registry import sink_from_url, source_from_url
 from pipeline.config.loading import explain_invalid
-from pipeline.config.run import ANY_STREAM, ModelConfig, RunConfig
+from pipeline.config.run import ANY_STREAM, RunConfig
+from pipeline.config.sections.model import LOOKS_AT_FILES, ModelConfig
 from pipeline.errors import ConfigError
 
 _Config = TypeVar("_Config")
@@ -140,7 +141,7 @@ def apply_overrides(config: RunConfig, overrides: Overrides) -> RunConfig:
 
 def _validated(section: type[_Section], fields: Mapping[str, object]) -> _Section:
     try:
-        return section.model_validate(fields)
+        return section.model_validate(fields, context={LOOKS_AT_FILES: True})
     except ValidationError as error:
         raise explain_invalid(error, name="flags", root=section) from None
 

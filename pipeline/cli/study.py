@@ -17,7 +17,7 @@ from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.studies.registry import ALL, STUDIES, StudyEntry, chosen_studies
 
 if TYPE_CHECKING:
-    from pipeline.config.run import ModelConfig
+    from pipeline.config.sections.model import ModelConfig
     from pipeline.lab.studies.study import StudyResult
 
 _NAMES = ", ".join(entry.name for entry in STUDIES)

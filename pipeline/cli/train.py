@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from connectors.errors import NotWritableError
 from pipeline.cli.errors import reporting_errors
-from pipeline.cli.flags import Device, Json
+from pipeline.cli.flags import Device, Json, ModelFlags
 from pipeline.cli.output import write_line
 from pipeline.errors import ConfigError
 from pipeline.lab.training.recipe import Recipe
@@ -47,16 +47,16 @@ def run_recipe(
     """
     from models.build import VOCABULARY_FILE
     from models.sam3.vocabulary import open_vocabulary
-    from pipeline.app import choose_flagged_device
     from pipeline.lab.training.build import build_run, make_panel, vocabulary_folder
     from pipeline.lab.training.distributed import join_fleet
     from pipeline.lab.training.loop import train as train_run
     from pipeline.lab.training.report import Reporter
+    from pipeline.model_building import choose_device
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     recipe, text = Recipe.load(path), path.read_text(encoding="utf-8")
     # Left out, every process of a fleet takes its own.
-    chosen = None if device is None else choose_flagged_device(device)
+    chosen = None if device is None else choose_device(ModelFlags(device=device).to_config().device)
     with join_fleet(chosen) as fleet:
         run = build_run(recipe, out=out, fleet=fleet, text=text)
         report = Reporter(

@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from connectors.errors import redact_url
 from pipeline.config.run import RunConfig
+from pipeline.config.sections.model import LOOKS_AT_FILES
 from pipeline.errors import ConfigError
 
 _REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}")
@@ -74,17 +75,27 @@ def load_yaml(path: Path, root: type[Root], *, environ: Mapping[str, str] | None
         raise ConfigError([f"{path}: is not UTF-8 text (accepted: a YAML file)"]) from error
     if len(content) > _MAX_BYTES:
         raise ConfigError([f"{path}: is larger than {_MAX_BYTES} bytes (accepted: a YAML file)"])
-    return _parse(text, root, name=str(path), environ=environ)
+    return _parse(text, root, name=str(path), environ=environ, looks_at_files=True)
 
 
 def parse_config(
     text: str, *, name: str = "config", environ: Mapping[str, str] | None = None
 ) -> RunConfig:
-    """Like :func:`load_config`, from text; ``name`` stands for the file in errors."""
+    """Like :func:`load_config`, from text, and without looking whether files are there.
+
+    ``name`` stands for the file in errors.
+    """
     return _parse(text, RunConfig, name=name, environ=environ)
 
 
-def _parse(text: str, root: type[Root], *, name: str, environ: Mapping[str, str] | None) -> Root:
+def _parse(
+    text: str,
+    root: type[Root],
+    *,
+    name: str,
+    environ: Mapping[str, str] | None,
+    looks_at_files: bool = False,
+) -> Root:
     document = _Document(name=name, environ=os.environ if environ is None else environ, root=root)
     try:
         node = cast("yaml.Node | None", yaml.compose(text, Loader=yaml.SafeLoader))
@@ -98,7 +109,8 @@ def _parse(text: str, root: type[Root], *, name: str, environ: Mapping[str, str]
     if document.problems:
         raise ConfigError(document.problems)
     try:
-        return root.model_validate({} if data is None else data)
+        context = {LOOKS_AT_FILES: looks_at_files}
+        return root.model_validate({} if data is None else data, context=context)
     except ValidationError as error:
         raise ConfigError([_explain(document, item) for item in _causes(error)]) from None
 
@@ -223,11 +235,11 @@ def _shown(document: _Document, path: Loc, value: object) -> str:
     is_secret = (
         any(path[: i + 1] in document.from_environ for i in range(len(path)))
         or (path and _SECRET_NAME.search(str(path[-1])))
-        or not isinstance(value, str | int | float | bool)
+        or not isinstance(value, str | int | float | bool | Path)
     )
     if is_secret:
         return ""
-    text = repr(value)
+    text = repr(str(value) if isinstance(value, Path) else value)
     return f" (given: {text})" if len(text) <= 80 and "@" not in text else ""
 
 

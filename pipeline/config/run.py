@@ -4,13 +4,14 @@ Knows shapes and bounds only; reading YAML is :mod:`pipeline.config.loading`.
 """
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from connectors.unions import SinkConfig, SourceConfig
+from models.catalogue import MODELS, Family
+from pipeline.config.sections.model import ModelConfig
 from pipeline.events.rules.config import ZoneRuleConfig
 from pipeline.events.rules.union import RuleConfig
 from pipeline.events.zones import ZoneConfig
@@ -26,19 +27,6 @@ class Overflow(StrEnum):
     WAIT = "wait"
     DROP_OLDEST = "drop_oldest"
     DROP_NEWEST = "drop_newest"
-
-
-class ModelConfig(StrictModel):
-    """Which model looks at the frames."""
-
-    name: str = "sam3-nano"
-    """A name that ``maskstream models list`` shows."""
-    checkpoint: Path | None = None
-    """Weights; none means the shipped or downloaded ones."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-    options: dict[str, bool | int | float | str] = Field(default={})
-    """Passed on to the model's builder."""
 
 
 class StreamConfig(StrictModel):
@@ -63,12 +51,23 @@ class StreamConfig(StrictModel):
             return self.overflow
         return Overflow.WAIT if self.source.may_wait else Overflow.DROP_OLDEST
 
+    @field_validator("concepts")
+    @classmethod
+    def _check_concepts(cls, concepts: tuple[str, ...]) -> tuple[str, ...]:
+        seen: dict[str, str] = {}
+        for concept in concepts:
+            key = concept.casefold()  # The model reads capitals as small letters.
+            if key in seen:
+                both = f"{seen[key]!r} and {concept!r}"
+                raise ValueError(f"{both} are one concept (accepted: each once)")
+            seen[key] = concept
+        return concepts
+
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         zones = [zone.name for zone in self.zones]
         _refuse_twice("zone", zones)
         _refuse_twice("rule", [rule.name for rule in self.rules])
-        _refuse_twice("concept", list(self.concepts))
         for rule in self.rules:
             if isinstance(rule, ZoneRuleConfig) and rule.zone not in zones:
                 raise ValueError(
@@ -147,6 +146,14 @@ class RunConfig(StrictModel):
             ]
             raise ValidationError.from_exception_data("RunConfig", errors)
         return self
+
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, model: ModelConfig) -> ModelConfig:
+        if not model.has_concepts:
+            able = ", ".join(name for name, entry in MODELS.items() if entry.family is Family.SAM3)
+            raise ValueError(f"{model.name} knows no concepts (accepted: {able})")
+        return model
 
     @model_validator(mode="after")
     def _check_streams(self) -> Self:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from models.sam3.predictor import Sam3ImageDetector
-    from pipeline.config.run import ModelConfig
+    from pipeline.config.sections.model import ModelConfig
 
 # The published predictions are kept from here on; only average precision looks below 0.5.
 MIN_SCORE = 0.3
@@ -19,7 +19,7 @@ def build_image_detector(
         ConfigError: If the model, its weights or the device cannot be used.
     """
     from models.build import build_detector
-    from pipeline.app import build_with
+    from pipeline.model_building import build_with
 
     detector = build_with(build_detector, model)
     detector.min_score = min_score

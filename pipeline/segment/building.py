@@ -4,8 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config.model_names import check_model_name
+from pydantic import ValidationError
+
+from pipeline.config.loading import explain_invalid
+from pipeline.config.sections.model import ModelConfig
 from pipeline.errors import ConfigError
+from pipeline.model_building import choose_device
 from pipeline.segment.prompts import FLAGS_OF_KIND, PromptKind, Prompts
 
 if TYPE_CHECKING:
@@ -38,6 +42,18 @@ class ModelChoice:
         """The model's name, or ``None`` if only the checkpoint tells."""
         return self.name or (DEFAULT_MODEL if self.checkpoint is None else None)
 
+    def to_config(self) -> ModelConfig:
+        """Return the configuration's section; its name is the default's if only a file tells.
+
+        Raises:
+            ConfigError: If there is no such model, checkpoint or kind of device.
+        """
+        fields = {"name": self.known_name or DEFAULT_MODEL, "device": self.device}
+        try:
+            return ModelConfig.model_validate(fields)
+        except ValidationError as error:
+            raise explain_invalid(error, name="model", root=ModelConfig) from None
+
 
 def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
     """Build what answers ``prompts`` with the chosen model.
@@ -48,15 +64,14 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
     """
     from models.build import build_detector, build_image_predictor
     from models.sam1.model import Sam1
-    from pipeline.app import choose_flagged_device
     from pipeline.segment.finders import ConceptFinder, EverythingFinder, ObjectFinder
 
     name = choice.known_name
+    wanted = choice.to_config()
     if name is not None:
-        check_model_name(name)
         check_way(name, prompts.kind)
     mask = None if prompts.mask is None else read_mask(prompts.mask)
-    device = choose_flagged_device(choice.device)
+    device = choose_device(wanted.device)
     try:
         if prompts.kind is PromptKind.CONCEPT:
             detector = build_detector(name, checkpoint=choice.checkpoint, device=device)

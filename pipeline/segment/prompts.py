@@ -4,7 +4,7 @@ Coordinates are px of the upright picture, origin at its top left corner, x to t
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -111,7 +111,7 @@ def parse_prompts(flags: PromptFlags) -> Prompts:
     """
     problems: list[str] = []
     prompts = Prompts(
-        concepts=tuple(dict.fromkeys(_parsed("--concept", parse_phrase, flags.concepts, problems))),
+        concepts=_distinct(_parsed("--concept", parse_phrase, flags.concepts, problems)),
         exemplars=_parsed("--exemplar", parse_exemplar, flags.exemplars, problems),
         points=_parsed("--point", parse_point, flags.points, problems),
         boxes=_parsed("--box", parse_box, flags.boxes, problems),
@@ -122,6 +122,14 @@ def parse_prompts(flags: PromptFlags) -> Prompts:
     if problems:
         raise ConfigError(problems)
     return prompts
+
+
+def _distinct(phrases: Iterable[str]) -> tuple[str, ...]:
+    """Return each phrase once, as first written; the model reads capitals as small letters."""
+    found: dict[str, str] = {}
+    for phrase in phrases:
+        found.setdefault(phrase.casefold(), phrase)
+    return tuple(found.values())
 
 
 def parse_phrase(text: str) -> str:

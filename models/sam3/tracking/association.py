@@ -12,31 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AssociationRules:
-    """Thresholds of the published system.
-
-    Attributes:
-        new_score: Least score of a detection that may begin a masklet beside others.
-        first_score: Least score of one that may begin a masklet where none of its concept is; as
-            published any that is kept may.
-        new_iou: A detection that overlaps a masklet this much is not new, and supports it.
-        match_iou: A masklet without a detection that overlaps it this much is unmatched.
-        recondition_score: Least score of a detection that may re-prompt its masklet.
-        recondition_iou: Least overlap of such a pair.
-        trust_iou: Least overlap at which a detection's mask stands for its masklet's on a frame,
-            one to one; above 1 means never, as published. Worth it where the detector draws
-            better than the tracker.
-    """
-
-    new_score: float = 0.7
-    first_score: float = 0.0
-    new_iou: float = 0.1
-    match_iou: float = 0.5
-    recondition_score: float = 0.8
-    recondition_iou: float = 0.8
-    trust_iou: float = 2.0
+from models.sam3.tracking.options import AssociationRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from models.sam2.memory_bank import MemoryBank
+from models.sam3.tracking.options import LifeRules
 
 SPEED_SHARE = 0.3
 # Nobody walks on unseen in a straight line for longer.
@@ -13,38 +14,6 @@ MOST_AHEAD_S = 2.0
 CHOSEN = -1
 # Share of the picture's side within which an object may be coming in or leaving.
 EDGE = 0.08
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LifeRules:
-    """When a masklet is let go.
-
-    Times are in seconds; the published system counts frames at 30 per second.
-
-    Attributes:
-        probation_s: Age until which a masklet must prove itself (published: 15 frames, "hot
-            start").
-        unmatched_s: Time without a matching detection that ends a masklet on probation (published:
-            8 frames).
-        duplicate_s: Time of sharing one detection with an older masklet that ends it on probation
-            (8 frames).
-        expiry_s: Time since the last matching detection after which any masklet ends. The published
-            system lets nothing go after probation, so on a stream its cost would grow for ever.
-        recondition_s: Least time between two re-promptings of a masklet (published: every 16
-            frames).
-        suppress_s: Time since the last matching detection after which a masklet counts as hidden,
-            whatever the tracker draws: by then it follows the background (published: never).
-        revive_reach: How far from where a hidden masklet is expected a new detection may lie to
-            bring it back, as a share of the picture's side; 0 means never, as published.
-    """
-
-    probation_s: float = 1.5
-    unmatched_s: float = 0.8
-    duplicate_s: float = 0.8
-    expiry_s: float = 4.0
-    recondition_s: float = 0.5
-    suppress_s: float = math.inf
-    revive_reach: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,70 @@
-"""How a streaming session decides; what suits which size is in :mod:`models.sam3.sizes`."""
+"""How a streaming session decides; what suits which size is in :mod:`models.sam3.sizes`.
 
+Imports no torch, so that a configuration can be checked without it.
+"""
+
+import math
 from dataclasses import dataclass, field
 
 from models.common.checks import check_bool, check_integer, check_number
-from models.sam3.tracking.association import AssociationRules
-from models.sam3.tracking.masklet import LifeRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationRules:
+    """Thresholds of the published system.
+
+    Attributes:
+        new_score: Least score of a detection that may begin a masklet beside others.
+        first_score: Least score of one that may begin a masklet where none of its concept is; as
+            published any that is kept may.
+        new_iou: A detection that overlaps a masklet this much is not new, and supports it.
+        match_iou: A masklet without a detection that overlaps it this much is unmatched.
+        recondition_score: Least score of a detection that may re-prompt its masklet.
+        recondition_iou: Least overlap of such a pair.
+        trust_iou: Least overlap at which a detection's mask stands for its masklet's on a frame,
+            one to one; above 1 means never, as published. Worth it where the detector draws
+            better than the tracker.
+    """
+
+    new_score: float = 0.7
+    first_score: float = 0.0
+    new_iou: float = 0.1
+    match_iou: float = 0.5
+    recondition_score: float = 0.8
+    recondition_iou: float = 0.8
+    trust_iou: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifeRules:
+    """When a masklet expires, is hidden and is brought back.
+
+    Times are in seconds; the published system counts frames at 30 per second.
+
+    Attributes:
+        probation_s: Age until which a masklet must prove itself (published: 15 frames, "hot
+            start").
+        unmatched_s: Time without a matching detection that ends a masklet on probation (published:
+            8 frames).
+        duplicate_s: Time of sharing one detection with an older masklet that ends it on probation
+            (8 frames).
+        expiry_s: Time since the last matching detection after which any masklet ends. The published
+            system lets nothing go after probation, so on a stream its cost would grow for ever.
+        recondition_s: Least time between two re-promptings of a masklet (published: every 16
+            frames).
+        suppress_s: Time since the last matching detection after which a masklet counts as hidden,
+            whatever the tracker draws: by then it follows the background (published: never).
+        revive_reach: How far from where a hidden masklet is expected a new detection may lie to
+            bring it back, as a share of the picture's side; 0 means never, as published.
+    """
+
+    probation_s: float = 1.5
+    unmatched_s: float = 0.8
+    duplicate_s: float = 0.8
+    expiry_s: float = 4.0
+    recondition_s: float = 0.5
+    suppress_s: float = math.inf
+    revive_reach: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

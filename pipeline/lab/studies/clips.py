@@ -1,7 +1,7 @@
 """What studies on clips share: the tracker that looks, and the measures of a report."""
 
 from models.protocols import ConceptTracker
-from pipeline.config.run import ModelConfig
+from pipeline.config.sections.model import ModelConfig
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.video import VideoReport, VideoSettings
 from pipeline.lab.metrics.recovery import count_recoveries
@@ -15,7 +15,7 @@ def build_clip_tracker(model: ModelConfig, **options: bool | float | str) -> Con
         ConfigError: If the model, its weights, the device or an option cannot be used.
     """
     # Imported here, because torch costs seconds that a list of studies need not pay.
-    from pipeline.app import build_model
+    from pipeline.model_building import build_model
 
     return build_model(model.model_copy(update={"options": options}))
 

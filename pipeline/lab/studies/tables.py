@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.config.run import ModelConfig
+from pipeline.config.sections.model import ModelConfig
 from pipeline.lab.studies.spread import mean_and_deviation
 from pipeline.lab.studies.study import Comparison, Measure, StudyResult, Unit
 

@@ -115,14 +115,15 @@ def test_run_of_a_missing_file_is_code_1_and_says_so(tmp_path):
 
 
 def test_port_in_use_is_reported_before_the_model_is_loaded(tmp_path):
-    missing = tmp_path / "missing.safetensors"
+    broken = tmp_path / "broken.safetensors"
+    broken.touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        flags = "--metrics-port", port, "--checkpoint", missing
+        flags = "--metrics-port", port, "--checkpoint", broken
         done = call("run", write_config(tmp_path), *flags)
     assert done.exit_code == 2
     assert f"observe.port: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
-    assert str(missing) not in done.stderr
+    assert str(broken) not in done.stderr
 
 
 def test_sigterm_ends_a_run_in_order(tmp_path):

@@ -49,7 +49,7 @@ def test_a_good_file_is_read(tmp_path):
         ("    concepts: [deer]\n", "", ["c.yaml:2: streams[0].concepts: is missing"]),
         ("[1, 1]", "[1, 1.5]", ["c.yaml:9", "polygon[2][1]", "less than or equal to 1", "1.5"]),
         ("zone: path", "zone: road", ["c.yaml:2: streams[0]", "'road'", "accepted: 'path'"]),
-        ("[deer]", "[deer, deer]", ["'deer' is there twice"]),
+        ("[deer]", "[deer, deer]", ["'deer' and 'deer' are one concept"]),
         ("zone: path", "zone: path, concepts: [cow]", ["'cow'", "accepted: 'deer'"]),
         ("${HOST}", "${NO_HOST}", ["c.yaml:5", "NO_HOST is not set"]),
         ("rtsp://${HOST}/1", "http://x", ["streams[0].source.url", "rtsp://host"]),

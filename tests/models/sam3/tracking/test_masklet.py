@@ -4,7 +4,8 @@ import pytest
 
 from models.sam2.config import TrackerConfig
 from models.sam2.memory_bank import MemoryBank
-from models.sam3.tracking.masklet import LifeRules, Masklet, Place, nearest_hidden
+from models.sam3.tracking.masklet import Masklet, Place, nearest_hidden
+from models.sam3.tracking.options import LifeRules
 
 RULES = LifeRules(probation_s=1.5, unmatched_s=0.8, duplicate_s=0.8, expiry_s=4.0)
 

@@ -15,8 +15,7 @@ from models.protocols import FrameInput
 from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.model import Sam3
 from models.sam3.tokenizer import Tokenizer
-from models.sam3.tracking.association import AssociationRules
-from models.sam3.tracking.masklet import LifeRules
+from models.sam3.tracking.options import AssociationRules, LifeRules
 from models.sam3.tracking.session import Sam3Session, SessionOptions
 
 CONFIG = SAM3_SIZES["sam3-nano"]

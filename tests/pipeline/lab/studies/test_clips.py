@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.config.run import ModelConfig
+from pipeline.config.sections.model import ModelConfig
 from pipeline.errors import ConfigError
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.video import VideoSettings, evaluate_video

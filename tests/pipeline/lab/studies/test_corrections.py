@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox
-from pipeline.config.run import ModelConfig
+from pipeline.config.sections.model import ModelConfig
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.images import ImageSettings, draw_picture, judge
 from pipeline.lab.studies.corrections import SETTINGS, errors_of, measure

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.protocols import ConceptQuery, ConceptResult, Detection
-from pipeline.config.run import ModelConfig
+from pipeline.config.sections.model import ModelConfig
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.images import ImageSettings
 from pipeline.lab.studies.exemplars import CROWDS, TEXT, TEXT_1, TEXT_3, box_of, measure

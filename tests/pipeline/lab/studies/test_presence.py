@@ -4,7 +4,7 @@ import torch
 
 from models.protocols import ConceptResult, Detection
 from models.sam3.network.text import TextFeatures
-from pipeline.config.run import ModelConfig
+from pipeline.config.sections.model import ModelConfig
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.detector import build_image_detector
 from pipeline.lab.evaluation.images import ImageSettings, draw_picture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.run import ModelConfig
+from pipeline.config.sections.model import ModelConfig
 from pipeline.lab.studies.spread import compare_seeds
 from pipeline.lab.studies.study import Measure, Point, StudyContext, Unit
 from pipeline.lab.studies.tables import to_json, to_markdown

@@ -1,0 +1,1 @@
+"""Sections of the configuration that the pipeline's own rooms do not declare themselves."""

@@ -1,0 +1,68 @@
+"""What a configuration cannot hold, said before anything is opened."""
+
+import pytest
+
+from pipeline.config.loading import load_config, parse_config
+from pipeline.config.sections.model import ModelConfig
+from pipeline.errors import ConfigError
+
+STREAM = "streams:\n  - id: a\n    source: {type: world}\n    concepts: [deer]\n"
+
+
+def problems_of(text):
+    with pytest.raises(ConfigError) as found:
+        parse_config(text, name="c.yaml")
+    return list(found.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("concepts", "told"),
+    [
+        ('[deer, "  "]', "concepts[1]: is blank (accepted: a noun phrase, such as deer)"),
+        ("[deer, Deer]", "concepts: 'deer' and 'Deer' are one concept (accepted: each once)"),
+        ('["red  car", "red car "]', "concepts: 'red car' and 'red car' are one concept"),
+    ],
+)
+def test_concepts_are_phrases_and_each_is_there_once(concepts, told):
+    text = f"streams:\n  - id: a\n    source: {{type: world}}\n    concepts: {concepts}\n"
+    [problem] = problems_of(text)
+    assert problem.startswith(f"c.yaml:4: streams[0].{told}")
+
+
+def test_phrases_have_single_spaces_so_that_rules_find_them():
+    rule = '    rules: [{type: appear, name: r, concepts: ["red  car"]}]\n'
+    [stream] = parse_config(STREAM.replace("[deer]", '[" red  car"]') + rule).streams
+    assert stream.concepts == stream.rules[0].concepts == ("red car",)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("name: yolo", "model.name: unknown model (accepted: sam3-nano, sam3,"),
+        ("name: sam2.1-tiny", "model: sam2.1-tiny knows no concepts (accepted: sam3-nano, sam3)"),
+        ("options: {life.expiry: 1}", "unknown option 'life.expiry' (did you mean 'life.expiry_s'"),
+        ("options: {life.expiry_s: yes}", "option 'life.expiry_s' is True (accepted: float as 4.0"),
+        ("options: {memory_maps: 2.5}", "option 'memory_maps' is 2.5 (accepted: int as 3)"),
+        ("options: {memory_maps: 0}", "memory_maps"),
+        ("device: tpu", "model.device: accepted: auto, cpu, cuda, cuda:N or mps."),
+    ],
+)
+def test_models_and_their_options_are_known(model, told):
+    [problem] = problems_of(f"{STREAM}model: {{{model}}}\n")
+    assert problem.startswith("c.yaml:5: model")
+    assert told in problem
+
+
+def test_a_checkpoint_must_be_there_where_the_configuration_is_read(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{STREAM}model: {{checkpoint: {tmp_path / 'none.pt'}}}\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml:5: model\.checkpoint: nothing is there .*\.pt"):
+        load_config(path)
+    (tmp_path / "none.pt").touch()
+    assert load_config(path).model.checkpoint == tmp_path / "none.pt"
+
+
+def test_options_are_put_into_the_size_that_they_are_for():
+    options = ModelConfig(options={"life.expiry_s": 7, "memory_maps": 2}).session_options()
+    assert (options.life.expiry_s, options.memory_maps) == (7.0, 2)
+    assert options.association == ModelConfig().session_options().association
