@@ -199,25 +199,20 @@ class CropMask:
         h, w = self.bits.shape
         if not h or not w:
             return RunLengths(size_hw=self.size_hw, runs=np.array([height * width], np.int64))
-        columns = np.zeros((w, h + 2), np.int8)
-        columns[:, 1:-1] = self.bits.T
-        steps = np.diff(columns, axis=1).ravel()
-        # A column of the crop has h + 1 steps; step r of column c lies at pixel (c, r).
-        starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
-        starts, ends = self._places(starts), self._places(ends)
-        if h == height and len(starts) > 1:  # runs of neighbouring columns may touch
-            is_apart = starts[1:] != ends[:-1]
-            starts = starts[np.concatenate([[True], is_apart])]
-            ends = ends[np.concatenate([is_apart, [True]])]
-        edges = np.empty(2 * len(starts) + 2, np.int64)
-        edges[0], edges[-1] = 0, height * width
-        edges[1:-1:2], edges[2:-1:2] = starts, ends
-        runs = np.diff(edges)
+        # One empty pixel below each column of the crop keeps runs of neighbours apart.
+        columns = np.zeros((w, h + 1), np.bool_)
+        columns[:, :h] = self.bits.T
+        flat = columns.ravel()
+        edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+        edges = np.concatenate([[0], edges]) if flat[0] else edges
+        column, row = np.divmod(edges, h + 1)
+        edges = (column + self.x0) * height + row + self.y0
+        if h == height and len(edges) > 2:  # runs that go on in the next column are one
+            is_edge = np.ones(len(edges), np.bool_)
+            is_edge[2::2] = is_edge[1:-1:2] = edges[2::2] != edges[1:-1:2]
+            edges = edges[is_edge]
+        runs = np.diff(edges, prepend=0, append=height * width)
         return RunLengths(size_hw=self.size_hw, runs=runs[:-1] if runs[-1] == 0 else runs)
-
-    def _places(self, steps: NDArray[np.intp]) -> NDArray[np.int64]:
-        column, row = np.divmod(steps, self.bits.shape[0] + 1)
-        return (column + self.x0) * self.size_hw[0] + row + self.y0
 
 
 def encode_counts(runs: ArrayLike) -> str:

@@ -16,9 +16,9 @@ ZONE = {"name": "all", "polygon": [(0, 0), (1, 0), (1, 1), (0, 1)]}
 class Player:
     """Runs frames through a stream and an ordinary tracker, as the engine does."""
 
-    def __init__(self, *, is_live=False, rules=(SEEN,), **tracking):
+    def __init__(self, *, is_live=False, rules=(SEEN,), zone=ZONE, **tracking):
         config = StreamConfig(
-            id="cam", source={"type": "world"}, concepts=("red",), rules=rules, zones=(ZONE,)
+            id="cam", source={"type": "world"}, concepts=("red",), rules=rules, zones=(zone,)
         )
         self.stream = Stream(
             "cam",
