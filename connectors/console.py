@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from connectors.base import RecordSink
 from connectors.config import BaseSinkConfig
-from connectors.errors import DeliveryFailedError, redact_url
+from connectors.errors import redact_url
+from connectors.json_lines import to_dead_letter_line, to_json_line
 from connectors.record import Record
 from connectors.terminal import escape_controls
 
@@ -54,7 +55,10 @@ class ConsoleSinkConfig(BaseSinkConfig, frozen=True):
 class ConsoleSink(RecordSink):
     """Writes one readable line per record, or every record as one line of JSON.
 
-    Guarantee: a line is handed to the terminal before ``write`` returns.
+    Control characters and markup in names are shown, not carried out. A record that is no JSON is
+    shown by its length, or as :func:`connectors.json_lines.to_dead_letter_line` writes it.
+
+    Guarantee: best effort; a line is handed to the terminal before ``write`` returns.
     Ordering: that of the writes.
     Parallelism: one writer.
     """
@@ -63,6 +67,12 @@ class ConsoleSink(RecordSink):
         self._config = config
         self._stream = stream
         self._console = Console(file=stream, soft_wrap=True, highlight=False)
+        self._num_refused = 0
+
+    @property
+    @override
+    def num_refused(self) -> int:
+        return self._num_refused
 
     @override
     def open(self) -> None:
@@ -87,11 +97,12 @@ class ConsoleSink(RecordSink):
 
     def _write_json(self, record: Record) -> None:
         try:
-            text = json.dumps(json.loads(record.value), separators=(",", ":"))
-        except ValueError as error:
-            reason = f"a record of {record.key!r} is not JSON"
-            raise DeliveryFailedError("console", reason, accepted="UTF-8 JSON records") from error
-        (self._stream or sys.stdout).write(f"{text}\n")
+            body: Any = json.loads(to_json_line(record))
+        except (ValueError, RecursionError):
+            self._num_refused += 1
+            body = json.loads(to_dead_letter_line(record))
+        # In ASCII, so that no control character reaches the terminal.
+        (self._stream or sys.stdout).write(f"{json.dumps(body, separators=(',', ':'))}\n")
 
 
 def _to_text(kind: str, record: Record) -> Text:
@@ -101,7 +112,7 @@ def _to_text(kind: str, record: Record) -> Text:
     text.append(f"  {escape_controls(record.key)}", style="bold")
     try:
         body: Any = json.loads(record.value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.append(f"  {len(record.value)} bytes")
     if not isinstance(body, dict):
         return text

@@ -1,8 +1,10 @@
 """Records as files of JSON lines."""
 
-import json
+import errno
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,7 +14,10 @@ from typing_extensions import override
 from connectors.base import RecordSink
 from connectors.config import BaseSinkConfig
 from connectors.errors import DeliveryFailedError, NotWritableError, redact_url
+from connectors.json_lines import to_dead_letter_line, to_json_line
 from connectors.record import Record, Topic
+
+_log = logging.getLogger("maskstream.connectors.jsonl")
 
 
 class JsonlSinkConfig(BaseSinkConfig, frozen=True):
@@ -50,10 +55,15 @@ def file_name(topic: Topic) -> str:
 class JsonlSink(RecordSink):
     """Writes ``masklets.jsonl``, ``tracks.jsonl``, ``events.jsonl``, … into one folder.
 
-    Guarantee: each record is handed to the system as one whole line before ``write`` returns, so
-        that a killed process leaves whole lines but perhaps for the last, which a kill in the
-        middle of its write can tear; ``flush`` waits for the disk. A torn last line, of a kill or a
-        power cut, is removed when the file is opened for appending.
+    Dead letters hold any bytes: a line of ``dlq.jsonl`` has ``key``, ``headers`` and
+    ``value_base64``. A record that is no JSON becomes such a line, logged and counted in
+    ``num_refused``; the others go on.
+
+    Guarantee: records are handed to the system as whole lines before ``write`` returns, so that a
+        killed process leaves whole lines but perhaps for the last, which a kill in the middle of
+        its write can tear; ``flush`` waits for the disk. A ``write`` that raises has left none of
+        its lines, and may be repeated. A torn last line, of a kill or a power cut, is removed when
+        the file is opened for appending.
     Ordering: that of the writes, within each file.
     Parallelism: one writer per folder.
     """
@@ -62,7 +72,14 @@ class JsonlSink(RecordSink):
         self._folder = config.folder
         self._append = config.append
         self._files: dict[Topic, int] = {}
+        self._begun: set[Topic] = set()
         self._is_open = False
+        self._num_refused = 0
+
+    @property
+    @override
+    def num_refused(self) -> int:
+        return self._num_refused
 
     @override
     def open(self) -> None:
@@ -76,11 +93,17 @@ class JsonlSink(RecordSink):
 
     @override
     def write(self, records: Sequence[Record]) -> None:
+        lines: dict[Topic, list[bytes]] = {}
+        num_refused = 0
         for record in records:
-            line = self._to_line(record)
-            if record.topic not in self._files:
-                self._files[record.topic] = self._open_file(self._folder / file_name(record.topic))
-            self._write_line(self._files[record.topic], line, record.topic)
+            try:
+                lines.setdefault(record.topic, []).append(to_json_line(record))
+            except ValueError as error:
+                num_refused += 1
+                _log.error("%s; put among the dead letters", error, extra={"stream": record.key})
+                lines.setdefault(Topic.DLQ, []).append(to_dead_letter_line(record))
+        self._write_all(lines)
+        self._num_refused += num_refused
 
     @override
     def flush(self) -> None:
@@ -88,8 +111,7 @@ class JsonlSink(RecordSink):
             try:
                 os.fsync(descriptor)
             except OSError as error:
-                name = str(self._folder / file_name(topic))
-                raise DeliveryFailedError(name, error.strerror or str(error)) from error
+                raise self._not_delivered(topic, error) from error
 
     @override
     def close(self) -> None:
@@ -102,44 +124,59 @@ class JsonlSink(RecordSink):
             for descriptor in files.values():
                 os.close(descriptor)
 
-    def _open_file(self, path: Path) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | (0 if self._append else os.O_TRUNC)
-        try:
+    def _write_all(self, lines: Mapping[Topic, Sequence[bytes]]) -> None:
+        """Write all lines, or, if one file fails, none of them."""
+        ends: dict[Topic, int] = {}
+        for topic, added in lines.items():
+            if not added:
+                continue
+            try:
+                descriptor = self._descriptor_of(topic)
+                ends[topic] = os.lseek(descriptor, 0, os.SEEK_END)
+                _write_whole(descriptor, b"".join(line + b"\n" for line in added))
+            except OSError as error:
+                self._take_back(ends)
+                raise self._not_delivered(topic, error, byte=ends.get(topic)) from error
+
+    def _take_back(self, ends: Mapping[Topic, int]) -> None:
+        for topic, end in ends.items():
+            descriptor = self._files.pop(topic)  # opened anew when it is needed again
+            with suppress(OSError):
+                os.ftruncate(descriptor, end)
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def _descriptor_of(self, topic: Topic) -> int:
+        if topic not in self._files:
+            is_new = not self._append and topic not in self._begun
+            path = self._folder / file_name(topic)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if is_new else 0)
             descriptor = os.open(path, flags, 0o644)
-        except OSError as error:
-            raise self._not_writable(path, error) from error
-        _drop_torn_line(descriptor)
-        return descriptor
+            _drop_torn_line(descriptor)
+            self._files[topic] = descriptor
+            self._begun.add(topic)
+        return self._files[topic]
 
-    def _write_line(self, descriptor: int, line: bytes, topic: Topic) -> None:
-        end = os.lseek(descriptor, 0, os.SEEK_END)
-        try:
-            written = os.write(descriptor, line)
-            if written == len(line):
-                return
-            reason = "the disk took only part of a line"
-        except OSError as error:
-            reason = error.strerror or str(error)
-        os.ftruncate(descriptor, end)
-        name = str(self._folder / file_name(topic))
-        raise DeliveryFailedError(name, reason, position={"byte": end})
-
-    def _to_line(self, record: Record) -> bytes:
-        if b"\n" not in record.value and record.value.startswith(b"{"):
-            return record.value + b"\n"
-        try:
-            return json.dumps(json.loads(record.value), separators=(",", ":")).encode() + b"\n"
-        except ValueError as error:
-            name = str(self._folder / file_name(record.topic))
-            raise DeliveryFailedError(
-                name, f"a record of {record.key!r} is not JSON", accepted="UTF-8 JSON records"
-            ) from error
+    def _not_delivered(
+        self, topic: Topic, error: OSError, byte: int | None = None
+    ) -> DeliveryFailedError:
+        return DeliveryFailedError(
+            str(self._folder / file_name(topic)),
+            error.strerror or str(error),
+            position={} if byte is None else {"byte": byte},
+            recoverable=True,
+        )
 
     @staticmethod
     def _not_writable(path: Path, error: OSError) -> NotWritableError:
         return NotWritableError(
             str(path), error.strerror or str(error), accepted="a writable folder"
         )
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    if os.write(descriptor, data) < len(data):
+        raise OSError(errno.ENOSPC, "the disk took only a part")
 
 
 def _drop_torn_line(descriptor: int) -> None:

@@ -4,7 +4,6 @@ import json
 import pytest
 
 from connectors.console import ConsoleSink, ConsoleSinkConfig
-from connectors.errors import DeliveryFailedError
 from connectors.record import Record, Topic
 
 
@@ -46,5 +45,18 @@ def test_json_lines_are_every_record_as_it_is():
 def test_record_that_is_not_json():
     bad = Record(topic=Topic.EVENTS, key="gate", value=b"\xff", timestamp_ms=0)
     assert "1 bytes" in printed([bad])[0]
-    with pytest.raises(DeliveryFailedError, match="'gate' is not JSON"):
-        printed([bad], json_lines=True)
+    assert json.loads(printed([bad], json_lines=True)[0])["value_base64"] == "/w=="
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_control_characters_and_markup_do_nothing(json_lines):
+    hostile = "[/b]\x1b[2J\x9b31m\r\u202e"
+    event = Record(
+        topic=Topic.EVENTS,
+        key=hostile,
+        value=json.dumps({"concept": hostile}, ensure_ascii=False).encode(),
+        timestamp_ms=0,
+    )
+    [line] = printed([event], json_lines=json_lines)
+    assert not set(line) & set("\x1b\x9b\r\u202e")
+    assert "[/b]" in line

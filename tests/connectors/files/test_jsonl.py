@@ -1,3 +1,4 @@
+import base64
 import json
 import os
 import resource
@@ -75,12 +76,60 @@ def test_killed_writer_loses_no_whole_line(tmp_path):
     assert numbers(tmp_path / "events.jsonl") == list(range(whole + 1))
 
 
-def test_indented_json_becomes_one_line_and_other_bytes_are_refused(tmp_path):
+def test_indented_json_becomes_one_line_and_other_bytes_a_dead_letter(tmp_path, caplog):
+    poison = [record(2, value=value) for value in (b"\xff\xd8", b"", b"[NaN]", b"[" * 100_000)]
     with jsonl_sink(tmp_path) as sink:
-        sink.write([record(1, value=b'{\n  "number": 5\n}')])
-        with pytest.raises(DeliveryFailedError, match="'gate' is not JSON"):
-            sink.write([record(2, value=b"\xff\xd8")])
-    assert numbers(tmp_path / "events.jsonl") == [5]
+        sink.write([record(1, value=b'{\n  "number": 5\n}'), *poison, record(6)])
+        assert sink.num_refused == len(poison)
+    assert numbers(tmp_path / "events.jsonl") == [5, 6]
+    letters = [json.loads(line) for line in (tmp_path / "dlq.jsonl").read_text().splitlines()]
+    assert [base64.b64decode(one["value_base64"]) for one in letters] == [
+        one.value for one in poison
+    ]
+    assert letters[0]["topic"] == "maskstream.events.v1"
+    assert "'gate' is not JSON" in caplog.text
+
+
+def test_dead_letters_keep_key_headers_and_any_bytes(tmp_path):
+    headers = (("reason", "größer".encode()), ("raw", b"\xff"), ("reason", b"again"))
+    letter = record(0, Topic.DLQ, key="gate", value=b'{"fine": 1}', headers=headers)
+    with jsonl_sink(tmp_path) as sink:
+        sink.write([letter])
+        assert sink.num_refused == 0
+    assert json.loads((tmp_path / "dlq.jsonl").read_text()) == {
+        "topic": "maskstream.dlq.v1",
+        "key": "gate",
+        "timestamp_ms": 0,
+        "headers": [
+            {"name": "reason", "value": "größer"},
+            {"name": "raw", "value_base64": "/w=="},
+            {"name": "reason", "value": "again"},
+        ],
+        "value_base64": base64.b64encode(b'{"fine": 1}').decode(),
+    }
+
+
+def test_a_failing_file_takes_back_the_lines_of_the_others(tmp_path):
+    (tmp_path / "tracks.jsonl").mkdir()
+    with jsonl_sink(tmp_path) as sink:
+        for _ in range(2):
+            with pytest.raises(DeliveryFailedError, match=r"tracks\.jsonl") as caught:
+                sink.write([record(1), record(2, Topic.TRACKS)])
+        assert caught.value.recoverable
+        (tmp_path / "tracks.jsonl").rmdir()
+        sink.write([record(1), record(2, Topic.TRACKS)])
+    assert numbers(tmp_path / "events.jsonl") == [1]
+    assert numbers(tmp_path / "tracks.jsonl") == [2]
+
+
+def test_a_file_begun_anew_is_not_begun_again_after_an_error(tmp_path):
+    with jsonl_sink(tmp_path, append=False) as sink:
+        sink.write([record(1)])
+        (tmp_path / "tracks.jsonl").mkdir()
+        with pytest.raises(DeliveryFailedError):
+            sink.write([record(2), record(2, Topic.TRACKS)])
+        sink.write([record(3)])
+    assert numbers(tmp_path / "events.jsonl") == [1, 3]
 
 
 def test_folder_that_is_a_file_is_not_writable(tmp_path):
