@@ -6,6 +6,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from connectors.frame import CaptureClock, Frame
 
@@ -80,3 +82,10 @@ def make_frame(number: int = 0, *, stream_id: str = "camera", epoch: int = 0, **
         captured_at=datetime.fromtimestamp(1_700_000_000 + number / 10, tz=UTC),
         capture_clock=CaptureClock.WORLD,
     )
+
+
+def write_photo(path: Path, pixels: NDArray[np.uint8], *, taken_at: datetime) -> None:
+    """Write a JPEG that tells in EXIF when it was taken, in whole seconds and without a zone."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = f"{taken_at:%Y:%m:%d %H:%M:%S}"
+    Image.fromarray(pixels).save(path, "JPEG", quality=100, subsampling=0, exif=exif)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from statistics import median_low
 
 from pipeline.clock import Moment
-from pipeline.streams.timelines import LiveTimeline, Reading, StampTimeline
+from pipeline.streams.timelines import LiveTimeline, Reading, StampTimeline, Step
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -74,6 +74,8 @@ class StreamClock:
         self._tick: Tick | None = None
         self._captured_us = 0
         self._intervals: deque[int] = deque(maxlen=_NUM_INTERVALS)
+        self._measured_us = 0
+        self._num_unmeasured = 0
 
     @property
     def num_reanchored(self) -> int:
@@ -120,9 +122,7 @@ class StreamClock:
             return self._tick
         step = self._timeline.advance(reading)
         step_us = step.time_us - before.stream_time_us
-        gap_us = self._gap_of(step_us, reading.step_us)
-        if step.is_measured:
-            self._intervals.append(step_us)
+        gap_us = self._measure(step, step_us, reading.step_us)
         self._tick = Tick(
             stream_time_us=step.time_us,
             observed_us=before.observed_us + step_us - gap_us,
@@ -141,9 +141,23 @@ class StreamClock:
         """Return the wall time of a stream time, by the stamps believed last."""
         return self.wall_time.utc_of(stream_time_us)
 
-    @staticmethod
-    def _gap_of(step_us: int, usual_us: int) -> int:
-        is_gap = step_us > max(_MIN_GAP_US, _GAP_INTERVALS * usual_us)
+    def _measure(self, step: Step, step_us: int, usual_us: int) -> int:
+        """Return how much of a step is a gap, and learn from it what is usual.
+
+        Frames whose stamps could not be believed share the time that the next one shows to have
+        gone by: a false stamp is no gap.
+        """
+        if step.begins_session:  # another visit has a pace of its own
+            self._intervals.clear()
+            self._measured_us, self._num_unmeasured = step.time_us, 0
+            return max(step_us - usual_us, 0) if step.is_measured else 0
+        if not step.is_measured:
+            self._num_unmeasured += 1
+            return 0
+        interval_us = (step.time_us - self._measured_us) // (self._num_unmeasured + 1)
+        self._measured_us, self._num_unmeasured = step.time_us, 0
+        self._intervals.append(interval_us)
+        is_gap = interval_us > max(_MIN_GAP_US, _GAP_INTERVALS * usual_us)
         return max(step_us - usual_us, 0) if is_gap else 0
 
 

@@ -14,6 +14,7 @@ from pipeline.tracking.states import TrackState
 from pipeline.tracking.track import Track
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+_JPEG_ERROR = 40  # of a level; at edges of blobs JPEG leaves colours in between
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
@@ -101,7 +102,7 @@ def make_track(no=1, *, center=(0.5, 0.5), state=TrackState.CONFIRMED, unseen_s=
 
 @dataclass
 class BlobTracker:
-    """Finds blobs of pure colour; a concept is the name of a colour. One masklet per colour.
+    """Finds blobs of pure colour, in JPEG too; a concept is a colour's name, a colour one masklet.
 
     A blob that is gone for more than ``memory_s`` is forgotten. A frame whose first pixel is
     white makes it fail, as a model may fail on an odd input.
@@ -133,7 +134,8 @@ class BlobTracker:
             raise RuntimeError("white corner")
         known, ended = self.streams[item.stream_id], []
         for concept in self.concepts[item.stream_id]:
-            mask = (item.pixels == COLORS[concept]).all(axis=2)
+            distance = np.abs(item.pixels.astype(np.int16) - COLORS[concept])
+            mask = distance.max(axis=2) <= _JPEG_ERROR
             old = known.pop(concept, None)
             if mask.any() or (old and item.time_s - old.last_seen_s <= self.memory_s):
                 known[concept] = self._observe(concept, mask, old, item.time_s)

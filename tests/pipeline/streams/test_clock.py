@@ -163,6 +163,21 @@ def test_a_slow_stream_has_no_gaps_once_its_pace_is_known(step_us):
     assert [tick.gap_us for tick in ticks[2:]] == [0] * 6
 
 
+@pytest.mark.parametrize("place", [1, 3])
+def test_a_false_stamp_is_no_gap(place):
+    stamps = every(2 * S, 8)
+    stamps[place] = YEAR_2036
+    ticks, _ = play(stamps)
+    assert [tick.gap_us for tick in ticks] == [0] * 8
+    assert ticks[-1].observed_us == 14 * S
+
+
+def test_each_visit_has_its_own_pace():
+    stamps = [*every(S, 4), *every(20 * S, 4, start=BEGAN + 600 * S)]
+    ticks, _ = play(stamps)
+    assert [tick.gap_us for tick in ticks] == [0] * 5 + [20 * S - 40_000, 0, 0]
+
+
 def test_a_clock_set_back_is_followed_from_its_second_stamp_on():
     stamps = [*every(S, 5), *every(S, 5, start=BEGAN - 30 * S)]
     ticks, clock = play(stamps)
