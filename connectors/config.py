@@ -100,6 +100,7 @@ def split_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"bad URL {redact_url(url)!r}: {redact_url(str(error))}") from None
+    except ValueError:  # its text may quote half a password
+        accepted = "scheme://host[:port]/path"
+        raise ValueError(f"bad URL {redact_url(url)!r}; accepted: {accepted}") from None
     return parts

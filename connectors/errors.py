@@ -30,26 +30,106 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-# Up to the last @ of the word: passwords with a bare / or # are met, though no URL may hold them.
-_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s'\"]*@|[^/\s?#]*@)+")
-_SECRET_PARAMETER = re.compile(
-    r"(?P<name>(?:[\w.-]*(?:password|passwd|pwd|secret|token|apikey|api_key)[\w.-]*"
-    r"|[\w.-]*(?:pass|pw))=)[^&\s;,'\"]+",
-    re.IGNORECASE,
+_SPACE = re.compile(r"(\s+)")
+_AMPERSAND = re.compile(r"([&;]+)")
+_BETWEEN_PAIRS = re.compile(r"([&;,?#'\"()\[\]{}<>|]+)")
+_CLOSING = "'\":,.;)]}>"
+_PLAIN_VALUE = re.compile(r"[\w.-]{1,32}")
+# Names of query parameters whose plain values are shown; others may be keys that cameras made up.
+_HARMLESS = frozenset(
+    [
+        "acks",
+        "channel",
+        "client_id",
+        "codec",
+        "compression",
+        "fps",
+        "group_id",
+        "height",
+        "profile",
+        "resolution",
+        "sasl_mechanism",
+        "security_protocol",
+        "start",
+        "stream",
+        "subtype",
+        "topic",
+        "transport",
+        "unicast",
+        "until_end",
+        "videocodec",
+        "width",
+    ]
 )
+# Outside of URLs "name=value" is mostly no secret; these parts of names say that it is one.
+_SECRET_NAMES = ("pass", "pwd", "secret", "token", "key", "auth", "credential", "signature")
+_SECRET_NAME_ENDS = ("pw", "sig")
 
 Position = Mapping[str, int | float | str]
 
 
 def redact_url(text: str) -> str:
-    """Return ``text`` with the user and password of every URL in it, and secret parameters, hidden.
+    """Return ``text`` with users, passwords and query values of every URL in it hidden.
 
-    Works on a bare URL as on a message of a library that quotes one.
+    Works on a bare URL as on a message of a library that quotes one, in one pass over it. Values
+    of query parameters are hidden unless they are known to be harmless; elsewhere those of names
+    that sound secret are.
 
-    >>> redact_url("rtsp://admin:secret@camera/1?token=abc")
-    'rtsp://***@camera/1?token=***'
+    >>> redact_url("rtsp://admin:secret@camera/1?channel=2&auth=abc")
+    'rtsp://***@camera/1?channel=2&auth=***'
     """
-    return _SECRET_PARAMETER.sub(r"\g<name>***", _USERINFO.sub(r"\g<scheme>***@", text))
+    if "://" not in text and "=" not in text and "@" not in text:
+        return text
+    return "".join(_redact_word(word) for word in _SPACE.split(text))
+
+
+def _redact_word(word: str) -> str:
+    """Hide what is secret in text without spaces.
+
+    What stands before the last @ is hidden whatever it holds: passwords are met with a bare / or
+    quote in them, though no URL may hold those.
+    """
+    head, scheme, rest = word.partition("://")
+    if scheme:
+        _, at, path = rest.rpartition("@")
+        return f"{_redact_pairs(head)}://{'***@' if at else ''}{_redact_query(path)}"
+    before, at, after = word.rpartition("@")
+    if ":" in before:  # user:password@host
+        return f"***@{_redact_query(after)}"
+    return _redact_query(word) if "=" in word else word
+
+
+def _redact_query(text: str) -> str:
+    path, mark, query = text.partition("?")
+    if not mark:
+        return _redact_pairs(path)
+    core = query.rstrip(_CLOSING)
+    parameters = "".join(_hide(piece) for piece in _AMPERSAND.split(core))
+    return f"{_redact_pairs(path)}?{parameters}{query[len(core) :]}"
+
+
+def _hide(parameter: str) -> str:
+    name, equals, value = parameter.partition("=")
+    is_harmless = name.lower() in _HARMLESS and _PLAIN_VALUE.fullmatch(value)
+    if is_harmless or not parameter.strip("&;"):
+        return parameter
+    return f"{name}=***" if equals else "***"
+
+
+def _redact_pairs(text: str) -> str:
+    """Hide the values of ``name=value`` where the name sounds secret."""
+    if "=" not in text:
+        return text
+    pieces = _BETWEEN_PAIRS.split(text)
+    for number in range(0, len(pieces), 2):
+        name, equals, _ = pieces[number].partition("=")
+        if equals and _sounds_secret(name.lower()):
+            pieces[number] = f"{name}=***"
+    return "".join(pieces)
+
+
+def _sounds_secret(name: str) -> bool:
+    return name.endswith(_SECRET_NAME_ENDS) or any(part in name for part in _SECRET_NAMES)
 
 
 class ConnectorError(Exception):

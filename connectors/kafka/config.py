@@ -159,7 +159,11 @@ class FramesSinkConfig(KafkaProducerConfig, frozen=True):
 
 def _fields_of(url: str) -> dict[str, Any]:
     refuse_stray_at(url)
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may quote half a password
+        accepted = "kafka://[user:password@]host:port[,…]"
+        raise ValueError(f"bad URL {redact_url(url)!r}; accepted: {accepted}") from None
     fields: dict[str, Any] = {key: values[-1] for key, values in parse_qs(parts.query).items()}
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     if user:
