@@ -10,17 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.catalogue import (
-    MODEL_NAMES,
-    MODELS,
-    NANO_FOLDER,
-    VOCABULARY_FILE,
-    WEIGHTS_FILE,
-    Family,
-    ModelEntry,
-    find_entry,
-    local_folder,
-)
+from models.catalogue import MODELS, Family, ModelSize, find_size, local_folder, sam3_network
 from models.common.checks import check_text
 from models.protocols import ConceptTracker
 
@@ -36,9 +26,9 @@ if TYPE_CHECKING:
     from models.sam2.video import VideoOptions, VideoSession
     from models.sam2.video_frames import FrameSequence
     from models.sam3.network.model import Sam3
-    from models.sam3.predictor import Sam3ImageDetector
+    from models.sam3.predictor import Sam3ImageDetector, Sam3ImagePredictor
     from models.sam3.tokenizer import Tokenizer
-    from models.sam3.tracking.session import SessionOptions
+    from models.sam3.tracking.options import SessionOptions
 
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
 
@@ -54,7 +44,7 @@ def build_tracker(
     """Build a streaming concept tracker; SAM 3 only.
 
     Args:
-        name: One of :data:`MODEL_NAMES`; left out, the checkpoint tells.
+        name: One of :data:`models.catalogue.MODELS`; left out, the checkpoint tells.
         checkpoint: Weights in any published form, with the vocabulary beside them; the shipped or
             fetched ones when left out.
         device: A torch device, such as ``cpu`` or ``cuda:0``.
@@ -66,12 +56,11 @@ def build_tracker(
             concepts.
         models.checkpoints.weights.CheckpointError: If the checkpoint does not fit.
     """
-    from models.sam3.sizes import SESSION_OPTIONS
     from models.sam3.tracking.session import Sam3Session
 
     opened = _open(name, checkpoint, what="concepts in streams", families=(Family.SAM3,))
     model, tokenizer = _build_sam3(opened, device=device, dtype=dtype)
-    return Sam3Session(model, tokenizer, options or SESSION_OPTIONS[opened.entry.name])
+    return Sam3Session(model, tokenizer, options or opened.size.session)
 
 
 def build_detector(
@@ -86,14 +75,10 @@ def build_detector(
     Arguments and errors are those of :func:`build_tracker`.
     """
     from models.sam3.predictor import Sam3ImageDetector
-    from models.sam3.sizes import PICTURE_RULES
 
     opened = _open(name, checkpoint, what="concepts", families=(Family.SAM3,))
     model, tokenizer = _build_sam3(opened, device=device, dtype=dtype, needs_all=False)
-    rules = PICTURE_RULES[opened.entry.name]
-    return Sam3ImageDetector(
-        model, tokenizer, nms_iou=rules.nms_iou, answer_shown=rules.answer_shown
-    )
+    return Sam3ImageDetector(model, tokenizer, rules=opened.size.pictures)
 
 
 def build_image_predictor(
@@ -102,15 +87,40 @@ def build_image_predictor(
     checkpoint: Path | None = None,
     device: str = "cpu",
     dtype: str = "float32",
+) -> "ImagePredictor[Any] | Sam3ImagePredictor":
+    """Build what answers many prompts on one picture.
+
+    Every model takes points, boxes and masks for one object each; SAM 3 takes phrases and exemplars
+    for all instances of a concept, too. Arguments and errors are those of :func:`build_tracker`.
+    """
+    from models.sam3.predictor import Sam3ImagePredictor
+
+    opened = _open(name, checkpoint, what="objects on pictures", families=tuple(Family))
+    if opened.size.knows_concepts:
+        model, tokenizer = _build_sam3(opened, device=device, dtype=dtype)
+        return Sam3ImagePredictor(model, tokenizer, rules=opened.size.pictures)
+    return _object_predictor(opened, device=device, dtype=dtype)
+
+
+def build_object_predictor(
+    name: str | None = None,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> "ImagePredictor[Any]":
-    """Build what turns points, boxes and masks on a picture into masks; every model can.
+    """Build what answers points, boxes and masks on a picture, and nothing else; every model can.
 
     Arguments and errors are those of :func:`build_tracker`; no vocabulary is needed.
     """
+    opened = _open(name, checkpoint, what="objects on pictures", families=tuple(Family))
+    return _object_predictor(opened, device=device, dtype=dtype)
+
+
+def _object_predictor(opened: "_Opened", *, device: str, dtype: str) -> "ImagePredictor[Any]":
     from models.common.image_predictor import ImagePredictor
     from models.sam1.model import Sam1
 
-    opened = _open(name, checkpoint, what="objects on pictures", families=tuple(Family))
     model = _fill_model(opened, device=device, dtype=dtype)
     return ImagePredictor(model if isinstance(model, Sam1) else _promptable(model))
 
@@ -149,9 +159,13 @@ def build_promptable_tracker(
 
 
 def build_sam3(
-    name: str | None, *, checkpoint: Path | None, device: str, dtype: str = "float32"
+    name: str | None = None,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> "tuple[Sam3, Tokenizer]":
-    """Build SAM 3 and its vocabulary; see :func:`build_tracker`."""
+    """Build SAM 3's network and vocabulary, to be trained or wrapped; see :func:`build_tracker`."""
     opened = _open(name, checkpoint, what="concepts", families=(Family.SAM3,))
     return _build_sam3(opened, device=device, dtype=dtype)
 
@@ -199,7 +213,7 @@ def describe(name: str | None = None, *, checkpoint: Path | None = None) -> Mode
     """Describe a model without reading its weights.
 
     Args:
-        name: One of :data:`MODEL_NAMES`; left out, the checkpoint tells.
+        name: One of :data:`models.catalogue.MODELS`; left out, the checkpoint tells.
         checkpoint: Weights in any published form; the shipped or fetched ones when left out.
 
     Raises:
@@ -208,24 +222,24 @@ def describe(name: str | None = None, *, checkpoint: Path | None = None) -> Mode
     """
     from models.checkpoints.recognise import build_model, find_faults, of_size
 
-    if checkpoint is None and (name is None or local_folder(find_entry(name)) is None):
+    if checkpoint is None and (name is None or local_folder(find_size(name)) is None):
         if name is None:
             raise ValueError("neither a name nor a checkpoint was given; expected one of them")
-        return _describe(find_entry(name), build_model(of_size(name)))
+        return _describe(find_size(name), build_model(of_size(name)))
     opened = _open(name, checkpoint, what="", families=tuple(Family))
     model = build_model(opened.recognised)
     missing = find_faults(model, opened.checkpoint, opened.recognised)
-    if opened.entry.family is Family.SAM3:
+    if opened.size.family is Family.SAM3:
         try:
             _open_vocabulary(opened)
         except ValueError as error:
             missing.append(str(error))
-    return _describe(opened.entry, model, opened=opened, missing=tuple(missing))
+    return _describe(opened.size, model, opened=opened, missing=tuple(missing))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
-    entry: ModelEntry
+    size: ModelSize
     checkpoint: "Checkpoint"
     recognised: "Recognised"
 
@@ -243,35 +257,35 @@ def _open(
     if checkpoint is not None and not isinstance(checkpoint, Path):  # pyright: ignore[reportUnnecessaryIsInstance] - of whatever a caller gave
         raise ValueError(f"checkpoint is {checkpoint!r}; accepted: a pathlib.Path")
     if name is not None:
-        _check_able(find_entry(check_text("name", name)), what, families)
+        _check_able(find_size(check_text("name", name)), what, families)
     opened = open_checkpoint(_weights_path(name, checkpoint))
     recognised = recognise(opened.state, source=str(opened.path))
     if name is not None and recognised.size != name:
         raise CheckpointError(
             f"checkpoint {str(opened.path)!r} holds {recognised.size}; expected {name}"
         )
-    entry = MODELS[recognised.size]
-    _check_able(entry, what, families)
-    return _Opened(entry=entry, checkpoint=opened, recognised=recognised)
+    size = MODELS[recognised.size]
+    _check_able(size, what, families)
+    return _Opened(size=size, checkpoint=opened, recognised=recognised)
 
 
 def _weights_path(name: str | None, checkpoint: Path | None) -> Path:
     if checkpoint is not None or name is None:
         return checkpoint or Path()
-    entry = find_entry(name)
-    folder = local_folder(entry)
+    size = find_size(name)
+    folder = local_folder(size)
     if folder is None:
         raise ValueError(
             f"model {name!r} ships no weights and none are here; give a checkpoint, or fetch them "
-            f"from {entry.hub_id} with 'maskstream models pull {name}'"
+            f"from {size.hub_id} with 'maskstream models pull {name}'"
         )
     return folder
 
 
-def _check_able(entry: ModelEntry, what: str, families: Sequence[Family]) -> None:
-    if entry.family not in families:
+def _check_able(size: ModelSize, what: str, families: Sequence[Family]) -> None:
+    if size.family not in families:
         able = ", ".join(name for name, other in MODELS.items() if other.family in families)
-        raise ValueError(f"model {entry.name!r} cannot find {what}; models that can: {able}")
+        raise ValueError(f"model {size.name!r} cannot find {what}; models that can: {able}")
 
 
 def _build_sam3(
@@ -282,15 +296,14 @@ def _build_sam3(
     tokenizer = _open_vocabulary(opened)
     model = _fill_model(opened, device=device, dtype=dtype, needs_all=needs_all)
     if not isinstance(model, Sam3):
-        raise TypeError(f"{opened.entry.name} built a {type(model).__name__}, not SAM 3")
+        raise TypeError(f"{opened.size.name} built a {type(model).__name__}, not SAM 3")
     return model, tokenizer
 
 
 def _open_vocabulary(opened: _Opened) -> "Tokenizer":
-    from models.sam3.network.config import SAM3_SIZES
     from models.sam3.tokenizer import Tokenizer
 
-    text = SAM3_SIZES[opened.entry.name].text
+    text = sam3_network(opened.size.name).text
     return Tokenizer(
         opened.checkpoint.folder, context_length=text.context_length, vocab_size=text.vocab_size
     )
@@ -315,9 +328,9 @@ def _fill_model(
     if opened.recognised.part not in accepted:
         raise CheckpointError(
             f"checkpoint {str(opened.checkpoint.path)!r} holds only the {opened.recognised.part} "
-            f"of {opened.entry.name}; expected {' or '.join(sorted(accepted))}"
+            f"of {opened.size.name}; expected {' or '.join(sorted(accepted))}"
         )
-    threads = opened.entry.cpu_threads
+    threads = opened.size.cpu_threads
     if device == "cpu" and threads is not None and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads)
     model = build_model(opened.recognised)
@@ -359,7 +372,7 @@ def _promptable(model: "torch.nn.Module") -> "PromptableTracker":
 
 
 def _describe(
-    entry: ModelEntry,
+    size: ModelSize,
     model: "torch.nn.Module",
     *,
     opened: _Opened | None = None,
@@ -373,14 +386,14 @@ def _describe(
     for value in opened.checkpoint.state.values() if opened else ():
         dtypes[str(value.dtype).removeprefix("torch.")] += value.numel()
     return ModelDescription(
-        name=entry.name,
-        summary=entry.summary,
-        family=entry.family,
+        name=size.name,
+        summary=size.summary,
+        family=size.family,
         num_parameters=components.total(),
         components=dict(components.most_common()),
-        image_size=entry.image_size,
-        licence=entry.licence,
-        hub_id=entry.hub_id,
+        image_size=size.image_size,
+        licence=size.licence,
+        hub_id=size.hub_id,
         checkpoint=opened.checkpoint.path if opened else None,
         layout=opened.recognised.layout if opened else None,
         part=opened.recognised.part if opened else None,
@@ -389,22 +402,3 @@ def _describe(
         metadata=dict(opened.checkpoint.metadata) if opened else {},
         missing=missing,
     )
-
-
-__all__: Sequence[str] = [
-    "DTYPE_NAMES",
-    "MODELS",
-    "MODEL_NAMES",
-    "NANO_FOLDER",
-    "VOCABULARY_FILE",
-    "WEIGHTS_FILE",
-    "ModelDescription",
-    "ModelEntry",
-    "build_detector",
-    "build_image_predictor",
-    "build_promptable_tracker",
-    "build_sam3",
-    "build_tracker",
-    "build_video_predictor",
-    "describe",
-]

@@ -8,7 +8,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
-from models.catalogue import VOCABULARY_FILE, WEIGHTS_FILE, Family
+from models.catalogue import VOCABULARY_FILE, WEIGHTS_FILE, Family, sam3_network
 from models.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from models.checkpoints.recognise import (
     Layout,
@@ -23,7 +23,6 @@ from models.checkpoints.transformers_config import companion_files
 from models.checkpoints.weights import CheckpointError, write_safetensors
 from models.common.keymap import MappedState
 from models.common.positional import axial_rotary_table
-from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.keys import REFINER, ROTARY_TABLE
 from models.sam3.vocabulary import END, START, open_vocabulary
 
@@ -153,7 +152,7 @@ def _write_official(
 
 def rotary_tables(size: str) -> dict[str, Tensor]:
     """Return the angles that the official code keeps beside the weights, complex, by block."""
-    vision = SAM3_SIZES[size].vision
+    vision = sam3_network(size).vision
     tables: dict[str, Tensor] = {}
     for block in range(vision.num_blocks):
         is_global = block in vision.global_blocks
@@ -171,7 +170,7 @@ def rotary_tables(size: str) -> dict[str, Tensor]:
 
 def _companions(checkpoint: Checkpoint, recognised: Recognised) -> dict[Path, str]:
     """Return the files beside the weights; transformers reads them, and one is our vocabulary."""
-    files = companion_files(recognised.family, recognised.size)
+    files = companion_files(recognised.size)
     texts: dict[Path, str] = {}
     if recognised.family is Family.SAM3:
         vocabulary = open_vocabulary(checkpoint.folder)

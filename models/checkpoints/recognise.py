@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from models.catalogue import Family, find_entry
+from models.catalogue import Family, find_size, sam3_network, sizes_of
 from models.checkpoints.checkpoint import Checkpoint
 from models.checkpoints.weights import CheckpointError, describe_faults
+from models.common.config import BackboneShape
 from models.common.keymap import KeyMap, MappedState, same
 from models.sam1 import keys as sam1_keys
-from models.sam1.config import SAM1_SIZES
+from models.sam1.config import Sam1Config
 from models.sam2 import keys as sam2_keys
-from models.sam2.config import SAM2_SIZES
+from models.sam2.config import Sam2Config
 from models.sam3.network import keys as sam3_keys
-from models.sam3.network.config import SAM3_SIZES, Sam3Config
+from models.sam3.network.config import Sam3Config
 
 if TYPE_CHECKING:
     from models.sam1.model import Sam1
@@ -230,41 +231,34 @@ def recognise(state: Mapping[str, Tensor], *, source: str) -> Recognised:
     )
 
 
+# Our names of each backbone's position embedding, which of its dimensions is the width, and what
+# its blocks' names begin with.
+_BACKBONES = {
+    Family.SAM1: ("vision_encoder.pos_embed", 3, "vision_encoder.layers."),
+    Family.SAM2: (
+        "vision_encoder.backbone.pos_embed",
+        1,
+        "vision_encoder.backbone.blocks.",
+    ),
+    Family.SAM3: (
+        "detector_model.vision_encoder.backbone.embeddings.position_embeddings",
+        2,
+        "detector_model.vision_encoder.backbone.layers.",
+    ),
+}
+
+
 def _size_of(family: Family, ours: Mapping[str, Tensor], source: str) -> str:
-    match family:
-        case Family.SAM1:
-            known = {
-                name: (size.vision.dim, size.vision.num_blocks) for name, size in SAM1_SIZES.items()
-            }
-            found = _measure(ours, "vision_encoder.pos_embed", 3, "vision_encoder.layers.")
-        case Family.SAM2:
-            known = {
-                name: (row.hiera.dim, sum(row.hiera.blocks)) for name, row in SAM2_SIZES.items()
-            }
-            found = _measure(
-                ours, "vision_encoder.backbone.pos_embed", 1, "vision_encoder.backbone.blocks."
-            )
-        case Family.SAM3:
-            known = {
-                name: (size.vision.dim, size.vision.num_blocks) for name, size in SAM3_SIZES.items()
-            }
-            trunk = "detector_model.vision_encoder.backbone."
-            found = _measure(ours, f"{trunk}embeddings.position_embeddings", 2, f"{trunk}layers.")
-    for name, measures in known.items():
-        if measures == found:
-            return name
-    width, blocks = found
-    raise CheckpointError(
-        f"{source!r} looks like {family} of width {width} with {blocks} blocks; expected one of "
-        + ", ".join(f"{name} {measures}" for name, measures in known.items())
-    )
-
-
-def _measure(ours: Mapping[str, Tensor], position: str, dim: int, blocks: str) -> tuple[int, int]:
-    """Width of a backbone and its number of blocks."""
+    """Return the catalogue's name of the size whose backbone this is."""
+    position, dim, blocks = _BACKBONES[family]
     shape = ours[position].shape
     numbers = {name[len(blocks) :].split(".")[0] for name in ours if name.startswith(blocks)}
-    return (shape[dim] if dim < len(shape) else 0), len(numbers)
+    found = BackboneShape(width=shape[dim] if dim < len(shape) else 0, num_blocks=len(numbers))
+    for size in sizes_of(family):
+        if size.backbone == found:
+            return size.name
+    known = ", ".join(f"{size.name} ({size.backbone})" for size in sizes_of(family))
+    raise CheckpointError(f"{source!r} looks like {family} of {found}; expected one of {known}")
 
 
 def keymap_of(family: Family, layout: Layout) -> KeyMap:
@@ -278,7 +272,7 @@ def keymap_of(family: Family, layout: Layout) -> KeyMap:
 def of_size(size: str) -> Recognised:
     """Return what a whole checkpoint of a size in our own layout would be recognised as."""
     return Recognised(
-        family=find_entry(size).family,
+        family=find_size(size).family,
         size=size,
         layout=Layout.MASKSTREAM,
         part=Part.WHOLE,
@@ -289,8 +283,8 @@ def of_size(size: str) -> Recognised:
 
 
 def sam3_config(recognised: Recognised) -> Sam3Config:
-    """Return the row of the size table, with what the file has the weights of."""
-    config = SAM3_SIZES[recognised.size]
+    """Return the network of the size, with those parts that the file has the weights of."""
+    config = sam3_network(recognised.size)
     return replace(
         config,
         detector=replace(config.detector, point_exemplars=recognised.takes_points),
@@ -305,12 +299,12 @@ def build_model(recognised: Recognised) -> "Sam1 | Sam2 | Sam3":
     from models.sam3.network.model import Sam3
 
     with torch.device("meta"):
-        match recognised.family:
-            case Family.SAM1:
-                return Sam1(SAM1_SIZES[recognised.size])
-            case Family.SAM2:
-                return Sam2(SAM2_SIZES[recognised.size])
-            case Family.SAM3:
+        match find_size(recognised.size).network:
+            case Sam1Config() as config:
+                return Sam1(config)
+            case Sam2Config() as config:
+                return Sam2(config)
+            case Sam3Config():
                 return Sam3(sam3_config(recognised))
 
 

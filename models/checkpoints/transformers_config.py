@@ -1,18 +1,19 @@
-"""The configuration files with which transformers opens our weights, from our size tables."""
+"""The configuration files with which transformers opens our weights, from the catalogue."""
 
 from pathlib import Path
 from typing import Any
 
-from models.catalogue import Family
-from models.common.mask_decoder import NUM_BLOCKS, MaskDecoderConfig
+from models.catalogue import find_size
+from models.common.config import MaskDecoderConfig
+from models.common.mask_decoder import NUM_BLOCKS
 from models.common.prompt_encoder import MASK_CHANNELS
-from models.sam1.config import SAM1_SIZES, Sam1Config
+from models.sam1.config import Sam1Config
 from models.sam1.image_encoder import NORM_EPS as SAM1_NORM_EPS
-from models.sam2.config import SAM2_SIZES, Sam2Config, TrackerConfig
+from models.sam2.config import Sam2Config, TrackerConfig
 from models.sam2.hiera import MLP_RATIO
 from models.sam2.memory_encoder import NUM_FUSER_BLOCKS
 from models.sam2.model import PIXEL_MEAN, PIXEL_STD
-from models.sam3.network.config import NORM_EPS, SAM3_SIZES, Sam3Config
+from models.sam3.network.config import NORM_EPS, Sam3Config
 from models.sam3.network.exemplars import ROI_SIZE
 from models.sam3.network.segmentation import UPSAMPLING_STAGES
 
@@ -20,52 +21,48 @@ from models.sam3.network.segmentation import UPSAMPLING_STAGES
 Fields = dict[str, Any]
 
 
-def model_config(family: Family, size: str) -> Fields:
-    """Return what ``config.json`` holds for a row of a size table.
+Network = Sam1Config | Sam2Config | Sam3Config
+
+
+def model_config(network: Network) -> Fields:
+    """Return what ``config.json`` holds.
 
     Of the detector's norms it gives the width that the published weights were trained with, which
     differs from transformers' default.
     """
-    match family:
-        case Family.SAM1:
-            return {"architectures": ["SamModel"], "model_type": "sam", **_sam1(SAM1_SIZES[size])}
-        case Family.SAM2:
-            return {
-                "architectures": ["Sam2VideoModel"],
-                "model_type": "sam2_video",
-                **_sam2(SAM2_SIZES[size]),
-            }
-        case Family.SAM3:
-            return {
-                "architectures": ["Sam3VideoModel"],
-                "model_type": "sam3_video",
-                **_sam3(SAM3_SIZES[size]),
-            }
+    match network:
+        case Sam1Config():
+            return {"architectures": ["SamModel"], "model_type": "sam", **_sam1(network)}
+        case Sam2Config():
+            kind = {"architectures": ["Sam2VideoModel"], "model_type": "sam2_video"}
+            return {**kind, **_sam2(network)}
+        case Sam3Config():
+            kind = {"architectures": ["Sam3VideoModel"], "model_type": "sam3_video"}
+            return {**kind, **_sam3(network)}
 
 
-def processor_config(family: Family, size: str) -> Fields:
+def processor_config(network: Network) -> Fields:
     """Return what ``preprocessor_config.json`` holds."""
-    match family:
-        case Family.SAM1:
-            side, processor, kind = 1024, "SamProcessor", "SamImageProcessor"
-        case Family.SAM2:
-            side = SAM2_SIZES[size].tracker.image_size
+    side = network.image_size
+    mean, deviation = list(PIXEL_MEAN), list(PIXEL_STD)
+    match network:
+        case Sam1Config():
+            processor, kind = "SamProcessor", "SamImageProcessor"
+            sizes: Fields = {
+                "size": {"longest_edge": side},
+                "mask_size": {"longest_edge": side // 4},
+                "do_pad": True,
+                "pad_size": _square(side),
+                "mask_pad_size": _square(side // 4),
+            }
+        case Sam2Config():
             processor, kind = "Sam2VideoProcessor", "Sam2ImageProcessor"
-        case Family.SAM3:
-            side = SAM3_SIZES[size].vision.image_size
+            mask_side = 4 * (side // network.tracker.patch_size)
+            sizes = {"size": _square(side), "mask_size": _square(mask_side)}
+        case Sam3Config():
             processor, kind = "Sam3VideoProcessor", "Sam3ImageProcessor"
-    if family is Family.SAM1:
-        sizes: Fields = {
-            "size": {"longest_edge": side},
-            "mask_size": {"longest_edge": side // 4},
-            "do_pad": True,
-            "pad_size": _square(side),
-            "mask_pad_size": _square(side // 4),
-        }
-    else:
-        patch = 14 if family is Family.SAM3 else 16
-        sizes = {"size": _square(side), "mask_size": _square(4 * (side // patch))}
-    is_sam3 = family is Family.SAM3
+            sizes = {"size": _square(side), "mask_size": _square(4 * network.vision.grid)}
+            mean, deviation = [0.5] * 3, [0.5] * 3
     return {
         "processor_class": processor,
         "image_processor_type": kind,
@@ -75,31 +72,32 @@ def processor_config(family: Family, size: str) -> Fields:
         "do_convert_rgb": True,
         "rescale_factor": 1 / 255,
         "resample": 2,
-        "image_mean": [0.5] * 3 if is_sam3 else list(PIXEL_MEAN),
-        "image_std": [0.5] * 3 if is_sam3 else list(PIXEL_STD),
+        "image_mean": mean,
+        "image_std": deviation,
         **sizes,
     }
 
 
-def tokenizer_config(size: str) -> Fields:
+def tokenizer_config(network: Sam3Config) -> Fields:
     """Return what ``tokenizer_config.json`` holds for a SAM 3."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": SAM3_SIZES[size].text.context_length,
+        "model_max_length": network.text.context_length,
         "bos_token": "<|startoftext|>",
         "eos_token": "<|endoftext|>",
         "pad_token": "<|endoftext|>",
     }
 
 
-def companion_files(family: Family, size: str) -> dict[Path, Fields]:
-    """Return the files that belong beside the weights, but for the vocabulary."""
+def companion_files(size: str) -> dict[Path, Fields]:
+    """Return the files that belong beside a size's weights, but for the vocabulary."""
+    network = find_size(size).network
     files = {
-        Path("config.json"): model_config(family, size),
-        Path("preprocessor_config.json"): processor_config(family, size),
+        Path("config.json"): model_config(network),
+        Path("preprocessor_config.json"): processor_config(network),
     }
-    if family is Family.SAM3:
-        files[Path("tokenizer_config.json")] = tokenizer_config(size)
+    if isinstance(network, Sam3Config):
+        files[Path("tokenizer_config.json")] = tokenizer_config(network)
     return files
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from models.common.attention import Attention
+from models.common.config import MaskDecoderConfig
 from models.common.mlp import StackedMLP
 from models.common.norm import LayerNorm2d
 
@@ -15,16 +16,6 @@ NUM_MULTIMASKS = 3
 NUM_BLOCKS = 2
 STABILITY_DELTA = 0.05
 STABILITY_THRESHOLD = 0.98
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaskDecoderConfig:
-    """Sizes of a mask decoder (SAM, appendix A; SAM 2, appendix D)."""
-
-    dim: int = 256
-    num_heads: int = 8
-    mlp_dim: int = 2048
-    iou_head_dim: int = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

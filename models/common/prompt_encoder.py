@@ -1,12 +1,11 @@
 """Turns points, box corners and masks into decoder tokens and a dense map."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from models.common.config import PromptEncoderConfig
 from models.common.norm import LayerNorm2d
 from models.common.positional import kept_table
 
@@ -17,14 +16,6 @@ LABEL_NEGATIVE = 0
 LABEL_POSITIVE = 1
 LABEL_BOX_TOP_LEFT = 2
 LABEL_BOX_BOTTOM_RIGHT = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptEncoderConfig:
-    """Sizes of a prompt encoder (SAM, section 3). ``patch_size`` is in px of the model's input."""
-
-    dim: int = 256
-    patch_size: int = 14
 
 
 class FourierPosition(nn.Module):

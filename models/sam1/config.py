@@ -1,9 +1,8 @@
-"""Sizes of SAM 1, rows of a table."""
+"""What there is to a size of SAM 1; the sizes are in :mod:`models.catalogue`. Imports no torch."""
 
 from dataclasses import dataclass, field
 
-from models.common.mask_decoder import MaskDecoderConfig
-from models.common.prompt_encoder import PromptEncoderConfig
+from models.common.config import BackboneShape, MaskDecoderConfig, PromptEncoderConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +31,7 @@ class VisionConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sam1Config:
-    """SAM 1 as a whole; ``mask_decoder.dim`` has to be ``vision.neck_dim``."""
+    """Network of one size; ``mask_decoder.dim`` has to be ``vision.neck_dim``."""
 
     vision: VisionConfig = field(default_factory=VisionConfig)
     mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
@@ -55,25 +54,12 @@ class Sam1Config:
         """Sizes of its prompt encoder."""
         return PromptEncoderConfig(dim=self.vision.neck_dim, patch_size=self.vision.patch_size)
 
+    @property
+    def image_size(self) -> int:
+        """Side of the square picture in px."""
+        return self.vision.image_size
 
-SAM1_SIZES: dict[str, Sam1Config] = {
-    "sam1-b": Sam1Config(),
-    "sam1-l": Sam1Config(
-        vision=VisionConfig(
-            dim=1024,
-            mlp_dim=4096,
-            num_blocks=24,
-            num_heads=16,
-            global_blocks=(5, 11, 17, 23),
-        )
-    ),
-    "sam1-h": Sam1Config(
-        vision=VisionConfig(
-            dim=1280,
-            mlp_dim=5120,
-            num_blocks=32,
-            num_heads=16,
-            global_blocks=(7, 15, 23, 31),
-        )
-    ),
-}
+    @property
+    def backbone(self) -> BackboneShape:
+        """What tells its checkpoints from those of other sizes."""
+        return BackboneShape(width=self.vision.dim, num_blocks=self.vision.num_blocks)

@@ -1,9 +1,11 @@
-"""Sizes of SAM 2.1, rows of a table, and of the memory tracker that it shares with SAM 3."""
+"""What there is to a size of SAM 2.1, and to the memory tracker that it shares with SAM 3.
+
+The sizes are in :mod:`models.catalogue`. Importing this costs no torch.
+"""
 
 from dataclasses import dataclass
 
-from models.common.mask_decoder import MaskDecoderConfig
-from models.common.prompt_encoder import PromptEncoderConfig
+from models.common.config import BackboneShape, MaskDecoderConfig, PromptEncoderConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class HieraConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sam2Config:
-    """One row of the size table.
+    """Network of one size.
 
     Attributes:
         hiera: Its backbone.
@@ -82,30 +84,12 @@ class Sam2Config:
     hiera: HieraConfig
     tracker: TrackerConfig = TrackerConfig(image_size=1024, patch_size=16, max_cond_frames=None)
 
+    @property
+    def image_size(self) -> int:
+        """Side of the square picture in px."""
+        return self.tracker.image_size
 
-SAM2_SIZES: dict[str, Sam2Config] = {
-    "sam2.1-tiny": Sam2Config(
-        hiera=HieraConfig(dim=96, num_heads=1, blocks=(1, 2, 7, 2), global_blocks=(5, 7, 9))
-    ),
-    "sam2.1-small": Sam2Config(
-        hiera=HieraConfig(dim=96, num_heads=1, blocks=(1, 2, 11, 2), global_blocks=(7, 10, 13))
-    ),
-    "sam2.1-base-plus": Sam2Config(
-        hiera=HieraConfig(
-            dim=112,
-            num_heads=2,
-            blocks=(2, 3, 16, 3),
-            global_blocks=(12, 16, 20),
-            background_grid=14,
-        )
-    ),
-    "sam2.1-large": Sam2Config(
-        hiera=HieraConfig(
-            dim=144,
-            num_heads=2,
-            blocks=(2, 6, 36, 4),
-            windows=(8, 4, 16, 8),
-            global_blocks=(23, 33, 43),
-        )
-    ),
-}
+    @property
+    def backbone(self) -> BackboneShape:
+        """What tells its checkpoints from those of other sizes."""
+        return BackboneShape(width=self.hiera.dim, num_blocks=sum(self.hiera.blocks))

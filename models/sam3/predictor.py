@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from models.common.boxes import cxcywh_to_xyxy
-from models.common.checks import check_bool, check_number, check_size
+from models.common.checks import check_number, check_size
 from models.common.image_predictor import ImagePredictor, MaskPrediction
 from models.common.prompting import FloatArray, check_array
 from models.protocols import ConceptQuery, ConceptResult, Detection, ExemplarBox, ExemplarPoint
@@ -25,8 +25,8 @@ from models.sam3.network.model import Sam3, preprocess
 from models.sam3.network.text import TextFeatures
 from models.sam3.network.vision import VisionFeatures
 from models.sam3.phrases import PhraseEncoder
+from models.sam3.picture_rules import PictureRules
 from models.sam3.prompts import Exemplar, pack_exemplars, phrase_of, read_queries
-from models.sam3.sizes import PICTURE_RULES, PictureRules
 from models.sam3.tokenizer import Tokenizer
 
 
@@ -81,8 +81,7 @@ class Sam3ImageDetector:
         tokenizer: Tokenizer,
         *,
         min_score: float = 0.5,
-        nms_iou: float = 1.0,
-        answer_shown: bool = False,
+        rules: PictureRules = PictureRules(),
         phrases: PhraseEncoder | None = None,
     ) -> None:
         """Wrap a model.
@@ -91,23 +90,18 @@ class Sam3ImageDetector:
             model: The model.
             tokenizer: Its vocabulary.
             min_score: Detections with a joint score of at most this are dropped.
-            nms_iou: So are those of a query whose masks overlap a better one's more than this; 1
-                keeps all, as published: a large model finds nothing twice.
-            answer_shown: Whether what a positive box shows is found, its mask within that box, and
-                the first such box alone tells what is meant; as published all are read, and what
-                they show may be missed.
+            rules: How to decide, as suits the model's size; as published when left out.
             phrases: Encoder to share with others that ask this model; a new one when left out.
 
         Raises:
-            ValueError: If ``min_score`` or ``nms_iou`` is not from 0 to 1.
+            ValueError: If ``min_score`` is not from 0 to 1.
         """
         self.model = model.eval()
         if phrases is None:
             phrases = PhraseEncoder(model.detector_model, tokenizer)
         self.phrases = phrases
         self.min_score = check_number("min_score", min_score, least=0, most=1)
-        self.nms_iou = check_number("nms_iou", nms_iou, least=0, most=1)
-        self.answer_shown = check_bool("answer_shown", answer_shown)
+        self.rules = rules
 
     @property
     def device(self) -> torch.device:
@@ -177,10 +171,10 @@ class Sam3ImageDetector:
             TextFeatures.join(self.phrases.encode([phrase_of(query) for query in flat])),
             pack_exemplars([query.exemplars for query in flat], self.device),
             min_score=self.min_score,
-            answer_shown=self.answer_shown,
+            answer_shown=self.rules.answer_shown,
         )
-        if self.nms_iou < 1:
-            found = [without_duplicates(one, self.nms_iou) for one in found]
+        if self.rules.nms_iou < 1:
+            found = [without_duplicates(one, self.rules.nms_iou) for one in found]
         pictures = vision.pictures or [None] * count
         answers = iter(
             self._prediction(query, one, sizes_hw[n], pictures[n])
@@ -241,8 +235,7 @@ class Sam3ImagePredictor:
 
     Concept prompts (:meth:`set_text_prompt`, :meth:`add_geometric_prompt`, :meth:`add_exemplar`)
     add up to one query for all instances of a concept. Visual prompts (:meth:`predict`) ask for one
-    object each and leave the query alone. It decides as suits the model's size, by
-    :data:`models.sam3.sizes.PICTURE_RULES`. Not thread-safe.
+    object each and leave the query alone. Not thread-safe.
     """
 
     def __init__(
@@ -251,6 +244,7 @@ class Sam3ImagePredictor:
         tokenizer: Tokenizer,
         *,
         confidence_threshold: float = 0.5,
+        rules: PictureRules = PictureRules(),
         phrases: PhraseEncoder | None = None,
     ) -> None:
         """Wrap a model; arguments as for :class:`Sam3ImageDetector`.
@@ -258,14 +252,7 @@ class Sam3ImagePredictor:
         Raises:
             ValueError: If ``confidence_threshold`` is not from 0 to 1.
         """
-        rules = PICTURE_RULES.get(model.config.size, PictureRules())
-        self._detector = Sam3ImageDetector(
-            model,
-            tokenizer,
-            nms_iou=rules.nms_iou,
-            answer_shown=rules.answer_shown,
-            phrases=phrases,
-        )
+        self._detector = Sam3ImageDetector(model, tokenizer, rules=rules, phrases=phrases)
         self._visual = ImagePredictor(PromptableTracker(model.tracker_model, model.encode_pixels))
         self._vision: VisionFeatures | None = None
         self._hw = (0, 0)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from models.catalogue import MODEL_NAMES, MODELS, ModelEntry, local_folder
+from models.catalogue import MODELS, ModelSize, local_folder
 from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flags import Checkpoint, Json
 from pipeline.cli.output import write_line, write_warning
@@ -44,8 +44,8 @@ class DtypeName(StrEnum):
 def list_models(*, json_lines: Json = False) -> None:
     """List the models that can be named, and which are on this machine."""
     if json_lines:
-        for entry in MODELS.values():
-            write_line("model", **asdict(entry) | {"folder": local_folder(entry)})
+        for size in MODELS.values():
+            write_line("model", **_row_of(size))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("name", no_wrap=True)
@@ -53,23 +53,39 @@ def list_models(*, json_lines: Json = False) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("here", no_wrap=True)
     table.add_column("what it is")
-    for entry in MODELS.values():
+    for size in MODELS.values():
         table.add_row(
-            entry.name,
-            f"{entry.num_parameters / 1e6:.1f} M",
-            str(entry.image_size),
-            _presence(entry),
-            entry.summary,
+            size.name,
+            f"{size.num_parameters / 1e6:.1f} M",
+            str(size.image_size),
+            _presence(size),
+            size.summary,
         )
     Console(highlight=False).print(table)
 
 
-def _presence(entry: ModelEntry) -> str:
-    if entry.folder is not None:
+def _row_of(size: ModelSize) -> dict[str, object]:
+    return {
+        "name": size.name,
+        "summary": size.summary,
+        "family": size.family,
+        "num_parameters": size.num_parameters,
+        "image_size": size.image_size,
+        "licence": size.licence,
+        "folder": local_folder(size),
+        "hub_id": size.hub_id,
+        "is_gated": size.is_gated,
+        "cpu_threads": size.cpu_threads,
+        "knows_clicks": size.knows_clicks,
+    }
+
+
+def _presence(size: ModelSize) -> str:
+    if size.folder is not None:
         return "ships"
-    if local_folder(entry) is not None:
+    if local_folder(size) is not None:
         return "yes"
-    return "pull, on request" if entry.is_gated else "pull"
+    return "pull, on request" if size.is_gated else "pull"
 
 
 @models_app.command("inspect")
@@ -92,11 +108,11 @@ def inspect_model(
 
 
 def _name_or_path(model: str, checkpoint: Path | None) -> tuple[str | None, Path | None]:
-    if model in MODEL_NAMES:
+    if model in MODELS:
         return model, checkpoint
     if checkpoint is None and Path(model).exists():
         return None, Path(model)
-    accepted = ", ".join(MODEL_NAMES)
+    accepted = ", ".join(MODELS)
     raise ConfigError([f"unknown model {model!r} (accepted: {accepted}, or a checkpoint's path)"])
 
 
@@ -142,14 +158,14 @@ def pull_model(
 ) -> None:
     """Fetch a model's weights from the Hugging Face Hub, with your token (HF_TOKEN or login)."""
     with reporting_errors(json_lines=json_lines), _weight_errors():
-        if model not in MODEL_NAMES:
-            accepted = ", ".join(MODEL_NAMES)
+        if model not in MODELS:
+            accepted = ", ".join(MODELS)
             raise ConfigError([f"unknown model {model!r} (accepted: {accepted})"])
         from models.build import describe
         from models.checkpoints.hub import pull
 
-        entry = MODELS[model]
-        pulled = pull(entry, out=out, revision=revision, shows_progress=not json_lines)
+        size = MODELS[model]
+        pulled = pull(size, out=out, revision=revision, shows_progress=not json_lines)
         told = describe(model, checkpoint=pulled.folder)
         _warn_of_faults(told)
         if json_lines:

@@ -45,7 +45,7 @@ def run_recipe(
     Raises:
         ConfigError: If it cannot be run, or its state cannot be written.
     """
-    from models.build import VOCABULARY_FILE
+    from models.catalogue import VOCABULARY_FILE
     from models.sam3.vocabulary import open_vocabulary
     from pipeline.lab.training.build import build_run, make_panel, vocabulary_folder
     from pipeline.lab.training.distributed import join_fleet
@@ -84,7 +84,7 @@ def run_recipe(
 
 
 def _report_end(recipe: Recipe, out: Path, *, json_lines: bool) -> None:
-    from models.build import WEIGHTS_FILE
+    from models.catalogue import WEIGHTS_FILE
 
     if json_lines:
         write_line("trained", steps=recipe.total_steps, weights=out / WEIGHTS_FILE)

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from connectors.unions import SinkConfig, SourceConfig
-from models.catalogue import MODELS, Family
+from models.catalogue import Family, sizes_of
 from pipeline.config.sections.model import ModelConfig
 from pipeline.events.rules.config import ZoneRuleConfig
 from pipeline.events.rules.union import RuleConfig
@@ -151,7 +151,7 @@ class RunConfig(StrictModel):
     @classmethod
     def _check_model(cls, model: ModelConfig) -> ModelConfig:
         if not model.has_concepts:
-            able = ", ".join(name for name, entry in MODELS.items() if entry.family is Family.SAM3)
+            able = ", ".join(size.name for size in sizes_of(Family.SAM3))
             raise ValueError(f"{model.name} knows no concepts (accepted: {able})")
         return model
 

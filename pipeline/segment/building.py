@@ -62,7 +62,7 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
         ConfigError: If there is no such model, weights or device, or the model cannot be asked in
             this way; says what it can.
     """
-    from models.build import build_detector, build_image_predictor
+    from models.build import build_detector, build_object_predictor
     from models.sam1.model import Sam1
     from pipeline.segment.finders import ConceptFinder, EverythingFinder, ObjectFinder
 
@@ -78,7 +78,7 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
             if choice.min_score is not None:
                 detector.min_score = choice.min_score
             return ConceptFinder(detector, prompts)
-        predictor = build_image_predictor(name, checkpoint=choice.checkpoint, device=device)
+        predictor = build_object_predictor(name, checkpoint=choice.checkpoint, device=device)
     except ValueError as error:
         raise ConfigError([f"--model, --checkpoint: {error}"]) from error
     if prompts.kind is PromptKind.EVERYTHING:
@@ -95,9 +95,9 @@ def build_finder(prompts: Prompts, choice: ModelChoice) -> "Finder":
 
 def check_way(name: str, kind: PromptKind) -> None:
     """Raise a ``ConfigError`` if a model cannot be asked in this way. Imports no torch."""
-    from models.catalogue import Family, find_entry
+    from models.catalogue import find_size
 
-    if kind is not PromptKind.CONCEPT or find_entry(name).family is Family.SAM3:
+    if kind is not PromptKind.CONCEPT or find_size(name).knows_concepts:
         return
     able = ", or ".join(FLAGS_OF_KIND[way] for way in PromptKind if way is not kind)
     told = f"{FLAGS_OF_KIND[kind]}: {name} knows no concepts (accepted with it: {able})"
@@ -106,9 +106,9 @@ def check_way(name: str, kind: PromptKind) -> None:
 
 def warn_of_model(name: str, prompts: Prompts) -> str | None:
     """Return what a person should know before trusting this model's answers; mostly nothing."""
-    from models.catalogue import find_entry
+    from models.catalogue import find_size
 
-    if find_entry(name).knows_clicks or not (
+    if find_size(name).knows_clicks or not (
         prompts.points or prompts.boxes or prompts.is_everything
     ):
         return None

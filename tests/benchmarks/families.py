@@ -7,20 +7,15 @@ from dataclasses import replace
 import torch
 from transformers import Sam3TrackerVideoModel
 
-from models.common.mask_decoder import MaskDecoderConfig
+from models.catalogue import MODELS, Family, sam3_network, sizes_of
+from models.common.config import MaskDecoderConfig
 from models.common.positional import sine_grid
 from models.common.prompting import ObjectPrompts
-from models.sam1.config import SAM1_SIZES, Sam1Config
+from models.sam1.config import Sam1Config
 from models.sam1.config import VisionConfig as Sam1VisionConfig
-from models.sam2.config import SAM2_SIZES, HieraConfig, Sam2Config, TrackerConfig
+from models.sam2.config import HieraConfig, Sam2Config, TrackerConfig
 from models.sam2.outputs import TrackerFeatures
-from models.sam3.network.config import (
-    SAM3_SIZES,
-    DetectorConfig,
-    Sam3Config,
-    TextConfig,
-    VisionConfig,
-)
+from models.sam3.network.config import DetectorConfig, Sam3Config, TextConfig, VisionConfig
 from models.sam3.network.exemplars import Exemplars
 from tests.benchmarks.timing import Case
 from tests.parity import sam1_reference, sam2_reference, sam3_reference
@@ -330,26 +325,30 @@ def all_cases(*, full: bool, only: str | None) -> Iterator[Case]:
         "sam1-reduced": lambda n: sam1_cases(n, SAM1_REDUCED),
         "sam2.1-reduced": lambda n: sam2_cases(n, SAM2_REDUCED, objects=(1, 3, 8), history=HISTORY),
         "sam3-nano": lambda n: sam3_cases(
-            n, SAM3_SIZES["sam3-nano"], objects=(1, 3, 8), history=HISTORY
+            n, sam3_network("sam3-nano"), objects=(1, 3, 8), history=HISTORY
         ),
         "sam3-reduced": lambda n: sam3_cases(
             n, SAM3_REDUCED, objects=(1, 3), history=SHORT_HISTORY
         ),
     }
     if full:
-        makers |= {n: lambda n: sam1_cases(n, SAM1_SIZES[n]) for n in SAM1_SIZES}
+        makers |= {n: lambda n: sam1_cases(n, MODELS[n].network) for n in _names(Family.SAM1)}
         makers |= {
             n: lambda n: sam2_cases(n, _of_transformers(n), objects=(1,), history=SHORT_HISTORY)
-            for n in SAM2_SIZES
+            for n in _names(Family.SAM2)
         }
         makers["sam3"] = lambda n: sam3_cases(
-            n, SAM3_SIZES["sam3"], objects=(1,), history=SHORT_HISTORY
+            n, sam3_network("sam3"), objects=(1,), history=SHORT_HISTORY
         )
     for name, make in makers.items():
         if only is None or only in name:
             yield from make(name)
 
 
+def _names(family: Family) -> list[str]:
+    return [size.name for size in sizes_of(family)]
+
+
 def _of_transformers(name: str) -> Sam2Config:
-    config = SAM2_SIZES[name]
+    config = MODELS[name].network
     return replace(config, tracker=replace(config.tracker, max_cond_frames=None))

@@ -7,19 +7,15 @@ import pytest
 import torch
 
 from models.build import (
-    MODEL_NAMES,
-    MODELS,
-    NANO_FOLDER,
-    VOCABULARY_FILE,
-    WEIGHTS_FILE,
     build_detector,
     build_image_predictor,
     build_tracker,
     build_video_predictor,
     describe,
 )
+from models.catalogue import MODELS, NANO_FOLDER, VOCABULARY_FILE, WEIGHTS_FILE, Family
 from models.checkpoints.checkpoint import open_checkpoint
-from models.checkpoints.recognise import Family, Layout, build_model, keymap_of, of_size
+from models.checkpoints.recognise import Layout, build_model, keymap_of, of_size
 from models.checkpoints.weights import CheckpointError, write_safetensors
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
@@ -40,7 +36,7 @@ def test_published_size_is_described_without_weights():
 
 @pytest.mark.parametrize("call", [describe, build_tracker])
 def test_unknown_name_is_refused_with_the_known_ones(call):
-    with pytest.raises(ValueError, match=f"'sam4'.*{MODEL_NAMES[0]}"):
+    with pytest.raises(ValueError, match=f"'sam4'.*{next(iter(MODELS))}"):
         call("sam4")
 
 

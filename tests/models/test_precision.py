@@ -14,13 +14,11 @@ import pytest
 import torch
 
 from connectors.world.still import StillConfig, render_clip, render_still
-from models.build import NANO_FOLDER, VOCABULARY_FILE, WEIGHTS_FILE
+from models.catalogue import MODELS, NANO_FOLDER, VOCABULARY_FILE, WEIGHTS_FILE, sam3_network
 from models.checkpoints.weights import load_strictly, read_safetensors
 from models.protocols import FrameInput
-from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.model import Sam3
 from models.sam3.predictor import Sam3ImageDetector
-from models.sam3.sizes import SESSION_OPTIONS
 from models.sam3.tokenizer import Tokenizer
 from models.sam3.tracking.session import Sam3Session
 from tests.models.graphs import find_graph, make_inputs, worst_error
@@ -59,7 +57,7 @@ def test_parts_agree_on_random_weights(family, name, dtype, way):
 
 @pytest.fixture(scope="module")
 def nano():
-    model = Sam3(SAM3_SIZES["sam3-nano"])
+    model = Sam3(sam3_network("sam3-nano"))
     load_strictly(model, read_safetensors(NANO_FOLDER / WEIGHTS_FILE), source="nano")
     return model.eval().requires_grad_(requires_grad=False)
 
@@ -111,7 +109,7 @@ def clip():
 
 def follow(model, tokenizer, clip):
     """Masks of each frame by masklet."""
-    session = Sam3Session(model, tokenizer, SESSION_OPTIONS["sam3-nano"])
+    session = Sam3Session(model, tokenizer, MODELS["sam3-nano"].session)
     session.open_stream("a", sorted({thing.concept for frame in clip for thing in frame.objects}))
     steps = [
         session.step([FrameInput(stream_id="a", pixels=frame.pixels, time_s=t / 4)])[0]

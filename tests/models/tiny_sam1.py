@@ -2,7 +2,7 @@
 
 import torch
 
-from models.common.mask_decoder import MaskDecoderConfig
+from models.common.config import MaskDecoderConfig
 from models.sam1.config import Sam1Config, VisionConfig
 from models.sam1.model import Sam1
 

@@ -4,7 +4,8 @@ import importlib
 
 import torch
 
-from models.common.mask_decoder import NUM_BLOCKS, MaskDecoderConfig
+from models.common.config import MaskDecoderConfig
+from models.common.mask_decoder import NUM_BLOCKS
 from models.common.prompt_encoder import MASK_CHANNELS
 from models.sam1.config import Sam1Config, VisionConfig
 from models.sam1.image_encoder import NORM_EPS

@@ -13,14 +13,15 @@ import torch
 
 from connectors.world.concepts import CONCEPT_NAMES
 from connectors.world.still import StillConfig, render_still
-from models.build import NANO_FOLDER
+from models.catalogue import NANO_FOLDER
 from models.checkpoints.checkpoint import open_checkpoint
 from models.checkpoints.convert import convert
 from models.checkpoints.recognise import Layout, fill, recognise, sam3_config
 from models.sam3.network.exemplars import Exemplars
-from models.sam3.network.model import Sam3, preprocess
+from models.sam3.network.model import preprocess
 from models.sam3.tokenizer import Tokenizer
 from tests.parity.sam3_reference import stand_in_for_torchvision
+from tests.parity.variants import build_sam3
 
 reference = importlib.import_module("transformers.models.sam3.modeling_sam3")
 video_reference = importlib.import_module("transformers.models.sam3_video.modeling_sam3_video")
@@ -60,7 +61,7 @@ def theirs(folder):
 def ours(folder):
     checkpoint = open_checkpoint(folder)
     recognised = recognise(checkpoint.state, source="nano")
-    model = Sam3(sam3_config(recognised), clamp_presence=True, cls_without_boxes=False)
+    model = build_sam3(sam3_config(recognised))
     fill(model, checkpoint, recognised)
     return model.eval()
 

@@ -81,7 +81,7 @@ def _their_state(size):
     config_class = getattr(importlib.import_module(f"{folder}.configuration_{package}"), config)
     model_class = getattr(importlib.import_module(f"{folder}.modeling_{package}"), model)
     with torch.device("meta"), initialization.no_init_weights():
-        return model_class(config_class(**model_config(family, size))).state_dict()
+        return model_class(config_class(**model_config(MODELS[size].network))).state_dict()
 
 
 @pytest.mark.parametrize("size", OFFICIAL)

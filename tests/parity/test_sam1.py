@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.catalogue import MODELS, Family, sizes_of
 from models.common.prompting import ObjectPrompts
-from models.sam1.config import SAM1_SIZES
 from models.sam1.image_encoder import RelativeAttention
 from models.sam1.model import Sam1
 from tests.parity.closeness import relative_error
@@ -148,9 +148,9 @@ def test_default_epsilon_is_the_originals_and_not_that_of_transformers(pair):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", SAM1_SIZES)
+@pytest.mark.parametrize("name", [size.name for size in sizes_of(Family.SAM1)])
 def test_published_size_matches(name, tmp_path):
-    config, path = SAM1_SIZES[name], tmp_path / "model.safetensors"
+    config, path = MODELS[name].network, tmp_path / "model.safetensors"
     side, grid = config.vision.image_size, config.vision.grid
     images, prompts = torch.randn(1, 3, side, side), prompts_of("points and boxes", grid=grid)
     theirs = build_reference(config)

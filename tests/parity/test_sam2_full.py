@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from models.catalogue import MODELS, Family, sizes_of
 from models.common.prompting import ObjectPrompts
-from models.sam2.config import SAM2_SIZES
 from models.sam2.model import preprocess
 from models.sam2.promptable import PromptableTracker
 from tests.parity.closeness import relative_error
@@ -44,9 +44,9 @@ def make_prompts():
 
 
 def run_theirs_on_a_picture(name, images, path):
-    state = build_reference(SAM2_SIZES[name], spread=SPREAD).state_dict()
+    state = build_reference(MODELS[name].network, spread=SPREAD).state_dict()
     save_file({key: value.clone() for key, value in state.items()}, path)
-    model, prompts = build_image_reference(SAM2_SIZES[name], state), make_prompts()
+    model, prompts = build_image_reference(MODELS[name].network, state), make_prompts()
     return model(
         images,
         input_points=prompts.points[None] * 1024,
@@ -58,12 +58,12 @@ def run_theirs_on_a_picture(name, images, path):
 
 def load_ours(name, path):
     with torch.device("meta"):
-        model = TransformersSam2(SAM2_SIZES[name]).eval()
+        model = TransformersSam2(MODELS[name].network).eval()
     model.load_state_dict(load_file(path), assign=True)
     return model
 
 
-@pytest.mark.parametrize("name", SAM2_SIZES)
+@pytest.mark.parametrize("name", [size.name for size in sizes_of(Family.SAM2)])
 def test_prompted_picture_matches_at_full_size(name, tmp_path):
     images = torch.randn(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(1))
     expected = run_theirs_on_a_picture(name, images, tmp_path / "weights.safetensors")
@@ -90,7 +90,7 @@ def make_clip(frames):
 
 def run_theirs_on_a_clip(name, clip, hidden, path):
     """Point on frame 0, an empty mask on frame ``hidden``: there the object is behind something."""
-    model = build_reference(SAM2_SIZES[name], spread=SPREAD)
+    model = build_reference(MODELS[name].network, spread=SPREAD)
     model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(1.0)  # else it is never seen
     save_file({key: value.clone() for key, value in model.state_dict().items()}, path)
     frames = preprocess(torch.from_numpy(clip), 1024)

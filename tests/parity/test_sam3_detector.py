@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.build import NANO_FOLDER, VOCABULARY_FILE
+from models.catalogue import NANO_FOLDER, VOCABULARY_FILE
 from models.common.positional import sine_grid
 from models.protocols import ConceptQuery, ExemplarBox
 from models.sam3.network.config import NORM_EPS

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import Sam3TrackerVideoModel
 
+from models.catalogue import sam3_network
 from models.checkpoints.weights import load_strictly, read_safetensors
 from models.protocols import ExemplarBox
 from models.sam2.config import TrackerConfig
-from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.model import preprocess
 from models.sam3.prompts import pack_exemplars
 from tests.parity.closeness import relative_error
@@ -25,7 +25,7 @@ from tests.parity.variants import TransformersDetector, TransformersTracker
 
 # An hour: some ten TFLOP for each model, on one core that others may be using, too.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-CONFIG = SAM3_SIZES["sam3"]
+CONFIG = sam3_network("sam3")
 TOKEN_IDS = torch.tensor([[49406, 320, 736, 1615, 49407] + [0] * 27])
 CPU = torch.device("cpu")
 EXEMPLARS = [

@@ -8,7 +8,7 @@ import importlib
 import pytest
 import torch
 
-from models.sam3.network.config import SAM3_SIZES
+from models.catalogue import sam3_network
 from models.sam3.network.keys import REFINER
 from models.sam3.network.model import Sam3
 
@@ -24,7 +24,7 @@ def _shapes(module):
 @pytest.fixture(scope="module")
 def published():
     with torch.device("meta"):
-        return _shapes(Sam3(SAM3_SIZES["sam3"]))
+        return _shapes(Sam3(sam3_network("sam3")))
 
 
 def test_published_size_has_the_published_keys_and_shapes(published):
@@ -37,7 +37,7 @@ def test_published_size_has_the_published_keys_and_shapes(published):
 def test_nano_is_the_same_graph(published):
     """But for its refiner, nano differs in widths and depths only: its keys are published ones."""
     with torch.device("meta"):
-        keys = set(Sam3(SAM3_SIZES["sam3-nano"]).state_dict())
+        keys = set(Sam3(sam3_network("sam3-nano")).state_dict())
     refiner = {key for key in keys if key.startswith(REFINER)}
     assert refiner
     assert keys - refiner < set(published)

@@ -1,7 +1,9 @@
-"""Sizes of SAM 3, rows of a table: ``sam3`` is the published model, ``sam3-nano`` is ours."""
+"""What there is to a size of SAM 3; the sizes are in :mod:`models.catalogue`. Imports no torch."""
 
+import math
 from dataclasses import dataclass
 
+from models.common.config import BackboneShape
 from models.sam2.config import TrackerConfig
 
 # Of every norm, as the published weights were trained; transformers' own default for the backbone
@@ -30,17 +32,21 @@ class VisionConfig:
     neck_dim: int = 256
 
     def __post_init__(self) -> None:
-        for name in ("window", "pretrain_grid"):
-            if self.grid % getattr(self, name):
-                raise ValueError(
-                    f"{name} {getattr(self, name)!r} does not divide the {self.grid} tokens along "
-                    "a side of the picture"
-                )
+        if self.image_size % self.side_step:
+            raise ValueError(
+                f"image_size {self.image_size!r} is not a multiple of {self.side_step}, the side "
+                "of a window in px"
+            )
 
     @property
     def grid(self) -> int:
         """Tokens along one side of the picture."""
         return self.image_size // self.patch_size
+
+    @property
+    def side_step(self) -> int:
+        """What a picture's side has to be a multiple of, in px: windows fill the grid."""
+        return self.patch_size * math.lcm(self.window, self.pretrain_grid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,65 +96,20 @@ class RefinerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sam3Config:
-    """One row of the size table; the published model refines no outlines.
+    """Network of one size; the published model refines no outlines."""
 
-    ``size`` is its name in the table, by which :mod:`models.sam3.sizes` decides.
-    """
-
-    size: str = "sam3"
     vision: VisionConfig = VisionConfig()
     text: TextConfig = TextConfig()
     detector: DetectorConfig = DetectorConfig()
     tracker: TrackerConfig = TrackerConfig()
     refiner: RefinerConfig | None = None
 
+    @property
+    def image_size(self) -> int:
+        """Side of the square picture in px."""
+        return self.vision.image_size
 
-SAM3_SIZES: dict[str, Sam3Config] = {
-    "sam3": Sam3Config(),
-    # The same graph: 20 x 20 tokens in windows of 4, where the published one has 72 x 72 in 24.
-    "sam3-nano": Sam3Config(
-        size="sam3-nano",
-        vision=VisionConfig(
-            image_size=280,
-            dim=128,
-            mlp_dim=512,
-            num_blocks=8,
-            num_heads=4,
-            window=4,
-            global_blocks=(1, 3, 5, 7),
-            pretrain_grid=4,
-            neck_dim=64,
-        ),
-        text=TextConfig(
-            vocab_size=1024,
-            dim=64,
-            mlp_dim=256,
-            num_blocks=2,
-            num_heads=4,
-            context_length=16,
-            projection_dim=64,
-        ),
-        detector=DetectorConfig(
-            dim=64,
-            num_heads=4,
-            mlp_dim=256,
-            exemplar_layers=1,
-            fusion_layers=3,
-            decoder_layers=3,
-            num_queries=36,
-        ),
-        tracker=TrackerConfig(
-            image_size=280,
-            hidden_dim=64,
-            # As in every published size: ports of the model fix this width.
-            memory_dim=64,
-            num_heads=4,
-            mask_decoder_mlp_dim=256,
-            iou_head_dim=64,
-            memory_attention_layers=2,
-            memory_attention_mlp_dim=256,
-            memory_fuser_dim=128,
-        ),
-        refiner=RefinerConfig(),
-    ),
-}
+    @property
+    def backbone(self) -> BackboneShape:
+        """What tells its checkpoints from those of other sizes."""
+        return BackboneShape(width=self.vision.dim, num_blocks=self.vision.num_blocks)

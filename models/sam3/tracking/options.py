@@ -1,4 +1,4 @@
-"""How a streaming session decides; what suits which size is in :mod:`models.sam3.sizes`.
+"""How a streaming session decides; what suits which size is in :mod:`models.catalogue`.
 
 Imports no torch, so that a configuration can be checked without it.
 """

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from models.catalogue import MODEL_NAMES, MODELS, Family
-from models.sam3.sizes import SESSION_OPTIONS
+from models.catalogue import MODELS, Family, find_size, sizes_of
 from models.sam3.tracking.options import SessionOptions
 from pipeline.fields import StrictModel
 
@@ -37,7 +36,7 @@ class ModelConfig(StrictModel):
     @classmethod
     def _check_name(cls, name: str) -> str:
         if name not in MODELS:
-            raise ValueError(f"unknown model (accepted: {', '.join(MODEL_NAMES)})")
+            raise ValueError(f"unknown model (accepted: {', '.join(MODELS)})")
         return name
 
     @field_validator("checkpoint")
@@ -58,7 +57,7 @@ class ModelConfig(StrictModel):
     @property
     def has_concepts(self) -> bool:
         """Whether the model finds phrases and exemplars."""
-        return MODELS[self.name].family is Family.SAM3
+        return find_size(self.name).knows_concepts
 
     def session_options(self) -> SessionOptions:
         """Return the options of the model's size with the configured ones put in."""
@@ -70,9 +69,11 @@ def _looks_at_files(info: ValidationInfo) -> bool:
 
 
 def _session_options(name: str, options: Mapping[str, Option]) -> SessionOptions:
-    if name not in SESSION_OPTIONS:
-        raise ValueError(f"{name} has no options (accepted with {', '.join(SESSION_OPTIONS)})")
-    built = SESSION_OPTIONS[name]
+    size = find_size(name)
+    if not size.knows_concepts:
+        able = ", ".join(size.name for size in sizes_of(Family.SAM3))
+        raise ValueError(f"{name} has no options (accepted with {able})")
+    built = size.session
     accepted = _defaults_of(built)
     for option, value in options.items():
         if option not in accepted:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from connectors.world.concepts import ABSENT_PHRASES, CONCEPTS
-from models.sam3.network.config import SAM3_SIZES
+from models.catalogue import sam3_network
 from models.sam3.tokenizer import END, START
 
 
@@ -26,7 +26,7 @@ def bake_tokenizer(path: Path) -> None:
     )
     bpe.decoder = decoders.BPEDecoder(suffix="</w>")
     trainer = trainers.BpeTrainer(
-        vocab_size=SAM3_SIZES["sam3-nano"].text.vocab_size,
+        vocab_size=sam3_network("sam3-nano").text.vocab_size,
         show_progress=False,
         special_tokens=["<pad>", START, END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

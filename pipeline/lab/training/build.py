@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from connectors.world.still import StillConfig
 from connectors.world.wide.casting import WideContent
-from models.build import NANO_FOLDER, build_sam3, describe
-from models.sam3.network.config import SAM3_SIZES, Sam3Config
+from models.build import build_sam3, describe
+from models.catalogue import NANO_FOLDER, sam3_network
+from models.sam3.network.config import Sam3Config
 from models.sam3.network.model import Sam3
 from models.sam3.network.refiner import MaskRefiner
 from models.sam3.tokenizer import Tokenizer
@@ -59,10 +60,11 @@ def build_run(recipe: Recipe, *, out: Path, fleet: Fleet, text: str | None = Non
     Raises:
         ConfigError: If the recipe names a model, weights or data that cannot be had.
     """
-    if recipe.model not in SAM3_SIZES:
-        raise ConfigError([f"model {recipe.model!r} (accepted: {', '.join(SAM3_SIZES)})"])
-    config = SAM3_SIZES[recipe.model]
-    _check_sizes(recipe, config.vision.patch_size)
+    try:
+        config = sam3_network(recipe.model)
+    except ValueError as error:
+        raise ConfigError([f"model: {error}"]) from error
+    _check_sizes(recipe, config.vision.side_step)
     if _refines(recipe) and config.refiner is None:
         raise ConfigError([f"model {recipe.model!r} has no refiner (accepted: {SHIPPED})"])
     _check_start(recipe)
@@ -87,12 +89,12 @@ def _refines(recipe: Recipe) -> bool:
     return any(stage.task == "refiner" for stage in recipe.stages)
 
 
-def _check_sizes(recipe: Recipe, patch_size: int) -> None:
-    """Refuse pictures that no whole number of patches covers."""
+def _check_sizes(recipe: Recipe, step: int) -> None:
+    """Refuse pictures that no whole number of windows covers."""
     problems = [
-        f"stages[{index}].image_size: {stage.image_size} (accepted: a multiple of {patch_size})"
+        f"stages[{index}].image_size: {stage.image_size} (accepted: a multiple of {step})"
         for index, stage in enumerate(recipe.stages)
-        if stage.image_size % patch_size
+        if stage.image_size % step
     ]
     if problems:
         raise ConfigError(problems)
@@ -129,7 +131,7 @@ def _maker(recipe: Recipe, config: Sam3Config) -> Callable[[], Sam3]:
             with torch.random.fork_rng():
                 torch.manual_seed(recipe.seed)
                 return Sam3(config if refines else replace(config, refiner=None))
-        model, _ = build_sam3(recipe.model, checkpoint=start, device="cpu")
+        model, _ = build_sam3(recipe.model, checkpoint=start)
         if refines and model.mask_refiner is None and config.refiner is not None:
             with torch.random.fork_rng():
                 torch.manual_seed(recipe.seed)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from models.catalogue import MODELS
 from models.common.image_predictor import ImagePredictor
 from models.common.prompting import ObjectPrompts
-from models.sam1.config import SAM1_SIZES, Sam1Config, VisionConfig
+from models.sam1.config import Sam1Config, VisionConfig
 from models.sam1.model import PIXEL_MEAN, PIXEL_STD, Sam1
 from tests.models.tiny_sam1 import TINY_SAM1, build_tiny_sam1
 
@@ -39,7 +40,7 @@ def noise(height, width, seed=0):
 )
 def test_longest_side_fills_the_input(picture, content):
     with torch.device("meta"):
-        frame = Sam1(SAM1_SIZES["sam1-b"]).frame_of(picture)
+        frame = Sam1(MODELS["sam1-b"].network).frame_of(picture)
     assert frame.content_hw == content
     assert frame.side == 1024
 
@@ -111,5 +112,5 @@ def test_sizes_that_do_not_fit_are_refused():
 )
 def test_published_sizes_have_the_published_weight(name, parameters):
     with torch.device("meta"):
-        model = Sam1(SAM1_SIZES[name])
+        model = Sam1(MODELS[name].network)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.1)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from models.catalogue import sam3_network
 from models.sam2.memory_bank import MemoryBank
 from models.sam2.tracker import ABSENT_LOGIT, MemoryTracker
-from models.sam3.network.config import SAM3_SIZES
 
-CONFIG = SAM3_SIZES["sam3-nano"].tracker
+CONFIG = sam3_network("sam3-nano").tracker
 
 
 @pytest.fixture(scope="module")

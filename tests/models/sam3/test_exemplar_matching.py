@@ -19,6 +19,7 @@ from models.sam3.exemplar_matching import (
 )
 from models.sam3.masks import DrawnMasks
 from models.sam3.network.exemplars import Exemplars
+from models.sam3.picture_rules import PictureRules
 
 # A share of the picture within which an edge is where it was drawn.
 EDGE = 0.015
@@ -141,9 +142,9 @@ def test_what_a_box_shows_is_found_within_it(detector, box):
     detector.min_score = 0.0
     query = ConceptQuery(phrase="deer", exemplars=(ExemplarBox(box_xyxy=box),))
     ours = detector.detect(pixels, [query])[0].detections
-    detector.answer_shown = False
+    detector.rules, sizes_own = PictureRules(nms_iou=0.5), detector.rules
     published = detector.detect(pixels, [query])[0].detections
-    detector.answer_shown = True
+    detector.rules = sizes_own
     sure = [one for one in ours if one.score == pytest.approx(one.presence_score)]
     assert len(sure) == 1
     assert not any(one.score == pytest.approx(one.presence_score) for one in published)

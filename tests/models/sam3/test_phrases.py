@@ -5,9 +5,8 @@ import gc
 import pytest
 import torch
 
-from models.build import NANO_FOLDER, VOCABULARY_FILE
+from models.catalogue import NANO_FOLDER, VOCABULARY_FILE, sam3_network
 from models.protocols import FrameInput
-from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.model import Sam3
 from models.sam3.phrases import PhraseEncoder
 from models.sam3.predictor import Sam3ImagePredictor
@@ -23,7 +22,7 @@ def tokenizer():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return Sam3(SAM3_SIZES["sam3-nano"])
+    return Sam3(sam3_network("sam3-nano"))
 
 
 @pytest.fixture

@@ -7,22 +7,25 @@ import pytest
 import torch
 
 from models.build import build_detector, build_sam3
+from models.catalogue import MODELS, sam3_network
 from models.common.boxes import generalized_iou
 from models.protocols import ConceptQuery, ExemplarBox, ExemplarPoint
 from models.sam3.masks import mask_iou
-from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.model import Sam3
+from models.sam3.picture_rules import PictureRules
 from models.sam3.predictor import Sam3ImageDetector, Sam3ImagePredictor
+
+RULES = MODELS["sam3-nano"].pictures
 
 
 @pytest.fixture(scope="module")
 def nano():
-    return build_sam3("sam3-nano", checkpoint=None, device="cpu")
+    return build_sam3("sam3-nano")
 
 
 @pytest.fixture
 def predictor(nano, frame):
-    predictor = Sam3ImagePredictor(*nano, confidence_threshold=0.3)
+    predictor = Sam3ImagePredictor(*nano, confidence_threshold=0.3, rules=RULES)
     predictor.set_image(frame.pixels)
     return predictor
 
@@ -151,16 +154,18 @@ def test_what_is_found_twice_is_told_once_where_that_is_wanted(nano, frame):
     detector = Sam3ImageDetector(*nano, min_score=0.0)
     vision, size = detector.encode([frame.pixels]), frame.pixels.shape[:2]
     ((every,),) = detector.search(vision, [size], [["cow"]])
-    detector.nms_iou = 0.5
+    detector.rules = PictureRules(nms_iou=0.5)
     ((kept,),) = detector.search(vision, [size], [["cow"]])
-    assert 1 < len(kept.scores) < len(every.scores) == SAM3_SIZES["sam3-nano"].detector.num_queries
+    assert (
+        1 < len(kept.scores) < len(every.scores) == sam3_network("sam3-nano").detector.num_queries
+    )
     assert kept.scores[0] == every.scores[0]
     told, all_of_them = torch.from_numpy(kept.logits) > 0, torch.from_numpy(every.logits) > 0
     assert np.triu(mask_iou(told, told), 1).max() <= 0.5
     is_drawn = all_of_them.flatten(1).any(1).numpy()
     assert mask_iou(told, all_of_them).max(0)[is_drawn].min() > 0.5  # of nothing is all lost
     with pytest.raises(ValueError, match=r"nms_iou is 1\.5; accepted: 0 to 1"):
-        Sam3ImageDetector(*nano, nms_iou=1.5)
+        PictureRules(nms_iou=1.5)
 
 
 def test_many_queries_at_once_equal_one_by_one(nano, frame):
@@ -190,7 +195,7 @@ def test_pictures_of_all_sizes_in_one_batch(nano, frame):
 
 
 def test_points_are_exemplars_where_the_weights_know_them(nano, frame):
-    config = SAM3_SIZES["sam3-nano"]
+    config = sam3_network("sam3-nano")
     torch.manual_seed(0)
     model = Sam3(replace(config, detector=replace(config.detector, point_exemplars=True)))
     detector = Sam3ImageDetector(model, nano[1], min_score=0.0)
@@ -208,7 +213,7 @@ def test_one_backbone_pass_serves_concepts_and_objects(nano, frame):
     handle = model.detector_model.vision_encoder.backbone.register_forward_hook(
         lambda *_: passes.append(1)
     )
-    predictor = Sam3ImagePredictor(model, tokenizer)
+    predictor = Sam3ImagePredictor(model, tokenizer, rules=RULES)
     predictor.set_image(frame.pixels)
     predictor.set_text_prompt("cow")
     shared = predictor.predict([[60, 70]], box=[40, 50, 90, 100])

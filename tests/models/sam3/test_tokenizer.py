@@ -5,7 +5,7 @@ import torch
 from tokenizers import Tokenizer as BpeTokenizer
 from tokenizers.models import BPE
 
-from models.build import NANO_FOLDER, VOCABULARY_FILE
+from models.catalogue import NANO_FOLDER, VOCABULARY_FILE
 from models.sam3.tokenizer import END, START, Tokenizer
 
 NANO = NANO_FOLDER / VOCABULARY_FILE

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from models.build import NANO_FOLDER, VOCABULARY_FILE
-from models.sam3.network.config import SAM3_SIZES
+from models.catalogue import NANO_FOLDER, VOCABULARY_FILE, sam3_network
 from models.sam3.network.model import Sam3
 from pipeline.cli.evaluation_tables import show_evaluation
 from pipeline.cli.main import app
@@ -25,7 +24,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of the small size, as a checkpoint."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("untrained") / "model.safetensors"
-    save_file(Sam3(SAM3_SIZES["sam3-nano"]).state_dict(), path)
+    save_file(Sam3(sam3_network("sam3-nano")).state_dict(), path)
     shutil.copy(NANO_FOLDER / VOCABULARY_FILE, path.parent)
     return path
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from models.catalogue import MODEL_NAMES, NANO_FOLDER
+from models.catalogue import MODELS, NANO_FOLDER
 from models.checkpoints.checkpoint import open_checkpoint
 from models.sam3.network.keys import REFINER
 from pipeline.cli.main import app
@@ -34,7 +34,7 @@ def test_list_names_all_models_and_where_they_are(own_folder):
     (own_folder / "sam1-b").mkdir(parents=True)
     (own_folder / "sam1-b" / "model.safetensors").write_bytes(b"")
     found = {line["name"]: line for line in lines_of(call("list", "--json"))}
-    assert tuple(found) == MODEL_NAMES
+    assert tuple(found) == tuple(MODELS)
     assert found["sam1-b"]["folder"] == str(own_folder / "sam1-b")
     assert found["sam3"]["folder"] is None
     assert found["sam3"]["is_gated"]
@@ -42,7 +42,7 @@ def test_list_names_all_models_and_where_they_are(own_folder):
 
 def test_list_is_a_table_for_people():
     done = call("list")
-    assert all(name in done.stdout for name in MODEL_NAMES)
+    assert all(name in done.stdout for name in MODELS)
     assert "pull, on request" in done.stdout
 
 

@@ -9,6 +9,7 @@ from models.protocols import ConceptQuery, ExemplarBox, FrameInput
 from models.sam3.masks import DrawnMasks, frame_masks
 from models.sam3.network.config import RefinerConfig
 from models.sam3.network.refiner import MOST_ODDS, MaskRefiner, Windows, colour_odds
+from models.sam3.picture_rules import PictureRules
 from models.sam3.predictor import Sam3ImageDetector, Sam3ImagePredictor
 from models.sam3.tracking.session import Sam3Session
 
@@ -230,7 +231,7 @@ def test_what_a_box_shows_is_drawn_within_it(nano, frame, thing):
     x0, y0, x1, y1 = columns[0] + 4, rows[0] + 4, columns[-1] - 3, rows[-1] - 3
     shown = ExemplarBox(box_xyxy=(x0 / 200, y0 / 150, x1 / 200, y1 / 150))
     query = ConceptQuery(phrase=thing.concept, exemplars=(shown,))
-    detector = Sam3ImageDetector(*nano, nms_iou=0.5, answer_shown=True)
+    detector = Sam3ImageDetector(*nano, rules=PictureRules(nms_iou=0.5, answer_shown=True))
     (found,) = detector.detect(frame.pixels, [query])
     inside = np.zeros((150, 200), dtype=bool)
     # What shows no more than a fifth of a grid cell beyond the box is not seen at all here.
@@ -239,7 +240,7 @@ def test_what_a_box_shows_is_drawn_within_it(nano, frame, thing):
     answer = found.detections[int(np.argmax(filled))].mask
     assert max(filled) > 0.7
     assert not (answer & ~inside).any()
-    detector.answer_shown = False
+    detector.rules = PictureRules(nms_iou=0.5)
     (free,) = detector.detect(frame.pixels, [query])
     assert any((one.mask & inside).any() and (one.mask & ~inside).any() for one in free.detections)
 

@@ -2,10 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from models.sam3.network.config import SAM3_SIZES, VisionConfig
+from models.catalogue import sam3_network
+from models.sam3.network.config import VisionConfig
 from models.sam3.network.vision import Neck
 
-NANO = SAM3_SIZES["sam3-nano"].vision
+NANO = sam3_network("sam3-nano").vision
 
 
 @pytest.mark.parametrize(

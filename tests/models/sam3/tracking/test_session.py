@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.build import NANO_FOLDER, VOCABULARY_FILE
+from models.catalogue import NANO_FOLDER, VOCABULARY_FILE, sam3_network
 from models.common.concurrent_parts import SideBySide
 from models.protocols import FrameInput
-from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.model import Sam3
 from models.sam3.tokenizer import Tokenizer
 from models.sam3.tracking.options import AssociationRules, LifeRules
 from models.sam3.tracking.session import Sam3Session, SessionOptions
 
-CONFIG = SAM3_SIZES["sam3-nano"]
+CONFIG = sam3_network("sam3-nano")
 # Every detection begins a masklet while there is room, and re-prompts the one it overlaps.
 EAGER = AssociationRules(new_score=0.0, new_iou=2.0, recondition_score=0.0, recondition_iou=0.3)
 NEVER_MATCH = AssociationRules(new_score=0.0, new_iou=2.0, match_iou=2.0, recondition_iou=2.0)

@@ -8,18 +8,17 @@ import torch
 
 from connectors.world.scene import World, WorldConfig
 from models.build import build_sam3
+from models.catalogue import MODELS, sam3_network
 from models.common.masks import CropMask
 from models.protocols import ConceptQuery, ExemplarBox, ExemplarPoint, FrameInput
 from models.sam3.concept_search import encode_exemplars, find
 from models.sam3.masks import to_images
-from models.sam3.network.config import SAM3_SIZES
 from models.sam3.network.model import preprocess
 from models.sam3.prompts import pack_exemplars
-from models.sam3.sizes import SESSION_OPTIONS
 from models.sam3.tracking.options import SessionOptions
 from models.sam3.tracking.session import Sam3Session
 
-NANO, NANO_SIDE = SESSION_OPTIONS["sam3-nano"], SAM3_SIZES["sam3-nano"].vision.image_size
+NANO, NANO_SIDE = MODELS["sam3-nano"].session, sam3_network("sam3-nano").vision.image_size
 # Equal prompts agree to 1e-5. Of a foreign noun the model is not sure before it is shown what is
 # meant; of the world's own nouns it is.
 CHANGED, FOREIGN = 0.05, "zebra"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from connectors.world.still import StillConfig
-from models.build import NANO_FOLDER, VOCABULARY_FILE
+from models.catalogue import NANO_FOLDER, VOCABULARY_FILE
 from models.sam3.network.config import RefinerConfig
 from models.sam3.network.model import Sam3
 from models.sam3.tokenizer import Tokenizer

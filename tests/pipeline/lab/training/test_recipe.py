@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from models.build import NANO_FOLDER, VOCABULARY_FILE
+from models.catalogue import NANO_FOLDER, VOCABULARY_FILE
 from pipeline.cli.main import app
 from pipeline.errors import ConfigError
 from pipeline.lab.training.build import build_run

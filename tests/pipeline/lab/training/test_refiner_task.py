@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from connectors.world.still import render_still
-from models.build import NANO_FOLDER, VOCABULARY_FILE, build_sam3
+from models.build import build_sam3
+from models.catalogue import NANO_FOLDER, VOCABULARY_FILE
 from models.checkpoints.weights import read_safetensors, write_safetensors
 from models.sam3.network.config import RefinerConfig
 from models.sam3.network.refiner import MaskRefiner
