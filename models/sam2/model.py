@@ -20,7 +20,7 @@ class Sam2(MemoryTracker):
     """SAM 2.1; parameters are named as in its published safetensors."""
 
     def __init__(self, config: Sam2Config) -> None:
-        """Build one row of :data:`models.sam2.config.SAM2_SIZES`."""
+        """Build the network of one size."""
         super().__init__(config.tracker)
         self.vision_encoder = VisionEncoder(config)
 

@@ -19,7 +19,6 @@ from models.sam3.network.detector import Detector
 from models.sam3.network.exemplars import Exemplars
 from models.sam3.network.text import TextFeatures
 from models.sam3.network.vision import VisionFeatures
-from models.sam3.tracking.association import suppress_overlaps
 
 # Pairs in one pass: bounds the memory of many concepts; more would hardly be faster.
 MAX_PAIRS = 32
@@ -115,6 +114,23 @@ def without_duplicates(found: Found, nms_iou: float) -> Found:
     """Drop detections that overlap a better one of the same concept; the best come first."""
     masks = found.mask_logits > 0
     return found.select(suppress_overlaps(mask_iou(masks, masks), found.scores, nms_iou))
+
+
+def suppress_overlaps(
+    iou: NDArray[np.float32], scores: NDArray[np.float32], threshold: float
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression: indices kept, by falling score.
+
+    Args:
+        iou: Overlap among the candidates, shape (D, D).
+        scores: Shape (D,).
+        threshold: A candidate that overlaps a kept one more than this is dropped.
+    """
+    kept: list[int] = []
+    for candidate in np.argsort(-scores, kind="stable"):
+        if all(iou[candidate, other] <= threshold for other in kept):
+            kept.append(int(candidate))
+    return np.array(kept, dtype=np.int64)
 
 
 def encode_exemplars(detector: Detector, coarse: Tensor, exemplars: Exemplars) -> TextFeatures:

@@ -97,23 +97,6 @@ def _assign(iou: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
     return assigned
 
 
-def suppress_overlaps(
-    iou: NDArray[np.float32], scores: NDArray[np.float32], threshold: float
-) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression: indices kept, by falling score.
-
-    Args:
-        iou: Overlap among the candidates, shape (D, D).
-        scores: Shape (D,).
-        threshold: A candidate that overlaps a kept one more than this is dropped.
-    """
-    kept: list[int] = []
-    for candidate in np.argsort(-scores, kind="stable"):
-        if all(iou[candidate, other] <= threshold for other in kept):
-            kept.append(int(candidate))
-    return np.array(kept, dtype=np.int64)
-
-
 def suppress_recently_occluded(
     iou: NDArray[np.float32], last_occluded_s: NDArray[np.float64], threshold: float
 ) -> NDArray[np.bool_]:

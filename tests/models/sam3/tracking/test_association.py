@@ -8,7 +8,6 @@ from hypothesis.extra.numpy import arrays
 from models.sam3.tracking.association import (
     AssociationRules,
     associate,
-    suppress_overlaps,
     suppress_recently_occluded,
 )
 
@@ -33,16 +32,6 @@ def overlaps(draw):
         draw(arrays(np.float32, num_detections, elements=share)),
         draw(arrays(np.bool_, num_masklets)),
     )
-
-
-@st.composite
-def candidates(draw):
-    """Overlap among D candidates, symmetric with ones on the diagonal, and their scores."""
-    num = draw(st.integers(0, 7))
-    half = draw(arrays(np.float32, (num, num), elements=share))
-    iou = np.maximum(half, half.T)
-    np.fill_diagonal(iou, 1.0)
-    return iou, draw(arrays(np.float32, num, elements=share))
 
 
 def test_close_detection_matches_and_far_one_begins():
@@ -144,19 +133,6 @@ def test_visible_masklet_is_either_matched_or_unmatched(case):
     is_matched = result.best_detection >= 0
     assert not (is_matched & result.is_unmatched).any()
     assert ((is_matched | result.is_unmatched) >= is_visible).all()
-
-
-@given(candidates(), share)
-@quick
-def test_suppression_keeps_the_best_and_only_drops_what_overlaps(case, threshold):
-    iou, scores = case
-    kept = suppress_overlaps(iou, scores, threshold).tolist()
-    if len(scores):
-        assert scores[kept[0]] == scores.max()
-    for a in kept:
-        assert all(a == b or iou[a, b] <= threshold for b in kept)
-    for dropped in set(range(len(scores))) - set(kept):
-        assert any(iou[dropped, k] > threshold and scores[k] >= scores[dropped] for k in kept)
 
 
 def test_of_two_on_one_place_the_later_hidden_hides():
