@@ -17,7 +17,7 @@ DEBUG_VARIABLE = "MASKSTREAM_DEBUG"
 
 # What the package itself does not need: modules by the extra that installs them.
 EXTRAS: dict[str, frozenset[str]] = {
-    "lab": frozenset({"fontTools", "matplotlib", "tensorboard"}),
+    "lab": frozenset({"fontTools", "matplotlib", "pycocotools", "tensorboard"}),
     "export": frozenset({"onnx", "onnxscript"}),
 }
 

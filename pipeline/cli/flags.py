@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError
 _Config = TypeVar("_Config")
 _Section = TypeVar("_Section", bound=BaseModel)
 Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights of the model.")]
 # Either may be left out in some commands, so the type is theirs to say.
 _Text = TypeVar("_Text", str, str | None)

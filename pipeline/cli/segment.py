@@ -1,24 +1,21 @@
 """``maskstream segment``: masks for pictures. Heavy imports wait until it is run."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.errors import ExitCode, report_error, reporting_errors
-from pipeline.cli.flags import Checkpoint, Device, Json, ModelName
+from pipeline.cli.flags import Checkpoint, Device, Json, ModelName, Strict
 from pipeline.cli.output import progress_bar, write_line, write_warning
-from pipeline.errors import MaskstreamError
 from pipeline.segment.prompts import PromptFlags, Prompts, parse_prompts
 
 if TYPE_CHECKING:
     from connectors.annotate.draw import Marks
     from pipeline.segment.building import ModelChoice
-    from pipeline.segment.finders import Finder
-    from pipeline.segment.outputs import ResultWriter
+    from pipeline.segment.results import PictureResult
 
 DEFAULT_OUT = Path("segment-out")
 
@@ -43,22 +40,41 @@ class _Tally:
     json_lines: bool
     num_pictures: int = 0
     num_objects: int = 0
-    failures: list[str]
+    failures: list[str] = field(default_factory=list[str])
 
-    def found(self, picture: Path, counts: dict[str, int], wall_s: float) -> None:
-        """Count and tell what was found on a picture."""
+    def add(self, result: "PictureResult") -> None:
+        """Count an answer, or a failure, and show it."""
+        if result.error is not None:
+            self.failures.append(result.error)
+            report_error(result.error, json_lines=self.json_lines, file=result.path)
+            return
+        counts, wall_s = result.findings.count(), result.wall_s
         self.num_pictures += 1
         self.num_objects += sum(counts.values())
         if self.json_lines:
-            write_line("picture", file=picture, objects=counts, wall_s=round(wall_s, 3))
+            write_line("picture", file=result.path, objects=counts, wall_s=round(wall_s, 3))
         else:
             listed = ", ".join(f"{number} x {name}" for name, number in counts.items())
-            typer.echo(f"{picture}: {listed or 'nothing'} ({wall_s:.2f} s)")
+            typer.echo(f"{result.path}: {listed or 'nothing'} ({wall_s:.2f} s)")
 
-    def failed(self, path: Path, reason: str) -> None:
-        """Count and tell what went wrong with a picture."""
-        self.failures.append(reason)
-        report_error(reason, json_lines=self.json_lines, file=path)
+    def show_total(self, out: Path) -> None:
+        """Show the last line: what was found, what failed and where the results are."""
+        from pipeline.segment.outputs import ANNOTATIONS
+
+        num_failed = len(self.failures)
+        if self.json_lines:
+            write_line(
+                "summary",
+                pictures=self.num_pictures,
+                failed=num_failed,
+                objects=self.num_objects,
+                out=out,
+                ok=not num_failed,
+            )
+            return
+        failed = f", {num_failed} failed" if num_failed else ""
+        where = f": {out / ANNOTATIONS}" if self.num_pictures else ""
+        typer.echo(f"{self.num_objects} objects on {self.num_pictures} pictures{failed}{where}")
 
 
 def segment_pictures(
@@ -71,7 +87,7 @@ def segment_pictures(
 ) -> SegmentReport:
     """Segment pictures, and write what is found to a folder; see :mod:`pipeline.segment.outputs`.
 
-    A picture that cannot be read or answered is told, and the others go on.
+    A picture that cannot be read or answered is reported, and the others go on.
 
     Args:
         pictures: Files, folders of pictures, or patterns.
@@ -85,74 +101,35 @@ def segment_pictures(
         connectors.errors.NotWritableError: If the results cannot be written.
     """
     from pipeline.segment.building import build_finder, warn_of_model
-    from pipeline.segment.outputs import ANNOTATIONS, ResultWriter
+    from pipeline.segment.outputs import ResultWriter
+    from pipeline.segment.pictures import list_all, segment_each
 
     finder = build_finder(prompts, model)
     warning = None if model.known_name is None else warn_of_model(model.known_name, prompts)
     if warning is not None:
         write_warning(warning)
-    tally = _Tally(json_lines=json_lines, failures=[])
-    files = _list_all(pictures, tally)
+    tally = _Tally(json_lines=json_lines)
+    files, failures = list_all(pictures)
+    for failure in failures:
+        tally.add(failure)
     if files:
-        writer = ResultWriter(out, files, finder.categories)
-        with writer, progress_bar("pictures", least_steps=2) as on_total:
+        marks = _marks_of(prompts)
+        with (
+            ResultWriter(out, files, finder.categories) as writer,
+            progress_bar("pictures", least_steps=2) as on_total,
+        ):
             on_progress = on_total(len(files))
-            for file in files:
-                _segment_one(file, finder, writer, _marks_of(prompts), tally)
+            for result in segment_each(files, finder):
+                if result.path is not None and result.error is None:
+                    writer.add(result.path, result.pixels, result.findings, marks)
+                tally.add(result)
                 on_progress()
-        if not json_lines:
-            typer.echo(f"{tally.num_objects} objects: {out / ANNOTATIONS}")
-    report = SegmentReport(
+    tally.show_total(out)
+    return SegmentReport(
         num_pictures=tally.num_pictures,
         num_objects=tally.num_objects,
         failures=tuple(tally.failures),
     )
-    if json_lines:
-        write_line(
-            "summary",
-            pictures=report.num_pictures,
-            failed=len(report.failures),
-            objects=report.num_objects,
-            out=out,
-            ok=not report.failures,
-        )
-    return report
-
-
-def _segment_one(
-    file: Path, finder: "Finder", writer: "ResultWriter", marks: "Marks", tally: _Tally
-) -> None:
-    from connectors.errors import PictureError
-    from connectors.pictures.stills import read_picture
-
-    began_s = time.monotonic()
-    try:
-        pixels = read_picture(file)
-        findings = finder.find(pixels)
-    except PictureError as error:
-        tally.failed(file, str(error))
-        return
-    # A ValueError is about the prompts on this picture; torch says with a RuntimeError that the
-    # memory does not suffice for it. The next picture may be well.
-    except (ValueError, MaskstreamError, RuntimeError, MemoryError) as error:
-        tally.failed(file, f"picture {str(file)!r}: {error}")
-        return
-    writer.add(file, pixels, findings, marks)
-    tally.found(file, writer.count(findings), time.monotonic() - began_s)
-
-
-def _list_all(paths: Sequence[Path], tally: _Tally) -> list[Path]:
-    """Return every picture once, in the order given; a path without any is told."""
-    from connectors.pictures.stills import PICTURE_SUFFIXES, list_pictures
-
-    files: dict[Path, None] = {}
-    for path in paths:
-        found = list_pictures(path)
-        if not found:
-            accepted = f"a picture, a folder or a pattern of {', '.join(sorted(PICTURE_SUFFIXES))}"
-            tally.failed(path, f"no picture at {str(path)!r} (accepted: {accepted})")
-        files |= dict.fromkeys(found)
-    return list(files)
 
 
 def _marks_of(prompts: Prompts) -> "Marks":
@@ -204,6 +181,7 @@ def segment(  # noqa: PLR0913 - one parameter per flag
             min=0, max=1, help="Drop what scores less; 0.5 for concepts, 0.88 for --everything."
         ),
     ] = None,
+    strict: Strict = False,
     json_lines: Json = False,
 ) -> None:
     """Segment pictures by phrases, examples, points, boxes or a mask, or everything on them.
@@ -225,5 +203,5 @@ def segment(  # noqa: PLR0913 - one parameter per flag
 
         choice = ModelChoice(name=model, checkpoint=checkpoint, device=device, min_score=min_score)
         report = segment_pictures(images, prompts, choice, out, json_lines=json_lines)
-        if report.failures:
+        if not report.num_pictures or (strict and report.failures):
             raise typer.Exit(ExitCode.FAILED)

@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.json_schema import WithJsonSchema
 
 from connectors.frame import CaptureClock
 from connectors.record import Topic
+from models.common.masks import RunLengths
 from pipeline.clock import format_time
 from pipeline.events.event import EventPhase
 from pipeline.tracking.states import TrackChangeKind, TrackState
@@ -65,6 +68,14 @@ class MaskRecord(_Model):
     """Height and width."""
     counts: str
     """COCO's compressed run lengths, as ``pycocotools`` reads them."""
+
+    def to_array(self) -> NDArray[np.bool_]:
+        """Return the mask, shape (H, W).
+
+        Raises:
+            ValueError: If the run lengths do not fill the size.
+        """
+        return RunLengths.from_counts(self.counts, self.size).mask()
 
 
 class ObjectRecord(_Model):

@@ -14,8 +14,8 @@ from models.common.automatic_masks import AutomaticMaskGenerator, AutomaticMaskO
 from models.common.image_predictor import ImagePredictor
 from models.common.masks import CocoRle, RunLengths
 from models.protocols import ConceptDetector, ConceptQuery, ExemplarBox
-from pipeline.segment.outputs import Findings, FoundObject
 from pipeline.segment.prompts import BoxPrompt, PointPrompt, Prompts
+from pipeline.segment.results import Findings, FoundObject
 
 VISUAL, OBJECT = "visual", "object"
 # Mask pixels of one answer: thousands of boxes on a large picture are asked in parts.
@@ -28,7 +28,7 @@ class Finder(ABC):
     """Finds what was asked for.
 
     Attributes:
-        categories: What objects can be, in the order of ``FoundObject.category``.
+        categories: What objects can be, by their ``FoundObject.concept``.
     """
 
     categories: tuple[str, ...] = (OBJECT,)
@@ -68,12 +68,12 @@ class ConceptFinder(Finder):
         results = self._detector.detect(pixels, queries)
         objects = [
             FoundObject(
-                category=category,
-                mask=RunLengths.of(found.mask),
+                concept=concept,
+                run_lengths=RunLengths.of(found.mask),
                 score=found.score,
                 presence_score=found.presence_score,
             )
-            for category, result in enumerate(results)
+            for concept, result in zip(self.categories, results, strict=True)
             for found in result.detections
             if found.mask.any()
         ]
@@ -81,7 +81,7 @@ class ConceptFinder(Finder):
             name: result.presence_score
             for name, result in zip(self.categories, results, strict=True)
         }
-        objects.sort(key=lambda found: (found.category, -found.score))
+        objects.sort(key=lambda found: (self.categories.index(found.concept), -found.score))
         return Findings(objects=tuple(objects), presence_scores=presence)
 
 
@@ -127,7 +127,7 @@ class ObjectFinder(Finder):
             answers = iter([self._ask_together(points, boxes)])
         return Findings(
             objects=tuple(
-                FoundObject(category=0, mask=mask, score=iou, predicted_iou=iou)
+                FoundObject(concept=OBJECT, run_lengths=mask, score=iou, predicted_iou=iou)
                 for mask, iou in answers
                 if mask is not None and iou >= self._min_score
             )
@@ -191,8 +191,8 @@ class EverythingFinder(Finder):
         return Findings(
             objects=tuple(
                 FoundObject(
-                    category=0,
-                    mask=_read(cast("CocoRle", one.segmentation)),
+                    concept=OBJECT,
+                    run_lengths=_read(cast("CocoRle", one.segmentation)),
                     score=one.predicted_iou,
                     predicted_iou=one.predicted_iou,
                     stability_score=one.stability_score,

@@ -12,9 +12,7 @@ of pictures that are not asked about stay.
 """
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,48 +24,13 @@ from connectors.base import Overlay
 from connectors.errors import NotWritableError
 from connectors.files.writing import write_whole
 from connectors.pictures.stills import write_picture
-from models.common.masks import CropMask, RunLengths
 from pipeline.observe.metrics import package_version
+from pipeline.segment.results import Findings, FoundObject
 
 ANNOTATIONS, MASKS, OVERLAYS = "annotations.json", "masks", "overlays"
 _STYLE = Style(min_width=1000, max_factor=8, max_side=2048)
 # More name plates than this hide the picture.
 _MAX_PLATES = 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundObject:
-    """One object on one picture.
-
-    Attributes:
-        category: Index into the categories of the run.
-        mask: At the picture's size, with at least one pixel.
-        score: What objects are chosen by, 0 to 1: score times presence of a concept, otherwise
-            predicted IoU.
-        presence_score: Probability that the concept is on the picture at all.
-        predicted_iou: The model's own estimate of the mask's quality.
-        stability_score: IoU between the masks at a higher and a lower threshold.
-    """
-
-    category: int
-    mask: RunLengths
-    score: float
-    presence_score: float | None = None
-    predicted_iou: float | None = None
-    stability_score: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """All that was found on one picture.
-
-    Attributes:
-        objects: Best first.
-        presence_scores: How sure the model is that each phrase is there at all.
-    """
-
-    objects: tuple[FoundObject, ...]
-    presence_scores: dict[str, float] | None = None
 
 
 class _Coco(BaseModel):
@@ -151,6 +114,7 @@ class ResultWriter:
         """Prepare to write about ``pictures``, which are told apart by their names."""
         self._folder = folder
         self._root, self._names = _root_of(pictures), _unique_stems(pictures)
+        self._category_ids = {name: number for number, name in enumerate(categories, start=1)}
         self._coco = CocoFile(
             info=CocoInfo(
                 description="maskstream segment",
@@ -158,8 +122,7 @@ class ResultWriter:
                 image_folder=str(self._root),
             ),
             categories=[
-                CocoCategory(id=number, name=name)
-                for number, name in enumerate(categories, start=1)
+                CocoCategory(id=number, name=name) for name, number in self._category_ids.items()
             ],
         )
 
@@ -186,7 +149,7 @@ class ResultWriter:
         name, image_id = self._names[picture], len(self._coco.images) + 1
         masks = [f"{MASKS}/{name}_{row}.png" for row in range(1, len(findings.objects) + 1)]
         for found, file in zip(findings.objects, masks, strict=True):
-            plane = found.mask.mask().astype(np.uint8) * np.uint8(255)
+            plane = found.mask.astype(np.uint8) * np.uint8(255)
             write_picture(self._folder / file, plane)
         self._drop_older_masks(name, len(masks) + 1)
         drawn = draw(pixels, self._overlays(findings.objects), (), _STYLE, marks=marks)
@@ -202,7 +165,8 @@ class ResultWriter:
         )
         for found, file in zip(findings.objects, masks, strict=True):
             number = len(self._coco.annotations) + 1
-            self._coco.annotations.append(_annotation(found, number, image_id, file))
+            category_id = self._category_ids[found.concept]
+            self._coco.annotations.append(_annotation(found, number, image_id, category_id, file))
 
     def _drop_older_masks(self, name: str, number: int) -> None:
         """Remove what a call before this one found on the picture beyond what is found now."""
@@ -213,30 +177,25 @@ class ResultWriter:
         except OSError as error:
             raise NotWritableError(str(self._folder), str(error.strerror)) from error
 
-    def count(self, findings: Findings) -> dict[str, int]:
-        """Return how many objects of each category there are, by its name."""
-        names = [category.name for category in self._coco.categories]
-        return dict(Counter(names[found.category] for found in findings.objects))
-
     def _overlays(self, objects: Sequence[FoundObject]) -> Iterator[Overlay]:
         """Yield what is to be drawn, large objects first, so that small ones stay visible."""
-        names = [category.name for category in self._coco.categories]
         has_plates = len(objects) <= _MAX_PLATES
-        for place in sorted(range(len(objects)), key=lambda place: -objects[place].mask.area):
+        for place in sorted(range(len(objects)), key=lambda place: -objects[place].area):
             found = objects[place]
-            label = f"{names[found.category]} {found.score:.2f}" if has_plates else ""
-            yield Overlay(number=place + 1, label=label, bits=found.mask.mask())
+            label = f"{found.concept} {found.score:.2f}" if has_plates else ""
+            yield Overlay(number=place + 1, label=label, bits=found.mask)
 
 
-def _annotation(found: FoundObject, number: int, image_id: int, file: str) -> CocoAnnotation:
-    x0, y0, x1, y1 = CropMask.of(found.mask.mask()).corners
+def _annotation(
+    found: FoundObject, number: int, image_id: int, category_id: int, file: str
+) -> CocoAnnotation:
     return CocoAnnotation(
         id=number,
         image_id=image_id,
-        category_id=found.category + 1,
-        segmentation=CocoRle(size=found.mask.size_hw, counts=found.mask.counts),
-        bbox=(x0, y0, x1 - x0, y1 - y0),
-        area=found.mask.area,
+        category_id=category_id,
+        segmentation=CocoRle(size=found.run_lengths.size_hw, counts=found.run_lengths.counts),
+        bbox=found.bbox,
+        area=found.area,
         score=found.score,
         mask=file,
         presence_score=found.presence_score,

@@ -118,10 +118,17 @@ def parse_prompts(flags: PromptFlags) -> Prompts:
         mask=flags.mask,
         is_everything=flags.is_everything,
     )
-    problems = problems or _misfits(prompts)
     if problems:
         raise ConfigError(problems)
+    check_prompts(prompts)
     return prompts
+
+
+def check_prompts(prompts: Prompts) -> None:
+    """Raise a ``ConfigError`` if well-formed prompts cannot stand together."""
+    problems = _misfits(prompts)
+    if problems:
+        raise ConfigError(problems)
 
 
 def _distinct(phrases: Iterable[str]) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def test_a_broken_picture_is_told_and_the_others_go_on(still, tmp_path):
         write_picture(tmp_path / f"{name}.png", still.pixels)
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:5000])
     done = call(tmp_path, tmp_path / "none.png", *ASK, "--out", tmp_path / "out", "--json")
-    assert done.exit_code == 1
+    assert done.exit_code == 0
     assert [name for name, masks in masks_of(tmp_path / "out").items() if masks] == [
         "a.png", "c.png"
     ]  # fmt: skip
@@ -137,10 +137,17 @@ def test_an_exemplar_off_the_picture_is_about_that_picture_alone(still, tmp_path
     write_picture(tmp_path / "a.png", still.pixels)
     write_picture(tmp_path / "b.png", still.pixels[:50, :50])
     box = ("--exemplar", "70,70,60,50")
-    done = call(tmp_path, *ASK, *box, "--out", tmp_path / "out")
+    done = call(tmp_path, *ASK, *box, "--out", tmp_path / "out", "--strict")
     assert done.exit_code == 1
+    assert "1 objects on 1 pictures, 1 failed: " in done.stdout.splitlines()[-1]
     assert "b.png': --exemplar 70,70,60,50 is not on the picture; accepted" in done.stderr
     assert list(masks_of(tmp_path / "out")) == ["a.png"]
+
+
+def test_no_answer_at_all_is_code_1(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    done = call(tmp_path, *ASK, "--out", tmp_path / "out", "--json")
+    assert (done.exit_code, lines_of(done)[-1]["failed"]) == (1, 1)
 
 
 def test_min_score_decides_what_is_found(still, tmp_path):

@@ -80,7 +80,7 @@ def find(model, *, mask=None, min_score=0.0, pixels=None, adds_box=False, **flag
         ImagePredictor(model), prompts, mask=mask, min_score=min_score, adds_box=adds_box
     )
     found = finder.find(picture() if pixels is None else pixels).objects
-    return [(one.mask.mask(), one.score) for one in found]
+    return [(one.mask, one.score) for one in found]
 
 
 def test_a_lone_point_takes_the_best_of_three():
@@ -172,7 +172,7 @@ def test_any_prompt_on_a_picture_of_any_size_is_answered(width, height, data):
 def test_everything_is_found_surest_first():
     finder = EverythingFinder(ImagePredictor(ColourModel(side=128)), min_score=None)
     found = finder.find(picture()).objects
-    regions = {int(one.mask.mask().sum()) for one in found}
+    regions = {int(one.mask.sum()) for one in found}
     assert regions == {320, 960, 128 * 64 - 320 - 960}
     assert {(round(one.score, 2), one.stability_score) for one in found} == {(0.95, 1.0)}
 

@@ -12,17 +12,17 @@ from pycocotools.coco import COCO
 from connectors.annotate.draw import Marks
 from connectors.errors import NotWritableError
 from models.common.masks import RunLengths
-from pipeline.segment.outputs import Findings, FoundObject, ResultWriter
+from pipeline.segment.outputs import ResultWriter
+from pipeline.segment.results import Findings, FoundObject
 
 # pycocotools' decoder is older than numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-DEER, CAR = 0, 1
-CATEGORIES = ("deer", "car")
+CATEGORIES = DEER, CAR = "deer", "car"
 
 
-def found(mask, category=DEER, score=0.9, **extras):
-    return FoundObject(category=category, mask=RunLengths.of(mask), score=score, **extras)
+def found(mask, concept=DEER, score=0.9, **extras):
+    return FoundObject(concept=concept, run_lengths=RunLengths.of(mask), score=score, **extras)
 
 
 def square(height=40, width=60, *, left=10, top=5, side=20):
@@ -36,7 +36,7 @@ def write(folder, *findings, pictures=None):
     files = pictures or [Path(f"in/{number}.jpg") for number in range(len(findings))]
     with ResultWriter(folder, files, CATEGORIES) as writer:
         for file, finding in zip(files, findings, strict=True):
-            size = finding.objects[0].mask.size_hw if finding.objects else (40, 60)
+            size = finding.objects[0].mask.shape if finding.objects else (40, 60)
             writer.add(file, np.full((*size, 3), 90, np.uint8), finding, Marks())
     return COCO(folder / "annotations.json")
 
