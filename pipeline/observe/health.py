@@ -40,8 +40,8 @@ class SinkHealth:
     """A sink's state and why; ``is_durable`` says whether its records must arrive."""
 
     state: SinkState
-    error: str | None = None
-    is_durable: bool = True
+    error: str | None
+    is_durable: bool
 
     def to_json(self) -> dict[str, str | None]:
         """Return what a health answer shows."""

@@ -44,7 +44,7 @@ class Metrics:
     """
 
     def __init__(self, read_counts: ReadCounts | None = None) -> None:
-        self.registry = CollectorRegistry(auto_describe=True)
+        self.registry = CollectorRegistry()
         # Held by scrapes and by retire_stream, so that no scrape sees a count twice or not at all.
         self._retiring = threading.Lock()
         self._of_streams: list[Counter | Gauge | Histogram] = []
