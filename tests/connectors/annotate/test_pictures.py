@@ -138,6 +138,30 @@ def test_mask_is_tinted_in_the_colour_of_its_number_and_the_rest_is_not():
     assert np.array_equal(drawn[:, 100:], frame.pixels[:, 100:])
 
 
+def test_outline_follows_the_edge_of_the_mask():
+    frame = make_frame(0, width=300, height=200)
+    y, x = np.mgrid[:200, :300]
+    disc = np.hypot(y - 100, x - 200) < 60
+    overlay = Overlay(number=1, label="", bits=disc)
+    drawn = draw(frame.pixels, [overlay], [], Style(min_width=0, mask_opacity=0.0))
+    edge = disc & ~cv2.erode(disc.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    changed = (drawn != frame.pixels).any(axis=2)
+    from_edge, from_line = (
+        cv2.distanceTransform((~one).astype(np.uint8), cv2.DIST_L2, 5) for one in (edge, changed)
+    )
+    assert from_edge[changed].max() < 4
+    assert from_line[edge].max() <= 1
+
+
+def test_tint_mixes_the_picture_and_the_colour():
+    frame = make_frame(0)
+    frame.pixels[:] = (200, 100, 0)
+    drawn = draw(frame.pixels, [box_overlay(frame, 4)], [], Style(min_width=0, mask_opacity=0.25))
+    mixed = 0.75 * np.array([200, 100, 0]) + 0.25 * np.array(colour_of(4))
+    assert np.abs(drawn[65, 35] - mixed).max() <= 1
+    assert tuple(drawn[10, 120]) == (200, 100, 0)
+
+
 def test_occluded_objects_are_dim_and_dashed():
     frame = make_frame(0)
     style = Style(min_width=0)
