@@ -8,6 +8,7 @@ from kafka import errors as k
 
 from connectors.errors import (
     ConnectorError,
+    CorruptMediaError,
     DeliveryFailedError,
     NotFoundError,
     Position,
@@ -60,6 +61,14 @@ _IS_UNAUTHORIZED = (
     k.SecurityDisabledError,
 )
 _IS_MISSING = (k.UnknownTopicOrPartitionError, k.UnknownTopicIdError, k.InvalidTopicError)
+# Most specific first.
+_SOURCE_ERRORS: tuple[tuple[tuple[type[Exception], ...], type[SourceError], str], ...] = (
+    (_IS_UNAUTHORIZED, UnauthorizedError, "a user with the right to read"),
+    (_IS_MISSING, NotFoundError, "a topic that exists"),
+    (CONFIGURATION_IS_WRONG, SourceError, "options that kafka-python and the broker know"),
+    ((k.CorruptRecordError, k.InvalidRecordError), CorruptMediaError, "whole records"),
+    ((Exception,), UnreachableError, ""),
+)
 
 
 def client_options(config: KafkaClientConfig) -> dict[str, Any]:
@@ -113,15 +122,16 @@ def translate_source_error(
     error: Exception, stream_id: str, *, position: Position, bootstrap: str
 ) -> SourceError:
     """Return our error for one of kafka-python's while reading."""
-    kind: type[SourceError] = UnreachableError
-    accepted = f"a Kafka broker at {bootstrap}"
-    if isinstance(error, _IS_UNAUTHORIZED):
-        kind, accepted = UnauthorizedError, "a user with the right to read"
-    elif isinstance(error, _IS_MISSING):
-        kind, accepted = NotFoundError, "a topic that exists"
-    elif isinstance(error, CONFIGURATION_IS_WRONG):
-        kind, accepted = SourceError, "options that kafka-python and the broker know"
-    return kind(stream_id, _describe(error), position=position, accepted=accepted)
+    kind, accepted = next(
+        (ours, accepted) for foreign, ours, accepted in _SOURCE_ERRORS if isinstance(error, foreign)
+    )
+    return kind(
+        stream_id,
+        _describe(error),
+        position=position,
+        accepted=accepted or f"a Kafka broker at {bootstrap}",
+        recoverable=not isinstance(error, CONFIGURATION_IS_WRONG),
+    )
 
 
 def translate_sink_error(

@@ -2,9 +2,10 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import numpy as np
@@ -29,9 +30,13 @@ from connectors.pictures.encoding import decode_image, image_kind
 _log = logging.getLogger("maskstream.connectors.kafka")
 
 _Partition = tuple[str, int]
+_EPOCH = datetime.fromtimestamp(0, tz=UTC)
 
 _POLL_MS = 200
 _CLOSE_S = 1.0
+# A broker that answers commits in milliseconds; one that is away must not hold up a stop.
+_COMMIT_S = 2.0
+_COMMIT_AGAIN_S = 5.0
 _RAW = b"application/x-maskstream-rgb24"
 
 
@@ -43,9 +48,10 @@ class KafkaSource(Source):
     optional; a missing ``frame_seq`` is the record's offset, so that it is the same when a record
     is delivered again.
 
-    Guarantee: at least once: offsets are committed by ``commit`` alone, once the results are safe.
-        A record that is no frame is a ``BadFrameError`` with its bytes; the next read goes on
-        behind it.
+    Guarantee: at least once: offsets are committed by ``commit`` alone, once the results are safe,
+        and what was given to it is committed by ``close`` at the latest if the broker answers. A
+        record that is no frame is a ``BadFrameError`` with its bytes and the offset behind it; the
+        next read goes on there.
     Ordering: that of the partition, so of each stream.
     Parallelism: the partitions, shared among the consumer group. ``close`` may come from another
         thread.
@@ -60,7 +66,12 @@ class KafkaSource(Source):
         self._consumer: Any = None
         self._fetched: deque[Any] = deque()
         self._delivered: dict[_Partition, int] = {}
+        self._handed_out: dict[_Partition, int] = {}
+        self._revoked: dict[_Partition, int] = {}
         self._ends: dict[_Partition, int] = {}
+        self._marks: dict[_Partition, int] = {}
+        self._marks_lock = threading.Lock()
+        self._next_commit_s = 0.0
         self._closing = threading.Event()
         self._lock = threading.Lock()
 
@@ -87,13 +98,14 @@ class KafkaSource(Source):
                 is_there = config.topic in self._consumer.topics()
                 if is_there:
                     self._consumer.subscribe([config.topic], listener=_Rebalance(self))
-            except (KafkaError, OSError) as error:
+            except Exception as error:
                 self._drop_consumer()
                 raise self._translate(error) from error
             if not is_there:
                 self._drop_consumer()
                 reason = f"no topic {config.topic!r} at {config.bootstrap}"
-                raise NotFoundError(self._stream_id, reason, accepted="a topic that exists")
+                accepted = "a topic that exists"
+                raise NotFoundError(self._stream_id, reason, accepted=accepted, recoverable=True)
 
     @override
     def read(self) -> Frame | None:
@@ -104,36 +116,25 @@ class KafkaSource(Source):
                     return frame
                 if self._config.until_end and self._is_at_end():
                     return None
+                self._commit_marks()
                 self._fetch()
             return None
 
     def commit(self, position: Position) -> None:
-        """Mark everything before ``position`` as done.
+        """Mark everything before ``position`` as done; from any thread, and without waiting.
 
-        Partitions that have moved to another member meanwhile are left to it: it reads again what
-        was not committed.
-
-        Raises:
-            SourceError: If the broker cannot be reached.
+        Whoever holds the connection commits it: this thread, or the one that reads, within
+        200 ms. What the broker does not take is tried again until it does. Partitions that have
+        moved to another member meanwhile are left to it: it reads again what was not committed.
         """
-        done = {_partition_of(name): int(value) for name, value in position.items()}
-        with self._lock:
-            if self._consumer is None:
-                return
-            owned = self._consumer.assignment()
-            offsets = {
-                partition: OffsetAndMetadata(offset, "", -1)
-                for partition, offset in done.items()
-                if partition in owned
-            }
+        with self._marks_lock:
+            for name, offset in position.items():
+                self._marks[_partition_of(name)] = int(offset)
+        if self._lock.acquire(blocking=False):
             try:
-                if offsets:
-                    limit_ms = round(self._config.connect_timeout_s * 1000)
-                    self._consumer.commit(offsets, timeout_ms=limit_ms)
-            except (CommitFailedError, RebalanceInProgressError) as error:
-                _log.warning("stream %r: commit left to the new owner: %s", self._stream_id, error)
-            except KafkaError as error:
-                raise self._translate(error) from error
+                self._commit_marks()
+            finally:
+                self._lock.release()
 
     @override
     def position(self) -> dict[str, int | float | str]:
@@ -147,32 +148,50 @@ class KafkaSource(Source):
     def close(self) -> None:
         self._closing.set()
         with self._lock:
+            if self._consumer is not None:
+                self._next_commit_s = 0.0
+                self._commit_marks()
             self._drop_consumer()
 
     def on_assigned(self, partitions: Sequence[_Partition]) -> None:
         """Begin where the position given at the start says, else where the group left off."""
         for partition in partitions:
             if partition in self._start:
-                self._consumer.seek(partition, self._start.pop(partition))
+                self._consumer.seek(partition, self._start[partition])
+            if partition in self._revoked:
+                self._delivered[partition] = self._revoked[partition]
+        self._revoked.clear()
+        if partitions:
+            # Of those that come later another member may have read more by then.
+            self._start.clear()
 
     def on_revoked(self, partitions: Sequence[_Partition]) -> None:
-        """Forget what was fetched and not yet read of partitions that go to another member."""
+        """Commit what is done, then forget all about partitions that may go to another member.
+
+        Nothing that was fetched waits to be read here: the client tells of this while it polls,
+        and it is polled when all is read.
+        """
+        self._commit_marks()
         gone = set(partitions)
-        for partition in gone:
-            self._delivered.pop(partition, None)
-            self._ends.pop(partition, None)
-        kept = [one for one in self._fetched if _at(one.topic, one.partition) not in gone]
-        self._fetched = deque(kept)
+        self._revoked = {one: done for one, done in self._delivered.items() if one in gone}
+        with self._marks_lock:
+            for partition in gone:
+                for kept_of in (self._delivered, self._handed_out, self._ends, self._marks):
+                    kept_of.pop(partition, None)
 
     def _next_fetched(self) -> Frame | None:
         while self._fetched:
             record = self._fetched.popleft()
-            self._delivered[_at(record.topic, record.partition)] = record.offset + 1
+            partition = _at(record.topic, record.partition)
+            self._delivered[partition] = record.offset + 1
             try:
                 stream_id = _stream_of(record)
-                if not self._config.streams or stream_id in self._config.streams:
-                    return _to_frame(record, stream_id, self._config.max_pixels)
+                if self._config.streams and stream_id not in self._config.streams:
+                    continue
+                self._handed_out[partition] = record.offset + 1
+                return _to_frame(record, stream_id, self._config.max_pixels)
             except (ValueError, OverflowError) as error:
+                self._handed_out[partition] = record.offset + 1
                 raise BadFrameError(
                     record.key.decode("utf-8", "replace") if record.key else self._stream_id,
                     str(error),
@@ -182,6 +201,7 @@ class KafkaSource(Source):
                         "offset": record.offset,
                     },
                     accepted="a JPEG, a PNG, or raw RGB with width and height, keyed by stream",
+                    resume_position=_position_behind(record),
                     payload=record.value or b"",
                     headers=tuple(record.headers or ()),
                 ) from error
@@ -190,7 +210,7 @@ class KafkaSource(Source):
     def _fetch(self) -> None:
         try:
             batches = self._consumer.poll(timeout_ms=_POLL_MS)
-        except (KafkaError, OSError) as error:
+        except Exception as error:
             raise self._translate(error) from error
         for records in batches.values():
             self._fetched.extend(records)
@@ -200,6 +220,38 @@ class KafkaSource(Source):
             end = self._consumer.highwater(partition)
             if end is not None:
                 self._ends.setdefault(partition, end)
+
+    def _commit_marks(self) -> None:
+        """Commit what has been marked as done and not been committed yet; holds the lock."""
+        if not self._marks or self._consumer is None or time.monotonic() < self._next_commit_s:
+            return
+        owned = self._consumer.assignment()
+        with self._marks_lock:
+            marks = {one: offset for one, offset in self._marks.items() if one in owned}
+            self._marks.clear()
+            self._marks.update(marks)
+        offsets = {
+            partition: OffsetAndMetadata(self._behind_unwanted(partition, mark), "", -1)
+            for partition, mark in marks.items()
+        }
+        try:
+            if offsets:
+                self._consumer.commit(offsets, timeout_ms=round(_COMMIT_S * 1000))
+        except (CommitFailedError, RebalanceInProgressError) as error:
+            _log.warning("stream %r: commit left to the new owner: %s", self._stream_id, error)
+        except KafkaError as error:
+            self._next_commit_s = time.monotonic() + _COMMIT_AGAIN_S
+            _log.warning("stream %r: commit is tried again: %s", self._stream_id, error)
+            return
+        with self._marks_lock:
+            for partition, mark in marks.items():
+                if self._marks.get(partition) == mark:
+                    del self._marks[partition]
+
+    def _behind_unwanted(self, partition: _Partition, mark: int) -> int:
+        """Return a mark, moved behind the records of other streams that follow it."""
+        is_last = mark >= self._handed_out.get(partition, mark + 1)
+        return max(mark, self._delivered.get(partition, mark)) if is_last else mark
 
     def _is_at_end(self) -> bool:
         owned = self._consumer.assignment()
@@ -234,7 +286,11 @@ class _Rebalance(ConsumerRebalanceListener):
         self._source.on_assigned(list(assigned))
 
 
-def _stream_of(record: Any) -> str:  # noqa: ANN401 - kafka-python is untyped
+def _position_behind(record: Any) -> Position:  # noqa: ANN401 - kafka-python is untyped
+    return {f"{record.topic}/{record.partition}": record.offset + 1}
+
+
+def _stream_of(record: Any) -> str:  # noqa: ANN401 - as above
     key = cast("bytes | None", record.key)
     if not key:
         raise ValueError("a record without a key")
@@ -248,11 +304,11 @@ def _to_frame(record: Any, stream_id: str, max_pixels: int) -> Frame:  # noqa: A
     has_time = timestamp_ms is not None and timestamp_ms >= 0
     captured_at = datetime.now(tz=UTC)
     if timestamp_ms is not None and has_time:
-        captured_at = datetime.fromtimestamp(timestamp_ms / 1000, tz=UTC)
+        captured_at = _EPOCH + timedelta(milliseconds=timestamp_ms)
     is_append_time = record.timestamp_type == 1 or not has_time
     stream_epoch = int(headers.get("stream_epoch", 0))
     frame_seq = int(headers.get("frame_seq", record.offset))
-    pts_us = int(headers.get("pts_us", round(captured_at.timestamp() * 1e6)))
+    pts_us = int(headers.get("pts_us", (captured_at - _EPOCH) // timedelta(microseconds=1)))
     if stream_epoch < 0 or frame_seq < 0:
         raise ValueError(f"stream_epoch {stream_epoch}, frame_seq {frame_seq}: a negative number")
     return Frame(
@@ -264,7 +320,7 @@ def _to_frame(record: Any, stream_id: str, max_pixels: int) -> Frame:  # noqa: A
         captured_at=captured_at,
         capture_clock=CaptureClock.KAFKA_TIMESTAMP if has_time else CaptureClock.ARRIVAL,
         capture_uncertainty_s=1.0 if is_append_time else 0.001,
-        position={f"{record.topic}/{record.partition}": record.offset + 1},
+        position=_position_behind(record),
     )
 
 
