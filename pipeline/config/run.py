@@ -147,6 +147,13 @@ class RunConfig(StrictModel):
             raise ValidationError.from_exception_data("RunConfig", errors)
         return self
 
+    @field_validator("sinks")
+    @classmethod
+    def _check_paths(cls, sinks: tuple[SinkConfig, ...]) -> tuple[SinkConfig, ...]:
+        paths = [str(sink.owned_path.resolve()) for sink in sinks if sink.owned_path is not None]
+        _refuse_twice("sink path", paths)
+        return sinks
+
     @field_validator("model")
     @classmethod
     def _check_model(cls, model: ModelConfig) -> ModelConfig:

@@ -42,6 +42,19 @@ def test_missing_plugin_is_named():
         build_sink(PluginSinkConfig(name="webhook"))
 
 
+def test_plugin_is_built_by_its_entry_point(tmp_path, monkeypatch):
+    (tmp_path / "added.py").write_text("def build(**given): return given")
+    (tmp_path / "added-1.dist-info").mkdir()
+    (tmp_path / "added-1.dist-info" / "METADATA").write_text("Name: added\nVersion: 1\n")
+    points = "[maskstream.connectors]\nmqtt = added:build\n"
+    (tmp_path / "added-1.dist-info" / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {"name": "mqtt", "options": {"topic": "t"}}
+    source = build_source(PluginSourceConfig(**given), "gate", position={"index": 3})
+    assert source == {"stream_id": "gate", "options": {"topic": "t"}, "position": {"index": 3}}
+    assert build_sink(PluginSinkConfig(**given)) == {"options": {"topic": "t"}}
+
+
 def test_world_source_plays_and_resumes():
     with build_source(source_from_url("world://demo"), "meadow") as source:
         source.read()

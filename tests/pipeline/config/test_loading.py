@@ -105,3 +105,12 @@ def test_a_large_file_is_refused(tmp_path):
     path.write_bytes(b"# " + b"x" * (4 * 1024 * 1024))
     with pytest.raises(ConfigError, match="larger"):
         load_config(path)
+
+
+@pytest.mark.parametrize("sinks", ["{type: jsonl, folder: out}", "{type: video, path: out/a.mp4}"])
+def test_two_sinks_on_one_path_are_refused(sinks):
+    twice = sinks.replace("out", "./out/../out")
+    [problem] = problems_of(f"{GOOD}sinks: [{sinks}, {twice}]\n")
+    assert "c.yaml" in problem
+    assert "sinks: sink path" in problem
+    assert "twice" in problem
