@@ -112,6 +112,8 @@ def write_picture(path: Path, pixels: Pixels) -> None:
 def list_pictures(path: Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> tuple[Path, ...]:
     """Return the picture files that a path means, sorted: itself, a folder's, or a pattern's.
 
+    Names that begin with a dot are passed over: ``._a.jpg`` is what macOS keeps about a.jpg.
+
     Args:
         path: A file of any ending, a folder, or a pattern with ``*``, ``?`` or ``[``.
         suffixes: Endings, lower case, that count in folders and patterns.
@@ -123,7 +125,13 @@ def list_pictures(path: Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> tu
     else:
         fixed = next((one for one in path.parents if not _is_pattern(str(one))), Path())
         found = fixed.glob(str(path.relative_to(fixed)))
-    return tuple(sorted(one for one in found if one.suffix.lower() in suffixes and one.is_file()))
+    return tuple(
+        sorted(
+            one
+            for one in found
+            if one.suffix.lower() in suffixes and not one.name.startswith(".") and one.is_file()
+        )
+    )
 
 
 def _decode(data: bytes, max_pixels: int) -> Pixels:

@@ -154,15 +154,15 @@ class VideoReader:
     def _to_picture(self, frame: av.VideoFrame) -> Picture | None:
         stamp_us = _to_us(frame.pts, frame.time_base)
         pts_us, is_discontinuous = self.clock.advance(stamp_us)
+        size_hw = frame.height, frame.width
+        is_resized = self._size_hw not in {None, size_hw}
+        self._size_hw = size_hw
         if self.num_to_skip > 0:
             self.num_to_skip -= 1
             return None
         pixels = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
         if frame.rotation:
             pixels = np.ascontiguousarray(np.rot90(pixels, k=round(frame.rotation / 90) % 4))
-        size_hw = pixels.shape[0], pixels.shape[1]
-        is_resized = self._size_hw not in {None, size_hw}
-        self._size_hw = size_hw
         return Picture(
             pixels=pixels,
             pts_us=pts_us,

@@ -143,6 +143,48 @@ def test_file_deleted_while_the_folder_plays_costs_only_itself(tmp_path):
     assert [type(error) for error in errors] == [NotFoundError]
 
 
+FOREIGN = [
+    OverflowError("odd"),
+    UnicodeDecodeError("utf-8", b"x", 0, 1, "odd"),
+    ZeroDivisionError("odd"),
+    KeyError("odd"),
+    OSError(5, "odd"),
+    av.error.InvalidDataError(1, "odd"),
+]
+
+
+@pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
+def test_whatever_opening_raises_is_one_of_ours_and_the_next_file_is_read(
+    tmp_path, monkeypatch, error
+):
+    def open_or_fail(url, *args, **options):
+        if url.endswith("a.mp4"):
+            raise error
+        return really_open(url, *args, **options)
+
+    really_open = av.open
+    for name in "ab":
+        write_video(tmp_path / f"{name}.mp4", num_frames=2)
+    monkeypatch.setattr(av, "open", open_or_fail)
+    with file_source(tmp_path) as source:
+        frames, (told,) = read_to_the_end(source)
+    assert [number_of(frame.pixels) for frame in frames] == [0, 1]
+    assert told.position["file"] == str(tmp_path / "a.mp4")
+    assert told.reason
+    assert told.__cause__ is error
+
+
+def test_file_that_breaks_off_gives_its_frames_and_the_next_file_is_read(tmp_path):
+    path = write_video(tmp_path / "a.mp4", options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[:-400])
+    write_video(tmp_path / "b.mp4", num_frames=2)
+    with file_source(tmp_path) as source:
+        frames, (error,) = read_to_the_end(source)
+    first = [frame for frame in frames if frame.stream_epoch == 0]
+    assert len(first) == error.position["frame"] > 5
+    assert len(frames) == len(first) + 2
+
+
 def test_files_that_begin_with_a_dot_are_no_media(tmp_path):
     for name in "ab":
         path = write_video(tmp_path / f"{name}.mp4", num_frames=2)
