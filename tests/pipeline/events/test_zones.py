@@ -8,6 +8,7 @@ from pipeline.events.zones import Anchor, anchor_of, contains
 
 SQUARE = ((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8))
 NOTCHED = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5), (0.0, 1.0))
+SLANTED = ((0.1, 0.1), (0.9, 0.3), (0.3, 0.9))
 UNIT = st.floats(0, 1, allow_nan=False)
 POINTS = st.tuples(UNIT, UNIT)
 
@@ -21,6 +22,11 @@ POINTS = st.tuples(UNIT, UNIT)
         (SQUARE, (0.2, 0.2), True),
         (NOTCHED, (0.5, 0.9), False),
         (NOTCHED, (0.1, 0.8), True),
+        (NOTCHED, (0.75, 0.75), True),
+        (SLANTED, (0.5, 0.2), True),
+        (SLANTED, (0.6, 0.6), True),
+        (SLANTED, (0.5, 0.19), False),
+        (SLANTED, (0.61, 0.61), False),
     ],
 )
 def test_contains(polygon, point, expected):

@@ -154,6 +154,12 @@ def test_uids_are_equal_only_for_equal_parts(a, b):
     assert (make_uid(*a) == make_uid(*b)) == (a == b)
 
 
+def test_what_nobody_knows_yet_is_zero_or_nothing():
+    status = StatusRecord(stream_id="cam", state="connecting", time=TIME)
+    assert (status.stream_epoch, status.frame_seq, status.error) == (0, -1, None)
+    assert not any(status.counts.model_dump().values())
+
+
 def test_every_record_type_has_a_golden_file():
     names = {topic.value.split(".")[1] for topic in RECORD_TYPES}
     assert {path.stem for path in GOLDEN.glob("*.json")} == names

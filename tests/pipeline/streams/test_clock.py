@@ -137,6 +137,8 @@ def test_only_a_gap_above_the_limit_ends_a_session(gap_us, begins, is_live):
     stamps = [*every(S, 5), BEGAN + 4 * S + gap_us]
     ticks, _ = play(stamps, is_live=is_live)
     assert [tick.begins_session for tick in ticks] == [True, *[False] * 4, begins]
+    # Stream time of files does not take the gap, so that there is none in it.
+    assert ticks[-1].gap_us == (gap_us - S if is_live or not begins else 0)
 
 
 def test_visits_days_apart_follow_each_other_in_stream_time():
@@ -187,6 +189,13 @@ def test_a_clock_set_back_is_followed_from_its_second_stamp_on():
     assert to_us(clock.utc_of(times(ticks)[-1])) == stamps[-1]
 
 
+def test_a_stamp_set_back_and_not_followed_up_moves_nothing():
+    stamps = [*every(S, 5), BEGAN - 30 * S, BEGAN - 30 * S, *every(S, 3, start=BEGAN + 7 * S)]
+    ticks, clock = play(stamps)
+    assert times(ticks)[7:] == every(S, 3, start=7 * S)
+    assert clock.num_reanchored == 0
+
+
 def test_a_run_of_stamps_far_behind_is_another_session():
     stamps = [*every(S, 3), *every(S, 3, start=BEGAN - DAY), BEGAN - 2 * DAY, BEGAN - 3 * DAY]
     ticks, _ = play(stamps)
@@ -209,6 +218,8 @@ def test_a_camera_clock_that_switches_leaves_no_hole(late_us):
     steps = [b - a for a, b in zip(times(ticks), times(ticks)[1:], strict=False)]
     assert min(steps) >= 20_000
     assert max(steps) <= 1_700_000
+    if late_us == -1_500_000:  # half as fast until the camera's clock has caught up
+        assert steps[9:20] == [50_000] * 11
     assert times(ticks)[-1] == pytest.approx(arrivals[-1], abs=2 * S)
     assert not any(tick.begins_session for tick in ticks[1:])
     is_small = abs(late_us) < 2 * S

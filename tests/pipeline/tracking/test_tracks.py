@@ -165,6 +165,15 @@ def test_unmatched_frames_do_not_count_among_the_three():
     assert told == [["started"], [], [], []]
 
 
+def test_a_track_says_where_it_is_from_its_start_on():
+    update = TrackBook(KEY, CONFIG).apply(make_prediction(make_observation()), now=moment(0.0))
+    (started,) = update.changes
+    for track in (started.track, *update.tracks):
+        assert (track.is_visible, track.has_place) == (True, True)
+        assert track.area == 20 / (24 * 32)
+        assert track.mask.corners == (2, 3, 6, 8)
+
+
 def test_a_gap_counts_neither_as_seen_nor_as_unseen():
     book = TrackBook(KEY, CONFIG)
     book.apply(make_prediction(make_observation()), now=moment(0.0))
