@@ -1,13 +1,19 @@
 """A source and sinks without any outside: faults are data. Ships with the product, for tests."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from typing_extensions import override
 
 from connectors.base import Overlay, PictureSink, RecordSink, Source
-from connectors.errors import CorruptMediaError, DeliveryFailedError, Position, StreamEndedError
+from connectors.errors import (
+    BadFrameError,
+    CorruptMediaError,
+    DeliveryFailedError,
+    Position,
+    StreamEndedError,
+)
 from connectors.frame import Frame
 from connectors.record import Record, Topic
 
@@ -34,11 +40,26 @@ class Corrupt:
 
 
 @dataclass(frozen=True, slots=True)
+class BadFile:
+    """Raise an error behind which the next read goes on, as a folder does after a bad file."""
+
+    reason: str = "a file that cannot be read"
+
+
+@dataclass(frozen=True, slots=True)
+class BadFrame:
+    """Raise a ``BadFrameError`` with these bytes; the next read goes on behind it."""
+
+    payload: bytes = b""
+    reason: str = "one frame is garbage"
+
+
+@dataclass(frozen=True, slots=True)
 class Eof:
     """End here, whatever follows; reading goes on behind it after another ``open``."""
 
 
-Step = Frame | Pause | Disconnect | Corrupt | Eof
+Step = Frame | Pause | Disconnect | Corrupt | BadFile | BadFrame | Eof
 
 
 class MemorySource(Source):
@@ -48,6 +69,13 @@ class MemorySource(Source):
     Ordering: that of the script.
     Resume: a source built with ``position`` goes on behind what another one has played.
     Parallelism: none; one reader. ``close`` may come from another thread and ends a pause.
+
+    Args:
+        steps: The script.
+        stream_id: Named in errors.
+        position: Where to go on, as another source of this script gave it.
+        wait: Lets the seconds of a pause pass, for example by setting a test's clock forward;
+            ``None`` waits in earnest.
     """
 
     def __init__(
@@ -56,6 +84,7 @@ class MemorySource(Source):
         *,
         stream_id: str = "memory",
         position: Position | None = None,
+        wait: Callable[[float], object] | None = None,
     ) -> None:
         start = position or {}
         self._steps = tuple(steps)
@@ -63,6 +92,7 @@ class MemorySource(Source):
         self._next = int(start.get("index", 0))
         self._lost_connections = int(start.get("lost_connections", 0))
         self._closed = threading.Event()
+        self._wait = wait or self._closed.wait
         self.num_opened = 0
 
     @override
@@ -84,12 +114,28 @@ class MemorySource(Source):
                         position=self.position(),
                     )
                 case Pause(seconds):
-                    self._closed.wait(seconds)
+                    self._wait(seconds)
                 case Disconnect(reason):
                     self._lost_connections += 1
                     raise StreamEndedError(self._stream_id, reason, position=position)
                 case Corrupt(reason):
                     raise CorruptMediaError(self._stream_id, reason, position=position)
+                case BadFile(reason):
+                    raise CorruptMediaError(
+                        self._stream_id,
+                        reason,
+                        position=position,
+                        continues=True,
+                        resume_position=self.position(),
+                    )
+                case BadFrame(payload, reason):
+                    raise BadFrameError(
+                        self._stream_id,
+                        reason,
+                        position=position,
+                        payload=payload,
+                        resume_position=self.position(),
+                    )
                 case Eof():
                     return None
         return None

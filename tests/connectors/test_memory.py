@@ -2,8 +2,16 @@ import threading
 
 import pytest
 
-from connectors.errors import CorruptMediaError, DeliveryFailedError, StreamEndedError
+from connectors.errors import (
+    BadFrameError,
+    CorruptMediaError,
+    DeliveryFailedError,
+    SourceError,
+    StreamEndedError,
+)
 from connectors.memory import (
+    BadFile,
+    BadFrame,
     Corrupt,
     Disconnect,
     Eof,
@@ -46,6 +54,33 @@ def test_source_built_anew_goes_on_behind_what_was_played():
     again = MemorySource(script, position=first.position()).read()
     assert (again.frame_seq, again.stream_epoch) == (1, 1)
     assert MemorySource(script, position=frame.position).position() == frame.position
+
+
+@pytest.mark.parametrize("fault", [BadFile("torn"), BadFrame(b"\xff", "torn")])
+def test_reading_goes_on_behind_a_bad_file_and_a_bad_frame(fault):
+    source = MemorySource([make_frame(0), fault, make_frame(1)])
+    source.read()
+    with pytest.raises(SourceError, match=r"at index 1.+torn") as caught:
+        source.read()
+    assert caught.value.continues
+    again = MemorySource(
+        [make_frame(0), fault, make_frame(1)], position=caught.value.resume_position
+    )
+    for one in (source, again):
+        assert (one.read().frame_seq, one.read()) == (1, None)
+
+
+def test_bad_frame_carries_its_bytes():
+    with pytest.raises(BadFrameError) as caught:
+        MemorySource([BadFrame(b"\xff")]).read()
+    assert caught.value.payload == b"\xff"
+
+
+def test_pauses_may_pass_on_a_clock_of_the_test():
+    passed = []
+    source = MemorySource([Pause(3600), make_frame(0)], wait=passed.append)
+    assert source.read().frame_seq == 0
+    assert passed == [3600]
 
 
 @pytest.mark.parametrize("end", [MemorySource.close, MemorySource.interrupt])
