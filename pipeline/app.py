@@ -113,6 +113,18 @@ def serve_observations(config: RunConfig, observations: Observations) -> Generat
         server.stop()
 
 
+@contextmanager
+def open_app(config: RunConfig) -> Generator[App]:
+    """Open the configured port, and build everything behind it.
+
+    Raises:
+        ConfigError: If nothing can listen there; no model is loaded then.
+    """
+    observations = build_observations(config)
+    with serve_observations(config, observations):
+        yield build_app(config, observations=observations)
+
+
 def _named_sinks(config: RunConfig, extra: Sequence[Sink]) -> dict[str, Sink]:
     built = [build_sink(sink) for sink in config.sinks]
     kinds = [sink.type for sink in config.sinks] + [type(sink).__name__ for sink in extra]

@@ -1,6 +1,6 @@
 """Flags that several commands have, and flags into the configuration that a file gives."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -8,14 +8,13 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
-from connectors.errors import redact_url
 from connectors.registry import sink_from_url, source_from_url
 from pipeline.config.loading import explain_invalid
-from pipeline.config.run import ANY_STREAM, RunConfig
+from pipeline.config.one_stream import OneStream, Polygon, parse_short_form
+from pipeline.config.run import RunConfig
 from pipeline.config.sections.model import LOOKS_AT_FILES, ModelConfig
 from pipeline.errors import ConfigError
 
-_Config = TypeVar("_Config")
 _Section = TypeVar("_Section", bound=BaseModel)
 Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
@@ -25,7 +24,6 @@ _Text = TypeVar("_Text", str, str | None)
 ModelName = Annotated[_Text, typer.Option(help="Name of the model, see 'models list'.")]
 Device = Annotated[_Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 DEFAULT_STREAM_ID = ""  # a name that suits the source
-_CAMERA_ID = "camera"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,26 +91,20 @@ def config_from_flags(flags: OneCamera, overrides: Overrides) -> RunConfig:
     Raises:
         ConfigError: Naming the flag and what it would accept.
     """
+    source = parse_short_form("--source", source_from_url, flags.source)
     zones = [_parse_zone(text) for text in flags.zones]
-    source = _parsed("--source", source_from_url, flags.source)
-    default_id = ANY_STREAM if source.names_streams else _CAMERA_ID
-    stream = {
-        "id": flags.stream_id or default_id,
-        "source": source,
-        "concepts": tuple(flags.concepts),
-        "zones": zones,
-        "rules": _default_rules([str(zone["name"]) for zone in zones]),
-        "max_fps": flags.max_fps,
-    }
-    sinks = [_parsed("--sink", sink_from_url, text) for text in flags.sinks]
+    sinks = [parse_short_form("--sink", sink_from_url, text) for text in flags.sinks]
     if not flags.concepts and (not sinks or any(sink.needs_model for sink in sinks)):
         raise ConfigError(["--concept: is missing (accepted: what to look for, such as deer)"])
-    console = {"type": "console", "json_lines": flags.json_lines}
-    try:
-        config = RunConfig.model_validate({"streams": [stream], "sinks": sinks or [console]})
-    except ValidationError as error:
-        raise explain_invalid(error, name="flags") from None
-    return apply_overrides(config, overrides)
+    stream = OneStream(
+        source=source,
+        concepts=flags.concepts,
+        stream_id=flags.stream_id,
+        zones=zones,
+        max_fps=flags.max_fps,
+        sinks=sinks or [{"type": "console", "json_lines": flags.json_lines}],
+    )
+    return apply_overrides(stream.to_config(name="flags"), overrides)
 
 
 def apply_overrides(config: RunConfig, overrides: Overrides) -> RunConfig:
@@ -147,32 +139,13 @@ def _validated(section: type[_Section], fields: Mapping[str, object]) -> _Sectio
         raise explain_invalid(error, name="flags", root=section) from None
 
 
-def _parse_zone(text: str) -> dict[str, object]:
+def _parse_zone(text: str) -> tuple[str, Polygon]:
     name, found, corners = text.partition("=")
     try:
-        polygon = [tuple(map(float, corner.split(","))) for corner in corners.split()]
+        polygon = [(float(x), float(y)) for x, y in (one.split(",") for one in corners.split())]
     except ValueError:
         polygon = []
-    if not found or len(polygon) < 3 or any(len(corner) != 2 for corner in polygon):
+    if not found or len(polygon) < 3:
         accepted = "'gate=0.1,0.2 0.9,0.2 0.5,0.9', at least three corners"
         raise ConfigError([f"--zone: bad zone {text!r} (accepted: {accepted})"])
-    return {"name": name.strip(), "polygon": polygon}
-
-
-def _default_rules(zones: Sequence[str]) -> list[dict[str, str]]:
-    rules = [{"type": kind, "name": kind} for kind in ("appear", "disappear")]
-    for zone in zones:
-        rules += [
-            {"type": kind, "name": f"{kind} {zone}", "zone": zone} for kind in ("enter", "leave")
-        ]
-    return rules
-
-
-def _parsed(flag: str, parse: Callable[[str], _Config], text: str) -> _Config:
-    try:
-        return parse(text)
-    except ValidationError as error:
-        reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
-        raise ConfigError([f"{flag}: {redact_url(text)!r}: {redact_url(reasons)}"]) from None
-    except ValueError as error:
-        raise ConfigError([f"{flag}: {redact_url(str(error))}"]) from None
+    return name.strip(), polygon

@@ -90,20 +90,20 @@ def run(  # noqa: PLR0913 - one parameter per flag
 
 def run_to_end(config: RunConfig, *, json_lines: bool, level: int = logging.INFO) -> None:
     """Run a configuration with progress and a summary; exits with a code if anything failed."""
-    from pipeline.app import build_app, build_observations, serve_observations
+    from pipeline.app import open_app
 
     set_up_logs(style=config.observe.log_format, level=log_level(level))
-    observations = build_observations(config)
-    with serve_observations(config, observations):
-        # Built only now: a port in use is reported before a model is loaded.
-        built = build_app(config, observations=observations)
-        with _stopping_on_signals(built.engine), RunProgress(json_lines=json_lines) as progress:
+    with (
+        open_app(config) as app,
+        _stopping_on_signals(app.engine),
+        RunProgress(json_lines=json_lines) as progress,
+    ):
 
-            def on_turn() -> None:
-                if progress.is_due():
-                    progress.show(built.engine.summary())
+        def on_turn() -> None:
+            if progress.is_due():
+                progress.show(app.engine.summary())
 
-            summary = built.engine.run(on_turn)
+        summary = app.engine.run(on_turn)
     files = sorted({path for sink in config.sinks for path in sink.list_files()})
     show_summary(summary, files=files, json_lines=json_lines)
     if not summary.is_good:

@@ -109,7 +109,8 @@ def segment_pictures(
     if warning is not None:
         write_warning(warning)
     tally = _Tally(json_lines=json_lines)
-    files, failures = list_all(pictures)
+    found, failures = list_all(pictures)
+    files = [one for one in found if isinstance(one, Path)]
     for failure in failures:
         tally.add(failure)
     if files:

@@ -16,22 +16,27 @@ from pipeline.segment.results import PictureResult
 Picture = Path | NDArray[np.uint8]
 
 
-def list_all(paths: Iterable[Path]) -> tuple[list[Path], list[PictureResult]]:
-    """Return every picture file once, in the order given, and a failure per path without any.
+def list_all(given: Iterable[Picture]) -> tuple[list[Picture], list[PictureResult]]:
+    """Return every picture once, in the order given, and a failure for each path without any.
 
     Args:
-        paths: Files, folders of pictures, or patterns.
+        given: Files, folders of pictures, or patterns; pixels are taken as they are.
     """
-    files: dict[Path, None] = {}
+    pictures: list[Picture] = []
+    seen: set[Path] = set()
     failures: list[PictureResult] = []
-    for path in paths:
-        found = list_pictures(path)
+    for one in given:
+        if not isinstance(one, Path):
+            pictures.append(one)
+            continue
+        found = list_pictures(one)
         if not found:
             accepted = f"a picture, a folder or a pattern of {', '.join(sorted(PICTURE_SUFFIXES))}"
-            reason = f"no picture at {str(path)!r} (accepted: {accepted})"
-            failures.append(PictureResult(path=path, error=reason))
-        files |= dict.fromkeys(found)
-    return list(files), failures
+            reason = f"no picture at {str(one)!r} (accepted: {accepted})"
+            failures.append(PictureResult(path=one, error=reason))
+        pictures += [file for file in found if file not in seen]
+        seen.update(found)
+    return pictures, failures
 
 
 def segment_each(pictures: Iterable[Picture], finder: Finder) -> Iterator[PictureResult]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from pipeline.errors import ConfigError
 
@@ -55,6 +55,18 @@ class BoxPrompt:
     width: float
     height: float
     is_positive: bool = True
+
+    @classmethod
+    def of(cls, xywh: tuple[float, float, float, float], *, is_positive: bool = True) -> Self:
+        """Return the box of x, y, width, height.
+
+        Raises:
+            ValueError: If it has no area.
+        """
+        x, y, width, height = xywh
+        if width <= 0 or height <= 0:
+            raise ValueError(f"box {xywh!r} (accepted: x, y, w, h; width and height above 0)")
+        return cls(x=x, y=y, width=width, height=height, is_positive=is_positive)
 
     @property
     def xyxy(self) -> tuple[float, float, float, float]:

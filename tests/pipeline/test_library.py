@@ -1,0 +1,118 @@
+"""The public face in Python: few names, nothing heavy until needed, examples that run."""
+
+import doctest
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import pipeline
+from connectors.pictures.stills import write_picture
+from connectors.world.still import StillConfig, render_still
+from pipeline.errors import ConfigError
+
+CONFIG = """\
+streams:
+  - id: meadow
+    source: {type: world, seed: 3, width: 96, height: 96, fps: 5, duration_s: 0.6}
+    concepts: [deer]
+sinks: [{type: jsonl, folder: demo-out}]
+"""
+BUS = StillConfig(
+    concepts=("bus",), max_objects=1, empty_probability=0, night_probability=0, prop_probability=0
+)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return render_still(np.random.default_rng(0), size=168, config=BUS).pixels
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, pixels):
+    """A folder in which the examples find what they name."""
+    (tmp_path / "configs" / "pipelines").mkdir(parents=True)
+    (tmp_path / "configs" / "pipelines" / "demo.yaml").write_text(CONFIG)
+    write_picture(tmp_path / "photos" / "bus.png", pixels)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def example_of(name):
+    return doctest.DocTestParser().get_examples(getattr(pipeline, name).__doc__)
+
+
+def test_the_public_names_are_sorted_and_all_there():
+    functions = {name for name, value in vars(pipeline).items() if callable(value)}
+    assert pipeline.__all__ == sorted(functions - {"import_module"})
+
+
+@pytest.mark.parametrize("first", ["pipeline", "pipeline.segment.prompts", "pipeline.cli.segment"])
+def test_names_are_functions_whatever_was_imported_before(first):
+    code = f"import {first}\nfrom pipeline import *\nprint(segment.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "pipeline.library"
+
+
+def test_importing_loads_nothing_heavy():
+    heavy = {"torch", "numpy", "pydantic", "av", "cv2", "kafka", "yaml"}
+    code = f"import sys; from pipeline import *; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_examples_run(folder, capsys):
+    names = {name: getattr(pipeline, name) for name in pipeline.__all__}
+    order = ["run", *(name for name in pipeline.__all__ if name != "run")]
+    for name in order:
+        examples = example_of(name)
+        assert 1 <= len(examples) <= 3
+        for example in examples:
+            exec(compile(example.source, name, "single"), names)  # noqa: S102 - our own docstring
+    shown = capsys.readouterr().out
+    assert "['meadow']" in shown
+    assert "bus" not in shown or "photos" in shown
+
+
+def test_pictures_are_answered_with_masks_as_arrays(folder, pixels):
+    [of_file] = pipeline.segment("photos", "bus")
+    [of_array] = pipeline.segment(pixels, ["bus"])
+    [one], [other] = of_file.objects, of_array.objects
+    assert (of_file.path.name, of_array.path) == ("bus.png", None)
+    assert np.array_equal(one.mask, other.mask)
+    assert (one.mask.shape, one.mask.dtype, one.concept) == ((168, 168), np.bool_, "bus")
+    x, y, width, height = one.bbox
+    assert one.mask[y : y + height, x : x + width].sum() == one.mask.sum() == one.area > 0
+
+
+def test_a_picture_that_cannot_be_read_has_an_error_and_the_others_go_on(folder, pixels):
+    (folder / "photos" / "a.png").write_bytes(b"")
+    bad, good, missing = [
+        *pipeline.segment(["photos", pixels[..., 0]], "bus"),
+    ]
+    assert "a.png" in bad.error
+    assert good.error is None
+    assert "accepted: RGB of shape (H, W, 3), uint8" in missing.error
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, "nothing is asked"),
+        ({"concepts": "deer", "everything": True}, "cannot be answered at once"),
+        ({"concepts": "deer", "model": "yolo"}, "unknown model"),
+        ({"concepts": "deer", "model": "sam1-b"}, "knows no concepts"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(pixels, asked, told):
+    with pytest.raises(ConfigError, match=told):
+        pipeline.segment(pixels, **asked)
+
+
+def test_a_run_gives_a_summary_and_its_records_can_be_read(folder):
+    config = pipeline.load_config("configs/pipelines/demo.yaml")
+    assert pipeline.run(config).num_processed == 3
+    assert [record.frame_seq for record in pipeline.read_records("demo-out/masklets.jsonl")] == [
+        0, 1, 2
+    ]  # fmt: skip
