@@ -66,7 +66,7 @@ class Prediction:
 
     Attributes:
         masklets: Living masklets, by ``masklet_id``.
-        ended: Ids that were let go on this frame (expired, duplicate, unconfirmed).
+        ended: Ids that ended on this frame (expired, duplicate, unconfirmed).
         presence: Presence probability of each concept of the stream, by phrase.
     """
 
@@ -74,6 +74,10 @@ class Prediction:
     masklets: tuple[MaskletObservation, ...]
     ended: tuple[int, ...]
     presence: dict[str, float]
+
+
+class DeviceLostError(RuntimeError):
+    """The accelerator failed for good: no more work can be done in this process."""
 
 
 class ConceptTracker(Protocol):
@@ -90,7 +94,9 @@ class ConceptTracker(Protocol):
     def step(self, inputs: Sequence[FrameInput]) -> list[Prediction]:
         """Track one frame of each given stream (at most one per stream), in one batch.
 
-        Returns one prediction per input, in order.
+        Returns one prediction per input, in order. A step that raises has changed no stream: it may
+        be repeated with all or some of its frames. Raises :class:`DeviceLostError` if that is no
+        use.
         """
         ...
 

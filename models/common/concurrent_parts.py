@@ -11,20 +11,18 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-class SideBySide:
+class ConcurrentParts:
     """Runs two parts of a model's step at once, or one after the other where that is no gain.
 
     A small model's products are too small to be shared between threads, which would mostly wait for
     each other; two parts of its graph that need nothing of each other meet once a step. Results do
-    not depend on which it is. The second thread lives as long as this and holds nothing between
-    calls but what was begun and is not done. Not thread-safe.
+    not depend on which it is. The second thread lives as long as this. Not thread-safe.
     """
 
     def __init__(self, device: torch.device) -> None:
         """``device`` is where the parts compute; anything but a CPU runs them in order."""
         self._is_cpu = device.type == "cpu"
         self._pool: ThreadPoolExecutor | None = None
-        self._begun: Future[None] | None = None
 
     @property
     def is_parallel(self) -> bool:
@@ -34,14 +32,10 @@ class SideBySide:
     def run(self, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
         """Return what both parts give; they must not write what the other reads.
 
-        What was begun ends before the second part begins, but maybe not before the first.
-
         Raises:
-            Exception: What a part raised, what was begun before the first and that before the
-                second; all have ended.
+            Exception: What a part raised, the first before the second; both have ended.
         """
         if not self.is_parallel:
-            self.settle()
             return first(), second()
         other = self._beside(second)
         try:
@@ -49,30 +43,7 @@ class SideBySide:
         except BaseException:
             other.exception()
             raise
-        finally:
-            self.settle()
         return mine, other.result()
-
-    def begin(self, part: Callable[[], None]) -> None:
-        """Run a part beside whatever comes next, or at once where that is no gain.
-
-        Nobody may write what it reads, or read what it writes, before :meth:`settle`.
-        """
-        self.settle()
-        if self.is_parallel:
-            self._begun = self._beside(part)
-        else:
-            part()
-
-    def settle(self) -> None:
-        """Wait until what was begun has ended.
-
-        Raises:
-            Exception: What it raised.
-        """
-        begun, self._begun = self._begun, None
-        if begun is not None:
-            begun.result()
 
     def _beside(self, part: Callable[[], B]) -> "Future[B]":
         """Let the second thread run a part, after all that it was given before."""

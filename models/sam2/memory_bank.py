@@ -26,6 +26,8 @@ class MemoryBank:
     Of the tracked frames those count whose quality is above 0.01, by rank, and the last frame
     always holds the first rank, as is the official default.
 
+    ``copy.copy`` gives a bank of its own, which shares tensors alone.
+
     Args:
         config: Sizes of the bank.
         num_maps: Length of the spatial memory, from 1 to ``config.num_maskmem``: the maps of one
@@ -94,6 +96,7 @@ class MemoryBank:
         if frame_index < max(self._newest, 0):
             raise ValueError(f"frame_index {frame_index!r} is before the newest, {self._newest!r}")
         self._newest = frame_index
+        self._copy_on_write()
         self._maps.pop(frame_index, None)
         self._pointers.pop(frame_index, None)
         self._good = [t for t in self._good if t != frame_index]
@@ -124,6 +127,7 @@ class MemoryBank:
                 f"frame_index {frame_index!r} is not after the newest, {self._newest!r}"
             )
         self._newest = frame_index
+        self._copy_on_write()
         # Copies, because a view would keep the whole batch alive.
         self._maps[frame_index] = spatial.clone()
         self._pointers[frame_index] = pointer.clone()
@@ -165,6 +169,11 @@ class MemoryBank:
         """How many of the frames that count lend their pointers."""
         # The oldest of them lends none; the weights were trained so.
         return min(len(ranked) - 1, self._num_pointers)
+
+    def _copy_on_write(self) -> None:
+        """Leave what is held to the banks that this one was copied from or to."""
+        self._conditioning, self._maps = dict(self._conditioning), dict(self._maps)
+        self._pointers, self._good = dict(self._pointers), list(self._good)
 
     def _forget_conditioning(self, frame_index: int) -> None:
         del self._conditioning[frame_index]

@@ -1,8 +1,9 @@
 """One object's life inside a session, in seconds of capture time."""
 
+import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.sam2.memory_bank import MemoryBank
 from models.sam3.tracking.options import LifeRules
@@ -67,6 +68,10 @@ class Masklet:
     label: str = ""
     shared_s: dict[int, float] = field(default_factory=dict)
 
+    def draft(self) -> "Masklet":
+        """Return a copy that shares nothing but tensors."""
+        return replace(self, bank=copy.copy(self.bank), shared_s=dict(self.shared_s))
+
     def is_on_probation(self, now_s: float, rules: LifeRules) -> bool:
         """Tell whether the masklet is younger than the probation."""
         return now_s - self.first_seen_s < rules.probation_s
@@ -94,9 +99,9 @@ class Masklet:
         self.shared_s[older_id] = self.shared_s.get(older_id, 0.0) + elapsed_s
 
     def should_end(self, now_s: float, rules: LifeRules) -> bool:
-        """Tell whether the masklet is to be let go on this frame.
+        """Tell whether the masklet ends on this frame.
 
-        What a person chose stays until the person lets it go.
+        What a person chose stays until the person removes it.
         """
         if self.concept == CHOSEN:
             return False

@@ -15,7 +15,7 @@ from models.sam2.tracker import MemoryTracker
 from models.sam3.tracking.stream import SURE_LOGIT, Tracked
 
 
-def remember(
+def update_memories(
     tracker: MemoryTracker,
     features: TrackerFeatures,
     times: Sequence[int],

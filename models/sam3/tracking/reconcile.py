@@ -64,7 +64,7 @@ class Reconciler:
             if not self._revive(hidden, found, d, now_s) and has_room:
                 tracked.append(self._begin(stream, concept, found, d))
 
-    def let_go(self, stream: Stream, tracked: list[Tracked]) -> tuple[int, ...]:
+    def expire(self, stream: Stream, tracked: list[Tracked]) -> tuple[int, ...]:
         """Hide masklets that sit on another's place, end those whose time is over."""
         for concept in range(len(stream.concepts)):
             mine = [item for item in tracked if item.masklet.concept == concept]

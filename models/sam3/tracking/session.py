@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.common.checks import check_integer, check_number, check_sequence, check_text
 from models.common.concept_ids import unique_concept_ids
-from models.common.concurrent_parts import SideBySide
+from models.common.concurrent_parts import ConcurrentParts
 from models.protocols import ConceptQuery, FrameInput, MaskletObservation, Prediction
 from models.sam2.outputs import TrackerFeatures
 from models.sam3.concept_search import Found, encode_exemplars, find, without_duplicates
@@ -29,10 +29,11 @@ from models.sam3.network.text import TextFeatures
 from models.sam3.phrases import VISUAL_PHRASE, PhraseEncoder
 from models.sam3.prompts import Exemplar, check_exemplars, pack_exemplars, phrase_of, read_queries
 from models.sam3.tokenizer import Tokenizer
-from models.sam3.tracking.memory_update import remember
+from models.sam3.tracking.device_errors import device_errors
+from models.sam3.tracking.memory_update import update_memories
 from models.sam3.tracking.options import SessionOptions
 from models.sam3.tracking.reconcile import Reconciler
-from models.sam3.tracking.stream import LastFrame, Sought, Stream, Tracked
+from models.sam3.tracking.stream import LastFrame, SearchedConcept, Stream, Tracked
 from models.sam3.tracking.user_prompts import ObjectPrompt, choose_object
 
 __all__ = ["Sam3Session", "SessionOptions"]
@@ -70,7 +71,7 @@ class Sam3Session:
         )
         self._reconciler = Reconciler(self._options, model.config.tracker)
         self._streams: dict[str, Stream] = {}
-        self._both = SideBySide(self.device)
+        self._parts = ConcurrentParts(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -80,7 +81,6 @@ class Sam3Session:
     @property
     def num_memory_bytes(self) -> int:
         """Bytes of all memories of all streams."""
-        self._both.settle()
         return sum(m.bank.num_bytes for stream in self._streams.values() for m in stream.masklets)
 
     def open_stream(self, stream_id: str, concepts: Sequence[str | ConceptQuery]) -> None:
@@ -104,7 +104,7 @@ class Sam3Session:
         self._streams[stream_id] = Stream(
             stream_id=stream_id,
             concepts=tuple(
-                Sought(
+                SearchedConcept(
                     name=name,
                     concept_id=concept_id,
                     text=text,
@@ -151,17 +151,17 @@ class Sam3Session:
             ValueError: If the stream is not open, has had no frame to draw on or has no such
                 concept, or an exemplar is not on the picture; the stream stays as it was then.
         """
-        stream, sought = self._open(stream_id), self._concept_of(stream_id, concept)
-        waiting = () if on_last_frame else sought.pending
+        stream, searched = self._open(stream_id), self._concept_of(stream_id, concept)
+        waiting = () if on_last_frame else searched.pending
         checked = check_exemplars(
             (*waiting, *exemplars), takes_points=self._model.config.detector.point_exemplars
         )
         if not on_last_frame:
-            sought.pending = checked
+            searched.pending = checked
             return
         if stream.last is None:
             raise ValueError(f"stream {stream_id!r} has had no frame; step one first")
-        sought.shown = self._shown(sought, stream.last.coarse, checked)
+        searched.shown = self._shown(searched, stream.last.coarse, checked)
 
     def clear_exemplars(self, stream_id: str, *, concept: str = VISUAL_PHRASE) -> None:
         """Forget all exemplars of a concept, kept ones and those for the next frame.
@@ -169,8 +169,8 @@ class Sam3Session:
         Raises:
             ValueError: If the stream is not open or has no such concept.
         """
-        sought = self._concept_of(stream_id, concept)
-        sought.pending, sought.shown, sought.kept = (), None, None
+        searched = self._concept_of(stream_id, concept)
+        searched.pending, searched.shown, searched.kept = (), None, None
 
     @torch.inference_mode()
     def add_object(
@@ -203,7 +203,7 @@ class Sam3Session:
             ValueError: If the stream is not open, has had no frame yet or is full, or the prompt
                 says nothing or has a wrong shape.
         """
-        stream = self._open(stream_id)
+        stream = self._open(stream_id).draft()
         check_text("label", label)
         if len(stream.masklets) >= self._options.max_masklets:
             raise ValueError(
@@ -211,15 +211,16 @@ class Sam3Session:
                 f"accepted: at most {self._options.max_masklets} (max_masklets)"
             )
         prompt = ObjectPrompt(points=points, labels=labels, box=box, mask=mask)
-        self._both.settle()
         item, frame = choose_object(
             self._model.tracker_model, stream, prompt, label, num_maps=self._options.memory_maps
         )
         # A mask that a person gave is not drawn better than by that person.
-        return self._observe(stream, [item], frame, refines=mask is None)[0]
+        (seen,) = self._observe(stream, [item], frame, refines=mask is None)
+        self._streams[stream_id] = stream
+        return seen
 
     def remove_object(self, stream_id: str, masklet_id: int) -> None:
-        """Let a masklet go, whoever found it.
+        """End a masklet, whoever found it.
 
         Raises:
             ValueError: If the stream is not open or has no such masklet.
@@ -237,14 +238,23 @@ class Sam3Session:
         Raises:
             ValueError: If a stream is given twice, is not open, or its time runs backwards or is
                 not finite, or a frame has another shape or type.
+            DeviceLostError: If the accelerator failed for good.
         """
-        # All checks come first: a refused step leaves every stream as it was.
         given = check_sequence("inputs", inputs, of="FrameInput")
         streams = [self._stream_of(item) for item in given]
         if len({stream.stream_id for stream in streams}) != len(streams):
             raise ValueError("a stream may have one frame per step")
         if not streams:
             return []
+        drafts = [stream.draft() for stream in streams]
+        with device_errors():
+            predictions = self._advance(drafts, inputs)
+        # Only now: whatever raised until here has changed no stream.
+        self._streams |= {draft.stream_id: draft for draft in drafts}
+        return predictions
+
+    def _advance(self, streams: list[Stream], inputs: Sequence[FrameInput]) -> list[Prediction]:
+        """Take streams one frame further, in place."""
         size = self._model.config.vision.image_size
         frames = [to_images(item.pixels, self.device) for item in inputs]
         images = torch.cat([preprocess(frame, size) for frame in frames])
@@ -252,44 +262,49 @@ class Sam3Session:
             stream.frame_index += 1
         trunk = self._model.detector_model.vision_encoder.backbone(images)
         # Each has its own neck; the detector knows nothing of the tracker, nor it of the detector.
-        (coarse, found), (features, tracked) = self._both.run(
+        (coarse, found), (features, tracked) = self._parts.run(
             lambda: self._detect(streams, trunk), lambda: self._propagate(streams, trunk)
         )
-        ended: list[tuple[int, ...]] = []
-        for n, stream in enumerate(streams):
-            elapsed_s = (
-                max(inputs[n].time_s - stream.time_s, 0.0) if math.isfinite(stream.time_s) else 0.0
-            )
-            stream.time_s = inputs[n].time_s
-            for concept in range(len(stream.concepts)):
-                self._reconciler.match(stream, tracked[n], concept, found[n][concept], elapsed_s)
-            ended.append(self._reconciler.let_go(stream, tracked[n]))
-        times = [stream.frame_index for stream in streams]
-        # Nobody needs the memories before the next frame is to be tracked.
-        self._both.begin(
-            lambda: remember(
+        ended = [
+            self._reconcile(stream, item.time_s, tracked[n], found[n])
+            for n, (stream, item) in enumerate(zip(streams, inputs, strict=True))
+        ]
+        refines = self._model.mask_refiner is not None
+        newest = [
+            LastFrame.of(features, coarse, n, frame[0], refines=refines)
+            for n, frame in enumerate(frames)
+        ]
+        for stream, last in zip(streams, newest, strict=True):
+            stream.last = last
+        observed, _ = self._parts.run(
+            lambda: list(map(self._observe, streams, tracked, newest)),
+            lambda: update_memories(
                 self._model.tracker_model,
                 features,
-                times,
+                [stream.frame_index for stream in streams],
                 tracked,
                 least_kept_area=self._options.least_kept_area,
-            )
+            ),
         )
-        predictions: list[Prediction] = []
-        for n, stream in enumerate(streams):
-            stream.last = LastFrame.of(
-                features, coarse, n, frames[n][0], refines=self._model.mask_refiner is not None
+        return [
+            Prediction(
+                stream_id=stream.stream_id,
+                masklets=tuple(sorted(observed[n], key=lambda seen: seen.masklet_id)),
+                ended=ended[n],
+                presence={concept.name: concept.presence for concept in stream.concepts},
             )
-            observations = self._observe(stream, tracked[n], stream.last)
-            predictions.append(
-                Prediction(
-                    stream_id=stream.stream_id,
-                    masklets=tuple(sorted(observations, key=lambda seen: seen.masklet_id)),
-                    ended=ended[n],
-                    presence={sought.name: sought.presence for sought in stream.concepts},
-                )
-            )
-        return predictions
+            for n, stream in enumerate(streams)
+        ]
+
+    def _reconcile(
+        self, stream: Stream, time_s: float, tracked: list[Tracked], found: list[Found | None]
+    ) -> tuple[int, ...]:
+        """Let the detections of a frame decide about a stream's masklets; return those that end."""
+        elapsed_s = max(time_s - stream.time_s, 0.0) if math.isfinite(stream.time_s) else 0.0
+        stream.time_s = time_s
+        for concept, detections in enumerate(found):
+            self._reconciler.match(stream, tracked, concept, detections, elapsed_s)
+        return self._reconciler.expire(stream, tracked)
 
     def _open(self, stream_id: str) -> Stream:
         stream = self._streams.get(check_text("stream_id", stream_id))
@@ -297,12 +312,12 @@ class Sam3Session:
             raise ValueError(f"stream {stream_id!r} is not open; open: {sorted(self._streams)!r}")
         return stream
 
-    def _concept_of(self, stream_id: str, concept: str) -> Sought:
+    def _concept_of(self, stream_id: str, concept: str) -> SearchedConcept:
         concepts = self._open(stream_id).concepts
-        for sought in concepts:
-            if _plain(sought.name) == _plain(check_text("concept", concept)):
-                return sought
-        names = [sought.name for sought in concepts]
+        for searched in concepts:
+            if _plain(searched.name) == _plain(check_text("concept", concept)):
+                return searched
+        names = [searched.name for searched in concepts]
         raise ValueError(f"stream {stream_id!r} has no concept {concept!r}; it has {names!r}")
 
     def _stream_of(self, item: object) -> Stream:
@@ -327,48 +342,51 @@ class Sam3Session:
         """
         vision = self._model.detector_model.vision_encoder.from_trunk(trunk)
         coarse = vision.detector_pyramid[-1]
-        pairs = [(n, c) for n, stream in enumerate(streams) for c in stream.concepts if c.is_due]
         answers: list[list[Found | None]] = [[None] * len(stream.concepts) for stream in streams]
-        if not pairs:
+        due = [
+            (n, place, concept)
+            for n, stream in enumerate(streams)
+            for place, concept in enumerate(stream.concepts)
+            if concept.is_due
+        ]
+        if not due:
             return coarse, answers
-        frame = torch.tensor([n for n, _ in pairs], device=self.device)
         found = find(
             self._model.detector_model,
             vision,
-            frame,
-            TextFeatures.join([sought.prompt for _, sought in pairs]),
-            pack_exemplars([sought.pending for _, sought in pairs], self.device),
+            torch.tensor([n for n, _, _ in due], device=self.device),
+            TextFeatures.join([concept.prompt for _, _, concept in due]),
+            pack_exemplars([concept.pending for _, _, concept in due], self.device),
             min_score=self._options.detection_score,
             answer_shown=self._options.answer_shown,
         )
-        for (n, sought), one in zip(pairs, found, strict=True):
-            self._keep_exemplars(sought, coarse[n : n + 1])
-            sought.presence = one.presence
-            place = streams[n].concepts.index(sought)
+        for (n, place, concept), one in zip(due, found, strict=True):
+            self._keep_exemplars(concept, coarse[n : n + 1])
+            concept.presence = one.presence
             answers[n][place] = without_duplicates(one, self._options.nms_iou)
         return coarse, answers
 
-    def _keep_exemplars(self, sought: Sought, coarse: Tensor) -> None:
-        """Be done with the exemplars of this frame, or keep what they show."""
+    def _keep_exemplars(self, concept: SearchedConcept, coarse: Tensor) -> None:
+        """Drop the exemplars of this frame, or keep what they show."""
         shown = None
         if self._options.keep_exemplars:
-            shown = self._shown(sought, coarse, sought.pending)
-        sought.pending, sought.shown = (), None
+            shown = self._shown(concept, coarse, concept.pending)
+        concept.pending, concept.shown = (), None
         if shown is not None:
-            kept = shown if sought.kept is None else sought.kept.extend(shown)
-            sought.kept = kept.newest(self._options.max_kept_exemplars)
+            kept = shown if concept.kept is None else concept.kept.extend(shown)
+            concept.kept = kept.newest(self._options.max_kept_exemplars)
 
     def _shown(
-        self, sought: Sought, coarse: Tensor, exemplars: Sequence[Exemplar]
+        self, concept: SearchedConcept, coarse: Tensor, exemplars: Sequence[Exemplar]
     ) -> TextFeatures | None:
         """Return what has been shown of a concept, with exemplars on one more frame."""
         packed = pack_exemplars([exemplars], self.device)
         if packed is None:
-            return sought.shown
+            return concept.shown
         if self._options.answer_shown:
             packed = with_first_box(packed)
         tokens = encode_exemplars(self._model.detector_model, coarse, packed)
-        return tokens if sought.shown is None else sought.shown.extend(tokens)
+        return tokens if concept.shown is None else concept.shown.extend(tokens)
 
     def _propagate(
         self, streams: list[Stream], trunk: Tensor

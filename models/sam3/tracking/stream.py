@@ -1,7 +1,7 @@
 """What a session knows of one stream, between frames and during one."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ SURE_LOGIT = 10.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Sought:
+class SearchedConcept:
     """A concept that a stream is searched for.
 
     Attributes:
@@ -95,12 +95,23 @@ class Stream:
     """State of one open stream."""
 
     stream_id: str
-    concepts: tuple[Sought, ...]
+    concepts: tuple[SearchedConcept, ...]
     masklets: list[Masklet] = field(default_factory=list)
     next_id: int = 1
     frame_index: int = -1
     time_s: float = -math.inf
     last: LastFrame | None = None
+
+    def draft(self) -> "Stream":
+        """Return a copy that can be changed, or thrown away, without a trace in this one.
+
+        Tensors are shared, for none is ever written to.
+        """
+        return replace(
+            self,
+            concepts=tuple(replace(concept) for concept in self.concepts),
+            masklets=[masklet.draft() for masklet in self.masklets],
+        )
 
     def name_of(self, masklet: Masklet) -> str:
         """Return what a masklet is called."""

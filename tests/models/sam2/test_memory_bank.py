@@ -1,5 +1,7 @@
 """The bounded memory bank against an unbounded history that follows the published rules."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +117,19 @@ def test_going_back_in_time_is_refused():
         bank.write_conditioning(4, *memory(4))
     with pytest.raises(ValueError, match="5"):
         bank.select(5)
+
+
+@pytest.mark.parametrize("build", [MemoryBank, BankByAge])
+def test_a_copy_and_its_original_know_nothing_of_each_other(build):
+    bank = build(CONFIG)
+    bank.write_conditioning(0, *memory(0))
+    for t in range(1, 9):
+        bank.write(t, *memory(t))
+    before = read(bank.select(20))
+    twin = copy.copy(bank)
+    twin.write(9, *memory(9))
+    twin.write_conditioning(9, *memory(9))
+    assert read(bank.select(20)) == before
+    after = read(twin.select(20))
+    bank.write(10, *memory(10))
+    assert read(twin.select(20)) == after

@@ -1,4 +1,4 @@
-"""When a masklet is let go."""
+"""When a masklet ends."""
 
 import pytest
 

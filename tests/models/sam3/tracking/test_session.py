@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.catalogue import NANO_FOLDER, VOCABULARY_FILE, sam3_network
-from models.common.concurrent_parts import SideBySide
+from models.common.concurrent_parts import ConcurrentParts
 from models.protocols import FrameInput
 from models.sam3.network.model import Sam3
 from models.sam3.tokenizer import Tokenizer
@@ -71,13 +71,14 @@ def test_memory_is_bounded_over_many_frames(make_session):
     long = LifeRules(unmatched_s=99.0, duplicate_s=99.0, expiry_s=99.0, recondition_s=0.2)
     session = make_session(life=long)
     session.open_stream("a", ["deer"])
-    stream, sizes = session._streams["a"], []
+    sizes = []
     for index in range(60):
         (seen,) = session.step([make_frame("a", index)])
         sizes.append(session.num_memory_bytes)
-        assert len(stream.masklets) == len(seen.masklets) <= 3
-        assert all(len(masklet.shared_s) < 3 for masklet in stream.masklets)
-    assert len(stream.masklets) == 3
+        masklets = session._streams["a"].masklets
+        assert len(masklets) == len(seen.masklets) <= 3
+        assert all(len(masklet.shared_s) < 3 for masklet in masklets)
+    assert len(masklets) == 3
     assert most_bytes(3) / 2 < max(sizes) <= most_bytes(3)
 
 
@@ -265,7 +266,7 @@ def test_step_without_frames_is_empty(make_session):
 def test_parts_at_once_see_what_parts_in_order_see(make_session, monkeypatch, is_mixed):
     told = []
     for is_parallel in (False, True):
-        monkeypatch.setattr(SideBySide, "is_parallel", is_parallel)
+        monkeypatch.setattr(ConcurrentParts, "is_parallel", is_parallel)
         session = make_session()
         session.open_stream("a", ["deer", "cow"])
         with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
