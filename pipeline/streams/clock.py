@@ -88,8 +88,8 @@ class StreamClock:
         captured_us: int,
         arrived_us: int,
         now_us: int,
-        nominal_us: int | None = None,
-        is_doubtful: bool = False,
+        nominal_us: int | None,
+        is_doubtful: bool,
     ) -> Tick:
         """Return the time of the next frame.
 

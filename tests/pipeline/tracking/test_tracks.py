@@ -174,6 +174,13 @@ def test_a_track_says_where_it_is_from_its_start_on():
         assert track.mask.corners == (2, 3, 6, 8)
 
 
+def test_tracks_are_listed_by_number():
+    book = TrackBook(KEY, CONFIG)
+    book.apply(make_prediction(make_observation(7)), now=moment(0.0))
+    update = book.apply(make_prediction(make_observation(3), make_observation(7)), now=moment(0.1))
+    assert [track.no for track in update.tracks] == [1, 2]
+
+
 def test_a_gap_counts_neither_as_seen_nor_as_unseen():
     book = TrackBook(KEY, CONFIG)
     book.apply(make_prediction(make_observation()), now=moment(0.0))
