@@ -16,7 +16,8 @@ from connectors.record import Record
 class Source(ABC):
     """Yields the frames of one or several streams. Used by one thread at a time.
 
-    ``position`` is the resume point: what :meth:`read` would return next, as a small JSON value.
+    A source never tries anything again by itself: it raises, and whoever reads it decides. After
+    an error that is ``recoverable`` it closes the source and builds it anew at its position.
     """
 
     @abstractmethod
@@ -28,13 +29,18 @@ class Source(ABC):
         """Return the next frame, waiting for it if need be; ``None`` once the source has ended.
 
         Raises:
-            SourceError: A typed error naming stream, position and reason. A source whose error has
-                ``recoverable`` set may be read again or reopened; frames already read stay valid.
+            SourceError: A typed error naming stream, position and reason. Where ``continues`` is
+                set the next read goes on behind it, any number of times. Frames already read
+                stay valid.
         """
 
     @abstractmethod
     def position(self) -> dict[str, int | float | str]:
-        """Return the point from which a reopened source would go on."""
+        """Return the resume point, a small JSON value: what ``read`` would return next.
+
+        A source built with it goes on there; so does one built with ``Frame.position``, the point
+        behind that frame. It may be asked before ``open`` and after ``close``.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -138,7 +138,8 @@ class KafkaSource(Source):
 
     @override
     def position(self) -> dict[str, int | float | str]:
-        return {f"{one[0]}/{one[1]}": offset for one, offset in sorted(self._delivered.items())}
+        offsets = {**self._start, **self._delivered}
+        return {f"{one[0]}/{one[1]}": offset for one, offset in sorted(offsets.items())}
 
     @override
     def interrupt(self) -> None:
@@ -158,6 +159,7 @@ class KafkaSource(Source):
         for partition in partitions:
             if partition in self._start:
                 self._consumer.seek(partition, self._start[partition])
+                self._delivered[partition] = self._start[partition]
             if partition in self._revoked:
                 self._delivered[partition] = self._revoked[partition]
         self._revoked.clear()

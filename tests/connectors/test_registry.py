@@ -19,6 +19,26 @@ def test_every_source_is_built_without_being_opened(url):
 
 
 @pytest.mark.parametrize(
+    ("url", "position"),
+    [
+        ("rtsp://h/1", {"frame_seq": 7, "epoch": 3}),
+        ("webcam:0", {"frame_seq": 7, "epoch": 3}),
+        ("a.mp4", {"file": "a.mp4", "frame": 7, "frame_seq": 9, "epoch": 1, "round_us": 40}),
+        (
+            "a.png",
+            {"after": "a", "index": 1, "frame_seq": 1, "epoch": 0, "height": 4, "width": 6},
+        ),
+        ("world://demo", {"index": 5}),
+        ("kafka://h:1/t", {"t/0": 12, "t/1": 3}),
+    ],
+)
+def test_position_survives_a_source_that_could_not_be_opened(url, position):
+    source = build_source(source_from_url(url), "gate", position=position)
+    source.close()
+    assert source.position() == position
+
+
+@pytest.mark.parametrize(
     ("url", "kind"),
     [
         ("kafka://h:1", RecordSink),
