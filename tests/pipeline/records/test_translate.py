@@ -46,11 +46,11 @@ def test_an_event_keeps_its_id_and_start_and_the_next_one_has_another():
 
 def test_time_that_was_not_observed_is_stated():
     player = Player(rules=[DWELL])
-    player.play(*[red(i) for i in range(10)], red(10, at_s=31.0), red(11, at_s=31.2))
+    player.play(*[red(i) for i in range(10)], red(10, at_s=31.05), red(11, at_s=31.2))
     events = records(player, EventRecord)
     assert events[0].gap_s is None
-    assert events[-1].gap_s == 30.0
-    assert events[-1].value == {"dwell_s": 0.7}
+    assert events[-1].gap_s == 30.05
+    assert events[-1].value == {"dwell_s": 0.65}
 
 
 def test_an_object_unseen_for_long_is_in_no_zone():
