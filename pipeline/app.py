@@ -6,15 +6,26 @@ The only file of the running pipeline that knows concrete models and connectors.
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from connectors.base import Sink, Source
+from connectors.errors import Position
 from connectors.registry import build_sink, build_source
 from models.protocols import ConceptTracker
 from pipeline.clock import Clock, SystemClock
-from pipeline.config.run import RunConfig
-from pipeline.engine.engine import Engine, EngineParts
-from pipeline.engine.outbox import Publisher, name_sinks
-from pipeline.engine.stream_table import Supervisor
+from pipeline.config.run import RunConfig, StreamConfig
+from pipeline.engine.engine import Engine
+from pipeline.engine.inbox import Inbox
+from pipeline.engine.ledger import Ledger
+from pipeline.engine.outbox import Outbox, name_sinks
+from pipeline.engine.parts import EngineParts
+from pipeline.engine.publisher import Publisher
+from pipeline.engine.retry import HostLimit
+from pipeline.engine.scheduler import Scheduler
+from pipeline.engine.source_runner import BuildSource, RunnerParts
+from pipeline.engine.status import StatusBook
+from pipeline.engine.stream_table import StreamTable
+from pipeline.engine.summary import SummaryBook
 from pipeline.engine.worker import Worker
 from pipeline.model_building import build_model
 from pipeline.observe.health import Health
@@ -25,6 +36,7 @@ from pipeline.observe.metrics import Metrics
 class Observations:
     """What can be looked at while an engine runs."""
 
+    ledger: Ledger
     metrics: Metrics
     health: Health
 
@@ -42,7 +54,7 @@ def build_app(
     config: RunConfig,
     *,
     tracker: ConceptTracker | None = None,
-    sources: Sequence[Source] | None = None,
+    build: BuildSource | None = None,
     sinks: Sequence[Sink] | None = None,
     clock: Clock | None = None,
     observations: Observations | None = None,
@@ -52,39 +64,66 @@ def build_app(
     Args:
         config: Everything; the other arguments replace what it would build.
         tracker: The model.
-        sources: One per configured stream, in order.
+        build: Builds a stream's source, not open, that goes on at a position.
         sinks: Used in addition to the configured ones.
         clock: The machine's by default.
         observations: Those whose port is open already.
     """
     clock = clock or SystemClock()
-    observations = observations or build_observations(config, clock=clock)
-    metrics, health = observations.metrics, observations.health
-    if sources is None:
-        sources = [build_source(stream.source, stream.id) for stream in config.streams]
-    publisher = Publisher(
+    seen = observations or build_observations(config, clock=clock)
+    inbox = Inbox()
+    outbox = Outbox(
         _named_sinks(config, sinks or ()),
         capacity=config.engine.publish_queue,
         retry_s=config.engine.sink_retry_s,
-        metrics=metrics,
+        metrics=seen.metrics,
+        health=seen.health,
     )
-    supervisor = Supervisor(config, sources, publisher, metrics=metrics, health=health, clock=clock)
-    worker = Worker(build_model(config.model) if tracker is None else tracker, metrics)
-    parts = EngineParts(
-        worker=worker,
-        supervisor=supervisor,
-        publisher=publisher,
-        metrics=metrics,
-        health=health,
+    publisher = Publisher(
+        outbox,
+        deployment=config.deployment,
+        metrics=seen.metrics,
+        is_stopping=lambda: inbox.is_stop_requested,
+    )
+    runners = RunnerParts(
+        build=build or _build_source,
+        host_of=_host_of,
+        inbox=inbox,
+        ledger=seen.ledger,
+        hosts=HostLimit(config.engine.connections_per_host),
         clock=clock,
     )
-    return App(engine=Engine(config, parts), metrics=metrics, health=health)
+    parts = EngineParts(
+        config=config.engine,
+        inbox=inbox,
+        table=StreamTable(config, runners),
+        scheduler=Scheduler(max_batch=config.engine.max_batch),
+        worker=_build_worker(config, tracker, outbox, seen.metrics),
+        publisher=publisher,
+        outbox=outbox,
+        ledger=seen.ledger,
+        status=StatusBook(
+            config.status,
+            publish=publisher.status,
+            ledger=seen.ledger,
+            metrics=seen.metrics,
+            health=seen.health,
+            clock=clock,
+        ),
+        summary=SummaryBook(clock),
+        metrics=seen.metrics,
+        health=seen.health,
+        clock=clock,
+    )
+    engine = Engine(parts, config.streams)
+    return App(engine=engine, metrics=seen.metrics, health=seen.health)
 
 
 def build_observations(config: RunConfig, *, clock: Clock | None = None) -> Observations:
-    """Return metrics and health of an engine that is still to be wired."""
+    """Return ledger, metrics and health of an engine that is still to be wired."""
+    ledger = Ledger()
     health = Health(clock or SystemClock(), stall_s=config.observe.stall_s)
-    return Observations(metrics=Metrics(), health=health)
+    return Observations(ledger=ledger, metrics=Metrics(ledger.snapshot), health=health)
 
 
 @contextmanager
@@ -129,3 +168,22 @@ def _named_sinks(config: RunConfig, extra: Sequence[Sink]) -> dict[str, Sink]:
     built = [build_sink(sink) for sink in config.sinks]
     kinds = [sink.type for sink in config.sinks] + [type(sink).__name__ for sink in extra]
     return dict(zip(name_sinks(kinds), [*built, *extra], strict=True))
+
+
+def _build_source(stream: StreamConfig, position: Position | None) -> Source:
+    return build_source(stream.source, stream.id, position=position)
+
+
+def _host_of(stream: StreamConfig) -> str | None:
+    """Return the host that a camera is at; other sources connect as they like."""
+    url = getattr(stream.source, "url", None)
+    return urlsplit(url).hostname if isinstance(url, str) else None
+
+
+def _build_worker(
+    config: RunConfig, tracker: ConceptTracker | None, outbox: Outbox, metrics: Metrics
+) -> Worker | None:
+    """Return what runs the model; ``None`` if all sinks take frames as they come."""
+    if tracker is None and not outbox.needs_model:
+        return None
+    return Worker(build_model(config.model) if tracker is None else tracker, metrics)

@@ -4,8 +4,10 @@ MaskstreamError
 ├── ConfigError            the configuration cannot be used; exit code 2
 ├── RecordError            a record's bytes are not what their topic promises
 ├── WeightsError           a model's weights cannot be had, read or written
-├── ModelError             the model failed on a stream's frames, again and again
-└── StreamLimitError       a source names more streams than the configuration allows
+├── ModelError             the model fails on a stream's frames, or does not take the stream
+├── StreamLimitError       a source names more streams than the configuration allows
+├── StreamExistsError      a stream of that name runs already
+└── UnknownStreamError     no stream of that name can be changed or removed
 
 Sources and sinks raise the errors of :mod:`connectors.errors`.
 """
@@ -46,10 +48,11 @@ class WeightsError(MaskstreamError):
 
 
 class ModelError(MaskstreamError):
-    """The model failed on a stream's frames, again and again."""
+    """The model fails on a stream's frames, or does not take the stream."""
 
-    def __init__(self, *, stream_id: str, frame_seq: int, reason: str) -> None:
-        super().__init__(f"stream {stream_id!r}: model failed at frame {frame_seq}: {reason}")
+    def __init__(self, *, stream_id: str, reason: str, frame_seq: int | None = None) -> None:
+        where = "took no stream" if frame_seq is None else f"failed at frame {frame_seq}"
+        super().__init__(f"stream {stream_id!r}: model {where}: {reason}")
         self.stream_id = stream_id
         self.frame_seq = frame_seq
         self.reason = reason
@@ -65,3 +68,20 @@ class StreamLimitError(MaskstreamError):
         )
         self.stream_id = stream_id
         self.limit = limit
+
+
+class StreamExistsError(MaskstreamError):
+    """A stream of that name runs already."""
+
+    def __init__(self, *, stream_id: str) -> None:
+        super().__init__(f"stream {stream_id!r}: runs already (accepted: a name of its own)")
+        self.stream_id = stream_id
+
+
+class UnknownStreamError(MaskstreamError):
+    """No stream of that name can be changed or removed."""
+
+    def __init__(self, *, stream_id: str, known: Sequence[str]) -> None:
+        accepted = ", ".join(sorted(known)) or "none runs"
+        super().__init__(f"stream {stream_id!r}: not configured (accepted: {accepted})")
+        self.stream_id = stream_id

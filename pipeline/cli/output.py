@@ -110,8 +110,8 @@ def show_summary(summary: RunSummary, *, files: list[Path], json_lines: bool) ->
         body = asdict(summary)
         for stream, plain in zip(summary.streams, body["streams"], strict=True):
             plain["counts"] = stream.counts.model_dump()
-        fields = {**body, "fps": round(summary.fps, 2), "files": files, "ok": summary.is_good}
-        write_line("summary", **fields)
+        fields = {"fps": round(summary.fps, 2), "files": files, "failed": summary.num_failed}
+        write_line("summary", **body, **fields, ok=summary.num_failed == 0)
         return
     console = Console(highlight=False)
     console.print(_stream_table(summary))
@@ -119,6 +119,8 @@ def show_summary(summary: RunSummary, *, files: list[Path], json_lines: bool) ->
         console.print(Text(_plain(f"sink {name} failed: {reason}"), style="red"))
     for path in files:
         console.print(Text(_plain(f"  {path}  "), style="bold").append(_size_of(path), style="dim"))
+    if summary.num_failed:
+        console.print(Text(f"{summary.num_failed} failed", style="bold red"))
 
 
 def _stream_table(summary: RunSummary) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.errors import ExitCode, log_level, reporting_errors
+from pipeline.cli.errors import log_level, reporting_errors
 from pipeline.cli.flag_groups import refuse_unfit
 from pipeline.cli.flags import (
     DEFAULT_STREAM_ID,
@@ -61,6 +61,9 @@ def run(  # noqa: PLR0913 - one parameter per flag
     checkpoint: Checkpoint = None,
     device: Device[str | None] = None,
     metrics_port: MetricsPort = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if anything at all has failed.")
+    ] = False,
     json_lines: Json = False,
 ) -> None:
     """Watch streams until they end: from a configuration, or one camera from flags."""
@@ -85,10 +88,16 @@ def run(  # noqa: PLR0913 - one parameter per flag
                 json_lines=json_lines,
             )
             resolved = config_from_flags(flags, overrides)
-        run_to_end(resolved, json_lines=json_lines)
+        run_to_end(resolved, json_lines=json_lines, is_strict=strict)
 
 
-def run_to_end(config: RunConfig, *, json_lines: bool, level: int = logging.INFO) -> None:
+def run_to_end(
+    config: RunConfig,
+    *,
+    json_lines: bool,
+    level: int = logging.INFO,
+    is_strict: bool = False,
+) -> None:
     """Run a configuration with progress and a summary; exits with a code if anything failed."""
     from pipeline.app import open_app
 
@@ -106,11 +115,10 @@ def run_to_end(config: RunConfig, *, json_lines: bool, level: int = logging.INFO
         summary = app.engine.run(on_turn)
     files = sorted({path for sink in config.sinks for path in sink.list_files()})
     show_summary(summary, files=files, json_lines=json_lines)
-    if not summary.is_good:
-        for stream in summary.streams:
-            if stream.error is not None:
-                write_error(stream.error)
-        raise typer.Exit(ExitCode.FAILED)
+    for error in summary.errors:
+        write_error(error)
+    if code := summary.exit_code(is_strict=is_strict):
+        raise typer.Exit(code)
 
 
 @contextmanager

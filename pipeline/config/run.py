@@ -15,7 +15,7 @@ from pipeline.config.sections.model import ModelConfig
 from pipeline.events.rules.config import ZoneRuleConfig
 from pipeline.events.rules.union import RuleConfig
 from pipeline.events.zones import ZoneConfig
-from pipeline.fields import Name, Phrase, Seconds, StrictModel
+from pipeline.fields import Name, Phrase, Seconds, Share, StrictModel
 from pipeline.tracking.config import TrackingConfig
 
 ANY_STREAM = "*"
@@ -27,6 +27,19 @@ class Overflow(StrEnum):
     WAIT = "wait"
     DROP_OLDEST = "drop_oldest"
     DROP_NEWEST = "drop_newest"
+
+
+class RetryConfig(StrictModel):
+    """When a source is tried again after an error that may pass: for ever, at growing intervals."""
+
+    initial_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    """Wait before the first try; jittered, as all waits."""
+    maximum_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    """No wait is longer."""
+    healthy_s: Seconds = 30.0
+    """After this long without an error waits begin anew."""
+    unauthorized_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    """Wait after a refused password."""
 
 
 class StreamConfig(StrictModel):
@@ -43,6 +56,12 @@ class StreamConfig(StrictModel):
     """Of the frame buffer. By default live cameras drop the oldest, everything else waits."""
     max_fps: Annotated[float, Field(gt=0, le=240)] | None = None
     """Frames beyond this rate are gated: counted, not processed."""
+    retry: RetryConfig = RetryConfig()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether frames come as they are taken."""
+        return self.source.is_live
 
     @property
     def buffer_overflow(self) -> Overflow:
@@ -106,16 +125,29 @@ class EngineConfig(StrictModel):
     """Open at once, those that sources name by themselves included."""
     idle_close_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """A stream that a source named by itself is closed after this long without a frame."""
-    heartbeat_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
-    """A status record says so when a stream had no frame for this long."""
     commit_every_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """For sources that keep a position of their own (Kafka)."""
-    max_model_errors: Annotated[int, Field(ge=1, le=1000)] = 3
-    """In a row; the stream fails after these."""
-    source_retries: Annotated[int, Field(ge=0, le=1_000_000)] = 5
-    """Times in a row that a source is opened again after an error that may pass."""
+    connections_per_host: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Sources that try at once to connect to one host."""
+    stop_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """The run ends within this time after SIGTERM or SIGINT, whatever sources and sinks do."""
     sink_retry_s: Seconds = 30.0
     """How long a failing sink is tried again before it is given up."""
+
+
+class StatusConfig(StrictModel):
+    """When a stream counts as what."""
+
+    every_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """A status record says how a stream is at each change and this often."""
+    stalled_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    """Connected, but no frame for this long, or for five of its usual intervals: stalled."""
+    offline_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
+    """Lost for less: reconnecting; for longer: offline."""
+    overload_share: Share = 0.05
+    """Overloaded while more than this share of the frames is dropped for speed."""
+    overload_window_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """Time over which that share is taken."""
 
 
 class RunConfig(StrictModel):
@@ -128,6 +160,7 @@ class RunConfig(StrictModel):
     sinks: tuple[SinkConfig, ...] = ()
     observe: ObserveConfig = ObserveConfig()
     engine: EngineConfig = EngineConfig()
+    status: StatusConfig = StatusConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @property
@@ -164,7 +197,7 @@ class RunConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check_streams(self) -> Self:
-        _refuse_twice("stream", [stream.id for stream in self.streams if stream.id != ANY_STREAM])
+        _refuse_twice("stream", [stream.id for stream in self.streams])
         if len(self.streams) > self.engine.max_streams:
             raise ValueError(
                 f"{len(self.streams)} streams (accepted: at most engine.max_streams = "

@@ -1,126 +1,96 @@
-"""Frames of one stream on their way to the model, and the account of all of them."""
+"""Frames of one stream on their way to the model."""
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from connectors.frame import Frame
 from pipeline.config.run import Overflow
-from pipeline.observe.metrics import Metrics
-from pipeline.records.schema import FrameCounts
+from pipeline.engine.commits import Ticket
+from pipeline.engine.gate import RateGate
+from pipeline.engine.ledger import DropCause, Ledger
+
+_SMOOTHING = 0.1  # of the usual interval: about the last ten frames count
+_OUTLIER = 5.0  # no single step counts for more than this many usual ones
 
 
-class FrameLedger:
-    """Counts where a stream's frames went. Any thread may write to it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """A frame as it came in.
 
-    Once a stream has ended, processed + gated + dropped = received.
+    Attributes:
+        arrived_us: Monotonic time.
+        now_us: UTC at the same moment, in microseconds since 1970.
+        ticket: Finished when the frame is done.
     """
 
-    def __init__(self, stream_id: str, metrics: Metrics) -> None:
-        self._stream_id = stream_id
-        self._metrics = metrics
-        self._changed = threading.Condition()
-        self._received = 0
-        self._processed = 0
-        self._gated = 0
-        self._dropped: Counter[str] = Counter()
-
-    def receive(self) -> None:
-        """Count a frame that a source gave."""
-        self._metrics.received.labels(self._stream_id).inc()
-        with self._changed:
-            self._received += 1
-
-    def finish(self) -> None:
-        """Count a frame that the model has seen and whose results are on their way."""
-        self._metrics.processed.labels(self._stream_id).inc()
-        with self._changed:
-            self._processed += 1
-            self._changed.notify_all()
-
-    def gate(self) -> None:
-        """Count a frame that was left out on purpose."""
-        self._metrics.gated.labels(self._stream_id).inc()
-        with self._changed:
-            self._gated += 1
-            self._changed.notify_all()
-
-    def drop(self, cause: str, num_frames: int = 1) -> None:
-        """Count frames that were lost."""
-        if num_frames:
-            self._metrics.dropped.labels(self._stream_id, cause).inc(num_frames)
-        with self._changed:
-            self._dropped[cause] += num_frames
-            self._changed.notify_all()
-
-    @property
-    def num_open(self) -> int:
-        """Frames that were received and are not accounted for yet."""
-        with self._changed:
-            return self._num_open()
-
-    def wait_settled(self, timeout_s: float) -> bool:
-        """Wait until every received frame is accounted for; tell whether that came about."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._num_open() == 0, timeout_s)
-
-    def counts(self) -> FrameCounts:
-        """Return the account as it stands."""
-        with self._changed:
-            return FrameCounts(
-                received=self._received,
-                processed=self._processed,
-                gated=self._gated,
-                dropped={cause: num for cause, num in self._dropped.items() if num},
-                waiting=self._num_open(),
-            )
-
-    def _num_open(self) -> int:
-        return self._received - self._processed - self._gated - self._dropped.total()
+    frame: Frame
+    arrived_us: int
+    now_us: int
+    ticket: Ticket = field(default_factory=Ticket)
 
 
 class FrameBuffer:
-    """A bounded queue of frames of one stream: one thread offers, one takes.
+    """A bounded queue of frames of one stream: its source's thread offers, the engine takes.
 
     Args:
+        stream_id: Whose account in the ledger is written.
         capacity: Frames held at most.
         overflow: What happens to one frame more.
-        ledger: Where drops are counted.
-        on_frame: Called after a frame has come in, or the buffer has closed.
-        max_fps: Frames beyond this rate of capture time are gated.
+        ledger: Where frames are counted.
+        on_frame: Called after a frame has come in.
+        gate: Leaves frames out; none passes all.
     """
 
     def __init__(
         self,
+        stream_id: str,
         *,
         capacity: int,
         overflow: Overflow,
-        ledger: FrameLedger,
+        ledger: Ledger,
         on_frame: Callable[[], None],
-        max_fps: float | None = None,
+        gate: RateGate | None = None,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"bad capacity {capacity!r} (accepted: at least 1)")
+        self._stream_id = stream_id
         self._capacity = capacity
         self._overflow = overflow
         self._ledger = ledger
         self._on_frame = on_frame
-        self._gap_s = 1.0 / max_fps if max_fps else 0.0
-        self._due_s: float | None = None
-        self._frames: deque[Frame] = deque()
+        self._gate = gate
+        self._frames: deque[Arrived] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
-        self._drop_cause: str | None = None
+        self._is_abandoned = False
+        self._num_offered = 0  # frames that wait for room; counted as received already
+        self._last_us: int | None = None
+        self._interval_us = 0.0
 
-    def __len__(self) -> int:
+    @property
+    def num_frames(self) -> int:
+        """Frames that wait for the model."""
         return len(self._frames)
 
     @property
-    def is_closed(self) -> bool:
-        """Whether no more frames will come in; those inside can still be taken."""
-        return self._is_closed
+    def is_drained(self) -> bool:
+        """Whether no frame is left and none will come."""
+        with self._changed:
+            return self._is_closed and not self._frames and not self._num_offered
 
-    def offer(self, frame: Frame) -> bool:
+    @property
+    def last_arrived_us(self) -> int | None:
+        """When the last frame came, gated ones included; ``None`` before the first."""
+        return self._last_us
+
+    @property
+    def usual_interval_us(self) -> int:
+        """How far apart frames come usually; 0 before the second."""
+        return round(self._interval_us)
+
+    def offer(self, arrived: Arrived) -> bool:
         """Put a frame in, by the overflow policy; under ``WAIT`` this waits for room.
 
         Returns:
@@ -129,17 +99,23 @@ class FrameBuffer:
         with self._changed:
             if self._is_closed:
                 return False
-            self._ledger.receive()
-            if self._is_gated(frame):
-                self._ledger.gate()
+            self._note_arrival(arrived.arrived_us)
+            if self._gate is not None and not self._gate.passes(
+                arrived.frame, arrived_us=arrived.arrived_us, now_us=arrived.now_us
+            ):
+                self._ledger.gate(self._stream_id)
+                arrived.ticket.finish()
                 return True
+            self._ledger.receive(self._stream_id)
             if self._overflow is Overflow.WAIT:
+                self._num_offered += 1
                 self._changed.wait_for(lambda: self._has_room() or self._is_closed)
-            self._put(frame)
+                self._num_offered -= 1
+            self._put(arrived)
         self._on_frame()
         return True
 
-    def take(self) -> Frame | None:
+    def take(self) -> Arrived | None:
         """Return the oldest frame, ``None`` if there is none."""
         with self._changed:
             if not self._frames:
@@ -147,41 +123,43 @@ class FrameBuffer:
             self._changed.notify_all()
             return self._frames.popleft()
 
-    def close(self, *, drop_cause: str | None = None) -> None:
+    def close(self, *, drop_cause: DropCause | None = None) -> None:
         """Let no more frames in; with a cause, drop and count those inside. Repeatable."""
         with self._changed:
             self._is_closed = True
-            if drop_cause is not None:
-                self._drop_cause = drop_cause
-                self._ledger.drop(drop_cause, len(self._frames))
+            if drop_cause is not None and not self._is_abandoned:
+                self._is_abandoned = True
+                # Their tickets stay open: where the source keeps its position they come again.
+                num_frames = len(self._frames) + self._num_offered
+                self._ledger.drop(self._stream_id, drop_cause, num_frames)
                 self._frames.clear()
             self._changed.notify_all()
         self._on_frame()
 
-    def _put(self, frame: Frame) -> None:
-        if self._drop_cause is not None:  # it was closed while this frame waited for room
-            self._ledger.drop(self._drop_cause)
-        elif self._has_room() or self._is_closed:
+    def _note_arrival(self, arrived_us: int) -> None:
+        if self._last_us is not None:
+            step_us = arrived_us - self._last_us
+            if self._interval_us:  # an outage says little about how often frames come
+                step_us = min(step_us, round(_OUTLIER * self._interval_us))
+            share = _SMOOTHING if self._interval_us else 1.0
+            self._interval_us += share * (step_us - self._interval_us)
+        self._last_us = arrived_us
+
+    def _put(self, arrived: Arrived) -> None:
+        if self._is_abandoned:  # while this frame waited for room; it was counted then
+            return
+        if self._has_room() or self._is_closed:
             # One above capacity on closing: the source has moved on, so the frame must not be lost.
-            self._frames.append(frame)
+            self._frames.append(arrived)
         elif self._overflow is Overflow.DROP_NEWEST:
-            self._ledger.drop("overflow")
+            self._overflow_by(arrived)
         else:
-            self._frames.popleft()
-            self._ledger.drop("overflow")
-            self._frames.append(frame)
+            self._overflow_by(self._frames.popleft())
+            self._frames.append(arrived)
+
+    def _overflow_by(self, arrived: Arrived) -> None:
+        self._ledger.drop(self._stream_id, DropCause.OVERFLOW)
+        arrived.ticket.finish()
 
     def _has_room(self) -> bool:
         return len(self._frames) < self._capacity
-
-    def _is_gated(self, frame: Frame) -> bool:
-        if not self._gap_s:
-            return False
-        now_s = frame.captured_at.timestamp()
-        late_s = 0.0 if self._due_s is None else now_s - self._due_s
-        # Earlier than a whole gap means that the clock has jumped; that must not gate for long.
-        if -self._gap_s <= late_s < -1e-6:
-            return True
-        base_s = self._due_s if self._due_s is not None and abs(late_s) < self._gap_s else now_s
-        self._due_s = base_s + self._gap_s
-        return False

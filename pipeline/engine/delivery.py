@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
+from connectors.frame import Frame
 from connectors.record import Record
 from pipeline.records.codec import encode_record
 from pipeline.records.schema import StatusRecord
@@ -18,7 +19,9 @@ class Delivery:
         deployment: Name of this installation.
         result: A frame's result, or
         status: a stream's state, or
-        dead_letter: input that was refused, for the dead-letter topic.
+        dead_letter: input that was refused, for the dead-letter topic, or
+        frame: a frame as it was taken, for sinks of frames, or
+        closed_stream: a stream that is gone, so that its files can be closed.
         can_shed: A slow sink may leave it out.
     """
 
@@ -26,6 +29,8 @@ class Delivery:
     result: FrameResult | None = None
     status: StatusRecord | None = None
     dead_letter: Record | None = None
+    frame: Frame | None = None
+    closed_stream: str | None = None
     can_shed: bool = False
     _records: tuple[Record, ...] | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)

@@ -1,80 +1,53 @@
-"""The engine: plan, run, reconcile."""
+"""The engine: drain, plan, run, reconcile.
+
+Its thread is the single writer of all streams. Other threads hand it messages by the inbox and
+frames by the streams' buffers; it hands results to the outbox.
+"""
 
 import logging
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from connectors.frame import CaptureClock, Frame
-from pipeline.clock import Clock, seconds_to_us
-from pipeline.config.run import ANY_STREAM, Overflow, RunConfig
-from pipeline.engine.delivery import Delivery
-from pipeline.engine.lane import Lane
-from pipeline.engine.outbox import Publisher
-from pipeline.engine.scheduler import Scheduler
-from pipeline.engine.stream_table import Supervisor
-from pipeline.engine.summary import RunSummary, SummaryBook
-from pipeline.engine.worker import Outcome, Worker
-from pipeline.errors import ModelError
-from pipeline.observe.health import Health
-from pipeline.observe.metrics import Metrics
-from pipeline.records.schema import StreamState
-from pipeline.streams.result import FrameResult
-from pipeline.streams.stream import Admission
-from pipeline.tracking.states import TrackState
+from models.protocols import DeviceLostError
+from pipeline.config.run import ANY_STREAM, StreamConfig
+from pipeline.engine.committer import Committer
+from pipeline.engine.control import StreamControl
+from pipeline.engine.inbox import AddStream, ChangeStream, RemoveStream
+from pipeline.engine.parts import EngineParts
+from pipeline.engine.summary import RunSummary
+from pipeline.engine.turns import Turns
 
 _logger = logging.getLogger("maskstream.engine")
 
-_POLL_S = 0.1  # how soon a stop is noticed while nothing comes
-_LIVE_CLOCKS = frozenset(
-    {CaptureClock.ARRIVAL, CaptureClock.RTCP_NTP, CaptureClock.KAFKA_TIMESTAMP}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    lane: Lane
-    admission: Admission
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineParts:
-    """What an engine is wired from; see :mod:`pipeline.app`."""
-
-    worker: Worker
-    supervisor: Supervisor
-    publisher: Publisher
-    metrics: Metrics
-    health: Health
-    clock: Clock
+_POLL_S = 0.1  # how soon a stop and the passing of time are noticed while nothing comes
+_SOURCES_SHARE = 0.5  # of the time to stop, for sources that end and frames that are under way
+_JOIN_SHARE = 0.1  # for letting go of what sources hold; the rest is for the sinks
 
 
 class Engine:
     """Runs until all sources have ended, or until told to stop.
 
     Args:
-        config: The whole configuration.
         parts: Everything wired.
+        streams: Those to begin with.
     """
 
-    def __init__(self, config: RunConfig, parts: EngineParts) -> None:
-        self._config = config
-        self._worker = parts.worker
-        self._supervisor = parts.supervisor
-        self._publisher = parts.publisher
-        self._metrics = parts.metrics
-        self._health = parts.health
-        self._clock = parts.clock
-        self._scheduler = Scheduler(max_batch=config.engine.max_batch)
-        self._summary = SummaryBook(parts.clock)
-        self._wake = threading.Event()
-        self._should_stop = False
-        self._heartbeat_s = parts.clock.monotonic_s()
+    def __init__(self, parts: EngineParts, streams: Sequence[StreamConfig]) -> None:
+        self._parts = parts
+        self._streams = tuple(streams)
+        self._control = StreamControl(parts)
+        self._turns = Turns(parts)
+        self._committer = Committer(parts)
+        self._unfinished: list[str] = []
+        self._stop_s: float | None = None
+        self._device_error: str | None = None
 
     def stop(self) -> None:
-        """Ask the engine to end: read frames are processed, sinks flushed. For signal handlers."""
-        # A bare flag: taking a lock here could wait forever for the thread that was interrupted.
-        self._should_stop = True
+        """Ask the engine to end: what waits is dropped, sinks are flushed. For signal handlers."""
+        self._parts.inbox.request_stop()
+
+    def post(self, command: AddStream | ChangeStream | RemoveStream) -> None:
+        """Let a stream enter, change or leave, at the next step. May be called by any thread."""
+        self._parts.inbox.post(command)
 
     def run(self, on_turn: Callable[[], None] = lambda: None) -> RunSummary:
         """Start everything, turn until done, stop everything.
@@ -85,166 +58,83 @@ class Engine:
         Raises:
             ConnectorError: If a sink cannot be opened; nothing was read then.
         """
-        self._publisher.start()
+        self._parts.outbox.start()
         try:
-            self._supervisor.start(self._wake.set)
+            for stream in self._streams:
+                self._control.add(stream)
             self._turn_until_done(on_turn)
+        except DeviceLostError as error:
+            self._device_error = str(error)
+            _logger.critical("the accelerator is gone: %s", error)
+            self._parts.inbox.request_stop()
         finally:
             self._shut_down()
         return self.summary()
 
     def step(self) -> int:
-        """Plan, run, reconcile. Returns the number of frames processed."""
-        lanes = {lane.stream_id: lane for lane in self._supervisor.lanes()}
-        batch = self._scheduler.next_batch([lane.waiting() for lane in lanes.values()])
-        turns = [turn for stream_id in batch if (turn := self._prepare(lanes[stream_id]))]
-        with self._metrics.stage.labels("model").time():
-            outcomes = self._worker.step([turn.admission.model_input for turn in turns])
-        for turn, outcome in zip(turns, outcomes, strict=True):
-            self._reconcile(turn, outcome)
-        for lane in lanes.values():
-            if self._supervisor.is_spent(lane):
-                self._finish(lane, "stream_ended")
-        if turns:
-            self._metrics.batch_frames.observe(len(turns))
+        """Drain, plan, run, reconcile. Returns the number of frames that had their turn."""
+        for message in self._parts.inbox.drain():
+            self._control.carry_out(message)
+        turns = self._turns.plan()
+        outcomes = self._turns.run(turns)
+        self._turns.reconcile(turns, outcomes)
+        self._control.retire()
+        self._committer.advance()
+        self._parts.status.refresh()
+        self._parts.health.beat()
         return len(turns)
 
     def summary(self) -> RunSummary:
         """Return what happened so far."""
-        return self._summary.draw_up(
-            self._supervisor.lanes(),
-            strays=self._supervisor.strays(),
-            source_errors={
-                capture.config.id: str(capture.error)
-                for capture in self._supervisor.captures
-                if capture.error is not None and capture.config.id == ANY_STREAM
-            },
-            sink_errors=self._publisher.errors,
+        parts = self._parts
+        named_by_source = {one.stream_id for one in parts.table if one.is_named_by_source}
+        return parts.summary.build(
+            [self._control.summary_of(running) for running in parts.table],
+            counts=[
+                (ANY_STREAM if stream_id in named_by_source else stream_id, counts)
+                for stream_id, counts in parts.ledger.snapshot()
+            ],
+            sink_errors=parts.outbox.errors,
+            unfinished=self._unfinished,
+            device_error=self._device_error,
         )
 
     def _turn_until_done(self, on_turn: Callable[[], None]) -> None:
-        is_stopping = False
-        while not self._supervisor.is_done:
-            if (self._should_stop or self._publisher.is_useless) and not is_stopping:
-                is_stopping = True
-                self._supervisor.stop()
-            self._wake.clear()
+        parts = self._parts
+        while parts.table.sources and not self._is_late(_SOURCES_SHARE):
             num_frames = self.step()
-            self._tend()
             on_turn()
-            if not num_frames and not self._supervisor.is_done:
-                self._wake.wait(_POLL_S)
+            if parts.outbox.is_useless:
+                parts.inbox.request_stop()
+            if not num_frames and parts.table.sources:
+                parts.inbox.wait(_POLL_S)
 
-    def _prepare(self, lane: Lane) -> _Turn | None:
-        """Take a frame and see to it that a session which fits it is open."""
-        frame = lane.buffer.take()
-        if frame is None:
-            return None
-        lane.active_s = self._clock.monotonic_s()
-        admission = self._admit(lane, frame)
-        if not admission.begins_session:
-            return _Turn(lane, admission)
-        reason = self._worker.open(lane.stream_id, lane.config.concepts)
-        if reason is not None:
-            self._lose(lane, frame, reason, is_final=True)
-            return None
-        return _Turn(lane, admission)
-
-    def _admit(self, lane: Lane, frame: Frame) -> Admission:
-        arrived_us = seconds_to_us(self._clock.monotonic_s())
-        admission = lane.admit(frame, arrived_us=arrived_us, now=self._clock.utc_now())
-        self._publish(lane, admission.ended)
-        return admission
-
-    def _reconcile(self, turn: _Turn, outcome: Outcome) -> None:
-        lane, admission, frame = turn.lane, turn.admission, turn.admission.frame
-        now = self._clock.utc_now()
-        if outcome.was_reset:
-            self._publish(lane, lane.end_session("model_error", now=now))
-            admission = self._admit(lane, frame)
-        if outcome.prediction is None:
-            self._lose(lane, frame, outcome.reason)
-            return
-        with self._metrics.stage.labels("rules").time():
-            result = lane.apply(admission, outcome.prediction, now=now)
-        self._publish(lane, result)
-        if self._health.states.get(lane.stream_id) is StreamState.WAITING:
-            self._supervisor.tell(lane.stream_id, StreamState.RUNNING, lane=lane)
-        lane.ledger.finish()
-        self._observe(lane, frame, result)
-
-    def _lose(self, lane: Lane, frame: Frame, reason: str, *, is_final: bool = False) -> None:
-        """Count a frame on which the model failed, and give the stream up if that goes on."""
-        lane.ledger.drop("model_error")
-        lane.num_model_errors += 1
-        if is_final or lane.num_model_errors >= self._config.engine.max_model_errors:
-            error = ModelError(stream_id=lane.stream_id, frame_seq=frame.frame_seq, reason=reason)
-            _logger.error("%s", error)
-            self._supervisor.fail(lane, error, cause="stream_failed")
-
-    def _publish(self, lane: Lane, result: FrameResult | None) -> None:
-        if result is None:
-            return
-        is_live = lane.config.buffer_overflow is not Overflow.WAIT
-        can_shed = is_live and not result.changes and not result.events
-        stream_id = lane.stream_id
-        for change in result.changes:
-            self._metrics.track_changes.labels(stream_id, change.kind.value).inc()
-        for event in result.events:
-            self._metrics.events.labels(stream_id, event.rule, event.phase.value).inc()
-        with self._metrics.stage.labels("publish").time():
-            self._publisher.put(
-                Delivery(deployment=self._config.deployment, result=result, can_shed=can_shed)
-            )
-
-    def _observe(self, lane: Lane, frame: Frame, result: FrameResult) -> None:
-        stream_id = lane.stream_id
-        tracks = result.scene.tracks if result.scene else ()
-        for state in TrackState:
-            num_tracks = sum(track.state is state for track in tracks)
-            self._metrics.tracks.labels(stream_id, state.value).set(num_tracks)
-        self._metrics.buffer_frames.labels(stream_id).set(len(lane.buffer))
-        if frame.capture_clock in _LIVE_CLOCKS:
-            latency_s = (result.result_time - frame.captured_at).total_seconds()
-            self._metrics.latency.labels(stream_id).observe(max(latency_s, 0.0))
-
-    def _finish(self, lane: Lane, reason: str) -> None:
-        self._publish(lane, lane.end_session(reason, now=self._clock.utc_now()))
-        self._worker.close(lane.stream_id)
-        self._scheduler.forget(lane.stream_id)
-        self._summary.retire(lane)
-        self._supervisor.remove(lane)
-
-    def _tend(self) -> None:
-        """Say that we live; close streams that a source named once and then forgot."""
-        self._health.beat()
-        now_s = self._clock.monotonic_s()
-        if now_s - self._heartbeat_s < self._config.engine.heartbeat_s:
-            return
-        self._heartbeat_s = now_s
-        for lane in self._supervisor.lanes():
-            idle_s = now_s - lane.active_s
-            is_idle = idle_s >= self._config.engine.idle_close_s and len(lane.buffer) == 0
-            if lane.config.id == ANY_STREAM and is_idle:
-                lane.buffer.close()  # step() finishes it, with whatever came in meanwhile
-            elif idle_s >= self._config.engine.heartbeat_s:
-                self._say_idle(lane)
-
-    def _say_idle(self, lane: Lane) -> None:
-        known = self._health.states.get(lane.stream_id, StreamState.WAITING)
-        is_waiting = known in {StreamState.RUNNING, StreamState.WAITING}
-        self._supervisor.tell(
-            lane.stream_id, StreamState.WAITING if is_waiting else known, lane=lane
-        )
+    def _is_late(self, share: float = 1.0) -> bool:
+        """Whether the end was asked for, and a share of the time that it may take is over."""
+        if not self._parts.inbox.is_stop_requested:
+            return False
+        now_s = self._parts.clock.monotonic_s()
+        if self._stop_s is None:
+            self._stop_s = now_s
+        return now_s - self._stop_s >= share * self._parts.config.stop_timeout_s
 
     def _shut_down(self) -> None:
-        self._supervisor.stop()
-        for lane in self._supervisor.lanes():  # none are left unless a turn has failed
-            lane.buffer.close(drop_cause="stopped")
-            lane.error = lane.error or RuntimeError("the engine stopped early")
-        if not self._supervisor.join(timeout_s=10.0):
-            _logger.error("a source did not end within 10 s of being asked to")
-        for lane in self._supervisor.lanes():
-            self._finish(lane, "stopped")
-        self._worker.close_all()
-        self._publisher.stop()
+        """Let go of everything; what does not end in time is named and left behind."""
+        parts = self._parts
+        self._control.stop()
+        for running in parts.table:  # none are left unless a step has failed or was too late
+            self._control.finish(running, "stopped")
+        for source in parts.table.sources:
+            source.runner.finish()
+            parts.table.drop_source(source)
+        if parts.worker is not None:
+            parts.worker.close_all()
+        sources = parts.table.join(_JOIN_SHARE * parts.config.stop_timeout_s)
+        parts.inbox.close()
+        parts.outbox.request_stop()
+        while (sinks := parts.outbox.join(_POLL_S)) and not self._is_late():
+            pass
+        self._unfinished = [f"source {name}" for name in sources]
+        self._unfinished += [f"sink {name}" for name in sinks]
+        for name in self._unfinished:
+            _logger.error("%s did not end in time and is left behind", name)

@@ -1,21 +1,36 @@
-"""One source on its own thread: read, hand over, open again after errors that may pass."""
+"""One source on its own thread: build, open, read, hand over; retried here and nowhere else."""
 
 import logging
 import threading
-from itertools import islice
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from connectors.backoff import Backoff
 from connectors.base import Source
 from connectors.errors import BadFrameError, Position, SourceError
 from connectors.frame import Frame
 from pipeline.clock import Clock
-from pipeline.config.run import EngineConfig, StreamConfig
-from pipeline.records.schema import StreamState
+from pipeline.config.run import ANY_STREAM, StreamConfig
+from pipeline.engine.buffer import Arrived, FrameBuffer
+from pipeline.engine.commits import CommitLog, Ticket
+from pipeline.engine.inbox import (
+    FileSkipped,
+    FrameRefused,
+    Inbox,
+    SourceEnded,
+    SourceLost,
+    SourceOpened,
+    UnknownStream,
+)
+from pipeline.engine.ledger import DropCause, Ledger
+from pipeline.engine.retry import HostLimit, RetryPolicy
+from pipeline.engine.router import FrameRouter
 
-_logger = logging.getLogger("maskstream.capture")
+_logger = logging.getLogger("maskstream.source")
 
-_COMMIT_GRACE_S = 2.0
+_US = 1_000_000
+
+BuildSource = Callable[[StreamConfig, Position | None], Source]
 
 
 @runtime_checkable
@@ -23,67 +38,55 @@ class CommittingSource(Protocol):
     """A source that keeps its position elsewhere (Kafka) and is told when to move it."""
 
     def commit(self, position: Position) -> None:
-        """Everything before ``position`` is done."""
+        """Everything before ``position`` is done. Called by the thread that reads."""
         ...
 
 
-class CaptureOwner(Protocol):
-    """What a capture thread tells the engine. Called from that thread."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerParts:
+    """What all source runners share.
 
-    def on_frame(self, capture: "Capture", frame: Frame) -> bool:
-        """Take a frame; may wait. False if it could not be taken, and was counted as dropped."""
-        ...
-
-    def on_bad_frame(self, capture: "Capture", error: BadFrameError) -> None:
-        """Count a frame that cannot be used."""
-        ...
-
-    def on_state(
-        self, capture: "Capture", state: StreamState, error: SourceError | None = None
-    ) -> None:
-        """Note what the source is doing."""
-        ...
-
-    def on_done(self, capture: "Capture", error: Exception | None) -> None:
-        """The source has ended, for good or because of an error. Sets ``is_done``."""
-        ...
-
-    def settle(self, capture: "Capture") -> bool:
-        """Wait until all frames so far are processed and durable; false if that failed."""
-        ...
-
-
-class Capture:
-    """Reads one source on its own thread.
-
-    Args:
-        config: The stream, or template of streams, that the source feeds.
-        source: Not open yet; used by this thread alone, but for ``close``.
-        owner: Takes frames and news.
-        engine: Retries and commit interval.
-        clock: For the commit interval.
+    Attributes:
+        build: Builds a source, not open, that goes on at a position.
+        host_of: Names the host that a stream's source connects to, if it does.
+        inbox: Takes news for the engine.
+        ledger: Where frames are counted that no buffer takes.
+        hosts: Spreads connection attempts.
+        clock: For arrival times.
     """
 
-    def __init__(
-        self,
-        config: StreamConfig,
-        source: Source,
-        owner: CaptureOwner,
-        *,
-        engine: EngineConfig,
-        clock: Clock,
-    ) -> None:
+    build: BuildSource
+    host_of: Callable[[StreamConfig], str | None]
+    inbox: Inbox
+    ledger: Ledger
+    hosts: HostLimit
+    clock: Clock
+
+
+class SourceRunner:
+    """Reads one source until it has ended, failed for good or is stopped.
+
+    Args:
+        number: What messages call it.
+        config: The stream, or template of streams, that the source feeds.
+        parts: Shared with the other runners.
+    """
+
+    def __init__(self, number: int, config: StreamConfig, parts: RunnerParts) -> None:
+        self.number = number
         self.config = config
-        self.is_done = False
-        self.error: Exception | None = None
-        self._source = source
-        self._owner = owner
-        self._engine = engine
-        self._clock = clock
+        self.router = FrameRouter()
+        self.commits: CommitLog | None = None
+        self._parts = parts
+        self._retry = RetryPolicy(config.retry, is_live=config.is_live)
+        self._source: Source | None = None
+        self._position: Position | None = None
         self._stopping = threading.Event()
-        self._committed_s = 0.0
-        self._num_failures = 0
-        self._thread = threading.Thread(target=self._run, name=f"capture-{config.id}", daemon=True)
+        self._may_leave = threading.Event()
+        self._lock = threading.Lock()
+        self._mark: dict[str, int | float | str] = {}
+        self._has_warned = False
+        self._thread = threading.Thread(target=self._run, name=f"source-{config.id}", daemon=True)
 
     def start(self) -> None:
         """Begin to read."""
@@ -94,83 +97,173 @@ class Capture:
         if self._stopping.is_set():
             return
         self._stopping.set()
-        if isinstance(self._source, CommittingSource):
-            # Closed at once it could not commit what is about to be done.
-            timer = threading.Timer(_COMMIT_GRACE_S, self._close, ["stopping"])
-            timer.daemon = True
-            timer.start()
-        else:
-            self._close("stopping")
+        self.router.close()
+        # On a thread of its own: nobody knows how long a source takes to let go.
+        threading.Thread(target=self._interrupt, name="source-interrupt", daemon=True).start()
+
+    def commit(self, mark: Position) -> None:
+        """Let the thread commit up to ``mark`` before it reads on."""
+        with self._lock:
+            self._mark.update(mark)
+
+    def finish(self) -> None:
+        """Say that no later mark will come: the thread commits what it was told and ends."""
+        self._may_leave.set()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread; tell whether it has ended."""
-        self._thread.join(timeout_s)
+        self._thread.join(max(timeout_s, 0.0))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        error: Exception | None = None
         try:
-            self._read_until_done()
-        except SourceError as error:
-            self.error = error
-        except Exception as error:
-            _logger.exception("stream %s: source failed", self.config.id)
-            self.error = error
+            error = self._read_until_done()
         finally:
-            self._close("at the end")
-            self._owner.on_done(self, self.error)
+            self._parts.inbox.post(SourceEnded(source=self.number, error=error))
+            if self.commits is not None:
+                self._may_leave.wait()
+                self._commit_at_end()
+            self._let_go()
 
-    def _read_until_done(self) -> None:
+    def _read_until_done(self) -> Exception | None:
+        """Read, again after errors that may pass; returns the one that could not."""
         while not self._stopping.is_set():
             try:
-                self._owner.on_state(self, StreamState.CONNECTING)
-                self._source.open()
-                self._owner.on_state(self, StreamState.RUNNING)
-                self._pump()
-            except SourceError as error:
+                source = self._connect()
+                self._pump(source)
+            except Exception as error:
                 if self._stopping.is_set():
-                    return
-                self._num_failures += 1
-                if not error.recoverable or self._num_failures > self._engine.source_retries:
-                    raise
-                self._owner.on_state(self, StreamState.RECONNECTING, error)
-                self._close("before opening it again")
-                self._stopping.wait(self._delay_s())
+                    break
+                if not isinstance(error, SourceError):
+                    _logger.exception("source raised", extra=self._extra())
+                delay_s = self._retry.delay_s(error, self._parts.clock.monotonic_s())
+                if delay_s is None:
+                    return error
+                self._let_go()
+                lost = SourceLost(source=self.number, error=error, retry_s=delay_s)
+                self._parts.inbox.post(lost)
+                self._stopping.wait(delay_s)
             else:
-                return
+                break
+        return None
 
-    def _pump(self) -> None:
-        self._committed_s = self._clock.monotonic_s()
+    def _connect(self) -> Source:
+        host = self._parts.host_of(self.config)
+        with self._parts.hosts.attempt(host, self._stopping.is_set):
+            source = self._source = self._parts.build(self.config, self._position)
+            if isinstance(source, CommittingSource) and self.commits is None:
+                self.commits = CommitLog()
+            if not self._stopping.is_set():
+                source.open()
+        self._retry.note_opened(self._parts.clock.monotonic_s())
+        self._parts.inbox.post(SourceOpened(source=self.number, at_us=self._now_us()))
+        return source
+
+    def _pump(self, source: Source) -> None:
         while not self._stopping.is_set():
             try:
-                frame = self._source.read()
+                frame = source.read()
             except BadFrameError as error:
-                self._owner.on_bad_frame(self, error)
+                ticket = self._ticket(error.resume_position)
+                refused = FrameRefused(source=self.number, error=error, ticket=ticket)
+                self._parts.inbox.post(refused)
                 continue
             except SourceError as error:
                 if not error.continues:
                     raise
-                _logger.warning("%s", error)
+                self._ticket(error.resume_position).finish()
+                self._parts.inbox.post(FileSkipped(source=self.number, error=error))
                 continue
             if frame is None:
-                break
-            self._num_failures = 0
-            if not self._owner.on_frame(self, frame) and self._stopping.is_set():
-                return  # this frame was lost: the committed position must not pass it
-            if self._clock.monotonic_s() - self._committed_s >= self._engine.commit_every_s:
-                self._commit()
-        self._commit()
+                if not self._stopping.is_set():
+                    self._ticket(source.position()).finish()
+                return
+            self._hand_over(frame)
+            self._commit(source)
 
-    def _commit(self) -> None:
-        self._committed_s = self._clock.monotonic_s()
-        if isinstance(self._source, CommittingSource) and self._owner.settle(self):
-            self._source.commit(self._source.position())
+    def _hand_over(self, frame: Frame) -> None:
+        """Put a frame into its stream's buffer; waits there, and for streams not known yet."""
+        arrived = Arrived(
+            frame=frame,
+            arrived_us=self._now_us(),
+            now_us=round(self._parts.clock.utc_now().timestamp() * _US),
+            ticket=self._ticket(frame.position),
+        )
+        while not self._stopping.is_set():
+            target = self._route(frame.stream_id)
+            if isinstance(target, DropCause):
+                self._parts.ledger.refuse(self.config.id, target)
+                arrived.ticket.finish()
+                return
+            if target is None:
+                news = UnknownStream(source=self.number, stream_id=frame.stream_id)
+                self._parts.inbox.post(news)
+            elif target.offer(arrived):
+                return
+            # Not known, or closed for idleness just as this frame came: the engine answers soon.
+            self.router.wait_change(frame.stream_id, target)
+        # Lost: its ticket stays open, so that the committed position never passes it.
+        is_known = isinstance(self.router.find(frame.stream_id), FrameBuffer)
+        stream_id = frame.stream_id if is_known else self.config.id
+        self._parts.ledger.refuse(stream_id, DropCause.STOPPED)
 
-    def _delay_s(self) -> float:
-        delays = Backoff(initial_s=0.2, maximum_s=30.0).delays()
-        return next(islice(delays, self._num_failures - 1, None))
+    def _route(self, stream_id: str) -> FrameBuffer | DropCause | None:
+        if self.config.id in (ANY_STREAM, stream_id):
+            return self.router.find(stream_id)
+        if not self._has_warned:
+            self._has_warned = True
+            _logger.warning(
+                "its source sends frames of stream %r, which are dropped as unknown "
+                "(accepted: that key as the stream's id, or %r for every stream of the source)",
+                stream_id,
+                ANY_STREAM,
+                extra=self._extra(),
+            )
+        return DropCause.UNKNOWN_STREAM
 
-    def _close(self, moment: str) -> None:
+    def _ticket(self, position: Position | None) -> Ticket:
+        return Ticket() if self.commits is None else self.commits.begin(position)
+
+    def _commit(self, source: Source) -> None:
+        if not isinstance(source, CommittingSource):
+            return
+        with self._lock:
+            mark, self._mark = self._mark, {}
+        if mark:
+            source.commit(mark)
+
+    def _commit_at_end(self) -> None:
         try:
-            self._source.close()
+            if self._source is not None:
+                self._commit(self._source)
         except Exception:
-            _logger.exception("stream %s: source could not be closed %s", self.config.id, moment)
+            _logger.exception("the last position was not committed", extra=self._extra())
+
+    def _interrupt(self) -> None:
+        source = self._source
+        try:
+            if source is not None:
+                source.interrupt()
+        except Exception:
+            _logger.exception("source could not be interrupted", extra=self._extra())
+
+    def _let_go(self) -> None:
+        """Close the source, and keep the point from which the next one goes on."""
+        source, self._source = self._source, None
+        if source is None:
+            return
+        try:
+            self._position = source.position()
+        except Exception:
+            _logger.exception("source does not know its position", extra=self._extra())
+        try:
+            source.close()
+        except Exception:
+            _logger.exception("source could not be closed", extra=self._extra())
+
+    def _now_us(self) -> int:
+        return round(self._parts.clock.monotonic_s() * _US)
+
+    def _extra(self) -> dict[str, str]:
+        return {"stream": self.config.id}

@@ -1,299 +1,266 @@
-"""Starts and stops sources, and knows every stream that they feed."""
+"""The streams that the engine holds, with the sources that feed them.
 
-import json
-import logging
-import threading
-from collections.abc import Callable, Sequence
+Used by the engine's thread alone; a source's thread meets it only in the source's router, in the
+inbox and in the buffers.
+"""
 
-from connectors.base import Source
-from connectors.errors import BadFrameError, ConnectorError, SourceError
-from connectors.frame import Frame
-from connectors.record import Record, Topic
-from pipeline.clock import Clock
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipeline.clock import seconds_to_us
 from pipeline.config.run import ANY_STREAM, RunConfig, StreamConfig
-from pipeline.engine.buffer import FrameLedger
-from pipeline.engine.delivery import Delivery
-from pipeline.engine.lane import Lane
-from pipeline.engine.outbox import Publisher
-from pipeline.engine.source_runner import Capture
-from pipeline.errors import StreamLimitError
-from pipeline.observe.health import Health
-from pipeline.observe.metrics import Metrics
-from pipeline.records.schema import FrameCounts, StatusError, StatusRecord, StreamState
-
-_logger = logging.getLogger("maskstream.supervisor")
+from pipeline.engine.backoff import ModelBackoff
+from pipeline.engine.buffer import FrameBuffer
+from pipeline.engine.gate import RateGate
+from pipeline.engine.ledger import DropCause
+from pipeline.engine.source_runner import RunnerParts, SourceRunner
+from pipeline.engine.summary import StreamTotals
+from pipeline.errors import StreamExistsError, StreamLimitError, UnknownStreamError
+from pipeline.streams.stream import Stream
 
 
-class Supervisor:
-    """All sources with their streams.
+@dataclass(slots=True, kw_only=True)
+class RunningStream:
+    """One stream of the engine.
 
-    A source that fails ends its own streams, with a status record that says why; others go on.
+    Attributes:
+        stream_id: Its name; differs from the configured one when its source names it.
+        config: What to look for.
+        stream: Its time, tracks and rules.
+        buffer: Its frames on their way to the model.
+        source: Feeds it.
+        totals: What it led to so far.
+        backoff: Leaves it out while the model fails on it.
+        num_left_out: Frames gated or dropped up to its last result.
+    """
+
+    stream_id: str
+    config: StreamConfig
+    stream: Stream
+    buffer: FrameBuffer
+    source: SourceRunner
+    totals: StreamTotals = field(default_factory=StreamTotals)
+    backoff: ModelBackoff = field(default_factory=ModelBackoff)
+    num_left_out: int = 0
+
+    @property
+    def is_named_by_source(self) -> bool:
+        """Whether its configuration is a template."""
+        return self.config.id == ANY_STREAM
+
+
+@dataclass(slots=True, kw_only=True)
+class RunningSource:
+    """One source of the engine.
+
+    Attributes:
+        runner: Its thread.
+        has_ended: It gives no more frames.
+        error: Why, if it failed for good.
+        is_removed: Its stream was removed; it only has to let go.
+        last_delivery: The delivery that must be acknowledged before the last commit.
+    """
+
+    runner: SourceRunner
+    has_ended: bool = False
+    error: Exception | None = None
+    is_removed: bool = False
+    last_delivery: int | None = None
+
+
+class StreamTable:
+    """Streams enter, change and leave by the verbs below, at the start and while others run.
 
     Args:
         config: The whole configuration.
-        sources: One per configured stream, in order, not open yet.
-        publisher: Takes status records and refused input.
-        metrics: Where frames are counted.
-        health: Learns of every state.
-        clock: For time stamps and commit intervals.
+        parts: Shared by the source runners.
     """
 
-    def __init__(
-        self,
-        config: RunConfig,
-        sources: Sequence[Source],
-        publisher: Publisher,
-        *,
-        metrics: Metrics,
-        health: Health,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, config: RunConfig, parts: RunnerParts) -> None:
         self._config = config
-        self._publisher = publisher
-        self._metrics = metrics
-        self._health = health
-        self._clock = clock
-        self._wake: Callable[[], None] = lambda: None
-        self._lock = threading.Lock()
-        self._removed = threading.Condition(self._lock)
-        self._lanes: dict[str, Lane] = {}
-        self._strays: dict[str, FrameLedger] = {}
-        self._owners: dict[str, Capture] = {}
-        self._warned: set[str] = set()
-        self.captures = tuple(
-            Capture(stream, source, self, engine=config.engine, clock=clock)
-            for stream, source in zip(config.streams, sources, strict=True)
-        )
+        self._parts = parts
+        self._streams: dict[str, RunningStream] = {}
+        self._sources: dict[int, RunningSource] = {}
+        self._leaving: list[SourceRunner] = []
+        self._num_sources = 0
 
-    def start(self, wake: Callable[[], None]) -> None:
-        """Begin to read all sources; ``wake`` is called whenever there is something to do."""
-        self._wake = wake
-        for capture in self.captures:
-            if capture.config.id != ANY_STREAM:
-                self._open_lane(capture, capture.config.id)
-        for capture in self.captures:
-            capture.start()
+    def __iter__(self) -> Iterator[RunningStream]:
+        return iter(tuple(self._streams.values()))
 
-    def stop(self) -> None:
-        """Ask all sources to end; frames that were read already are still to be processed."""
-        for capture in self.captures:
-            capture.stop()
-        # A source that waits for room in a buffer is let go by closing the buffer.
-        for lane in self.lanes():
-            lane.buffer.close()
+    def __len__(self) -> int:
+        return len(self._streams)
 
-    def join(self, timeout_s: float) -> bool:
-        """Wait for all capture threads; tell whether they have ended."""
-        ended = [capture.join(timeout_s) for capture in self.captures]
-        return all(ended)
+    def __getitem__(self, stream_id: str) -> RunningStream:
+        return self._streams[stream_id]
+
+    def __contains__(self, stream_id: str) -> bool:
+        return stream_id in self._streams
 
     @property
-    def is_done(self) -> bool:
-        """Whether all sources have ended and every stream was taken out."""
-        return all(capture.is_done for capture in self.captures) and not self._lanes
+    def sources(self) -> tuple[RunningSource, ...]:
+        """All sources that have not been taken out."""
+        return tuple(self._sources.values())
 
-    def lanes(self) -> list[Lane]:
-        """Return the open streams."""
-        with self._lock:
-            return list(self._lanes.values())
+    def source(self, number: int) -> RunningSource | None:
+        """Return the source that messages call ``number``; ``None`` if it is gone."""
+        return self._sources.get(number)
 
-    def is_spent(self, lane: Lane) -> bool:
-        """Whether a stream has no frame left and none will come."""
-        is_named_by_source = lane.config.id == ANY_STREAM
-        return lane.is_spent and (is_named_by_source or self._owners[lane.stream_id].is_done)
+    def add(self, config: StreamConfig) -> RunningStream | None:
+        """Let in a stream, or with ``None`` a template; :meth:`start` begins to read it.
 
-    def strays(self) -> dict[str, FrameCounts]:
-        """Return the account of frames that belong to no open stream, by configured id."""
-        return {stream_id: ledger.counts() for stream_id, ledger in self._strays.items()}
+        Called at the start for every configured stream, later for ``AddStream``.
 
-    def fail(self, lane: Lane, error: Exception, *, cause: str) -> None:
-        """Give a stream up: its frames are dropped from now on, counted under ``cause``."""
-        lane.error = error
-        lane.buffer.close(drop_cause=cause)
-        if lane.config.id != ANY_STREAM:
-            self._owners[lane.stream_id].stop()
+        Raises:
+            StreamExistsError: If there is a stream of that name.
+            StreamLimitError: If there are too many streams.
+        """
+        others = [source for source in self._sources.values() if not source.is_removed]
+        if any(source.runner.config.id == config.id for source in others):
+            raise StreamExistsError(stream_id=config.id)
+        runner = SourceRunner(self._num_sources, config, self._parts)
+        running = None
+        if config.id != ANY_STREAM:
+            running = self._open(config.id, runner)
+        self._num_sources += 1
+        self._sources[runner.number] = RunningSource(runner=runner)
+        return running
 
-    def remove(self, lane: Lane) -> None:
-        """Take out a stream that is spent, and say how it ended."""
-        with self._removed:
-            if self._lanes.get(lane.stream_id) is lane:
-                self._lanes.pop(lane.stream_id)
-                self._owners.pop(lane.stream_id, None)
-            self._removed.notify_all()
-        state = StreamState.ENDED if lane.error is None else StreamState.FAILED
-        self.tell(lane.stream_id, state, error=lane.error, lane=lane)
-        if lane.config.id == ANY_STREAM:
-            self._health.forget_stream(lane.stream_id)
-            self._metrics.retire_stream(lane.stream_id, into=ANY_STREAM)
+    def start(self, config: StreamConfig) -> None:
+        """Begin to read the source of a stream that was let in."""
+        for source in self._sources.values():
+            if source.runner.config is config:
+                source.runner.start()
 
-    def tell(
-        self,
-        stream_id: str,
-        state: StreamState,
-        *,
-        error: Exception | None = None,
-        lane: Lane | None = None,
-    ) -> None:
-        """Publish what a stream is doing."""
-        now = self._clock.utc_now()
-        reason = None if error is None else str(error)
-        self._health.set_stream(stream_id, state, since=now, error=reason)
-        self._metrics.set_stream_state(stream_id, state)
-        stamp = lane.last_stamp if lane else None
-        status = StatusRecord(
-            stream_id=stream_id,
-            stream_epoch=stamp.stream_epoch if stamp else 0,
-            frame_seq=stamp.frame_seq if stamp else -1,
-            state=state,
-            time=now,
-            counts=lane.ledger.counts() if lane else FrameCounts(),
-            error=_status_error(error),
-        )
-        self._publisher.put(Delivery(deployment=self._config.deployment, status=status))
+    def open_named(self, source: RunningSource, stream_id: str) -> RunningStream | None:
+        """Let in a stream that its source has named, by the source's template.
 
-    def on_frame(self, capture: Capture, frame: Frame) -> bool:
-        """Put a frame into its stream's buffer; may wait there. False if it could not go in."""
-        while True:
-            lane = self._lane_for(capture, frame.stream_id)
-            if isinstance(lane, str):
-                return self._lose(self._stray_ledger(capture), lane)
-            if lane.buffer.offer(frame):
-                return True
-            if lane.error is not None:
-                return self._lose(lane.ledger, "stream_failed")
-            if capture.config.id != ANY_STREAM:
-                return self._lose(lane.ledger, "stopped")
-            # It was closed for idleness just as this frame came: begin it anew.
-            self._wait_removed(lane)
+        Called for ``UnknownStream``. Returns ``None`` if it is known already.
 
-    def on_bad_frame(self, capture: Capture, error: BadFrameError) -> None:
-        """Count a frame that cannot be used, and hand it to the dead-letter topic."""
-        with self._lock:
-            lane = self._lanes.get(error.stream_id)
-        ledger = lane.ledger if lane else self._stray_ledger(capture)
-        ledger.receive()
-        ledger.drop("bad_frame")
-        _logger.warning("%s", error)
-        letter = _letter(error, timestamp_ms=int(self._clock.utc_now().timestamp() * 1000))
-        self._publisher.put(Delivery(deployment=self._config.deployment, dead_letter=letter))
-
-    def on_state(
-        self, capture: Capture, state: StreamState, error: SourceError | None = None
-    ) -> None:
-        """Publish what a source is doing."""
-        stream_id = capture.config.id
-        if state is StreamState.RECONNECTING:
-            self._metrics.reconnects.labels(stream_id).inc()
-            _logger.warning("%s; opening it again", error)
-        with self._lock:
-            lane = self._lanes.get(stream_id)
-        self.tell(stream_id, state, error=error, lane=lane)
-
-    def on_done(self, capture: Capture, error: Exception | None) -> None:
-        """Close the streams of a source that has ended; what they hold is still processed."""
-        if error is not None:
-            _logger.error("%s", error)
-        for lane in self._lanes_of(capture):
-            lane.error = lane.error or error
-            lane.buffer.close()
-        if capture.config.id == ANY_STREAM:
-            state = StreamState.ENDED if error is None else StreamState.FAILED
-            self.tell(ANY_STREAM, state, error=error)
-        capture.is_done = True
-        self._wake()
-
-    def settle(self, capture: Capture) -> bool:
-        """Wait until all frames of a source are processed and their results durable."""
-        for lane in self._lanes_of(capture):
-            while not lane.ledger.wait_settled(0.5):
-                if lane.error is not None:
-                    return False
-        return self._publisher.flush()
-
-    def _lane_for(self, capture: Capture, stream_id: str) -> Lane | str:
-        """Return the stream's lane, or why it cannot have one."""
-        with self._lock:
-            lane = self._lanes.get(stream_id)
-        if lane is not None:
-            return lane
-        if capture.config.id != ANY_STREAM:
-            if stream_id == capture.config.id:
-                return "stopped"
-            self._warn_unknown(capture, stream_id)
-            return "unknown_stream"
+        Raises:
+            StreamExistsError: If another source feeds a stream of that name.
+            StreamLimitError: If there are too many streams.
+        """
+        router = source.runner.router
+        if router.find(stream_id) is not None:
+            return None
         try:
-            return self._open_lane(capture, stream_id)
-        except StreamLimitError as error:
-            _logger.warning("%s", error)
-            return "stream_limit"
+            return self._open(stream_id, source.runner)
+        except StreamLimitError:
+            router.refuse(stream_id, DropCause.STREAM_LIMIT)
+            raise
+        except StreamExistsError:
+            router.refuse(stream_id, DropCause.DUPLICATE_STREAM)
+            raise
 
-    def _warn_unknown(self, capture: Capture, stream_id: str) -> None:
-        """Say once per source that it sends what is not looked at."""
-        if capture.config.id in self._warned:
-            return
-        self._warned.add(capture.config.id)
-        _logger.warning(
-            "stream %r: its source sends frames of stream %r, which are dropped as unknown "
-            "(accepted: that key as the stream's id, or %r for every stream of the source)",
-            capture.config.id,
+    def configured(self, stream_id: str) -> RunningStream:
+        """Return a stream that commands may change.
+
+        Raises:
+            UnknownStreamError: If there is none of that name, or its source has named it.
+        """
+        running = self._streams.get(stream_id)
+        if running is None or running.is_named_by_source:
+            known = [one.stream_id for one in self if not one.is_named_by_source]
+            raise UnknownStreamError(stream_id=stream_id, known=known)
+        return running
+
+    def can_keep_source(self, config: StreamConfig) -> bool:
+        """Whether a changed configuration leaves alone how frames are read and taken."""
+        news = {"concepts": config.concepts, "zones": config.zones, "rules": config.rules}
+        return self.configured(config.id).config.model_copy(update=news) == config
+
+    def change(self, config: StreamConfig) -> None:
+        """Give a stream other concepts, zones or rules. Called for ``ChangeStream``.
+
+        Its session is to be ended before.
+        """
+        running = self.configured(config.id)
+        running.config = config
+        running.stream.change(config)
+
+    def remove(self, stream_id: str) -> RunningStream:
+        """Stop a stream and its source; what waits is dropped. Called for ``RemoveStream``.
+
+        The stream is to be finished after.
+
+        Raises:
+            UnknownStreamError: If there is none of that name, or its source has named it.
+        """
+        running = self.configured(stream_id)
+        running.source.stop()
+        self._sources[running.source.number].is_removed = True
+        running.buffer.close(drop_cause=DropCause.REMOVED)
+        return running
+
+    def drop(self, running: RunningStream) -> None:
+        """Take out a stream that was finished."""
+        del self._streams[running.stream_id]
+        running.source.router.forget(running.stream_id)
+
+    def drop_source(self, source: RunningSource) -> None:
+        """Take out a source that has ended, or that is given up."""
+        del self._sources[source.runner.number]
+        self._leaving = [runner for runner in self._leaving if not runner.join(0.0)]
+        self._leaving.append(source.runner)
+
+    def join(self, timeout_s: float) -> list[str]:
+        """Wait for the threads of sources taken out; returns the names of those that go on."""
+        deadline_s = time.monotonic() + timeout_s
+        return [
+            runner.config.id
+            for runner in self._leaving
+            if not runner.join(deadline_s - time.monotonic())
+        ]
+
+    def streams_of(self, source: RunningSource) -> list[RunningStream]:
+        """Return the streams that a source feeds."""
+        return [one for one in self._streams.values() if one.source is source.runner]
+
+    def stop(self) -> None:
+        """Ask all sources to end, and drop what waits; called for ``Stop``."""
+        for source in self._sources.values():
+            source.runner.stop()
+        for running in self._streams.values():
+            running.buffer.close(drop_cause=DropCause.STOPPED)
+
+    def _open(self, stream_id: str, runner: SourceRunner) -> RunningStream:
+        if stream_id in self._streams:
+            raise StreamExistsError(stream_id=stream_id)
+        limit = self._config.engine.max_streams
+        if len(self._streams) >= limit:
+            raise StreamLimitError(stream_id=stream_id, limit=limit)
+        running = RunningStream(
+            stream_id=stream_id,
+            config=runner.config,
+            stream=self._new_stream(stream_id, runner.config),
+            buffer=self._new_buffer(stream_id, runner.config),
+            source=runner,
+        )
+        self._streams[stream_id] = running
+        runner.router.open(stream_id, running.buffer)
+        return running
+
+    def _new_stream(self, stream_id: str, config: StreamConfig) -> Stream:
+        return Stream(
             stream_id,
-            ANY_STREAM,
+            config,
+            deployment=self._config.deployment,
+            model=self._config.model.name,
+            tracking=self._config.tracking,
+            is_live=config.is_live,
         )
 
-    def _wait_removed(self, lane: Lane) -> None:
-        with self._removed:
-            self._removed.wait_for(lambda: self._lanes.get(lane.stream_id) is not lane, 1.0)
-
-    @staticmethod
-    def _lose(ledger: FrameLedger, cause: str) -> bool:
-        ledger.receive()
-        ledger.drop(cause)
-        return False
-
-    def _open_lane(self, capture: Capture, stream_id: str) -> Lane:
-        with self._lock:
-            limit = self._config.engine.max_streams
-            if len(self._lanes) >= limit:
-                raise StreamLimitError(stream_id=stream_id, limit=limit)
-            lane = Lane(
-                stream_id, capture.config, self._config, self._metrics, on_frame=self._notify
-            )
-            lane.active_s = self._clock.monotonic_s()
-            self._lanes[stream_id] = lane
-            self._owners[stream_id] = capture
-        if capture.config.id == ANY_STREAM:
-            self.tell(stream_id, StreamState.RUNNING, lane=lane)
-        return lane
-
-    def _lanes_of(self, capture: Capture) -> list[Lane]:
-        return [lane for lane in self.lanes() if lane.config is capture.config]
-
-    def _stray_ledger(self, capture: Capture) -> FrameLedger:
-        stream: StreamConfig = capture.config
-        with self._lock:
-            return self._strays.setdefault(stream.id, FrameLedger(stream.id, self._metrics))
-
-    def _notify(self) -> None:
-        self._wake()
-
-
-def _status_error(error: Exception | None) -> StatusError | None:
-    if error is None:
-        return None
-    position = error.position if isinstance(error, ConnectorError) else {}
-    return StatusError(type=type(error).__name__, message=str(error), position=position)
-
-
-def _letter(error: BadFrameError, *, timestamp_ms: int) -> Record:
-    reasons = {
-        "maskstream_error_type": type(error).__name__,
-        "maskstream_error_reason": error.reason,
-        "maskstream_position": json.dumps(error.position),
-    }
-    return Record(
-        topic=Topic.DLQ,
-        key=error.stream_id,
-        value=error.payload,
-        headers=(*error.headers, *((name, text.encode()) for name, text in reasons.items())),
-        timestamp_ms=timestamp_ms,
-    )
+    def _new_buffer(self, stream_id: str, config: StreamConfig) -> FrameBuffer:
+        gate = None
+        if config.max_fps is not None:
+            gap_us = seconds_to_us(self._config.tracking.session_gap_s)
+            gate = RateGate(config.max_fps, is_live=config.is_live, session_gap_us=gap_us)
+        return FrameBuffer(
+            stream_id,
+            capacity=self._config.engine.buffer_frames,
+            overflow=config.buffer_overflow,
+            ledger=self._parts.ledger,
+            on_frame=self._parts.inbox.wake,
+            gate=gate,
+        )

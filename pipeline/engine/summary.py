@@ -5,9 +5,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.clock import Clock
-from pipeline.config.run import ANY_STREAM
-from pipeline.engine.lane import Lane, LaneTotals
+from pipeline.engine.ledger import DropCause
+from pipeline.events.event import EventPhase
 from pipeline.records.schema import FrameCounts
+from pipeline.streams.result import FrameResult
+from pipeline.tracking.states import TrackChangeKind
+
+EXIT_DONE, EXIT_FAILED, EXIT_DEVICE_LOST = 0, 1, 3
+
+_MAX_BAD_FILES = 20  # named per stream; all are counted
+_REFUSED = (DropCause.BAD_FRAME, DropCause.BAD_FILE)
+
+
+@dataclass(slots=True, kw_only=True)
+class StreamTotals:
+    """What a stream led to so far."""
+
+    num_started: int = 0
+    num_confirmed: int = 0
+    events: Counter[str] = field(default_factory=Counter[str])
+    concepts: Counter[str] = field(default_factory=Counter[str])
+
+    def add(self, result: FrameResult) -> None:
+        """Count what a result holds: tracks by concept, new events by rule."""
+        for change in result.changes:
+            self.num_started += change.kind is TrackChangeKind.STARTED
+            if change.kind is TrackChangeKind.CONFIRMED:
+                self.num_confirmed += 1
+                self.concepts[change.track.concept] += 1
+        for event in result.events:
+            self.events[event.rule] += event.phase is EventPhase.NEW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,15 +48,29 @@ class StreamSummary:
         concepts: Confirmed tracks by concept.
         events: Events by rule.
         error: Why it failed, if it did.
+        bad_files: The first files that could not be read, and why.
     """
 
     stream_id: str
-    counts: FrameCounts
+    counts: FrameCounts = field(default_factory=FrameCounts)
     num_tracks: int = 0
     num_started: int = 0
     concepts: dict[str, int] = field(default_factory=dict[str, int])
     events: dict[str, int] = field(default_factory=dict[str, int])
     error: str | None = None
+    bad_files: tuple[str, ...] = ()
+
+    @property
+    def gave_nothing(self) -> bool:
+        """Whether not one frame could be read, though something was tried."""
+        num_refused = sum(self.counts.dropped.get(cause, 0) for cause in _REFUSED)
+        is_tried = self.error is not None or num_refused > 0
+        return is_tried and self.counts.received == num_refused
+
+    @property
+    def num_failed(self) -> int:
+        """Files that could not be read, and 1 for the stream itself if it failed."""
+        return self.counts.dropped.get(DropCause.BAD_FILE, 0) + (self.error is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +81,28 @@ class RunSummary:
         wall_s: Seconds since it began.
         streams: By id.
         sink_errors: Sinks that were given up, and why.
+        unfinished: Sources and sinks that did not end in time when they were asked to.
+        device_error: Why the accelerator is gone, if it is.
     """
 
     wall_s: float
     streams: tuple[StreamSummary, ...]
     sink_errors: dict[str, str]
+    unfinished: tuple[str, ...] = ()
+    device_error: str | None = None
 
     @property
-    def is_good(self) -> bool:
-        """Whether no stream and no sink has failed."""
-        return not self.sink_errors and all(stream.error is None for stream in self.streams)
+    def num_failed(self) -> int:
+        """Streams, files and sinks that failed."""
+        return len(self.sink_errors) + sum(stream.num_failed for stream in self.streams)
+
+    @property
+    def errors(self) -> list[str]:
+        """One line for each thing that failed, but sinks."""
+        lines = [line for stream in self.streams for line in stream.bad_files]
+        lines += [stream.error for stream in self.streams if stream.error is not None]
+        lines += [f"{name} did not end in time and was left behind" for name in self.unfinished]
+        return [*lines, *([self.device_error] if self.device_error else [])]
 
     @property
     def num_processed(self) -> int:
@@ -61,56 +114,77 @@ class RunSummary:
         """Processed frames per second of wall time."""
         return self.num_processed / self.wall_s if self.wall_s > 0 else 0.0
 
+    def exit_code(self, *, is_strict: bool = False) -> int:
+        """Return how the process is to end: the one rule for all runs.
+
+        Failed is a run in which a source gave no frame at all or a sink was given up; with
+        ``is_strict``, one in which anything failed.
+        """
+        if self.device_error is not None:
+            return EXIT_DEVICE_LOST
+        has_nothing = any(stream.gave_nothing for stream in self.streams)
+        if has_nothing or self.sink_errors or (is_strict and self.num_failed):
+            return EXIT_FAILED
+        return EXIT_DONE
+
 
 class SummaryBook:
-    """Keeps the totals of streams that are gone. Bounded by the configured streams."""
+    """Keeps what streams led to, those that are gone included. Bounded by the configured streams.
+
+    Streams that a source named are summed up under their template.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._began_s = clock.monotonic_s()
         self._retired: dict[str, StreamSummary] = {}
+        self._bad_files: dict[str, list[str]] = {}
 
-    def retire(self, lane: Lane) -> None:
-        """Take over the totals of a stream that has ended."""
-        summary = _summary_of(lane)
-        self._retired[summary.stream_id] = _merge(self._retired.get(summary.stream_id), summary)
+    def retire(self, summary: StreamSummary) -> None:
+        """Take over what a stream led to that is gone, without its counts."""
+        name = summary.stream_id
+        self._retired[name] = _merge(self._retired.get(name), summary)
 
-    def draw_up(
+    def note_bad_file(self, stream_id: str, error: Exception) -> None:
+        """Name a file that could not be read."""
+        files = self._bad_files.setdefault(stream_id, [])
+        if len(files) < _MAX_BAD_FILES:
+            files.append(str(error))
+
+    def build(
         self,
-        lanes: Sequence[Lane],
+        running: Sequence[StreamSummary],
         *,
-        strays: Mapping[str, FrameCounts],
-        source_errors: Mapping[str, str],
+        counts: Sequence[tuple[str, FrameCounts]],
         sink_errors: Mapping[str, str],
+        unfinished: Sequence[str] = (),
+        device_error: str | None = None,
     ) -> RunSummary:
-        """Return the summary of all streams, living and gone."""
+        """Return the summary of all streams, running and gone.
+
+        Args:
+            running: Streams that are not gone, without their counts.
+            counts: Of all streams, each with the name it is summed up under.
+            sink_errors: Sinks that were given up, and why.
+            unfinished: Sources and sinks that did not end in time.
+            device_error: Why the accelerator is gone.
+        """
         streams = dict(self._retired)
-        extra = [_summary_of(lane) for lane in lanes]
-        extra += [StreamSummary(stream_id=name, counts=counts) for name, counts in strays.items()]
-        extra += [
-            StreamSummary(stream_id=name, counts=FrameCounts(), error=error)
-            for name, error in source_errors.items()
+        named = [StreamSummary(stream_id=name, counts=some) for name, some in counts]
+        files = [
+            StreamSummary(stream_id=name, bad_files=tuple(some))
+            for name, some in self._bad_files.items()
         ]
-        for summary in extra:
-            streams[summary.stream_id] = _merge(streams.get(summary.stream_id), summary)
+        for summary in (*running, *named, *files):
+            name = summary.stream_id
+            streams[name] = _merge(streams.get(name), summary)
         return RunSummary(
             wall_s=self._clock.monotonic_s() - self._began_s,
             streams=tuple(streams[name] for name in sorted(streams)),
             sink_errors=dict(sink_errors),
+            unfinished=tuple(unfinished),
+            device_error=device_error,
         )
-
-
-def _summary_of(lane: Lane) -> StreamSummary:
-    totals: LaneTotals = lane.totals
-    return StreamSummary(
-        stream_id=lane.config.id if lane.config.id == ANY_STREAM else lane.stream_id,
-        counts=lane.ledger.counts(),
-        num_tracks=totals.num_confirmed,
-        num_started=totals.num_started,
-        concepts=dict(totals.concepts),
-        events={rule: num for rule, num in totals.events.items() if num},
-        error=None if lane.error is None else str(lane.error),
-    )
 
 
 def _merge(a: StreamSummary | None, b: StreamSummary) -> StreamSummary:
@@ -123,12 +197,14 @@ def _merge(a: StreamSummary | None, b: StreamSummary) -> StreamSummary:
             processed=a.counts.processed + b.counts.processed,
             gated=a.counts.gated + b.counts.gated,
             dropped=_add(a.counts.dropped, b.counts.dropped),
+            waiting=a.counts.waiting + b.counts.waiting,
         ),
         num_tracks=a.num_tracks + b.num_tracks,
         num_started=a.num_started + b.num_started,
         concepts=_add(a.concepts, b.concepts),
         events=_add(a.events, b.events),
         error=b.error or a.error,
+        bad_files=(*a.bad_files, *b.bad_files),
     )
 
 

@@ -1,10 +1,10 @@
-"""Owns the model: the only caller of ``ConceptTracker.step``. Used by one thread."""
+"""Owns the model: the only caller of ``ConceptTracker.step``. Used by the engine's thread alone."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.protocols import ConceptTracker, FrameInput, Prediction
+from models.protocols import ConceptTracker, DeviceLostError, FrameInput, Prediction
 from pipeline.observe.metrics import Metrics
 
 _logger = logging.getLogger("maskstream.worker")
@@ -15,14 +15,12 @@ class Outcome:
     """What the model said about one frame.
 
     Attributes:
-        prediction: Its word, ``None`` if it failed on this frame.
+        prediction: ``None`` if it failed on this frame; the stream's memory is then as before.
         reason: Why it failed.
-        was_reset: The stream's memory in the model was lost before this prediction.
     """
 
     prediction: Prediction | None
     reason: str = ""
-    was_reset: bool = False
 
 
 class Worker:
@@ -36,72 +34,79 @@ class Worker:
     def __init__(self, tracker: ConceptTracker, metrics: Metrics) -> None:
         self._tracker = tracker
         self._metrics = metrics
-        self._concepts: dict[str, tuple[str, ...]] = {}
+        self._open: set[str] = set()
 
     def open(self, stream_id: str, concepts: Sequence[str]) -> str | None:
-        """Begin a stream, anew if it is open already. Returns why the model refuses it, if so."""
+        """Begin a stream, anew if it is open already. Returns why the model refuses it, if so.
+
+        Raises:
+            DeviceLostError: If the accelerator is gone.
+        """
         self.close(stream_id)
         try:
             self._tracker.open_stream(stream_id, concepts)
+        except DeviceLostError:
+            self._open.clear()  # nothing can be closed there any more
+            raise
         except Exception as error:
-            _logger.exception("model refuses stream %s with concepts %s", stream_id, concepts)
+            _logger.warning("the model refuses the stream", exc_info=True, extra=_about(stream_id))
             self._metrics.model_errors.labels(stream_id).inc()
             return f"{type(error).__name__}: {error}"
-        self._concepts[stream_id] = tuple(concepts)
+        self._open.add(stream_id)
         return None
 
     def close(self, stream_id: str) -> None:
         """Forget a stream; nothing happens if it is not open."""
-        if self._concepts.pop(stream_id, None) is not None:
+        if stream_id not in self._open:
+            return
+        self._open.discard(stream_id)
+        try:
             self._tracker.close_stream(stream_id)
+        except Exception:
+            _logger.exception("the model could not close the stream", extra=_about(stream_id))
 
     def close_all(self) -> None:
         """Forget every stream."""
-        for stream_id in tuple(self._concepts):
+        for stream_id in tuple(self._open):
             self.close(stream_id)
 
     def step(self, inputs: Sequence[FrameInput]) -> list[Outcome]:
         """Return one outcome per input, in order.
 
-        A batch that fails is run again frame by frame on fresh sessions, because nobody knows how
-        far the failed one got; only the frames that fail alone are lost.
+        A batch that fails has changed no stream, so it is run again by halves until only the
+        frames that fail alone are left.
+
+        Raises:
+            DeviceLostError: If the accelerator is gone.
         """
         if not inputs:
             return []
-        outcomes = self._try(inputs)
-        if isinstance(outcomes, list):
-            return outcomes
-        if len(inputs) == 1:
-            self._reopen(inputs[0].stream_id)
-            return [self._failed(inputs[0], outcomes)]
-        return [self._step_alone(item) for item in inputs]
-
-    def _step_alone(self, item: FrameInput) -> Outcome:
-        self._reopen(item.stream_id)
-        outcomes = self._try([item])
-        if isinstance(outcomes, list):
-            return Outcome(prediction=outcomes[0].prediction, was_reset=True)
-        self._reopen(item.stream_id)
-        return self._failed(item, outcomes)
-
-    def _try(self, inputs: Sequence[FrameInput]) -> list[Outcome] | str:
         try:
             predictions = self._tracker.step(inputs)
             _check_answers(inputs, predictions)
+        except DeviceLostError:
+            self._open.clear()  # nothing can be closed there any more
+            raise
         except Exception as error:
-            shapes = {item.stream_id: (item.pixels.shape, item.time_s) for item in inputs}
-            _logger.exception("model failed on a batch of %d: %s", len(inputs), shapes)
-            return f"{type(error).__name__}: {error}"
+            if len(inputs) > 1:
+                return self._step_halves(inputs)
+            extra = _about(inputs[0].stream_id)
+            _logger.warning("the model failed on %s", _shape(inputs[0]), exc_info=True, extra=extra)
+            self._metrics.model_errors.labels(inputs[0].stream_id).inc()
+            return [Outcome(prediction=None, reason=f"{type(error).__name__}: {error}")]
         return [Outcome(prediction=prediction) for prediction in predictions]
 
-    def _failed(self, item: FrameInput, reason: str) -> Outcome:
-        self._metrics.model_errors.labels(item.stream_id).inc()
-        return Outcome(prediction=None, reason=reason, was_reset=True)
+    def _step_halves(self, inputs: Sequence[FrameInput]) -> list[Outcome]:
+        middle = len(inputs) // 2
+        return [*self.step(inputs[:middle]), *self.step(inputs[middle:])]
 
-    def _reopen(self, stream_id: str) -> None:
-        concepts = self._concepts[stream_id]
-        self._tracker.close_stream(stream_id)
-        self._tracker.open_stream(stream_id, concepts)
+
+def _about(stream_id: str) -> dict[str, str]:
+    return {"stream": stream_id}
+
+
+def _shape(item: FrameInput) -> str:
+    return f"a picture of {item.pixels.shape} at {item.time_s:.3f} s"
 
 
 def _check_answers(inputs: Sequence[FrameInput], predictions: Sequence[Prediction]) -> None:

@@ -38,14 +38,21 @@ class StreamState(StrEnum):
     """What a stream is doing."""
 
     CONNECTING = "connecting"
+    """Its source is being opened for the first time."""
     RUNNING = "running"
-    WAITING = "waiting"
+    """Frames come."""
     OVERLOADED = "overloaded"
+    """Frames come faster than the model takes them: many are dropped."""
     STALLED = "stalled"
+    """Connected, but no frame comes."""
     RECONNECTING = "reconnecting"
+    """The connection was lost a short while ago."""
     OFFLINE = "offline"
+    """The connection was lost long ago; it is tried again for ever."""
     ENDED = "ended"
+    """The source came to its end, or the run did."""
     FAILED = "failed"
+    """The configuration makes trying again senseless."""
 
 
 class _Model(BaseModel):
@@ -192,7 +199,7 @@ class StatusError(_Model):
 
 
 class FrameCounts(_Model):
-    """Where a stream's frames went: received = processed + gated + dropped + waiting."""
+    """Where a stream's frames went: received = processed + gated + dropped + waiting, always."""
 
     received: int = 0
     processed: int = 0
@@ -200,11 +207,11 @@ class FrameCounts(_Model):
     dropped: dict[str, int] = {}
     """By cause."""
     waiting: int = 0
-    """In the buffer, or in the model now."""
+    """In the buffer or in the model; 0 once the stream has ended."""
 
 
 class StatusRecord(_Model):
-    """A stream's state: at each change of it, and every second while nothing comes."""
+    """A stream's state: at each change of it, and every few seconds."""
 
     schema_version: Literal["1.0"] = "1.0"
     stream_id: str
@@ -212,6 +219,8 @@ class StatusRecord(_Model):
     frame_seq: int = -1
     """The last frame processed; -1 before the first."""
     state: StreamState
+    since: UtcTime
+    """Since when; of a lost connection, the moment of the loss."""
     time: UtcTime
     counts: FrameCounts = FrameCounts()
     error: StatusError | None = None

@@ -198,6 +198,16 @@ class Stream:
             return None
         return self._result(session.stamp, update, ruled, now=now)
 
+    def change(self, config: StreamConfig) -> None:
+        """Look for something else from the next session on; the one before must be over.
+
+        Raises:
+            RuntimeError: If a session is open.
+        """
+        if self._session is not None:
+            raise RuntimeError(f"stream {self.stream_id!r} has a session (accepted: end it first)")
+        self._config = config
+
     def _begin(self, frame: Frame, tick: Tick) -> _Session:
         key = SessionKey(
             deployment=self._deployment,

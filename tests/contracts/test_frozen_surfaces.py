@@ -25,7 +25,7 @@ EXAMPLES = sorted((CONFIGS / "pipelines").glob("*.yaml"))
 CLI = {
     "": ["--debug", "--version"],
     "run": ["--checkpoint", "--concept", "--device", "--json", "--max-fps", "--metrics-port",
-            "--model", "--sink", "--source", "--stream-id", "--zone", "config"],
+            "--model", "--sink", "--source", "--stream-id", "--strict", "--zone", "config"],
     "demo": ["--checkpoint", "--device", "--json", "--out"],
     "check": ["--json", "config"],
     "schema": ["name"],

@@ -1,51 +1,31 @@
-"""The engine from a scripted source to records in memory."""
-
-import json
+"""The engine from scripted sources to records in memory."""
 
 import pytest
 
-from connectors.memory import Corrupt, Disconnect, MemorySink, MemorySource, Pause
+from connectors.base import FrameSink
+from connectors.memory import Corrupt, Disconnect, MemorySink
 from connectors.record import Topic
-from connectors.video.config import FileSourceConfig
+from models.protocols import DeviceLostError
 from pipeline.app import build_app
-from pipeline.clock import ManualClock
-from pipeline.config.run import RunConfig
+from tests.pipeline.engine.runs import (
+    assert_settled,
+    bodies,
+    counts_of,
+    make_app,
+    make_config,
+    playing,
+    run,
+    states_of,
+)
 from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
-
-RULES = [
-    {"type": "appear", "name": "seen"},
-    {"type": "enter", "name": "in-right", "zone": "right", "settle_s": 0.0},
-]
-ZONES = [{"name": "right", "polygon": [(0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)]}]
-
-
-def make_config(*stream_ids, concepts=("red",), engine=None, **stream):
-    source = FileSourceConfig(path="unused.mp4")
-    streams = [
-        {"id": i, "source": source, "concepts": concepts, "zones": ZONES, "rules": RULES, **stream}
-        for i in stream_ids or ("cam",)
-    ]
-    return RunConfig.model_validate({"streams": streams, "engine": engine or {}})
-
-
-def run(config, *scripts, tracker=None, sink=None):
-    sink = sink or MemorySink()
-    ids = [stream.id for stream in config.streams]
-    sources = [MemorySource(steps, stream_id=i) for i, steps in zip(ids, scripts, strict=True)]
-    app = build_app(config, tracker=tracker or BlobTracker(), sources=sources, sinks=[sink])
-    return app.engine.run(), sink
-
-
-def bodies(sink, topic):
-    return [json.loads(record.value) for record in sink.records if record.topic is topic]
 
 
 def test_every_frame_gives_one_masklets_record_in_order():
     summary, sink = run(make_config(), make_walk(20))
     records = bodies(sink, Topic.MASKLETS)
     assert [record["frame_seq"] for record in records] == list(range(20))
-    assert summary.is_good
-    assert summary.streams[0].counts.processed == 20
+    assert summary.exit_code(is_strict=True) == 0
+    assert counts_of(summary).processed == 20
 
 
 def test_a_walk_is_confirmed_enters_the_zone_and_ends():
@@ -71,15 +51,17 @@ def test_a_second_run_gives_the_same_bytes_but_for_result_times():
     assert len(set(ids[0])) == len(ids[0])
 
 
-def test_a_reconnect_within_the_gap_keeps_tracks_and_raises_nothing():
+def test_a_reconnect_keeps_the_track_and_its_events():
     frames = make_walk(20)
     summary, sink = run(make_config(), [*frames[:10], Disconnect(), *frames[10:]])
     tracks = bodies(sink, Topic.TRACKS)
+    new = [event["rule"] for event in bodies(sink, Topic.EVENTS) if event["phase"] == "new"]
+    epochs = {record["stream_epoch"] for record in bodies(sink, Topic.MASKLETS)}
     assert [track["kind"] for track in tracks] == ["started", "confirmed", "ended"]
-    assert tracks[-1]["reason"] == "stream_ended"
-    seen = [event for event in bodies(sink, Topic.EVENTS) if event["kind"] == "appear"]
-    assert [event["phase"] for event in seen].count("new") == 1
-    assert summary.is_good
+    assert len({track["track_uid"] for track in tracks}) == 1
+    assert new == ["seen", "in-right"]
+    assert epochs == {0, 1}
+    assert summary.exit_code() == 0
 
 
 def test_a_new_frame_size_begins_a_new_session():
@@ -92,121 +74,137 @@ def test_a_new_frame_size_begins_a_new_session():
         {"width": 32, "height": 24},
         {"width": 40, "height": 20},
     ]
+    assert len({track["track_uid"] for track in bodies(sink, Topic.TRACKS)}) == 2
 
 
 def test_a_broken_source_fails_its_stream_and_leaves_the_others():
     config = make_config("good", "bad")
     walks = [make_walk(10, stream_id="good"), [*make_walk(3, stream_id="bad"), Corrupt("torn")]]
     summary, sink = run(config, *walks)
-    by_id = {stream.stream_id: stream for stream in summary.streams}
     last = {s["stream_id"]: s for s in bodies(sink, Topic.STATUS)}
-    assert not summary.is_good
-    assert by_id["good"].counts.processed == 10
-    assert by_id["bad"].counts.processed == 3
+    assert counts_of(summary, "good").processed == 10
+    assert counts_of(summary, "bad").processed == 3
     assert last["bad"]["state"] == "failed"
     assert last["bad"]["error"]["type"] == "CorruptMediaError"
     assert last["good"]["state"] == "ended"
-
-
-def white(frame):
-    frame.pixels[0, 0] = 255
-    return frame
-
-
-def test_a_frame_that_the_model_fails_on_is_dropped_and_the_stream_goes_on():
-    frames = make_walk(10)
-    white(frames[4])
-    summary, sink = run(make_config(), frames)
-    counts = summary.streams[0].counts
-    assert (counts.processed, counts.dropped) == (9, {"model_error": 1})
-    assert "model_error" in [track["reason"] for track in bodies(sink, Topic.TRACKS)]
-
-
-def test_a_batch_failure_costs_only_the_stream_that_caused_it():
-    bad = [white(frame) for frame in make_walk(5, stream_id="bad")]
-    summary, _ = run(make_config("good", "bad"), make_walk(5, stream_id="good"), bad)
-    by_id = {stream.stream_id: stream for stream in summary.streams}
-    assert by_id["good"].counts.processed == 5
-    assert by_id["bad"].counts.processed == 0
-    assert "white corner" in by_id["bad"].error
-
-
-def test_concepts_that_the_model_refuses_fail_the_stream():
-    summary, _ = run(make_config(concepts=("mauve",)), make_walk(3))
-    assert "mauve" in summary.streams[0].error
+    assert (summary.num_failed, summary.exit_code(), summary.exit_code(is_strict=True)) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("overflow", ["wait", "drop_oldest", "drop_newest"])
 def test_the_account_adds_up(overflow):
     summary, sink = run(make_config(overflow=overflow), make_walk(200))
-    counts = summary.streams[0].counts
-    assert counts.received == 200
-    assert counts.processed + counts.gated + sum(counts.dropped.values()) == 200
-    assert counts.processed == len(bodies(sink, Topic.MASKLETS))
+    assert counts_of(summary).received == 200
+    assert counts_of(summary).processed == len(bodies(sink, Topic.MASKLETS))
+    assert_settled(summary)
 
 
 def test_a_source_may_name_its_streams():
-    frames = [
-        f
-        for pair in zip(make_walk(8, stream_id="a"), make_walk(8, stream_id="b"), strict=True)
-        for f in pair
-    ]
-    sink = MemorySink()
-    source = MemorySource(frames, stream_id="*")
-    app = build_app(make_config("*"), tracker=BlobTracker(), sources=[source], sinks=[sink])
-    summary = app.engine.run()
-    assert not app.engine._supervisor._owners
+    pairs = zip(make_walk(8, stream_id="a"), make_walk(8, stream_id="b"), strict=True)
+    frames = [frame for pair in pairs for frame in pair]
+    summary, sink = run(make_config("*"), frames)
     assert {record["stream_id"] for record in bodies(sink, Topic.MASKLETS)} == {"a", "b"}
-    assert summary.streams[0].counts.processed == 16
+    assert [stream.stream_id for stream in summary.streams] == ["*"]
+    assert counts_of(summary, "*").processed == 16
+    assert states_of(sink, "a")[-1] == states_of(sink, "*")[-1] == "ended"
 
 
 def test_streams_beyond_the_limit_are_refused_and_counted():
     frames = [*make_walk(4, stream_id="a"), *make_walk(4, stream_id="b")]
     summary, _ = run(make_config("*", engine={"max_streams": 1}), frames)
-    counts = summary.streams[0].counts
+    counts = counts_of(summary, "*")
     assert (counts.processed, counts.dropped) == (4, {"stream_limit": 4})
 
 
-def test_frames_above_the_rate_are_gated():
-    summary, _ = run(make_config(max_fps=5), make_walk(20))
-    counts = summary.streams[0].counts
-    assert (counts.processed, counts.gated) == (10, 10)
-
-
-def test_a_failing_sink_is_reported():
-    summary, _ = run(make_config(), make_walk(10), sink=MemorySink(capacity=3))
-    assert "MemorySink" in summary.sink_errors
-    assert not summary.is_good
-
-
-def test_stop_processes_what_was_read_and_ends_the_tracks():
-    sink = MemorySink()
-    source = MemorySource(make_walk(500))
-    app = build_app(make_config(), tracker=BlobTracker(), sources=[source], sinks=[sink])
-    turns = iter(range(5))
-    summary = app.engine.run(on_turn=lambda: next(turns, None) is None and app.engine.stop())
-    counts = summary.streams[0].counts
-    assert counts.received == counts.processed < 500
-    assert bodies(sink, Topic.TRACKS)[-1]["kind"] == "ended"
-    assert not sink.is_open
+def test_frames_of_a_stream_that_another_source_feeds_are_refused_and_counted():
+    walks = make_walk(30, stream_id="a"), [make_frame(stream_id="a"), make_frame(stream_id="b")]
+    summary, _ = run(make_config("a", "*"), *walks)
+    assert counts_of(summary, "a").processed == 30
+    assert counts_of(summary, "*").dropped == {"duplicate_stream": 1}
+    assert counts_of(summary, "*").processed == 1
 
 
 def test_frames_of_an_unknown_stream_are_warned_of_once(caplog):
     frames = [*make_walk(3), *make_walk(3, stream_id="other")]
     summary, _ = run(make_config(), frames)
-    warnings = [r.getMessage() for r in caplog.records if r.name == "maskstream.supervisor"]
-    assert summary.streams[0].counts.processed == 3
-    assert len(warnings) == 1
-    assert all(word in warnings[0] for word in ("'cam'", "'other'", "'*'"))
+    [warning] = [r.getMessage() for r in caplog.records if "unknown" in r.getMessage()]
+    assert counts_of(summary).processed == 3
+    assert counts_of(summary).dropped == {"unknown_stream": 3}
+    assert all(word in warning for word in ("'other'", "'*'"))
 
 
-def test_a_stream_runs_again_after_a_gap():
-    sink, clock = MemorySink(), ManualClock()
-    source = MemorySource([*make_walk(3), Pause(1.0), *make_walk(6)[3:]], stream_id="cam")
-    app = build_app(
-        make_config(), tracker=BlobTracker(), sources=[source], sinks=[sink], clock=clock
-    )
-    app.engine.run(on_turn=lambda: clock.advance(20.0))
-    states = [status["state"] for status in bodies(sink, Topic.STATUS)]
-    assert "running" in states[states.index("waiting") :]
-    assert states[-1] == "ended"
+def test_frames_above_the_rate_are_gated():
+    summary, _ = run(make_config(max_fps=5), make_walk(20))
+    counts = counts_of(summary)
+    assert (counts.processed, counts.gated) == (10, 10)
+
+
+def test_frames_left_out_are_told_with_the_next_result():
+    _, sink = run(make_config(max_fps=5), make_walk(9))
+    left_out = [record["dropped_since_last"] for record in bodies(sink, Topic.MASKLETS)]
+    assert sum(left_out) == 4
+
+
+def test_a_failing_sink_is_reported():
+    summary, _ = run(make_config(), make_walk(10), sink=MemorySink(capacity=3))
+    assert "MemorySink" in summary.sink_errors
+    assert summary.exit_code() == 1
+
+
+def test_stop_drops_what_waits_counts_it_and_ends_the_tracks():
+    sink, turns = MemorySink(), iter(range(5))
+    app = make_app(make_config(), make_walk(500), sink=sink)
+    summary = app.engine.run(lambda: next(turns, None) is None and app.engine.stop())
+    counts = counts_of(summary)
+    assert 0 < counts.processed < 500
+    assert set(counts.dropped) <= {"stopped"}
+    assert_settled(summary)
+    assert bodies(sink, Topic.TRACKS)[-1]["kind"] == "ended"
+    assert states_of(sink, "cam")[-1] == "ended"
+    assert not sink.is_open
+
+
+class LostDevice(BlobTracker):
+    """Its accelerator goes away at the fourth batch."""
+
+    def step(self, inputs):
+        if len(self.batches) == 3:
+            raise DeviceLostError("CUDA error: an illegal memory access was encountered")
+        return super().step(inputs)
+
+
+def test_a_lost_device_ends_the_run_with_a_code_of_its_own_and_flushes_sinks():
+    sink = MemorySink()
+    summary, _ = run(make_config(), make_walk(100), tracker=LostDevice(), sink=sink)
+    assert "illegal memory access" in summary.device_error
+    assert summary.exit_code() == 3
+    assert len(bodies(sink, Topic.MASKLETS)) == 3
+    assert bodies(sink, Topic.TRACKS)[-1]["kind"] == "ended"
+    assert not sink.is_open
+    assert_settled(summary)
+
+
+class FrameKeeper(FrameSink):
+    def __init__(self):
+        self.frames = []
+
+    def open(self):
+        pass
+
+    def write(self, frame):
+        self.frames.append(frame)
+
+    def flush(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_run_with_frame_sinks_only_needs_no_model():
+    sink = FrameKeeper()
+    app = build_app(make_config(), build=playing({"cam": make_walk(7)}), sinks=[sink])
+    summary = app.engine.run()
+    assert app.engine._parts.worker is None
+    assert [frame.frame_seq for frame in sink.frames] == list(range(7))
+    assert counts_of(summary).processed == 7
+    assert_settled(summary)

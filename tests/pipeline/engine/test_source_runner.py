@@ -1,162 +1,268 @@
-"""Sources that keep their position elsewhere, go away, or name their streams."""
+"""Sources on their own threads: they end, fail, come back, hang, and are told to stop."""
 
 import threading
+from contextlib import contextmanager
 
 import pytest
 
-from connectors.errors import BadFrameError, UnsupportedMediaError
-from connectors.memory import Disconnect, MemorySink, MemorySource, Pause
-from connectors.record import Topic
-from pipeline.app import build_app
-from pipeline.clock import ManualClock
-from tests.pipeline.engine.test_engine import bodies, make_config
-from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
+from connectors.errors import (
+    CorruptMediaError,
+    NotFoundError,
+    UnauthorizedError,
+    UnreachableError,
+)
+from connectors.memory import Disconnect, MemorySource, Pause
+from pipeline.clock import SystemClock
+from pipeline.config.run import Overflow
+from pipeline.engine.buffer import FrameBuffer
+from pipeline.engine.inbox import FileSkipped, Inbox, SourceEnded, SourceLost, SourceOpened
+from pipeline.engine.ledger import Ledger
+from pipeline.engine.retry import HostLimit
+from pipeline.engine.source_runner import RunnerParts, SourceRunner
+from tests.pipeline.engine.runs import CAMERA, FILE, SOON, make_config, wait_until
+from tests.pipeline.fakes import make_frame, make_walk
 
 
-class CommittingSource(MemorySource):
-    """Notes how many masklets records were durable at each commit."""
+class Bench:
+    """A runner without an engine: its inbox is drained by hand, its one buffer holds all."""
 
-    def __init__(self, steps, sink, **fields):
-        super().__init__(steps, **fields)
-        self.sink, self.commits = sink, []
+    def __init__(self, build, *, source=FILE, retry=SOON, overflow="wait", capacity=256):
+        self.inbox, self.ledger, self.news = Inbox(), Ledger(), []
+        config = make_config(source=source, retry=retry).streams[0]
+        self.parts = RunnerParts(
+            build=build,
+            host_of=lambda stream: None,
+            inbox=self.inbox,
+            ledger=self.ledger,
+            hosts=HostLimit(4),
+            clock=SystemClock(),
+        )
+        self.runner = SourceRunner(7, config, self.parts)
+        self.buffer = FrameBuffer(
+            "cam",
+            capacity=capacity,
+            overflow=Overflow(overflow),
+            ledger=self.ledger,
+            on_frame=lambda: None,
+        )
+        self.runner.router.open("cam", self.buffer)
 
-    def commit(self, position):
-        durable = len(bodies(self.sink, Topic.MASKLETS))
-        self.commits.append((position["index"], durable, self.sink.num_flushes))
+    def await_news(self, kind, num=1):
+        def has_come():
+            self.news += self.inbox.drain()
+            return sum(isinstance(one, kind) for one in self.news) >= num
 
+        wait_until(has_come)
+        return [one for one in self.news if isinstance(one, kind)]
 
-def run(source, *, config=None, sink=None, **fields):
-    sink = sink or MemorySink()
-    app = build_app(
-        config or make_config(), tracker=BlobTracker(), sources=[source], sinks=[sink], **fields
-    )
-    return app.engine.run(), sink
-
-
-def test_positions_are_committed_only_when_the_results_are_durable():
-    sink = MemorySink()
-    source = CommittingSource(make_walk(40), sink)
-    run(source, sink=sink, config=make_config(engine={"commit_every_s": 1e-6}))
-    assert len(source.commits) > 10
-    assert all(read == durable for read, durable, _ in source.commits)
-    assert all(num > 0 for *_, num in source.commits)
-
-
-def test_nothing_is_committed_when_the_sink_has_failed():
-    sink = MemorySink(capacity=0)
-    source = CommittingSource(make_walk(10), sink)
-    summary, _ = run(source, sink=sink)
-    assert source.commits == []
-    assert not summary.is_good
-
-
-def test_a_source_that_stays_away_fails_after_its_retries():
-    script = [*make_walk(3), *[Disconnect()] * 3]
-    source = MemorySource(script, stream_id="cam")
-    summary, sink = run(source, config=make_config(engine={"source_retries": 2}))
-    states = [status["state"] for status in bodies(sink, Topic.STATUS)]
-    assert "hung up" in summary.streams[0].error
-    assert states.count("reconnecting") == 2
-    assert source.num_opened == 3
+    def seqs(self):
+        return [arrived.frame.frame_seq for arrived in iter(self.buffer.take, None)]
 
 
-class RefusingSource(MemorySource):
+@contextmanager
+def bench(build, **fields):
+    one = Bench(build, **fields)
+    one.runner.start()
+    try:
+        yield one
+    finally:
+        one.runner.finish()
+        one.runner.stop()
+        one.buffer.close()
+        one.inbox.close()
+
+
+def playing(*script, kind=MemorySource, built=None):
+    def build(stream, position):
+        source = kind(script, stream_id=stream.id, position=position)
+        if built is not None:
+            built.append((source, position))
+        return source
+
+    return build
+
+
+def test_a_source_is_opened_read_and_ended():
+    with bench(playing(*make_walk(5))) as one:
+        [ended] = one.await_news(SourceEnded)
+        assert [type(news) for news in one.news] == [SourceOpened, SourceEnded]
+        assert (ended.source, ended.error) == (7, None)
+        assert one.seqs() == list(range(5))
+        assert one.runner.join(10)
+
+
+def test_a_lost_source_is_built_anew_where_it_was_lost():
+    built = []
+    walk = make_walk(4)
+    with bench(playing(*walk[:2], Disconnect(), *walk[2:], built=built)) as one:
+        one.await_news(SourceEnded)
+        kinds = [type(news) for news in one.news]
+        assert kinds == [SourceOpened, SourceLost, SourceOpened, SourceEnded]
+        assert [position for _, position in built] == [None, {"index": 3, "lost_connections": 1}]
+        assert built[0][0]._closed.is_set()
+        assert one.seqs() == list(range(4))
+
+
+class Away(MemorySource):
+    """Nobody answers the first times."""
+
+    num_left = 0
+    error = UnreachableError("cam", "nobody answers")
+
     def open(self):
+        if type(self).num_left:
+            type(self).num_left -= 1
+            raise self.error
         super().open()
-        raise UnsupportedMediaError("cam", "no picture")
 
 
-def test_an_error_that_will_not_pass_is_not_tried_again():
-    source = RefusingSource([], stream_id="cam")
-    summary, _ = run(source)
-    assert source.num_opened == 1
-    assert "no picture" in summary.streams[0].error
+@pytest.mark.parametrize(
+    "error", [UnreachableError("cam", "nobody answers"), UnauthorizedError("cam", "401")]
+)
+def test_a_camera_that_is_down_at_the_start_is_tried_until_it_is_there(error):
+    late = type("Late", (Away,), {"num_left": 40, "error": error})
+    with bench(playing(*make_walk(3), kind=late), source=CAMERA) as one:
+        one.await_news(SourceEnded)
+        assert sum(isinstance(news, SourceLost) for news in one.news) == 40
+        assert one.seqs() == [0, 1, 2]
 
 
-class GarblingSource(MemorySource):
-    """Every third record is garbage."""
-
-    def read(self):
-        if self._next % 3 == 2:
-            self._next += 1
-            position = {"offset": self._next - 1}
-            raise BadFrameError("cam", "no picture", position=position, payload=b"\xff\x00junk")
-        return super().read()
+def test_an_error_that_cannot_pass_ends_the_source_at_once():
+    gone = type("Gone", (Away,), {"num_left": 9, "error": NotFoundError("cam", "no such file")})
+    with bench(playing(kind=gone)) as one:
+        [ended] = one.await_news(SourceEnded)
+        assert isinstance(ended.error, NotFoundError)
+        assert gone.num_left == 8
 
 
-def test_bad_frames_are_counted_and_become_dead_letters():
-    summary, sink = run(GarblingSource(make_walk(9)))
-    letters = [record for record in sink.records if record.topic is Topic.DLQ]
-    counts = summary.streams[0].counts
-    assert (counts.received, counts.processed, counts.dropped) == (9, 6, {"bad_frame": 3})
-    assert {letter.value for letter in letters} == {b"\xff\x00junk"}
-    assert dict(letters[0].headers)["maskstream_position"] == b'{"offset": 2}'
-
-
-class BuggySource(MemorySource):
+class Buggy(MemorySource):
     def read(self):
         raise ZeroDivisionError("oops")
 
 
-def test_a_bug_in_a_source_fails_its_stream_only():
-    config = make_config("good", "bad")
-    sources = [MemorySource(make_walk(5, stream_id="good")), BuggySource([])]
-    app = build_app(config, tracker=BlobTracker(), sources=sources, sinks=[MemorySink()])
-    by_id = {stream.stream_id: stream for stream in app.engine.run().streams}
-    assert by_id["good"].counts.processed == 5
-    assert "oops" in by_id["bad"].error
+def test_a_bug_ends_a_file_and_is_tried_again_on_a_camera():
+    with bench(playing(kind=Buggy)) as one:
+        [ended] = one.await_news(SourceEnded)
+        assert isinstance(ended.error, ZeroDivisionError)
+    with bench(playing(kind=Buggy), source=CAMERA) as one:
+        assert len(one.await_news(SourceLost, num=3)) == 3
 
 
-def start(config, source, clock):
-    sink = MemorySink()
-    app = build_app(config, tracker=BlobTracker(), sources=[source], sinks=[sink], clock=clock)
-    turns = threading.Semaphore(0)
-    thread = threading.Thread(target=app.engine.run, args=(turns.release,))
-    thread.start()
-    return app, sink, thread, turns
+def test_bad_files_in_a_row_are_told_and_reading_goes_on():
+    class Card(MemorySource):
+        def read(self):
+            if self._next < 20:
+                self._next += 1
+                raise CorruptMediaError("cam", f"file {self._next}", continues=True)
+            return super().read()
+
+    with bench(playing(*make_walk(22), kind=Card)) as one:
+        one.await_news(SourceEnded)
+        assert sum(isinstance(news, FileSkipped) for news in one.news) == 20
+        assert one.seqs() == [20, 21]
+        assert sum(isinstance(news, SourceOpened) for news in one.news) == 1
 
 
-def wait_for(turns, condition, *, num_turns=600):
-    for _ in range(num_turns):
-        assert turns.acquire(timeout=30)
-        if condition():
-            return
-    pytest.fail("it did not come about")
+def test_frames_are_stamped_with_their_arrival():
+    clock = SystemClock()
+    before_us = clock.monotonic_s() * 1e6
+    with bench(playing(make_frame())) as one:
+        one.await_news(SourceEnded)
+        arrived = one.buffer.take()
+    assert before_us - 1 <= arrived.arrived_us <= clock.monotonic_s() * 1e6 + 1
 
 
-def states_of(sink, stream_id):
-    return [s["state"] for s in bodies(sink, Topic.STATUS) if s["stream_id"] == stream_id]
+def test_stop_ends_a_read_that_waits():
+    with bench(playing(make_frame(), Pause(600))) as one:
+        wait_until(lambda: one.buffer.num_frames)
+        one.runner.stop()
+        [ended] = one.await_news(SourceEnded)
+        assert ended.error is None
+        assert one.runner.join(10)
 
 
-def test_a_silent_stream_says_so_every_second():
-    clock = ManualClock()
-    source = MemorySource([make_frame(0), Pause(600)])
-    app, sink, thread, turns = start(make_config(), source, clock)
-    wait_for(turns, lambda: bodies(sink, Topic.MASKLETS))
-    for num_said in (1, 2):
-        clock.advance(1.0)
-        wait_for(turns, lambda num=num_said: states_of(sink, "cam").count("waiting") == num)
-    app.engine.stop()
-    thread.join(30)
-    assert states_of(sink, "cam")[-1] == "ended"
+def test_stop_ends_the_wait_for_the_next_try():
+    late = type("Late", (Away,), {"num_left": 9})
+    waits = {"initial_s": 3600.0, "maximum_s": 3600.0}
+    with bench(playing(kind=late), source=CAMERA, retry=waits) as one:
+        one.await_news(SourceLost)
+        one.runner.stop()
+        one.await_news(SourceEnded)
 
 
-def test_an_idle_stream_of_a_naming_source_is_closed_and_may_come_back():
-    clock = ManualClock()
-    walk = make_walk(4, stream_id="a")
-    source = MemorySource([*walk[:2], Pause(600), *walk[2:]])
-    config = make_config("*", engine={"idle_close_s": 5.0})
-    app, sink, thread, turns = start(config, source, clock)
-    wait_for(turns, lambda: len(bodies(sink, Topic.MASKLETS)) == 2)
-    clock.advance(6.0)
-    wait_for(turns, lambda: "ended" in states_of(sink, "a"))
-    assert b'maskstream_buffer_frames{stream="a"}' not in app.metrics.exposition()
-    app.engine.stop()
-    thread.join(30)
-    assert app.engine.summary().streams[0].counts.processed == 2
+def test_stop_lets_go_of_a_frame_whose_stream_nobody_opens():
+    with bench(playing(make_frame(stream_id="other"))) as one:
+        pass
+    one = Bench(playing(make_frame(stream_id="a")))
+    one.runner = SourceRunner(7, make_config("*").streams[0], one.parts)
+    one.runner.start()
+    wait_until(lambda: any("UnknownStream" in repr(n) for n in one.inbox.drain()))
+    one.runner.stop()
+    one.await_news(SourceEnded)
+    assert one.ledger.counts("*").dropped == {"stopped": 1}
 
 
-def test_reading_again_after_a_recoverable_error_keeps_the_frames():
-    source = MemorySource([*make_walk(5), Disconnect("blip"), make_frame(5)])
-    summary, _ = run(source)
-    assert summary.streams[0].counts.processed == 6
+def test_a_source_that_neither_opens_nor_lets_go_holds_nobody_up():
+    stuck, release = threading.Event(), threading.Event()
+
+    class Hung(MemorySource):
+        def open(self):
+            stuck.set()
+            release.wait(60)
+
+        def close(self):
+            release.wait(60)
+
+    with bench(playing(kind=Hung)) as one:
+        assert stuck.wait(10)
+        one.runner.stop()
+        assert not one.runner.join(0.05)
+        release.set()
+        assert one.runner.join(10)
+
+
+class Committing(MemorySource):
+    """Keeps its position elsewhere."""
+
+    commits = ()
+
+    def commit(self, position):
+        type(self).commits += (dict(position),)
+
+
+def test_marks_are_committed_by_the_reading_thread_and_the_last_one_at_the_end():
+    kind = type("Kept", (Committing,), {})
+    walk = make_walk(6)
+    with bench(playing(*walk[:3], Pause(0.2), *walk[3:], kind=kind)) as one:
+        wait_until(lambda: one.buffer.num_frames == 3)
+        one.runner.commit({"index": 2})
+        one.await_news(SourceEnded)
+        assert kind.commits == ({"index": 2},)
+        assert not one.runner.join(0.05)
+        one.runner.commit({"index": 5})
+        one.runner.commit({"index": 6})
+        one.runner.finish()
+        assert one.runner.join(10)
+    assert kind.commits == ({"index": 2}, {"index": 6})
+
+
+def test_every_frame_has_a_ticket_and_the_end_of_the_source_too():
+    kind = type("Kept", (Committing,), {})
+    with bench(playing(*make_walk(2), kind=kind)) as one:
+        one.await_news(SourceEnded)
+        log = one.runner.commits
+        assert len(log) == 3
+        for arrived in iter(one.buffer.take, None):
+            arrived.ticket.finish()
+        assert log.take_mark(0) == {"index": 2, "lost_connections": 0}
+
+
+def test_a_frame_that_was_lost_by_stopping_is_never_passed():
+    kind = type("Kept", (Committing,), {})
+    with bench(playing(*make_walk(9), kind=kind), capacity=2) as one:
+        wait_until(lambda: one.ledger.counts("cam").received == 3)  # the third waits for room
+        one.runner.stop()
+        one.buffer.take().ticket.finish()
+        one.buffer.close()
+        one.await_news(SourceEnded)
+        assert one.runner.commits.take_mark(100) == {"index": 1, "lost_connections": 0}

@@ -71,7 +71,8 @@ def make_records():
             zone="gate", start_time=TIME - timedelta(seconds=1), value={"dwell_s": 1.0},
         ),
         "status": StatusRecord(
-            stream_id="gate-3", stream_epoch=4, frame_seq=120, state="waiting", time=TIME,
+            stream_id="gate-3", stream_epoch=4, frame_seq=120, state="stalled",
+            since=TIME, time=TIME,
             counts=FrameCounts(received=5, processed=3, gated=1, dropped={"overflow": 1}),
         ),
     }  # fmt: skip

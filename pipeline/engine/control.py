@@ -1,0 +1,226 @@
+"""What messages lead to: streams enter, change, leave, and follow what happens to their sources."""
+
+import logging
+
+from pipeline.config.run import ANY_STREAM, StreamConfig
+from pipeline.engine.dead_letters import to_dead_letter
+from pipeline.engine.inbox import (
+    AddStream,
+    ChangeStream,
+    FileSkipped,
+    FrameRefused,
+    Message,
+    RemoveStream,
+    SourceEnded,
+    SourceLost,
+    SourceOpened,
+    Stop,
+    UnknownStream,
+)
+from pipeline.engine.ledger import DropCause
+from pipeline.engine.parts import EngineParts
+from pipeline.engine.stream_table import RunningSource, RunningStream
+from pipeline.engine.summary import StreamSummary
+from pipeline.errors import MaskstreamError, StreamExistsError, StreamLimitError
+
+_logger = logging.getLogger("maskstream.engine")
+
+_US = 1_000_000
+
+
+class StreamControl:
+    """Carries out messages. Used by the engine's thread alone.
+
+    Args:
+        parts: All of the engine's.
+    """
+
+    def __init__(self, parts: EngineParts) -> None:
+        self._table = parts.table
+        self._worker = parts.worker
+        self._scheduler = parts.scheduler
+        self._publisher = parts.publisher
+        self._ledger = parts.ledger
+        self._status = parts.status
+        self._summary = parts.summary
+        self._metrics = parts.metrics
+        self._clock = parts.clock
+        self._idle_close_us = round(parts.config.idle_close_s * _US)
+        self._is_stopping = False
+
+    def carry_out(self, message: Message) -> None:
+        """Do what a message asks for; news of a source that is gone are left out."""
+        match message:
+            case Stop():
+                self.stop()
+            case AddStream() | ChangeStream() | RemoveStream():
+                self._carry_out(message)
+            case _:
+                source = self._table.source(message.source)
+                if source is not None:
+                    self._follow(source, message)
+
+    def add(self, config: StreamConfig) -> None:
+        """Let a stream or a template of streams in and begin to read its source.
+
+        Raises:
+            StreamExistsError: If there is a stream of that name.
+            StreamLimitError: If there are too many streams.
+        """
+        running = self._table.add(config)
+        self._ledger.open(config.id)
+        if running is None:
+            self._status.open(config.id)
+        else:
+            self._status.open(config.id, buffer=running.buffer, stream=running.stream)
+        self._table.start(config)
+
+    def stop(self) -> None:
+        """Ask all sources to end; what waits is dropped. Repeatable."""
+        self._is_stopping = True
+        self._table.stop()
+
+    def retire(self) -> None:
+        """Finish streams that have no frame left and will get none."""
+        now_us = round(self._clock.monotonic_s() * _US)
+        for running in self._table:
+            last_us = running.buffer.last_arrived_us
+            is_idle = last_us is not None and now_us - last_us >= self._idle_close_us
+            if running.is_named_by_source and is_idle and not running.buffer.num_frames:
+                running.buffer.close()
+            if running.buffer.is_drained:
+                self.finish(running, "stopped" if self._is_stopping else "stream_ended")
+
+    def finish(self, running: RunningStream, reason: str) -> None:
+        """End a stream's session, say how it ended and take it out."""
+        stream_id, source = running.stream_id, self._table.source(running.source.number)
+        try:
+            ended = running.stream.end_session(reason, now=self._clock.utc_now())
+            if ended is not None:
+                self._publisher.result(running, ended)
+        except Exception:
+            _logger.exception("its tracks could not be ended", extra={"stream": stream_id})
+        if self._worker is not None:
+            self._worker.close(stream_id)
+        self._scheduler.forget(stream_id)
+        running.buffer.close(drop_cause=DropCause.STOPPED)
+        self._ledger.drop_waiting(stream_id, DropCause.STOPPED)
+        error = None if source is None else source.error
+        self._summary.retire(self.summary_of(running, error))
+        self._status.finish(stream_id, error)
+        self._publisher.close_stream(stream_id)
+        self._table.drop(running)
+        if running.is_named_by_source:
+            self._forget(stream_id)
+
+    def summary_of(self, running: RunningStream, error: Exception | None = None) -> StreamSummary:
+        """Return what a stream led to so far, without its counts.
+
+        Args:
+            running: The stream.
+            error: Why it failed for good; else what is wrong with it now, if anything is.
+        """
+        totals, error = running.totals, error or self._status.error_of(running.stream_id)
+        return StreamSummary(
+            stream_id=running.config.id,
+            num_tracks=totals.num_confirmed,
+            num_started=totals.num_started,
+            concepts=dict(totals.concepts),
+            events={rule: num for rule, num in totals.events.items() if num},
+            error=None if error is None else str(error),
+        )
+
+    def _carry_out(self, command: AddStream | ChangeStream | RemoveStream) -> None:
+        try:
+            match command:
+                case AddStream(config=config):
+                    self.add(config)
+                case ChangeStream(config=config):
+                    self._change(config)
+                case RemoveStream(stream_id=stream_id):
+                    self._remove(stream_id, "removed")
+        except MaskstreamError as error:
+            _logger.warning("refused a command: %s", error)
+
+    def _change(self, config: StreamConfig) -> None:
+        running = self._table.configured(config.id)
+        if not self._table.can_keep_source(config):
+            self._remove(config.id, "changed")
+            self.add(config)
+            return
+        ended = running.stream.end_session("changed", now=self._clock.utc_now())
+        if ended is not None:
+            self._publisher.result(running, ended)
+        self._table.change(config)
+
+    def _remove(self, stream_id: str, reason: str) -> None:
+        running = self._table.remove(stream_id)
+        self.finish(running, reason)
+        self._forget(stream_id)
+
+    def _forget(self, stream_id: str) -> None:
+        """Let nothing pile up of streams that come and go."""
+        self._status.forget(stream_id)
+        self._ledger.retire(stream_id, into=ANY_STREAM)
+        self._metrics.retire_stream(stream_id, into=ANY_STREAM)
+
+    def _follow(
+        self,
+        source: RunningSource,
+        news: SourceOpened | SourceLost | SourceEnded | FrameRefused | FileSkipped | UnknownStream,
+    ) -> None:
+        match news:
+            case SourceOpened(at_us=at_us):
+                for stream_id in self._names(source):
+                    self._status.source_opened(stream_id, at_us=at_us)
+            case SourceLost(error=error):
+                for stream_id in self._names(source):
+                    self._status.source_lost(stream_id, error)
+            case SourceEnded(error=error):
+                self._end(source, error)
+            case FrameRefused():
+                self._bury(source, news)
+            case FileSkipped(error=error):
+                stream_id = source.runner.config.id
+                self._ledger.refuse(stream_id, DropCause.BAD_FILE)
+                self._summary.note_bad_file(stream_id, error)
+                _logger.warning("%s; going on behind it", error, extra={"stream": stream_id})
+            case UnknownStream(stream_id=stream_id):
+                self._open_named(source, stream_id)
+
+    def _end(self, source: RunningSource, error: Exception | None) -> None:
+        """Close the buffers of a source that has ended; what they hold is still processed."""
+        source.has_ended, source.error = True, error
+        for running in self._table.streams_of(source):
+            running.buffer.close()
+        if source.runner.config.id == ANY_STREAM:
+            self._status.finish(ANY_STREAM, error)
+            if error is not None:
+                self._summary.retire(StreamSummary(stream_id=ANY_STREAM, error=str(error)))
+
+    def _bury(self, source: RunningSource, refused: FrameRefused) -> None:
+        """Count a frame that cannot be decoded, and hand it to the dead letters."""
+        error = refused.error
+        is_known = any(one.stream_id == error.stream_id for one in self._table.streams_of(source))
+        stream_id = error.stream_id if is_known else source.runner.config.id
+        self._ledger.refuse(stream_id, DropCause.BAD_FRAME)
+        _logger.warning("%s", error, extra={"stream": stream_id})
+        letter = to_dead_letter(error, now=self._clock.utc_now())
+        refused.ticket.finish(self._publisher.dead_letter(letter))
+
+    def _open_named(self, source: RunningSource, stream_id: str) -> None:
+        try:
+            running = self._table.open_named(source, stream_id)
+        except (StreamLimitError, StreamExistsError) as error:
+            _logger.warning("%s", error, extra={"stream": stream_id})
+            return
+        if running is not None:
+            self._ledger.open(stream_id)
+            self._status.open(
+                stream_id, buffer=running.buffer, stream=running.stream, is_connected=True
+            )
+
+    def _names(self, source: RunningSource) -> list[str]:
+        """Return the streams of a source, the template that it follows included."""
+        names = [one.stream_id for one in self._table.streams_of(source)]
+        return [*names, ANY_STREAM] if source.runner.config.id == ANY_STREAM else names

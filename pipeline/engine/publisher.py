@@ -1,0 +1,91 @@
+"""Hands what the engine has to say to the outbox, and counts it."""
+
+from collections.abc import Callable
+
+from connectors.frame import CaptureClock, Frame
+from connectors.record import Record
+from pipeline.config.run import Overflow
+from pipeline.engine.delivery import Delivery
+from pipeline.engine.outbox import Outbox
+from pipeline.engine.stream_table import RunningStream
+from pipeline.observe.metrics import Metrics
+from pipeline.records.schema import StatusRecord
+from pipeline.streams.result import FrameResult
+from pipeline.tracking.states import TrackState
+
+_LIVE_CLOCKS = frozenset(
+    {CaptureClock.ARRIVAL, CaptureClock.RTCP_NTP, CaptureClock.KAFKA_TIMESTAMP}
+)
+
+
+class Publisher:
+    """Used by the engine's thread alone. Every method returns the number of its delivery.
+
+    Args:
+        outbox: Takes deliveries.
+        deployment: Name of this installation.
+        metrics: Where changes and events are counted.
+        is_stopping: Whether slow sinks are to be hurried.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        deployment: str,
+        metrics: Metrics,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._outbox = outbox
+        self._deployment = deployment
+        self._metrics = metrics
+        self._is_stopping = is_stopping
+
+    def result(self, running: RunningStream, result: FrameResult) -> int:
+        """Publish what a frame, or the end of a session, led to."""
+        running.totals.add(result)
+        stream_id = running.stream_id
+        for change in result.changes:
+            self._metrics.track_changes.labels(stream_id, change.kind.value).inc()
+        for event in result.events:
+            self._metrics.events.labels(stream_id, event.rule, event.phase.value).inc()
+        may_wait = running.config.buffer_overflow is Overflow.WAIT
+        can_shed = not (may_wait or result.changes or result.events)
+        if result.scene is not None:
+            self._observe(running, result)
+        with self._metrics.stage.labels("publish").time():
+            return self._put(
+                Delivery(deployment=self._deployment, result=result, can_shed=can_shed)
+            )
+
+    def status(self, status: StatusRecord) -> int:
+        """Publish what a stream is doing."""
+        return self._put(Delivery(deployment=self._deployment, status=status))
+
+    def dead_letter(self, letter: Record) -> int:
+        """Publish input that was refused."""
+        return self._put(Delivery(deployment=self._deployment, dead_letter=letter))
+
+    def frame(self, running: RunningStream, frame: Frame) -> int:
+        """Publish a frame as it was taken, if some sink takes frames."""
+        if not self._outbox.takes_frames:
+            return self._outbox.num_put
+        can_shed = running.config.buffer_overflow is not Overflow.WAIT
+        return self._put(Delivery(deployment=self._deployment, frame=frame, can_shed=can_shed))
+
+    def close_stream(self, stream_id: str) -> int:
+        """Let sinks close what they keep open for a stream that is gone."""
+        return self._put(Delivery(deployment=self._deployment, closed_stream=stream_id))
+
+    def _put(self, delivery: Delivery) -> int:
+        return self._outbox.put(delivery, is_stopping=self._is_stopping)
+
+    def _observe(self, running: RunningStream, result: FrameResult) -> None:
+        stream_id, stamp = running.stream_id, result.stamp
+        states = [track.state for track in result.scene.tracks] if result.scene else []
+        for state in TrackState:
+            self._metrics.tracks.labels(stream_id, state.value).set(states.count(state))
+        self._metrics.buffer_frames.labels(stream_id).set(running.buffer.num_frames)
+        if stamp.capture_clock in _LIVE_CLOCKS:
+            latency_s = (result.result_time - stamp.captured_at).total_seconds()
+            self._metrics.latency.labels(stream_id).observe(max(latency_s, 0.0))

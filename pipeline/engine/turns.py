@@ -1,0 +1,153 @@
+"""Frames through the model: whose turn it is, what the model says, what that means."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.protocols import Prediction
+from pipeline.engine.buffer import Arrived
+from pipeline.engine.ledger import DropCause
+from pipeline.engine.parts import EngineParts
+from pipeline.engine.scheduler import Waiting
+from pipeline.engine.stream_table import RunningStream
+from pipeline.engine.worker import Outcome
+from pipeline.errors import ModelError
+from pipeline.streams.stream import Admission
+
+_logger = logging.getLogger("maskstream.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A frame of a stream that the model is to look at."""
+
+    running: RunningStream
+    arrived: Arrived
+    admission: Admission
+
+
+class Turns:
+    """Plans batches, runs them and reconciles the streams with what came out.
+
+    Whatever fails costs one frame of one stream, counted by cause.
+
+    Args:
+        parts: Table, scheduler, worker, publisher, ledger, status, metrics and clock.
+    """
+
+    def __init__(self, parts: EngineParts) -> None:
+        self._table = parts.table
+        self._worker = parts.worker
+        self._scheduler = parts.scheduler
+        self._publisher = parts.publisher
+        self._ledger = parts.ledger
+        self._status = parts.status
+        self._metrics = parts.metrics
+        self._clock = parts.clock
+
+    def plan(self) -> tuple[Turn, ...]:
+        """Choose the streams whose turn it is, and take a frame of each."""
+        waiting = [
+            Waiting(stream_id=one.stream_id, num_frames=one.buffer.num_frames)
+            for one in self._table
+        ]
+        batch = self._scheduler.next_batch(waiting)
+        return tuple(turn for stream_id in batch if (turn := self._take(self._table[stream_id])))
+
+    def run(self, turns: Sequence[Turn]) -> list[Outcome]:
+        """Let the model look at the frames; the only place that touches the device."""
+        if self._worker is None or not turns:
+            return []
+        self._metrics.batch_frames.observe(len(turns))
+        with self._metrics.stage.labels("model").time():
+            return self._worker.step([turn.admission.model_input for turn in turns])
+
+    def reconcile(self, turns: Sequence[Turn], outcomes: Sequence[Outcome]) -> None:
+        """Apply what the model said, stream by stream."""
+        for turn, outcome in zip(turns, outcomes, strict=True):
+            if outcome.prediction is None:
+                seq = turn.arrived.frame.frame_seq
+                self._fail_model(turn.running, turn.arrived, outcome.reason, frame_seq=seq)
+            else:
+                self._apply(turn, outcome.prediction)
+
+    def _take(self, running: RunningStream) -> Turn | None:
+        """Take a frame and see to it that the model's session fits it."""
+        arrived = running.buffer.take()
+        if arrived is None:
+            return None
+        number = self._publisher.frame(running, arrived.frame)
+        if self._worker is None:
+            self._finish(running, arrived, number)
+            return None
+        if running.backoff.leaves_out(_time_us(running, arrived)):
+            self._lose(running, arrived, DropCause.MODEL_ERROR)
+            return None
+        try:
+            now = self._clock.utc_now()
+            admission = running.stream.admit(arrived.frame, arrived_us=arrived.arrived_us, now=now)
+        except Exception:
+            _logger.exception("a frame could not be admitted", extra={"stream": running.stream_id})
+            self._lose(running, arrived, DropCause.STREAM_ERROR)
+            return None
+        if admission.ended is not None:
+            self._publisher.result(running, admission.ended)
+        if admission.begins_session:
+            reason = self._worker.open(running.stream_id, running.config.concepts)
+            if reason is not None:
+                self._fail_model(running, arrived, reason)
+                return None
+        return Turn(running, arrived, admission)
+
+    def _apply(self, turn: Turn, prediction: Prediction) -> None:
+        running, arrived = turn.running, turn.arrived
+        if running.backoff.num_failures:
+            running.backoff.succeed()
+            self._status.model_works(running.stream_id)
+        num_left_out = self._ledger.num_left_out(running.stream_id)
+        try:
+            with self._metrics.stage.labels("rules").time():
+                result = running.stream.apply(
+                    turn.admission,
+                    prediction,
+                    now=self._clock.utc_now(),
+                    dropped_since_last=num_left_out - running.num_left_out,
+                )
+        except Exception:
+            extra = {"stream": running.stream_id}
+            _logger.exception("tracks or rules raised; a frame has no result", extra=extra)
+            self._lose(running, arrived, DropCause.STREAM_ERROR)
+            return
+        running.num_left_out = num_left_out
+        self._finish(running, arrived, self._publisher.result(running, result))
+
+    def _fail_model(
+        self, running: RunningStream, arrived: Arrived, reason: str, *, frame_seq: int | None = None
+    ) -> None:
+        """Begin the guilty stream anew, and leave it out for a while if it goes on failing."""
+        stream_id = running.stream_id
+        error = ModelError(stream_id=stream_id, reason=reason, frame_seq=frame_seq)
+        _logger.warning("%s", error, extra={"stream": stream_id})
+        self._lose(running, arrived, DropCause.MODEL_ERROR)
+        ended = running.stream.end_session("model_error", now=self._clock.utc_now())
+        if ended is not None:
+            self._publisher.result(running, ended)
+        if self._worker is not None:
+            self._worker.close(stream_id)
+        self._metrics.model_resets.labels(stream_id).inc()
+        running.backoff.fail(_time_us(running, arrived))
+        self._status.model_failed(stream_id, error)
+
+    def _lose(self, running: RunningStream, arrived: Arrived, cause: DropCause) -> None:
+        self._ledger.drop(running.stream_id, cause)
+        arrived.ticket.finish()
+
+    def _finish(self, running: RunningStream, arrived: Arrived, number: int) -> None:
+        """Count a frame whose result is on its way as delivery ``number``."""
+        self._ledger.finish(running.stream_id)
+        arrived.ticket.finish(number)
+
+
+def _time_us(running: RunningStream, arrived: Arrived) -> int:
+    """Return the stream's own time, which for files does not depend on how fast they are read."""
+    return arrived.arrived_us if running.config.is_live else arrived.frame.pts_us

@@ -1,0 +1,76 @@
+"""The committed position never passes a frame whose result is not safe."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.engine.commits import CommitLog
+
+
+def begin(log, *offsets):
+    return [log.begin({"frames/0": offset}) for offset in offsets]
+
+
+def test_mark_follows_results_that_are_acknowledged():
+    log = CommitLog()
+    first, second = begin(log, 1, 2)
+    first.finish(delivery=7)
+    second.finish(delivery=8)
+    assert log.take_mark(acknowledged=6) is None
+    assert log.take_mark(acknowledged=7) == {"frames/0": 1}
+    assert log.take_mark(acknowledged=8) == {"frames/0": 2}
+    assert len(log) == 0
+
+
+def test_mark_waits_for_the_first_frame_that_is_not_done():
+    log = CommitLog()
+    first, second = begin(log, 1, 2)
+    second.finish(delivery=1)
+    assert log.take_mark(acknowledged=9) is None
+    first.finish(delivery=5)
+    assert log.take_mark(acknowledged=9) == {"frames/0": 2}
+
+
+def test_frame_that_was_lost_is_never_passed():
+    log = CommitLog()
+    done, _lost, behind = begin(log, 1, 2, 3)
+    done.finish()
+    behind.finish(delivery=1)
+    assert log.take_mark(acknowledged=100) == {"frames/0": 1}
+    assert log.take_mark(acknowledged=100) is None
+
+
+def test_frame_without_a_result_is_done_at_once():
+    log = CommitLog()
+    [dropped] = begin(log, 4)
+    dropped.finish()
+    assert log.take_mark(acknowledged=0) == {"frames/0": 4}
+
+
+def test_mark_names_only_what_has_moved():
+    log = CommitLog()
+    log.begin({"frames/0": 1}).finish()
+    log.begin({"frames/1": 9}).finish()
+    assert log.take_mark(0) == {"frames/0": 1, "frames/1": 9}
+    log.begin({"frames/1": 10}).finish()
+    assert log.take_mark(0) == {"frames/1": 10}
+
+
+def test_what_has_no_position_holds_the_mark_back_until_it_is_done():
+    log = CommitLog()
+    letter = log.begin(None)
+    log.begin({"frames/0": 2}).finish()
+    assert log.take_mark(9) is None
+    letter.finish(delivery=3)
+    assert log.take_mark(2) is None
+    assert log.take_mark(3) == {"frames/0": 2}
+
+
+@given(st.permutations(range(8)), st.integers(0, 8))
+def test_mark_is_the_longest_run_of_finished_frames(order, num_finished):
+    log = CommitLog()
+    tickets = begin(log, *range(1, 9))
+    finished = order[:num_finished]
+    for number in finished:
+        tickets[number].finish()
+    run = next((number for number in range(8) if number not in finished), 8)
+    assert log.take_mark(0) == ({"frames/0": run} if run else None)

@@ -1,0 +1,134 @@
+"""Whatever raises costs one frame of one stream, counted by cause, and disturbs no other."""
+
+import pytest
+
+from connectors.memory import MemorySink
+from connectors.record import Topic
+from pipeline.streams.stream import Stream
+from tests.pipeline.engine.runs import (
+    CAMERA,
+    assert_settled,
+    bodies,
+    counts_of,
+    make_config,
+    run,
+    states_of,
+)
+from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
+
+
+def white(*frames):
+    """Let the model fail on these frames."""
+    for frame in frames:
+        frame.pixels[0, 0] = 255
+
+
+def uids(sink, stream_id):
+    tracks = bodies(sink, Topic.TRACKS)
+    return {track["track_uid"] for track in tracks if track["stream_id"] == stream_id}
+
+
+def test_a_frame_that_the_model_fails_on_costs_itself_and_the_session():
+    frames = make_walk(10)
+    white(frames[4])
+    summary, sink = run(make_config(), frames)
+    counts = counts_of(summary)
+    reasons = [t["reason"] for t in bodies(sink, Topic.TRACKS) if t["kind"] == "ended"]
+    assert (counts.processed, counts.dropped) == (9, {"model_error": 1})
+    assert reasons == ["model_error", "stream_ended"]
+    assert summary.num_failed == 0
+    assert_settled(summary)
+
+
+def test_innocent_streams_of_a_failing_batch_keep_their_tracks():
+    bad = make_walk(40, stream_id="bad")
+    white(*bad)
+    summary, sink = run(make_config("good", "bad"), make_walk(40, stream_id="good"), bad)
+    assert counts_of(summary, "good").processed == 40
+    assert len(uids(sink, "good")) == 1
+    assert_settled(summary)
+
+
+def test_a_model_that_always_fails_is_stated_and_the_stream_is_never_given_up():
+    frames = make_walk(100)
+    white(*frames[:80])
+    tracker = BlobTracker()
+    summary, sink = run(make_config(), frames, tracker=tracker)
+    status = bodies(sink, Topic.STATUS)
+    errors = [body["error"]["type"] if body["error"] else None for body in status]
+    counts = counts_of(summary)
+    # Failures at 0, 0.1, then left out for 0.5, 1, 2 and 4 s: frames 6, 16, 36 and 76.
+    assert len(tracker.batches) == 6
+    assert (counts.processed, counts.dropped) == (0, {"model_error": 100})
+    assert "ModelError" in errors
+    assert states_of(sink, "cam")[-1] == "ended"
+    assert "white corner" in summary.errors[0]
+    assert (summary.num_failed, summary.exit_code()) == (1, 0)
+    assert_settled(summary)
+
+
+def test_a_model_that_works_again_is_no_failure_any_more():
+    frames = make_walk(40)
+    white(*frames[:3])
+    summary, sink = run(make_config(), frames)
+    counts = counts_of(summary)
+    # After the second failure half a second, five frames, is left out; then it works.
+    assert (counts.processed, counts.dropped) == (34, {"model_error": 6})
+    assert bodies(sink, Topic.STATUS)[-1]["error"] is None
+    assert summary.num_failed == 0
+
+
+@pytest.mark.parametrize("source_fields", [{}, {"source": CAMERA}])
+def test_concepts_that_the_model_refuses_are_stated_and_tried_again(source_fields):
+    config = make_config(concepts=("mauve",), overflow="wait", **source_fields)
+    summary, sink = run(config, make_walk(30))
+    assert "mauve" in summary.errors[0]
+    assert counts_of(summary).dropped == {"model_error": 30}
+    assert any(body["error"] for body in bodies(sink, Topic.STATUS))
+    assert_settled(summary)
+
+
+def raise_on(monkeypatch, name, frames):
+    """Let a method of every stream called "bad" raise on frames of these numbers."""
+    method = getattr(Stream, name)
+
+    def raising(self, first, *args, **fields):
+        frame = getattr(first, "frame", first)
+        if self.stream_id == "bad" and frame.frame_seq in frames:
+            raise ZeroDivisionError("a bug in a rule")
+        return method(self, first, *args, **fields)
+
+    monkeypatch.setattr(Stream, name, raising)
+
+
+@pytest.mark.parametrize("name", ["admit", "apply"])
+@pytest.mark.parametrize("frames", [{4}, set(range(20))])
+def test_a_bug_in_tracks_or_rules_costs_the_result_of_its_frame(monkeypatch, name, frames):
+    raise_on(monkeypatch, name, frames)
+    walks = [make_walk(20, stream_id=stream_id) for stream_id in ("good", "bad")]
+    summary, sink = run(make_config("good", "bad"), *walks)
+    counts = counts_of(summary, "bad")
+    assert (counts.processed, counts.dropped) == (20 - len(frames), {"stream_error": len(frames)})
+    assert counts_of(summary, "good").processed == 20
+    assert len(uids(sink, "good")) == 1
+    assert states_of(sink, "bad")[-1] == "ended"
+    assert_settled(summary)
+
+
+def test_a_bug_at_the_end_of_a_stream_ends_it_all_the_same(monkeypatch):
+    def raising(self, reason, *, now):
+        raise ZeroDivisionError("a bug at the end")
+
+    monkeypatch.setattr(Stream, "end_session", raising)
+    sink = MemorySink()
+    summary, _ = run(make_config(), make_walk(5), sink=sink)
+    assert counts_of(summary).processed == 5
+    assert states_of(sink, "cam")[-1] == "ended"
+
+
+def test_garbage_of_one_source_costs_the_others_nothing():
+    odd = [make_frame(seq, stream_id="odd", size=(1 + seq % 3, 1 + seq % 2)) for seq in range(12)]
+    summary, sink = run(make_config("good", "odd"), make_walk(12, stream_id="good"), odd)
+    assert counts_of(summary, "good").processed == 12
+    assert len(uids(sink, "good")) == 1
+    assert_settled(summary)

@@ -1,0 +1,113 @@
+"""A batch that fails costs only the frames that fail alone."""
+
+import pytest
+
+from models.protocols import DeviceLostError, FrameInput
+from pipeline.engine.worker import Worker
+from pipeline.observe.metrics import Metrics
+from tests.pipeline.fakes import BlobTracker, make_frame
+
+
+def white(frame):
+    frame.pixels[0, 0] = 255
+    return frame
+
+
+def make_worker(*stream_ids, tracker=None):
+    worker = Worker(tracker or BlobTracker(), Metrics())
+    for stream_id in stream_ids:
+        assert worker.open(stream_id, ["red"]) is None
+    return worker
+
+
+def inputs(**frames):
+    return [
+        FrameInput(stream_id=stream_id, pixels=frame.pixels, time_s=0.0)
+        for stream_id, frame in frames.items()
+    ]
+
+
+def test_outcomes_come_in_order():
+    worker = make_worker("a", "b")
+    outcomes = worker.step(inputs(b=make_frame(), a=make_frame()))
+    assert [outcome.prediction.stream_id for outcome in outcomes] == ["b", "a"]
+    assert worker.step([]) == []
+
+
+@pytest.mark.parametrize("guilty", range(5))
+def test_only_the_guilty_frame_fails_wherever_it_stands(guilty):
+    tracker = BlobTracker()
+    worker = make_worker(*"abcde", tracker=tracker)
+    frames = {name: make_frame() for name in "abcde"}
+    white(frames["abcde"[guilty]])
+    outcomes = worker.step(inputs(**frames))
+    failed = [number for number, one in enumerate(outcomes) if one.prediction is None]
+    assert failed == [guilty]
+    assert outcomes[guilty].reason == "RuntimeError: white corner"
+    # By halves: far fewer steps than one for each frame and each half would be.
+    assert len(tracker.batches) <= 7
+
+
+def test_two_guilty_frames_are_both_found():
+    worker = make_worker(*"abcd")
+    frames = {"a": white(make_frame()), "b": make_frame(), "c": make_frame(), "d": make_frame()}
+    white(frames["d"])
+    outcomes = worker.step(inputs(**frames))
+    assert [one.prediction is None for one in outcomes] == [True, False, False, True]
+
+
+class Once(BlobTracker):
+    def step(self, some):
+        if not self.batches:
+            self.batches.append(())
+            raise RuntimeError("a passing fault")
+        return super().step(some)
+
+
+def test_a_fault_that_passes_costs_nothing():
+    worker = make_worker("a", "b", tracker=Once())
+    outcomes = worker.step(inputs(a=make_frame(), b=make_frame()))
+    assert all(outcome.prediction for outcome in outcomes)
+
+
+class Mute(BlobTracker):
+    def step(self, some):
+        return super().step(some)[:-1]
+
+
+def test_an_answer_that_is_missing_is_a_failure():
+    outcomes = make_worker("a", tracker=Mute()).step(inputs(a=make_frame()))
+    assert "asked for streams ['a'], got []" in outcomes[0].reason
+
+
+class Lost(BlobTracker):
+    def step(self, some):
+        raise DeviceLostError("the device is gone")
+
+    def close_stream(self, stream_id):
+        raise AssertionError("nothing can be closed on a device that is gone")
+
+
+def test_a_lost_device_is_nobodys_fault_and_is_passed_on():
+    worker = make_worker("a", "b", tracker=Lost())
+    with pytest.raises(DeviceLostError):
+        worker.step(inputs(a=make_frame(), b=make_frame()))
+    worker.close_all()
+
+
+def test_a_stream_that_the_model_refuses_is_told_and_not_open():
+    worker = make_worker()
+    assert "mauve" in worker.open("a", ["mauve"])
+    worker.close("a")
+    assert worker.open("a", ["red"]) is None
+
+
+def test_opening_again_begins_anew():
+    tracker = BlobTracker()
+    worker = make_worker("a", tracker=tracker)
+    worker.step(inputs(a=make_frame(blobs={"red": (2, 2)})))
+    assert tracker.streams["a"]
+    assert worker.open("a", ["red"]) is None
+    assert not tracker.streams["a"]
+    worker.close_all()
+    assert not tracker.streams
