@@ -29,7 +29,7 @@ _Translation = tuple[tuple[type[Exception], ...], type[SourceError], str]
 # Most specific first: PyAV's errors derive from the built-in ones too.
 _FILE_ERRORS: tuple[_Translation, ...] = (
     ((FileNotFoundError,), NotFoundError, "a path that exists"),
-    ((PermissionError,), UnauthorizedError, "a path that may be read"),
+    ((PermissionError,), SourceError, "a path that may be read"),
     ((LookupError,), UnsupportedMediaError, _VIDEOS),
     ((FFmpegError,), CorruptMediaError, "a whole file"),
     ((OSError,), SourceError, "a path that can be read"),

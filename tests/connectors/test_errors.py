@@ -131,3 +131,51 @@ def test_every_kafka_error_becomes_one_of_ours(foreign):
     assert isinstance(source, errors.SourceError)
     assert isinstance(translate_sink_error(error, "kafka://h:1"), errors.SinkError)
     assert "it broke" in str(source)
+
+
+def _raised(kind):
+    is_av = issubclass(kind, av_error.FFmpegError)
+    return kind(5, "odd") if is_av or issubclass(kind, OSError) else kind("odd")
+
+
+@pytest.mark.parametrize(
+    ("foreign", "ours"),
+    [
+        (FileNotFoundError, errors.NotFoundError),
+        (PermissionError, errors.SourceError),
+        (av_error.DecoderNotFoundError, errors.UnsupportedMediaError),
+        (av_error.InvalidDataError, errors.CorruptMediaError),
+        (OSError, errors.SourceError),
+        (OverflowError, errors.CorruptMediaError),
+    ],
+)
+def test_errors_of_files_are_told_apart_and_never_tried_again(foreign, ours):
+    error = translate_file_error(_raised(foreign), "a", position={}, is_known_container=True)
+    assert type(error) is ours
+    assert not error.recoverable
+
+
+def test_data_that_begins_like_no_video_is_unsupported_rather_than_corrupt():
+    foreign = av_error.InvalidDataError(1, "odd")
+    error = translate_file_error(foreign, "a", position={}, is_known_container=False)
+    assert type(error) is errors.UnsupportedMediaError
+
+
+@pytest.mark.parametrize(
+    ("foreign", "ours"),
+    [
+        (av_error.HTTPUnauthorizedError, errors.UnauthorizedError),
+        (av_error.HTTPForbiddenError, errors.UnauthorizedError),
+        (av_error.HTTPNotFoundError, errors.NotFoundError),
+        (av_error.ExitError, errors.StreamStalledError),
+        (TimeoutError, errors.StreamStalledError),
+        (av_error.ConnectionRefusedError, errors.UnreachableError),
+        (av_error.EOFError, errors.StreamEndedError),
+        (av_error.DecoderNotFoundError, errors.UnsupportedMediaError),
+        (OverflowError, errors.CorruptMediaError),
+    ],
+)
+def test_errors_of_cameras_are_told_apart_and_may_all_pass(foreign, ours):
+    error = translate_live_error(_raised(foreign), "gate", position={})
+    assert type(error) is ours
+    assert error.recoverable

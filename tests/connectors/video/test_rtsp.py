@@ -220,3 +220,9 @@ def test_camera_clock_is_told_as_it_is_after_times_of_arrival(gstreamer, h264_fi
 def test_gstreamer_camera_over_udp_has_no_gaps(gstreamer, h264_file):
     with gstreamer(h264_file) as (url, _), camera(url, transport="udp") as source:
         assert_no_gaps([source.read() for _ in range(30)])
+
+
+@pytest.mark.parametrize("fields", [{}, {"user": USER, "password": PASSWORD}, {"password": WRONG}])
+def test_password_file_needs_a_user_and_no_password_beside_it(fields, tmp_path):
+    with pytest.raises(ValueError, match="accepted: user with one of the two"):
+        camera("rtsp://h/1", password_file=tmp_path / "secret", **fields)
