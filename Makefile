@@ -9,7 +9,7 @@ OUT ?= demo-out
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-world mutants clean
+.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-engine bench-world mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -91,6 +91,10 @@ bench-models: setup-dev ## Time our models beside transformers', same weights (A
 
 bench-stream: setup-dev ## Time whole runs on films of 640 x 360 with 2 concepts and 3 objects
 	@$(BIN)/python -m tests.benchmarks.stream $(ARGS)
+
+bench-engine: setup-dev ## Time an engine without its model, and how long it holds the interpreter's lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev-full]'
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.engine $(ARGS)
 
 bench-world: setup-dev ## Time how fast one core draws the synthetic worlds
 	@$(BIN)/python -m tests.benchmarks.world $(ARGS)
