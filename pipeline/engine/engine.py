@@ -71,8 +71,8 @@ class Engine:
             self._shut_down()
         return self.summary()
 
-    def step(self) -> int:
-        """Drain, plan, run, reconcile. Returns the number of frames that had their turn."""
+    def step(self) -> None:
+        """Drain, plan, run, reconcile."""
         for message in self._parts.inbox.drain():
             self._control.carry_out(message)
         turns = self._turns.plan()
@@ -82,7 +82,6 @@ class Engine:
         self._committer.advance()
         self._parts.status.refresh()
         self._parts.health.beat()
-        return len(turns)
 
     def summary(self) -> RunSummary:
         """Return what happened so far."""
@@ -102,11 +101,11 @@ class Engine:
     def _turn_until_done(self, on_turn: Callable[[], None]) -> None:
         parts = self._parts
         while parts.table.sources and not self._is_late(_SOURCES_SHARE):
-            num_frames = self.step()
+            self.step()
             on_turn()
             if parts.outbox.is_useless:
                 parts.inbox.request_stop()
-            if not num_frames and parts.table.sources:
+            if not any(running.buffer.num_frames for running in parts.table):
                 parts.inbox.wait(_POLL_S)
 
     def _is_late(self, share: float = 1.0) -> bool:

@@ -1,7 +1,7 @@
 """Leaves frames out so that a stream stays below ``max_fps``. Used by its source's thread alone."""
 
 from connectors.frame import Frame
-from pipeline.streams.clock import StreamClock
+from pipeline.streams.clock import StreamClock, to_us
 
 _US = 1_000_000
 # Cameras and networks jitter: a camera of exactly max_fps must not lose every frame that comes
@@ -43,7 +43,7 @@ class RateGate:
         time_us = arrived_us
         if self._media_clock is not None:
             tick = self._media_clock.advance(
-                captured_us=round(frame.captured_at.timestamp() * _US),
+                captured_us=to_us(frame.captured_at),
                 arrived_us=arrived_us,
                 now_us=now_us,
                 nominal_us=frame.nominal_step_us,

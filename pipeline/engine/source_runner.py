@@ -25,6 +25,7 @@ from pipeline.engine.inbox import (
 from pipeline.engine.ledger import DropCause, Ledger
 from pipeline.engine.retry import HostLimit, RetryPolicy
 from pipeline.engine.router import FrameRouter
+from pipeline.streams.clock import to_us
 
 _logger = logging.getLogger("maskstream.source")
 
@@ -38,7 +39,11 @@ class CommittingSource(Protocol):
     """A source that keeps its position elsewhere (Kafka) and is told when to move it."""
 
     def commit(self, position: Position) -> None:
-        """Everything before ``position`` is done. Called by the thread that reads."""
+        """Note that everything before ``position`` is done.
+
+        Called by any thread. While another one reads it returns at once, and the one that reads
+        carries it out.
+        """
         ...
 
 
@@ -85,6 +90,7 @@ class SourceRunner:
         self._may_leave = threading.Event()
         self._lock = threading.Lock()
         self._mark: dict[str, int | float | str] = {}
+        self._is_reading = False
         self._has_warned = False
         self._thread = threading.Thread(target=self._run, name=f"source-{config.id}", daemon=True)
 
@@ -102,9 +108,13 @@ class SourceRunner:
         threading.Thread(target=self._interrupt, name="source-interrupt", daemon=True).start()
 
     def commit(self, mark: Position) -> None:
-        """Let the thread commit up to ``mark`` before it reads on."""
+        """Commit up to ``mark``: on an idle source at once, else before the next read."""
         with self._lock:
             self._mark.update(mark)
+        source = self._source
+        # While the thread hands a frame over the engine would carry the commit out, and wait.
+        if self._is_reading and source is not None:
+            self._commit(source)
 
     def finish(self) -> None:
         """Say that no later mark will come: the thread commits what it was told and ends."""
@@ -163,6 +173,7 @@ class SourceRunner:
     def _pump(self, source: Source) -> None:
         while not self._stopping.is_set():
             try:
+                self._is_reading = True
                 frame = source.read()
             except BadFrameError as error:
                 ticket = self._ticket(error.resume_position)
@@ -175,6 +186,8 @@ class SourceRunner:
                 self._ticket(error.resume_position).finish()
                 self._parts.inbox.post(FileSkipped(source=self.number, error=error))
                 continue
+            finally:
+                self._is_reading = False
             if frame is None:
                 if not self._stopping.is_set():
                     self._ticket(source.position()).finish()
@@ -187,7 +200,7 @@ class SourceRunner:
         arrived = Arrived(
             frame=frame,
             arrived_us=self._now_us(),
-            now_us=round(self._parts.clock.utc_now().timestamp() * _US),
+            now_us=to_us(self._parts.clock.utc_now()),
             ticket=self._ticket(frame.position),
         )
         while not self._stopping.is_set():

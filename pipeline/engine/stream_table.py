@@ -33,6 +33,7 @@ class RunningStream:
         totals: What it led to so far.
         backoff: Leaves it out while the model fails on it.
         num_left_out: Frames gated or dropped up to its last result.
+        num_reanchored: How often its source's clock was set otherwise, up to its last frame.
     """
 
     stream_id: str
@@ -43,6 +44,7 @@ class RunningStream:
     totals: StreamTotals = field(default_factory=StreamTotals)
     backoff: ModelBackoff = field(default_factory=ModelBackoff)
     num_left_out: int = 0
+    num_reanchored: int = 0
 
     @property
     def is_named_by_source(self) -> bool:

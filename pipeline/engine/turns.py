@@ -90,6 +90,10 @@ class Turns:
             _logger.exception("a frame could not be admitted", extra={"stream": running.stream_id})
             self._lose(running, arrived, DropCause.STREAM_ERROR)
             return None
+        num_new = running.stream.num_reanchored - running.num_reanchored
+        if num_new:
+            running.num_reanchored += num_new
+            self._metrics.reanchors.labels(running.stream_id).inc(num_new)
         if admission.ended is not None:
             self._publisher.result(running, admission.ended)
         if admission.begins_session:
@@ -118,6 +122,10 @@ class Turns:
             _logger.exception("tracks or rules raised; a frame has no result", extra=extra)
             self._lose(running, arrived, DropCause.STREAM_ERROR)
             return
+        for failure in result.rule_failures:
+            extra = {"stream": running.stream_id}
+            _logger.error("rule %r raised", failure.rule, exc_info=failure.error, extra=extra)
+            self._metrics.rule_errors.labels(running.stream_id, failure.rule).inc()
         running.num_left_out = num_left_out
         self._finish(running, arrived, self._publisher.result(running, result))
 

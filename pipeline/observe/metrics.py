@@ -150,6 +150,10 @@ class Metrics:
             "Times that the model's memory of a stream was lost after an error; track ids end.",
             "stream",
         )
+        self.rule_errors = self._counter(
+            "rule_errors", "Times that a rule raised; its other events and rules go on.",
+            "stream", "rule",
+        )  # fmt: skip
         self.tracks = self._gauge(
             "tracks", "Tracks of the newest result by state.", "stream", "state"
         )

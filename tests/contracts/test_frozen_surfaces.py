@@ -65,6 +65,7 @@ METRICS = {
     "maskstream_frames_waiting": ("gauge", ("stream",)),
     "maskstream_model_errors": ("counter", ("stream",)),
     "maskstream_model_resets": ("counter", ("stream",)),
+    "maskstream_rule_errors": ("counter", ("stream", "rule")),
     "maskstream_publish_queue": ("gauge", ("sink",)),
     "maskstream_reconnects": ("counter", ("stream",)),
     "maskstream_records_written": ("counter", ("sink", "topic")),

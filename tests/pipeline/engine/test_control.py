@@ -215,6 +215,20 @@ def test_an_idle_stream_of_a_naming_source_is_closed_and_may_come_back():
     assert_settled(summary)
 
 
+def test_streams_that_come_and_go_leave_nothing_behind():
+    sink, clock = MemorySink(), ManualClock()
+    frames = [make_frame(0, stream_id=f"key-{number}", size=(2, 2)) for number in range(150)]
+    config = make_config("*", engine={"idle_close_s": 5.0}, status={"every_s": 3600})
+    app = make_app(config, frames, sink=sink, clock=clock)
+    summary = app.engine.run(lambda: clock.advance(6.0))
+    shown = app.metrics.exposition()
+    assert counts_of(summary, "*").processed == 150
+    assert b"key-" not in shown
+    assert app.health.states.keys() == {"*"}
+    assert not app.engine._parts.table.sources
+    assert len(app.engine._parts.scheduler) == 0
+
+
 def test_frames_that_wait_when_a_stream_is_closed_for_idleness_are_not_lost():
     sink, clock = MemorySink(), ManualClock()
     frames = [make_frame(seq, stream_id="a") for seq in range(40)]

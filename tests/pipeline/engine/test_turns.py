@@ -1,15 +1,20 @@
 """Whatever raises costs one frame of one stream, counted by cause, and disturbs no other."""
 
+from dataclasses import replace
+
 import pytest
 
 from connectors.memory import MemorySink
 from connectors.record import Topic
+from pipeline.events.event import RuleFailure
+from pipeline.events.rules.machine import RuleBook
 from pipeline.streams.stream import Stream
 from tests.pipeline.engine.runs import (
     CAMERA,
     assert_settled,
     bodies,
     counts_of,
+    make_app,
     make_config,
     run,
     states_of,
@@ -113,6 +118,21 @@ def test_a_bug_in_tracks_or_rules_costs_the_result_of_its_frame(monkeypatch, nam
     assert len(uids(sink, "good")) == 1
     assert states_of(sink, "bad")[-1] == "ended"
     assert_settled(summary)
+
+
+def test_a_rule_that_raises_is_counted_and_costs_no_result(monkeypatch, caplog):
+    def failing(self, *args, **fields):
+        update = apply(self, *args, **fields)
+        return replace(update, failures=(RuleFailure(rule="seen", error=ZeroDivisionError("x")),))
+
+    apply = RuleBook.apply
+    monkeypatch.setattr(RuleBook, "apply", failing)
+    sink = MemorySink()
+    app = make_app(make_config(), make_walk(5), sink=sink)
+    assert counts_of(app.engine.run()).processed == 5
+    shown = app.metrics.exposition().decode()
+    assert 'maskstream_rule_errors_total{rule="seen",stream="cam"} 5.0' in shown
+    assert "rule 'seen' raised" in caplog.text
 
 
 def test_a_bug_at_the_end_of_a_stream_ends_it_all_the_same(monkeypatch):
