@@ -1,5 +1,6 @@
 """What is added from outside: one module and one row."""
 
+import json
 import os
 import subprocess
 import sys
@@ -159,3 +160,83 @@ def test_a_rule_is_one_module_and_one_row(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(START_RULE)]
     environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     subprocess.run(command, cwd=tmp_path, env=environ, check=True)
+
+
+ADDED_SIZE = """
+    from models.catalogue import ModelSize
+    from models.sam2.config import TrackerConfig
+    from models.sam3.network.config import DetectorConfig, Sam3Config, TextConfig, VisionConfig
+    from models.sam3.tracking.options import SessionOptions
+
+    SPECK = ModelSize(
+        name="sam3-speck",
+        summary="a speck of sam3",
+        network=Sam3Config(
+            vision=VisionConfig(
+                image_size=112, dim=32, mlp_dim=64, num_blocks=2, num_heads=2, window=2,
+                global_blocks=(1,), pretrain_grid=2, neck_dim=16,
+            ),
+            text=TextConfig(
+                vocab_size=1024, dim=16, mlp_dim=32, num_blocks=1, num_heads=2,
+                context_length=16, projection_dim=16,
+            ),
+            detector=DetectorConfig(
+                dim=16, num_heads=2, mlp_dim=32, exemplar_layers=1, fusion_layers=1,
+                decoder_layers=2, num_queries=9,
+            ),
+            tracker=TrackerConfig(
+                image_size=112, hidden_dim=16, memory_dim=16, num_heads=2,
+                mask_decoder_mlp_dim=32, iou_head_dim=16, memory_attention_layers=1,
+                memory_attention_mlp_dim=32, memory_fuser_dim=16,
+            ),
+        ),
+        num_parameters=1,
+        session=SessionOptions(detection_score=0.0, nms_iou=1.0, memory_maps=2),
+    )
+"""
+START_SIZE = """
+    import shutil
+    from pathlib import Path
+
+    import torch
+    from safetensors.torch import save_file
+
+    import added_size
+    from models.catalogue import MODELS, NANO_FOLDER, VOCABULARY_FILE, WEIGHTS_FILE
+
+    MODELS[added_size.SPECK.name] = added_size.SPECK
+
+    from models.build import build_image_predictor
+    from models.sam3.network.model import Sam3
+
+    torch.manual_seed(0)
+    weights = Path("weights")
+    weights.mkdir()
+    save_file(Sam3(added_size.SPECK.network).state_dict(), weights / WEIGHTS_FILE)
+    shutil.copy(NANO_FOLDER / VOCABULARY_FILE, weights)
+    # The checkpoint alone tells the size.
+    assert build_image_predictor(checkpoint=weights).is_image_set is False
+
+    from pipeline.cli.main import app
+
+    app(["run", "run.yaml"])
+"""
+RUN_SIZE = """
+    model: {name: sam3-speck, checkpoint: weights, device: cpu}
+    streams:
+      - id: meadow
+        source: {type: world, width: 112, height: 112, duration_s: 0.5}
+        concepts: [deer]
+    sinks: [{type: jsonl, folder: out}]
+"""
+
+
+def test_a_model_size_is_one_row(tmp_path):
+    (tmp_path / "added_size.py").write_text(textwrap.dedent(ADDED_SIZE))
+    (tmp_path / "run.yaml").write_text(textwrap.dedent(RUN_SIZE))
+    command = [sys.executable, "-c", textwrap.dedent(START_SIZE)]
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=tmp_path, env=environ, check=True)
+    lines = (tmp_path / "out" / "masklets.jsonl").read_text().splitlines()
+    assert len(lines) == 5
+    assert json.loads(lines[-1])["model"] == "sam3-speck"
