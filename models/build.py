@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from models.checkpoints.checkpoint import Checkpoint
     from models.checkpoints.recognise import Recognised
     from models.common.image_predictor import ImagePredictor
+    from models.sam1.model import Sam1
+    from models.sam2.model import Sam2
     from models.sam2.promptable import PromptableTracker
     from models.sam2.video import VideoOptions, VideoSession
     from models.sam2.video_frames import FrameSequence
@@ -170,6 +172,18 @@ def build_sam3(
     return _build_sam3(opened, device=device, dtype=dtype)
 
 
+def build_network(
+    name: str | None = None,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> "Sam1 | Sam2 | Sam3":
+    """Build the network alone, tensors in and tensors out; see :func:`build_tracker`."""
+    opened = _open(name, checkpoint, what="anything", families=tuple(Family))
+    return _fill_model(opened, device=device, dtype=dtype)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
     """What ``models inspect`` tells.
@@ -311,7 +325,7 @@ def _open_vocabulary(opened: _Opened) -> "Tokenizer":
 
 def _fill_model(
     opened: _Opened, *, device: str, dtype: str, needs_all: bool = True
-) -> "torch.nn.Module":
+) -> "Sam1 | Sam2 | Sam3":
     """Build a model and fill it.
 
     On a CPU this also sets the process's number of torch threads, where the model asks for it and
@@ -341,7 +355,8 @@ def _fill_model(
         device=_device(device),
         dtype=getattr(torch, dtype),
     )
-    return model.eval().requires_grad_(requires_grad=False)
+    model.eval().requires_grad_(requires_grad=False)
+    return model
 
 
 def _device(name: str) -> "torch.device":
@@ -358,7 +373,7 @@ def _device(name: str) -> "torch.device":
         ) from error
 
 
-def _promptable(model: "torch.nn.Module") -> "PromptableTracker":
+def _promptable(model: "Sam1 | Sam2 | Sam3") -> "PromptableTracker":
     """Wrap SAM 2.1, or SAM 3's tracker with SAM 3's backbone."""
     from models.sam2.model import Sam2
     from models.sam2.promptable import PromptableTracker

@@ -1,4 +1,4 @@
-"""Models as graphs of tensors alone: for ``torch.export``, ``torch.compile`` and ONNX.
+"""Models as graphs of tensors alone, and as ONNX.
 
 A model becomes a few graphs, cut where results are worth keeping: what depends on the picture, on
 the phrase, and on the prompt. All numbers are of the model's own input square: shares of it (0 … 1)
@@ -7,26 +7,26 @@ itself, see :mod:`models.sam3.network.refiner`.
 
 Shape legend:
     N pictures, S side of the input in px, g tokens along it, C width, B objects or (picture,
-    concept) pairs, P points or boxes of each, T text tokens, Q queries, K memory tokens.
+    concept) pairs, P points or boxes of each, T text tokens, Q queries.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim
 from typing_extensions import override
 
+from models.build import build_network
 from models.common.boxes import cxcywh_to_xyxy
 from models.common.prompt_encoder import PromptEncoder
 from models.sam1.model import Sam1
-from models.sam2.memory_attention import MemoryTokens
 from models.sam2.model import Sam2
-from models.sam2.outputs import TrackerFeatures
 from models.sam2.tracker import MemoryTracker
 from models.sam3.network.detector import Detector
 from models.sam3.network.exemplars import Exemplars
@@ -56,6 +56,17 @@ class Graph:
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
     open_dims: Mapping[str, Mapping[int, Dim]]
+
+    @property
+    def dynamic_shapes(self) -> tuple[dict[int, Any], ...]:
+        """Open dimensions of each input, as ``torch.export`` takes them."""
+        return tuple(dict(self.open_dims.get(name, {})) for name in self.inputs)
+
+    def shape_of(self, name: str) -> tuple[int | str, ...]:
+        """Return an input's shape, with names for open dimensions."""
+        is_open = self.open_dims.get(name, {})
+        shape = enumerate(self.inputs[name].shape)
+        return tuple(is_open[axis].__name__ if axis in is_open else size for axis, size in shape)
 
 
 class Sam1Encoder(nn.Module):
@@ -120,7 +131,7 @@ class Sam2Encoder(nn.Module):
 
 
 class Sam2Decoder(nn.Module):
-    """As :class:`Sam1Decoder` for SAM 2.1 and SAM 3's tracker, which close points themselves.
+    """As :class:`Sam1Decoder` for SAM 2.1, which closes points itself.
 
     The features of one picture, top (1, C, g, g), fine0 (1, C / 8, 4g, 4g) and fine1 (1, C / 4, 2g,
     2g), stand for the embedding; object_score_logits (B, 1) are a third output.
@@ -155,53 +166,6 @@ class Sam2Decoder(nn.Module):
             (fine0, fine1),
         )
         return decoded.mask_logits, decoded.iou, decoded.object_score_logits
-
-
-class TrackingStep(nn.Module):
-    """One tracking step of B objects on one frame, of SAM 2.1 or SAM 3: memories in, memories out.
-
-    Inputs are the frame's top, fine0 and fine1 as for :class:`Sam2Decoder`, and memory,
-    memory_pos (B, K, M) and is_valid (B, K), bool, laid out as in ``MemoryTokens``: first
-    ``num_maps`` maps, then pointers, with false for padding.
-    Outputs are mask_logits (B, 1, 4g, 4g), object_score_logits (B, 1), predicted_iou (B,), pointer
-    (B, C) and spatial (B, M, g, g), the new memory.
-    """
-
-    def __init__(self, tracker: MemoryTracker, num_maps: int) -> None:
-        super().__init__()
-        self.tracker = tracker
-        self.num_maps = num_maps
-
-    @override
-    def forward(
-        self,
-        top: Tensor,
-        fine0: Tensor,
-        fine1: Tensor,
-        memory: Tensor,
-        memory_pos: Tensor,
-        is_valid: Tensor,
-    ) -> tuple[Tensor, ...]:
-        features = TrackerFeatures(top=top, fine0=fine0, fine1=fine1)
-        tokens = MemoryTokens(
-            tokens=memory, pos=memory_pos, num_maps=self.num_maps, is_valid=is_valid
-        )
-        of_first = torch.zeros_like(is_valid[:, 0], dtype=torch.int64)
-        found = self.tracker.follow_tokens(features, of_first, tokens)
-        spatial = self.tracker.encode_memory(
-            features,
-            of_first,
-            found.mask_logits,
-            found.object_score_logits,
-            binarize=torch.zeros_like(is_valid[:, 0]),
-        )
-        return (
-            found.mask_logits,
-            found.object_score_logits,
-            found.predicted_iou,
-            found.pointer,
-            spatial,
-        )
 
 
 class Sam3Encoder(nn.Module):
@@ -286,54 +250,80 @@ def graphs_of(model: Sam1 | Sam2 | Sam3) -> tuple[Graph, ...]:
             return _sam3_graphs(model.detector_model)
 
 
-def export_program(graph: Graph, *, strict: bool = True) -> ExportedProgram:
-    """Trace a graph with ``torch.export``; what is data-dependent in it would be an error."""
-    with torch.no_grad():
-        return torch.export.export(
-            graph.module,
-            tuple(graph.inputs.values()),
-            dynamic_shapes=_dynamic_shapes(graph),
-            strict=strict,
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedPart:
+    """A part of a model as an ONNX file; an open dimension is given by its name.
+
+    Attributes:
+        name: Such as ``decoder``.
+        file: The graph; its weights lie beside it in ``<name>.onnx.data``.
+        inputs: Shape of each input, in order.
+        outputs: Names of the outputs, in order.
+    """
+
+    name: str
+    file: Path
+    inputs: dict[str, tuple[int | str, ...]]
+    outputs: tuple[str, ...]
 
 
-def export_onnx(model: Sam1 | Sam2 | Sam3, folder: Path) -> dict[str, Path]:
-    """Write each graph of a model as ONNX; inputs and outputs bear the names in the graph's class.
-
-    Needs the extra ``export`` of this package.
+def export_model(
+    name: str | None,
+    folder: Path,
+    *,
+    checkpoint: Path | None = None,
+    parts: Sequence[str] = (),
+) -> tuple[ExportedPart, ...]:
+    """Write a model as ONNX, in fp32; needs the extra ``export`` of this package.
 
     Args:
-        model: In evaluation mode, fp32, on the CPU.
-        folder: Made if missing. Weights lie beside each file in ``<name>.onnx.data``.
+        name: One of :data:`models.catalogue.MODELS`; left out, the checkpoint tells.
+        folder: Made if missing.
+        checkpoint: Weights in any published form; the shipped or fetched ones when left out.
+        parts: Which graphs; all when left out. They are ``encoder`` and ``decoder``, for SAM 3
+            ``encoder``, ``text`` and ``detector``.
 
-    Returns:
-        Name of each graph to its file.
+    Raises:
+        ModuleNotFoundError: If the extra is missing.
+        ValueError: If there is no such model, checkpoint or part.
     """
+    # Before seconds are spent on a model; the exporter itself tells of it late and otherwise.
+    for module in ("onnx", "onnxscript"):
+        import_module(module)
+    graphs = graphs_of(build_network(name, checkpoint=checkpoint))
+    unknown = set(parts) - {graph.name for graph in graphs}
+    if unknown:
+        known = ", ".join(graph.name for graph in graphs)
+        raise ValueError(f"no part {min(unknown)!r}; accepted: {known}")
     folder.mkdir(parents=True, exist_ok=True)
-    written: dict[str, Path] = {}
-    for graph in graphs_of(model):
-        written[graph.name] = folder / f"{graph.name}.onnx"
-        with warnings.catch_warnings(), torch.no_grad():
-            # The exporter warns of its own old habits, and of two inputs with one open dimension.
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            warnings.filterwarnings("ignore", "# The axis name", category=UserWarning)
-            torch.onnx.export(
-                graph.module,
-                tuple(graph.inputs.values()),
-                written[graph.name],
-                input_names=list(graph.inputs),
-                output_names=list(graph.outputs),
-                dynamic_shapes=_dynamic_shapes(graph),
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=True,
-                verbose=False,
-            )
-    return written
+    chosen = [graph for graph in graphs if not parts or graph.name in parts]
+    return tuple(export_onnx(graph, folder / f"{graph.name}.onnx") for graph in chosen)
 
 
-def _dynamic_shapes(graph: Graph) -> tuple[dict[int, Any], ...]:
-    return tuple(dict(graph.open_dims.get(name, {})) for name in graph.inputs)
+def export_onnx(graph: Graph, file: Path) -> ExportedPart:
+    """Write one graph as ONNX; inputs and outputs bear the names in the graph's class."""
+    with warnings.catch_warnings(), torch.no_grad():
+        # The exporter warns of its own old habits, and of two inputs with one open dimension.
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", "# The axis name", category=UserWarning)
+        torch.onnx.export(
+            graph.module,
+            tuple(graph.inputs.values()),
+            file,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_shapes=graph.dynamic_shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=True,
+            verbose=False,
+        )
+    return ExportedPart(
+        name=graph.name,
+        file=file,
+        inputs={name: graph.shape_of(name) for name in graph.inputs},
+        outputs=graph.outputs,
+    )
 
 
 def _prompts(mask_side: int) -> dict[str, Tensor]:

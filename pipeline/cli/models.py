@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from models.catalogue import MODELS, ModelSize, local_folder
+from models.checkpoints.metadata import lines_of_metadata
 from pipeline.cli.errors import reporting_errors
 from pipeline.cli.flags import Checkpoint, Json
 from pipeline.cli.output import write_line, write_warning
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.lab.training.weight_metadata import lines_of_note
 
 if TYPE_CHECKING:
     from models.build import ModelDescription
@@ -131,7 +131,7 @@ def _show_description(told: "ModelDescription") -> None:
         "types": ", ".join(f"{kind} {count:,}" for kind, count in told.dtypes.items()),
         "parameters": f"{told.num_parameters:,}",
         **{f"  {part}": f"{count:,}" for part, count in told.components.items()},
-        **{f"says {key}": lines_of_note(key, value) for key, value in told.metadata.items()},
+        **{f"says {key}": lines_of_metadata(key, value) for key, value in told.metadata.items()},
     }
     width = max(map(len, rows))
     for key, value in rows.items():
@@ -219,6 +219,39 @@ def convert_model(
             return
         for file in done.files:
             typer.echo(f"{file} ({_megabytes(file.stat().st_size)})")
+
+
+@models_app.command("export")
+def export_model(
+    model: Annotated[str, typer.Argument(help="Name of a model, or a checkpoint.")],
+    target: Annotated[Path, typer.Argument(help="A folder to write ONNX files to.")],
+    *,
+    checkpoint: Checkpoint = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="encoder or decoder; of SAM 3 encoder, text or detector. May be given again; "
+            "left out, all."
+        ),
+    ] = None,
+    json_lines: Json = False,
+) -> None:
+    """Write a model as ONNX graphs, for other programs to run."""
+    with reporting_errors(json_lines=json_lines), _weight_errors():
+        name, path = _name_or_path(model, checkpoint)
+        from models.export import export_model as export
+
+        for done in export(name, target, checkpoint=path, parts=part or ()):
+            if json_lines:
+                write_line(
+                    "exported",
+                    part=done.name,
+                    file=done.file,
+                    inputs=done.inputs,
+                    outputs=done.outputs,
+                )
+            else:
+                typer.echo(f"{done.file}: {', '.join(done.inputs)} to {', '.join(done.outputs)}")
 
 
 def _megabytes(num_bytes: int) -> str:

@@ -76,3 +76,12 @@ def test_a_command_of_lab_names_the_extra_it_lacks(tmp_path):
         "error: matplotlib is not installed (accepted: pip install 'maskstream[lab]')\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_export_names_the_extra_it_lacks(tmp_path):
+    done = call_without_extras("models", "export", "sam3-nano", tmp_path / "out", extra="export")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: onnx is not installed (accepted: pip install 'maskstream[export]')\n"
+    )
+    assert not (tmp_path / "out").exists()

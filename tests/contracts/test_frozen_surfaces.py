@@ -47,6 +47,7 @@ CLI = {
                    "--world", "names"],
     "models list": ["--json"],
     "models convert": ["--dtype", "--json", "--layout", "source", "target"],
+    "models export": ["--checkpoint", "--json", "--part", "model", "target"],
     "models inspect": ["--checkpoint", "--json", "model"],
     "models pull": ["--json", "--out", "--revision", "model"],
 }  # fmt: skip

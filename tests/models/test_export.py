@@ -6,8 +6,9 @@ import onnxruntime
 import pytest
 import torch
 
-from models.export import export_onnx, export_program, graphs_of
-from tests.models.graphs import BUILDERS, find_graph, make_inputs, worst_error
+from models.catalogue import NANO_FOLDER
+from models.export import export_model, export_onnx, graphs_of
+from tests.models.graphs import BUILDERS, export_program, find_graph, make_inputs, worst_error
 
 SIZES = [(1, 1), (5, 2), (3, 7)]
 slow = pytest.mark.slow
@@ -36,7 +37,7 @@ def _seed():
 )
 def test_strict_export_leaves_sizes_open(family, name):
     graph = find_graph(family, name)
-    program = export_program(graph, strict=True).module()
+    program = export_program(graph).module()
     for objects, points in SIZES:
         inputs = make_inputs(graph, objects, points).values()
         assert worst_error(program(*inputs), graph.module(*inputs)) <= 1e-5
@@ -46,13 +47,18 @@ def test_strict_export_leaves_sizes_open(family, name):
     "family", ["sam1", pytest.param("sam2", marks=slow), pytest.param("sam3", marks=slow)]
 )
 def test_onnx_gives_the_same_numbers(family, tmp_path):
-    model = BUILDERS[family]()
-    files = export_onnx(model, tmp_path / "onnx")
-    for graph in graphs_of(model):
-        session = onnxruntime.InferenceSession(files[graph.name])
+    for graph in graphs_of(BUILDERS[family]()):
+        part = export_onnx(graph, tmp_path / f"{graph.name}.onnx")
+        session = onnxruntime.InferenceSession(part.file)
         assert [item.name for item in session.get_inputs()] == list(graph.inputs)
         for objects, points in SIZES:
             inputs = make_inputs(graph, objects, points)
             arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
             found = tuple(torch.from_numpy(array) for array in session.run(None, arrays))
             assert worst_error(found, graph.module(*inputs.values())) <= 1e-3
+
+
+def test_unknown_part_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="no part 'head'; accepted: encoder, text, detector"):
+        export_model(None, tmp_path / "onnx", checkpoint=NANO_FOLDER, parts=["text", "head"])
+    assert not (tmp_path / "onnx").exists()

@@ -15,7 +15,6 @@ from pipeline.lab.training.recipe import Recipe
 
 LOG_FILE = "log.jsonl"
 MAX_CURVES = 20_000  # characters
-MAX_SHOWN = 200  # characters of a note on one line
 # Names of a row that are no curve: the time tells of the machine, not of the weights.
 _NO_CURVE = frozenset({"step", "stage", "seconds"})
 Row = Mapping[str, object]
@@ -95,27 +94,3 @@ def _mean(rows: Sequence[Row], name: str) -> float | None:
 def _number(row: Row, name: str) -> float:
     value = row.get(name)
     return value if isinstance(value, int | float) else math.inf
-
-
-def lines_of_note(name: str, text: str) -> list[str]:
-    """Return a note of weights as lines for people: curves by their ends, long lines cut."""
-    if name == "curves":
-        try:
-            curves: Curves = json.loads(text)
-            return [_summary(stage, columns) for stage, columns in curves.items()]
-        except (ValueError, AttributeError, TypeError, LookupError):
-            pass  # another program's curves
-    return [
-        line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]} …" for line in text.split("\n")
-    ]
-
-
-def _summary(stage: str, columns: Mapping[str, Sequence[float | None]]) -> str:
-    begin, end = columns["step"][0], columns["step"][-1]
-    told = [f"{name} {_ends(values)}" for name, values in columns.items() if name != "step"]
-    return f"{stage}, steps {begin} to {end}: {', '.join(told)}"
-
-
-def _ends(values: Sequence[float | None]) -> str:
-    """Return the first and last value."""
-    return " → ".join("?" if value is None else f"{value:g}" for value in (values[0], values[-1]))

@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from models.build import build_network
 from models.catalogue import MODELS, NANO_FOLDER
 from models.checkpoints.checkpoint import open_checkpoint
 from models.sam3.network.keys import REFINER
@@ -153,3 +156,23 @@ def test_what_the_weights_say_of_themselves_is_kept(tmp_path):
     call("convert", NANO_FOLDER, tmp_path / "copy", "--layout", "maskstream")
     with safe_open(tmp_path / "copy" / "model.safetensors", framework="pt") as file:
         assert file.metadata()["format"] == "pt"
+
+
+def test_exported_part_gives_the_models_numbers(tmp_path):
+    (done,) = lines_of(call("export", "sam3-nano", tmp_path / "onnx", "--part", "text", "--json"))
+    assert (done["part"], done["inputs"]) == ("text", {"token_ids": ["objects", 16]})
+    session = onnxruntime.InferenceSession(done["file"])
+    token_ids = np.array([[1, 5, 6, 2, *[0] * 12]] * 3)
+    with torch.no_grad():
+        expected = build_network("sam3-nano").detector_model.encode_text(torch.tensor(token_ids))
+    text, is_valid = session.run(done["outputs"], {"token_ids": token_ids})
+    assert is_valid.tolist() == expected.is_valid.tolist()
+    # What is masked is not computed here and is in the graph.
+    error = np.abs(text - expected.tokens.numpy())[is_valid]
+    assert error.max() < 1e-4
+
+
+def test_export_names_the_parts_there_are(tmp_path):
+    done = call("export", "sam3-nano", tmp_path / "onnx", "--part", "decoder")
+    assert done.exit_code == 1
+    assert "no part 'decoder'; accepted: encoder, text, detector" in done.stderr

@@ -14,7 +14,6 @@ from pipeline.lab.training.weight_metadata import (
     LOG_FILE,
     MAX_CURVES,
     curves_of,
-    lines_of_note,
     read_rows,
 )
 from tests.pipeline.lab.training.runs import recipe, run, stage
@@ -94,10 +93,3 @@ def test_rows_that_a_kill_cut_off_or_lost_are_passed_over(tmp_path):
     assert [row["step"] for row in read_rows(tmp_path / LOG_FILE, upto=20)] == [20]
     assert [row["step"] for row in read_rows(tmp_path / LOG_FILE, upto=999)] == [20, 40]
     assert read_rows(tmp_path / "none", upto=9) == []
-
-
-@pytest.mark.parametrize("curves", ["[]", "{}x", '{"a": 1}', '{"a": {}}', "x" * 500])
-def test_curves_of_another_program_are_shown_as_text(curves):
-    (line,) = lines_of_note("curves", curves)
-    assert line[:200] == curves[:200]
-    assert len(line) <= 202
