@@ -22,7 +22,11 @@ class Source(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Connect or open files. Raises a :class:`connectors.errors.SourceError`."""
+        """Connect or open files; once, and for nothing when closed before.
+
+        Raises:
+            SourceError: A typed error naming stream, position and reason.
+        """
 
     @abstractmethod
     def read(self) -> Frame | None:
@@ -44,7 +48,11 @@ class Source(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything held. May be called twice, and from another thread to end a read."""
+        """Let go of everything held, for good.
+
+        May be called twice, and from another thread to end an opening or a read, which then
+        returns ``None``.
+        """
 
     def interrupt(self) -> None:
         """End a read that waits; called by another thread, once, when the run is to stop.

@@ -56,7 +56,7 @@ class BadFrame:
 
 @dataclass(frozen=True, slots=True)
 class Eof:
-    """End here, whatever follows; reading goes on behind it after another ``open``."""
+    """End here, whatever follows; a source built anew goes on behind it."""
 
 
 Step = Frame | Pause | Disconnect | Corrupt | BadFile | BadFrame | Eof
@@ -97,7 +97,6 @@ class MemorySource(Source):
 
     @override
     def open(self) -> None:
-        self._closed.clear()
         self.num_opened += 1
 
     @override

@@ -77,7 +77,8 @@ class KafkaSource(Source):
 
     @override
     def open(self) -> None:
-        self._closing.clear()
+        if self._closing.is_set():
+            return
         config = self._config
         options: dict[str, Any] = {
             "group_id": config.group_id,
@@ -111,30 +112,26 @@ class KafkaSource(Source):
     def read(self) -> Frame | None:
         with self._lock:
             while not self._closing.is_set() and self._consumer is not None:
+                self._commit_marks()
                 frame = self._next_fetched()
                 if frame is not None:
                     return frame
                 if self._config.until_end and self._is_at_end():
                     return None
-                self._commit_marks()
                 self._fetch()
             return None
 
     def commit(self, position: Position) -> None:
         """Mark everything before ``position`` as done; from any thread, and without waiting.
 
-        Whoever holds the connection commits it: this thread, or the one that reads, within
-        200 ms. What the broker does not take is tried again until it does. Partitions that have
-        moved to another member meanwhile are left to it: it reads again what was not committed.
+        The thread that reads commits it, within 200 ms while it waits for a record, and ``close``
+        at the latest. What the broker does not take is tried again until it does. Partitions that
+        have moved to another member meanwhile are left to it: it reads again what was not
+        committed.
         """
         with self._marks_lock:
             for name, offset in position.items():
                 self._marks[_partition_of(name)] = int(offset)
-        if self._lock.acquire(blocking=False):
-            try:
-                self._commit_marks()
-            finally:
-                self._lock.release()
 
     @override
     def position(self) -> dict[str, int | float | str]:

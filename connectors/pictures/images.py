@@ -61,7 +61,6 @@ class ImagesSource(Source):
 
     @override
     def open(self) -> None:
-        self._closing.clear()
         self._pace = None
         try:
             self._paths = list_pictures(self._config.path, IMAGE_SUFFIXES)

@@ -67,7 +67,6 @@ class FileSource(Source):
 
     @override
     def open(self) -> None:
-        self._closing.clear()
         self._is_folder = self._config.path.is_dir()
         self._paths = self._list_files()
         self._index = self._first_index()

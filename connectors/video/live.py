@@ -57,7 +57,7 @@ class LiveReader:
             )
             if not is_done:
                 raise TimeoutError
-            if self._reader is None and self._error is not None:
+            if self._error is not None and self._reader is None and not self._is_closed:
                 raise self._error
 
     def read(self, timeout_s: float) -> Arrival | None:

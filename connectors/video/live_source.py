@@ -66,8 +66,8 @@ class LiveSource(Source):
 
     @override
     def open(self) -> None:
-        self._closing.clear()
-        self._drop_reader()
+        if self._closing.is_set():
+            return
         self._reader = reader = LiveReader(self._prepare(), name=self._stream_id)
         if self._closing.is_set():
             self._drop_reader()

@@ -77,7 +77,6 @@ class WorldSource(Source):
 
     @override
     def open(self) -> None:
-        self._closed.clear()
         self._pace = None
         if self._world is None:
             self._world = open_world(self._config)

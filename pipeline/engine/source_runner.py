@@ -39,11 +39,7 @@ class CommittingSource(Protocol):
     """A source that keeps its position elsewhere (Kafka) and is told when to move it."""
 
     def commit(self, position: Position) -> None:
-        """Note that everything before ``position`` is done.
-
-        Called by any thread. While another one reads it returns at once, and the one that reads
-        carries it out.
-        """
+        """Note that everything before ``position`` is done; by any thread, and at once."""
         ...
 
 
@@ -90,7 +86,6 @@ class SourceRunner:
         self._may_leave = threading.Event()
         self._lock = threading.Lock()
         self._mark: dict[str, int | float | str] = {}
-        self._is_reading = False
         self._has_warned = False
         self._thread = threading.Thread(target=self._run, name=f"source-{config.id}", daemon=True)
 
@@ -108,12 +103,11 @@ class SourceRunner:
         threading.Thread(target=self._interrupt, name="source-interrupt", daemon=True).start()
 
     def commit(self, mark: Position) -> None:
-        """Commit up to ``mark``: on an idle source at once, else before the next read."""
+        """Tell the source, or the one built next, that everything before ``mark`` is done."""
         with self._lock:
             self._mark.update(mark)
         source = self._source
-        # While the thread hands a frame over the engine would carry the commit out, and wait.
-        if self._is_reading and source is not None:
+        if source is not None:
             self._commit(source)
 
     def finish(self) -> None:
@@ -173,7 +167,6 @@ class SourceRunner:
     def _pump(self, source: Source) -> None:
         while not self._stopping.is_set():
             try:
-                self._is_reading = True
                 frame = source.read()
             except BadFrameError as error:
                 ticket = self._ticket(error.resume_position)
@@ -186,8 +179,6 @@ class SourceRunner:
                 self._ticket(error.resume_position).finish()
                 self._parts.inbox.post(FileSkipped(source=self.number, error=error))
                 continue
-            finally:
-                self._is_reading = False
             if frame is None:
                 if not self._stopping.is_set():
                     self._ticket(source.position()).finish()

@@ -37,12 +37,13 @@ def test_disconnect_is_recoverable_and_begins_a_new_epoch():
 
 
 def test_corrupt_is_final_and_eof_ends():
-    source = MemorySource([Corrupt("bits"), Eof(), make_frame(0)])
+    script = [Corrupt("bits"), Eof(), make_frame(0)]
+    source = MemorySource(script)
     with source, pytest.raises(CorruptMediaError, match=r"at index 0.+bits"):
         source.read()
-    source.open()
-    assert source.read() is None
-    assert source.position() == {"index": 2, "lost_connections": 0}
+    again = MemorySource(script, position=source.position())
+    assert again.read() is None
+    assert again.position() == {"index": 2, "lost_connections": 0}
 
 
 def test_source_built_anew_goes_on_behind_what_was_played():

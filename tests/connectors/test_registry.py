@@ -38,6 +38,15 @@ def test_position_survives_a_source_that_could_not_be_opened(url, position):
     assert source.position() == position
 
 
+@pytest.mark.parametrize("url", ["rtsp://127.0.0.1:1/1", "world://demo", "kafka://127.0.0.1:1/t"])
+def test_source_closed_before_it_was_opened_ends(url):
+    """A run may be stopped between building a source and opening it."""
+    source = build_source(source_from_url(url), "gate")
+    source.close()
+    source.open()
+    assert source.read() is None
+
+
 @pytest.mark.parametrize(
     ("url", "kind"),
     [

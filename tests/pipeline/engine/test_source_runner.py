@@ -230,7 +230,7 @@ class Committing(MemorySource):
         type(self).commits += (dict(position),)
 
 
-def test_marks_are_committed_by_the_reading_thread_and_the_last_one_at_the_end():
+def test_marks_reach_the_source_at_once_and_the_last_one_before_it_is_closed():
     kind = type("Kept", (Committing,), {})
     walk = make_walk(6)
     with bench(playing(*walk[:3], Pause(0.2), *walk[3:], kind=kind)) as one:
@@ -243,7 +243,7 @@ def test_marks_are_committed_by_the_reading_thread_and_the_last_one_at_the_end()
         one.runner.commit({"index": 6})
         one.runner.finish()
         assert one.runner.join(10)
-    assert kind.commits == ({"index": 2}, {"index": 6})
+    assert kind.commits == ({"index": 2}, {"index": 5}, {"index": 6})
 
 
 def test_every_frame_has_a_ticket_and_the_end_of_the_source_too():
