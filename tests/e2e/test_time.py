@@ -26,7 +26,7 @@ def run(folder, shots):
         write_photo(folder / "in" / f"IMG_{number:04d}.JPG", pixels, taken_at=taken_at)
     camera = OneCamera(source=str(folder / "in"), concepts=["red"], sinks=[f"jsonl:{folder}/out"])
     app = build_app(config_from_flags(camera, Overrides()), tracker=BlobTracker())
-    assert app.engine.run().is_good
+    assert app.engine.run().exit_code(is_strict=True) == 0
     files = {kind: folder / "out" / f"{kind}.jsonl" for kind in KINDS}
     return {
         kind: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -156,7 +156,7 @@ def test_uids_are_equal_only_for_equal_parts(a, b):
 
 
 def test_what_nobody_knows_yet_is_zero_or_nothing():
-    status = StatusRecord(stream_id="cam", state="connecting", time=TIME)
+    status = StatusRecord(stream_id="cam", state="connecting", since=TIME, time=TIME)
     assert (status.stream_epoch, status.frame_seq, status.error) == (0, -1, None)
     assert not any(status.counts.model_dump().values())
 

@@ -44,6 +44,17 @@ def test_an_event_keeps_its_id_and_start_and_the_next_one_has_another():
     assert events[2].end_time > events[2].start_time
 
 
+def test_ages_are_written_in_seconds():
+    player = Player()
+    player.play(*[red(i) for i in range(8)], *[make_frame(i) for i in range(8, 11)])
+    player.end()
+    things = [one.objects[0] for one in records(player, MaskletsRecord)]
+    assert [thing.age_s for thing in things] == [i / 10 for i in range(11)]
+    assert [thing.last_seen_s for thing in things] == [0.0] * 8 + [0.1, 0.2, 0.3]
+    last = records(player, TrackRecord)[-1]
+    assert (last.kind.value, last.age_s, last.visible_s) == ("ended", 1.0, 0.7)
+
+
 def test_time_that_was_not_observed_is_stated():
     player = Player(rules=[DWELL])
     player.play(*[red(i) for i in range(10)], red(10, at_s=31.05), red(11, at_s=31.2))

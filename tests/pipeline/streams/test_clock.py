@@ -239,6 +239,18 @@ def test_a_camera_clock_that_drifts_is_followed_by_at_most_one_percent(drift_ppm
         assert abs(errors[-1]) <= 10_000
 
 
+def test_a_camera_clock_is_followed_by_one_percent_of_the_time_that_went_by():
+    arrivals = every(S, 8, start=0)
+    stamps = [BEGAN + at - (S if number >= 5 else 0) for number, at in enumerate(arrivals)]
+    ticks, _ = play(stamps, is_live=True, arrivals=arrivals)
+    assert times(ticks)[4:] == [4 * S, 4_500_000, 5_010_000, 6_020_000]
+
+
+def test_frames_that_arrive_at_once_with_one_stamp_are_a_microsecond_apart():
+    ticks, _ = play([BEGAN] * 3, is_live=True)
+    assert times(ticks) == [0, 1, 2]
+
+
 def test_arrival_that_stutters_does_not_bend_the_time_between_frames():
     stamps = every(100_000, 100)
     arrivals = [stamp - BEGAN + (number * 7919) % 900_000 for number, stamp in enumerate(stamps)]

@@ -105,6 +105,15 @@ def test_ids_are_repeatable_within_a_session_and_unique_between(change):
     assert uid[0] == uid[1] != uid[2]
 
 
+def test_ids_do_not_depend_on_the_number_that_people_see():
+    books = [TrackBook(KEY, CONFIG, first_no=number) for number in (1, 7)]
+    tracks = [
+        book.apply(make_prediction(make_observation()), now=moment(0.0)).tracks[0] for book in books
+    ]
+    assert [track.no for track in tracks] == [1, 7]
+    assert tracks[0].uid == tracks[1].uid
+
+
 def test_closing_ends_every_track_once():
     _, _, book = play([[make_observation(1), make_observation(2, box=(20, 10, 3, 3))]])
     ended = book.close("stream_ended").changes
