@@ -3,7 +3,7 @@
 The only file of the running pipeline that knows concrete models and connectors.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ from pipeline.engine.worker import Worker
 from pipeline.model_building import build_model
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
+from pipeline.streams.result import FrameResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ def build_app(
     sinks: Sequence[Sink] | None = None,
     clock: Clock | None = None,
     observations: Observations | None = None,
+    on_result: Callable[[FrameResult], None] | None = None,
 ) -> App:
     """Wire an engine. Nothing is opened yet.
 
@@ -68,6 +70,7 @@ def build_app(
         sinks: Used in addition to the configured ones.
         clock: The machine's by default.
         observations: Those whose port is open already.
+        on_result: Called with each result, in the engine's thread.
     """
     clock = clock or SystemClock()
     seen = observations or build_observations(config, clock=clock)
@@ -84,6 +87,7 @@ def build_app(
         deployment=config.deployment,
         metrics=seen.metrics,
         is_stopping=lambda: inbox.is_stop_requested,
+        on_result=on_result,
     )
     runners = RunnerParts(
         build=build or _build_source,
@@ -153,15 +157,21 @@ def serve_observations(config: RunConfig, observations: Observations) -> Generat
 
 
 @contextmanager
-def open_app(config: RunConfig) -> Generator[App]:
+def open_app(
+    config: RunConfig, *, on_result: Callable[[FrameResult], None] | None = None
+) -> Generator[App]:
     """Open the configured port, and build everything behind it.
+
+    Args:
+        config: Everything.
+        on_result: Called with each result, in the engine's thread.
 
     Raises:
         ConfigError: If nothing can listen there; no model is loaded then.
     """
     observations = build_observations(config)
     with serve_observations(config, observations):
-        yield build_app(config, observations=observations)
+        yield build_app(config, observations=observations, on_result=on_result)
 
 
 def _named_sinks(config: RunConfig, extra: Sequence[Sink]) -> dict[str, Sink]:

@@ -2,6 +2,7 @@
 
 MaskstreamError
 ├── ConfigError            the configuration cannot be used; exit code 2
+├── RunError               a run came to nothing: a source gave no frame, or the device is gone
 ├── RecordError            a record's bytes are not what their topic promises
 ├── WeightsError           a model's weights cannot be had, read or written
 ├── ModelError             the model fails on a stream's frames, or does not take the stream
@@ -37,6 +38,10 @@ class ConfigError(MaskstreamError):
     def __reduce__(self) -> tuple[type[Self], tuple[tuple[str, ...]]]:
         """Let it travel between processes, which build it anew from what it was built from."""
         return type(self), (self.problems,)
+
+
+class RunError(MaskstreamError):
+    """A run came to nothing: a source gave no frame, or the device is gone."""
 
 
 class RecordError(MaskstreamError):

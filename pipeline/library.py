@@ -4,9 +4,11 @@ Each does what the command of its name does, by the same code; torch is imported
 built.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from connectors.config import BaseSourceConfig
     from pipeline.config.run import RunConfig
     from pipeline.engine.summary import RunSummary
-    from pipeline.records.schema import AnyRecord
+    from pipeline.records.schema import AnyRecord, EventRecord
     from pipeline.segment.results import PictureResult
+    from pipeline.streams.result import FrameResult
 
 AnyPath = str | PathLike[str]
 Box = tuple[float, float, float, float]
@@ -65,6 +69,102 @@ def run(config: "RunConfig | AnyPath") -> "RunSummary":
     resolved = config if isinstance(config, RunConfig) else load_config(config)
     with open_app(resolved) as app:
         return app.engine.run()
+
+
+def track(
+    source: "AnyPath | BaseSourceConfig",
+    concepts: str | Sequence[str],
+    *,
+    model: str = "sam3-nano",
+    checkpoint: AnyPath | None = None,
+    device: str = "auto",
+    options: Mapping[str, bool | float | str] | None = None,
+    max_fps: float | None = None,
+) -> "Generator[FrameResult]":
+    """Follow all instances of some phrases through one source, frame by frame.
+
+    Frames of files wait for the caller; live cameras go on, and the oldest frames are dropped.
+    Leave the loop, or close the generator, to stop.
+
+    Args:
+        source: ``rtsp://…``, a file or folder, ``world://demo``, … as ``maskstream run --source``.
+        concepts: What to look for.
+        model: Name of a model that finds phrases.
+        checkpoint: Weights; the shipped or downloaded ones when left out.
+        device: auto, cpu, cuda, cuda:N or mps.
+        options: How the model decides, as in a configuration.
+        max_fps: Look at no more frames a second.
+
+    Returns:
+        A result per frame, in order, with its ``tracks``: each has ``uid``, ``no``, ``concept``,
+        ``score``, ``bbox``, and ``mask``, whose ``full()`` is an array of the frame's size. A last
+        result without tracks says in ``changes`` which tracks ended with the source.
+
+    Raises:
+        pipeline.errors.ConfigError: If something is not accepted.
+        pipeline.errors.RunError: Once the source has ended, if it gave no frame at all.
+
+    Example:
+        >>> for result in track("world://demo", ["deer", "car"], max_fps=1):
+        ...     for one in result.tracks:
+        ...         print(result.stamp.frame_seq, one.no, one.concept, one.score, one.bbox)
+    """
+    from pipeline.config.one_stream import OneStream
+
+    stream = OneStream(
+        source=_source_config(source),
+        concepts=_phrases(concepts),
+        rules=(),
+        max_fps=max_fps,
+        model=_model_section(model, checkpoint, device, options),
+    )
+    return _follow(stream.to_config(name="track"))
+
+
+def events(  # noqa: PLR0913 - all but the first two may be left out
+    source: "AnyPath | BaseSourceConfig",
+    concepts: str | Sequence[str],
+    rules: Sequence[str | Mapping[str, object]] | None = None,
+    *,
+    zones: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    model: str = "sam3-nano",
+    checkpoint: AnyPath | None = None,
+    device: str = "auto",
+    options: Mapping[str, bool | float | str] | None = None,
+    max_fps: float | None = None,
+) -> "Generator[EventRecord]":
+    """Yield what happens on one source, by rules such as appear, enter or dwell.
+
+    Arguments and errors not named here are those of :func:`track`.
+
+    Args:
+        source: As :func:`track` takes it.
+        concepts: What to look for.
+        rules: Each the type of a rule, or a mapping as in a configuration; when left out, appear
+            and disappear, and enter and leave each zone.
+        zones: Corners by name, 0 to 1 of the frame.
+        model: Name of a model that finds phrases.
+        checkpoint: Weights.
+        device: auto, cpu, cuda, cuda:N or mps.
+        options: How the model decides.
+        max_fps: Look at no more frames a second.
+
+    Example:
+        >>> left = [(0, 0), (0.5, 0), (0.5, 1), (0, 1)]
+        >>> for event in events("world://demo", "deer", zones={"left": left}, max_fps=1):
+        ...     print(event.capture_time, event.phase, event.rule, event.concept, event.track_no)
+    """
+    from pipeline.config.one_stream import OneStream
+
+    stream = OneStream(
+        source=_source_config(source),
+        concepts=_phrases(concepts),
+        zones=tuple((zones or {}).items()),
+        rules=None if rules is None else [_rule(one) for one in rules],
+        max_fps=max_fps,
+        model=_model_section(model, checkpoint, device, options),
+    )
+    return _events_of(_follow(stream.to_config(name="events")))
 
 
 def read_records(source: "AnyPath | Iterable[str]") -> "Iterator[AnyRecord]":
@@ -137,7 +237,7 @@ def segment(  # noqa: PLR0913 - one per way of asking
     shown = [BoxPrompt.of(box) for box in exemplars]
     shown += [BoxPrompt.of(box, is_positive=False) for box in counterexamples]
     prompts = Prompts(
-        concepts=(concepts,) if isinstance(concepts, str) else tuple(concepts),
+        concepts=_phrases(concepts),
         exemplars=tuple(shown),
         points=tuple(PointPrompt(x=p[0], y=p[1], is_positive=all(p[2:])) for p in points),
         boxes=tuple(BoxPrompt.of(box) for box in boxes),
@@ -152,3 +252,62 @@ def segment(  # noqa: PLR0913 - one per way of asking
     listed = cast("Sequence[AnyPath | NDArray[np.uint8]]", [pictures] if is_one else pictures)
     found, failures = list_all(Path(p) if isinstance(p, str | PathLike) else p for p in listed)
     return chain(failures, segment_each(found, finder))
+
+
+def _model_section(
+    name: str,
+    checkpoint: AnyPath | None,
+    device: str,
+    options: Mapping[str, bool | float | str] | None,
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "checkpoint": None if checkpoint is None else Path(checkpoint),
+        "device": device,
+        "options": options or {},
+    }
+
+
+def _source_config(source: "AnyPath | BaseSourceConfig") -> "BaseSourceConfig":
+    from connectors.config import BaseSourceConfig
+    from connectors.registry import source_from_url
+    from pipeline.config.one_stream import parse_short_form
+
+    if isinstance(source, BaseSourceConfig):
+        return source
+    return parse_short_form("source", source_from_url, fspath(source))
+
+
+def _rule(rule: str | Mapping[str, object]) -> Mapping[str, object]:
+    return {"type": rule} if isinstance(rule, str) else rule
+
+
+def _phrases(concepts: str | Sequence[str]) -> tuple[str, ...]:
+    return (concepts,) if isinstance(concepts, str) else tuple(concepts)
+
+
+def _follow(config: "RunConfig") -> "Generator[FrameResult]":
+    """Run the engine in the caller's time, and yield its results."""
+    from pipeline.app import open_app
+    from pipeline.errors import RunError
+
+    results: deque[FrameResult] = deque()
+    with open_app(config, on_result=results.append) as app:
+        with closing(app.engine.iterate()) as turns:
+            for _ in turns:
+                while results:
+                    yield results.popleft()
+        # The end of the source ends tracks and events.
+        yield from results
+        summary = app.engine.summary()
+    if summary.exit_code():
+        raise RunError("\n".join(summary.errors))
+
+
+def _events_of(results: "Generator[FrameResult]") -> "Generator[EventRecord]":
+    from pipeline.records.schema import EventRecord
+    from pipeline.records.translate import to_models
+
+    with closing(results):
+        for result in results:
+            yield from (one for one in to_models(result) if isinstance(one, EventRecord))

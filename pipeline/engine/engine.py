@@ -5,7 +5,7 @@ frames by the streams' buffers; it hands results to the outbox.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from models.protocols import DeviceLostError
 from pipeline.config.run import ANY_STREAM, StreamConfig
@@ -58,18 +58,30 @@ class Engine:
         Raises:
             ConnectorError: If a sink cannot be opened; nothing was read then.
         """
+        for _ in self.iterate():
+            on_turn()
+        return self.summary()
+
+    def iterate(self) -> Generator[None]:
+        """Like :meth:`run`, in the caller's time: yields after every turn.
+
+        Between two turns nothing is decided; streams that cannot wait drop their oldest frames.
+        Closing the generator stops everything.
+        """
         self._parts.outbox.start()
         try:
             for stream in self._streams:
                 self._control.add(stream)
-            self._turn_until_done(on_turn)
+            yield from self._turn_until_done()
         except DeviceLostError as error:
             self._device_error = str(error)
             _logger.critical("the accelerator is gone: %s", error)
             self._parts.inbox.request_stop()
+        except GeneratorExit:
+            self._parts.inbox.request_stop()
+            raise
         finally:
             self._shut_down()
-        return self.summary()
 
     def step(self) -> None:
         """Drain, plan, run, reconcile."""
@@ -98,11 +110,11 @@ class Engine:
             device_error=self._device_error,
         )
 
-    def _turn_until_done(self, on_turn: Callable[[], None]) -> None:
+    def _turn_until_done(self) -> Generator[None]:
         parts = self._parts
         while parts.table.sources and not self._is_late(_SOURCES_SHARE):
             self.step()
-            on_turn()
+            yield
             if parts.outbox.is_useless:
                 parts.inbox.request_stop()
             if not any(running.buffer.num_frames for running in parts.table):

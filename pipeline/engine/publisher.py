@@ -26,6 +26,7 @@ class Publisher:
         deployment: Name of this installation.
         metrics: Where changes and events are counted.
         is_stopping: Whether slow sinks are to be hurried.
+        on_result: Called with each result before any sink gets it.
     """
 
     def __init__(
@@ -35,15 +36,19 @@ class Publisher:
         deployment: str,
         metrics: Metrics,
         is_stopping: Callable[[], bool],
+        on_result: Callable[[FrameResult], None] | None = None,
     ) -> None:
         self._outbox = outbox
         self._deployment = deployment
         self._metrics = metrics
         self._is_stopping = is_stopping
+        self._on_result = on_result
 
     def result(self, running: RunningStream, result: FrameResult) -> int:
         """Publish what a frame, or the end of a session, led to."""
         running.totals.add(result)
+        if self._on_result is not None:
+            self._on_result(result)
         stream_id = running.stream_id
         for change in result.changes:
             self._metrics.track_changes.labels(stream_id, change.kind.value).inc()

@@ -85,3 +85,13 @@ class FrameResult:
     scene: Scene | None = None
     position: Position | None = None
     rule_failures: tuple[RuleFailure, ...] = ()
+
+    @property
+    def frame(self) -> Frame | None:
+        """The frame with its pixels; ``None`` at the end of a session."""
+        return None if self.scene is None else self.scene.frame
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """Living tracks on the frame, by number; none at the end of a session."""
+        return () if self.scene is None else self.scene.tracks

@@ -3,14 +3,17 @@
 import doctest
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 import pipeline
 from connectors.pictures.stills import write_picture
+from connectors.world.config import WorldSourceConfig
 from connectors.world.still import StillConfig, render_still
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
+from pipeline.records.schema import EventRecord
 
 CONFIG = """\
 streams:
@@ -48,11 +51,11 @@ def test_the_public_names_are_sorted_and_all_there():
     assert pipeline.__all__ == sorted(functions - {"import_module"})
 
 
-@pytest.mark.parametrize("first", ["pipeline", "pipeline.segment.prompts", "pipeline.cli.segment"])
+@pytest.mark.parametrize("first", ["pipeline", "pipeline.events.zones", "pipeline.cli.segment"])
 def test_names_are_functions_whatever_was_imported_before(first):
-    code = f"import {first}\nfrom pipeline import *\nprint(segment.__module__)"
+    code = f"import {first}\nfrom pipeline import *\nprint(segment.__module__, events.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "pipeline.library"
+    assert done.stdout.strip() == "pipeline.library pipeline.library"
 
 
 def test_importing_loads_nothing_heavy():
@@ -116,3 +119,52 @@ def test_a_run_gives_a_summary_and_its_records_can_be_read(folder):
     assert [record.frame_seq for record in pipeline.read_records("demo-out/masklets.jsonl")] == [
         0, 1, 2
     ]  # fmt: skip
+
+
+WORLD = WorldSourceConfig(seed=3, width=168, height=168, fps=5, duration_s=1.0)
+
+
+def test_tracks_come_frame_by_frame_with_masks():
+    results = list(pipeline.track(WORLD, ["deer", "car", "cow", "pig"]))
+    frames = [result for result in results if result.frame is not None]
+    assert [result.stamp.frame_seq for result in frames] == [0, 1, 2, 3, 4]
+    seen = [one for result in frames for one in result.tracks if one.mask is not None]
+    assert seen
+    assert {one.mask.full().shape for one in seen} == {(168, 168)}
+
+
+def test_leaving_the_loop_stops_everything():
+    before = set(threading.enumerate())
+    results = pipeline.track(WORLD.model_copy(update={"duration_s": 600.0}), "deer")
+    assert next(results).stamp.frame_seq == 0
+    results.close()
+    assert set(threading.enumerate()) == before
+
+
+def test_events_are_those_of_the_rules():
+    rules = ["appear", {"type": "appear", "name": "at once", "accepts": "tentative"}]
+    found = list(pipeline.events(WORLD, ["deer", "car", "cow", "pig"], rules))
+    assert {type(event) for event in found} == {EventRecord}
+    assert "at once" in {event.rule for event in found} <= {"appear", "at once"}
+    assert all(event.end_time for event in found if event.phase == "end")
+
+
+def test_a_source_without_a_frame_is_an_error_at_the_end(tmp_path):
+    results = pipeline.track(tmp_path / "none.mp4", "deer")
+    with pytest.raises(RunError, match=r"none\.mp4"):
+        next(results)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"source": "gopher://x", "concepts": "deer"}, "source: unknown source"),
+        ({"source": WORLD, "concepts": []}, "concepts"),
+        ({"source": WORLD, "concepts": "deer", "rules": ["fly"]}, "rules"),
+        ({"source": WORLD, "concepts": "deer", "model": "sam1-b"}, "knows no concepts"),
+        ({"source": WORLD, "concepts": "deer", "checkpoint": "none.pt"}, "nothing is there"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused_before_the_first_frame(given, told):
+    with pytest.raises(ConfigError, match=told):
+        pipeline.events(**given)
