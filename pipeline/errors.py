@@ -14,9 +14,21 @@ Sources and sinks raise the errors of :mod:`connectors.errors`.
 """
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Self
 
 from typing_extensions import override
+
+
+class ExitCode(IntEnum):
+    """How a process ends."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_USAGE = 2
+    """The command or the configuration cannot be used."""
+    DEVICE_LOST = 3
+    """The accelerator is gone; only a new process can use it again."""
 
 
 class MaskstreamError(Exception):

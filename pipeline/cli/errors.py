@@ -5,13 +5,13 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from enum import IntEnum
 
 import typer
 
 from connectors.errors import ConnectorError, redact_url
+from models.protocols import DeviceLostError
 from pipeline.cli.output import write_error, write_line
-from pipeline.errors import ConfigError, MaskstreamError
+from pipeline.errors import ConfigError, ExitCode, MaskstreamError
 
 DEBUG_VARIABLE = "MASKSTREAM_DEBUG"
 
@@ -20,13 +20,6 @@ EXTRAS: dict[str, frozenset[str]] = {
     "lab": frozenset({"fontTools", "matplotlib", "pycocotools", "tensorboard"}),
     "export": frozenset({"onnx", "onnxscript"}),
 }
-
-
-class ExitCode(IntEnum):
-    """What the process ends with when not all went well."""
-
-    FAILED = 1
-    BAD_USAGE = 2
 
 
 @contextmanager
@@ -41,6 +34,9 @@ def reporting_errors(*, json_lines: bool = False) -> Generator[None]:
     except ModuleNotFoundError as error:
         report_error(_explain_missing(error), json_lines=json_lines)
         raise typer.Exit(ExitCode.BAD_USAGE) from None
+    except DeviceLostError as error:
+        report_error(str(error), json_lines=json_lines)
+        raise typer.Exit(ExitCode.DEVICE_LOST) from None
     except (MaskstreamError, ConnectorError) as error:
         report_error(str(error), json_lines=json_lines)
         raise typer.Exit(ExitCode.FAILED) from None

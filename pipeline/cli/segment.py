@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.errors import ExitCode, report_error, reporting_errors
+from pipeline.cli.errors import report_error, reporting_errors
 from pipeline.cli.flags import Checkpoint, Device, Json, ModelName, Strict
 from pipeline.cli.output import progress_bar, write_line, write_warning
+from pipeline.errors import ExitCode
 from pipeline.segment.prompts import PromptFlags, Prompts, parse_prompts
 
 if TYPE_CHECKING:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 
 from pipeline.clock import Clock
 from pipeline.engine.ledger import DropCause
+from pipeline.errors import ExitCode
 from pipeline.events.event import EventPhase
 from pipeline.records.schema import FrameCounts
 from pipeline.streams.result import FrameResult
 from pipeline.tracking.states import TrackChangeKind
-
-EXIT_DONE, EXIT_FAILED, EXIT_DEVICE_LOST = 0, 1, 3
 
 _MAX_BAD_FILES = 20  # named per stream; all are counted
 _REFUSED = (DropCause.BAD_FRAME, DropCause.BAD_FILE)
@@ -114,18 +113,18 @@ class RunSummary:
         """Processed frames per second of wall time."""
         return self.num_processed / self.wall_s if self.wall_s > 0 else 0.0
 
-    def exit_code(self, *, is_strict: bool = False) -> int:
+    def exit_code(self, *, is_strict: bool = False) -> ExitCode:
         """Return how the process is to end: the one rule for all runs.
 
         Failed is a run in which a source gave no frame at all or a sink was given up; with
         ``is_strict``, one in which anything failed.
         """
         if self.device_error is not None:
-            return EXIT_DEVICE_LOST
+            return ExitCode.DEVICE_LOST
         has_nothing = any(stream.gave_nothing for stream in self.streams)
         if has_nothing or self.sink_errors or (is_strict and self.num_failed):
-            return EXIT_FAILED
-        return EXIT_DONE
+            return ExitCode.FAILED
+        return ExitCode.DONE
 
 
 class SummaryBook:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from connectors.errors import PictureError
 from connectors.pictures.stills import PICTURE_SUFFIXES, list_pictures, read_picture
+from models.protocols import DeviceLostError
 from pipeline.errors import MaskstreamError
 from pipeline.segment.finders import Finder
 from pipeline.segment.results import PictureResult
@@ -47,6 +48,8 @@ def segment_each(pictures: Iterable[Picture], finder: Finder) -> Iterator[Pictur
         try:
             pixels = read_picture(picture) if isinstance(picture, Path) else _checked(picture)
             findings = finder.find(pixels)
+        except DeviceLostError:
+            raise
         except PictureError as error:
             yield PictureResult(path=path, error=str(error))
         # A ValueError is about the prompts on this picture; torch says with a RuntimeError that
