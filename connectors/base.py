@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,13 @@ class Source(ABC):
 
 
 class Sink(ABC):
-    """What all sinks promise; each kind adds its own ``write``. Used by one thread at a time."""
+    """What all sinks promise; each kind adds its own ``write``. Used by one thread at a time.
+
+    Attributes:
+        is_durable: Whether what it takes must arrive, so that a run is not ready while it is down.
+    """
+
+    is_durable: ClassVar[bool] = True
 
     @property
     def num_refused(self) -> int:
@@ -144,6 +150,8 @@ class Overlay:
 
 class PictureSink(Sink):
     """Takes frames with what was found on them: annotated video, pictures."""
+
+    is_durable = False
 
     @abstractmethod
     def write(self, frame: Frame, overlays: Sequence[Overlay], captions: Sequence[str]) -> None:

@@ -63,6 +63,8 @@ class ConsoleSink(RecordSink):
     Parallelism: one writer.
     """
 
+    is_durable = False
+
     def __init__(self, *, config: ConsoleSinkConfig, stream: TextIO | None = None) -> None:
         self._config = config
         self._stream = stream

@@ -46,7 +46,8 @@ class KafkaFrameSink(FrameSink):
             record = self._to_record(frame)
         except ValueError as error:
             self._num_unfit += 1
-            _log.error("frame %d of %r: %s; dropped", frame.frame_seq, frame.stream_id, error)
+            extra = {"stream": frame.stream_id}
+            _log.error("frame %d: %s; dropped", frame.frame_seq, error, extra=extra)
             return
         self._sink.write([record])
 

@@ -237,10 +237,12 @@ class KafkaSource(Source):
             if offsets:
                 self._consumer.commit(offsets, timeout_ms=round(_COMMIT_S * 1000))
         except (CommitFailedError, RebalanceInProgressError) as error:
-            _log.warning("stream %r: commit left to the new owner: %s", self._stream_id, error)
+            extra = {"stream": self._stream_id}
+            _log.warning("commit left to the new owner: %s", error, extra=extra)
         except KafkaError as error:
             self._next_commit_s = time.monotonic() + _COMMIT_AGAIN_S
-            _log.warning("stream %r: commit is tried again: %s", self._stream_id, error)
+            extra = {"stream": self._stream_id}
+            _log.warning("commit is tried again: %s", error, extra=extra)
             return
         with self._marks_lock:
             for partition, mark in marks.items():

@@ -71,6 +71,7 @@ class SinkThread:
         self._health = health
         self._queue: queue.Queue[Delivery | _Flush | _Stop] = queue.Queue(capacity)
         self._hurry = threading.Event()
+        self._state: SinkState | None = None
         self._is_flush_queued = False
         self._is_stop_queued = False
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
@@ -84,7 +85,8 @@ class SinkThread:
         """Open the sink and begin to write. Raises a ``SinkError``."""
         self._sink.open()
         self._thread.start()
-        self._tell(SinkState.UP)
+        self._move(SinkState.UP)
+        _logger.info("opened", extra={"sink": self.name})
 
     def put(self, delivery: Delivery, *, is_stopping: Callable[[], bool]) -> None:
         """Hand over a delivery; waits for room unless it may be shed."""
@@ -194,6 +196,7 @@ class SinkThread:
                 is_late = time.monotonic() - began_s + delay_s > self._retry_s
                 if not (is_retried and error.recoverable) or is_late:
                     return self._give_up(str(error))
+                self._move(SinkState.BEHIND, str(error))
                 _logger.warning(
                     "%s; trying again in %.1f s", error, delay_s, extra={"sink": self.name}
                 )
@@ -204,19 +207,27 @@ class SinkThread:
                 _logger.exception("failed to %s", verb, extra={"sink": self.name})
                 return self._give_up(f"sink {self.name!r}: {type(error).__name__}: {error}")
             else:
+                self._note_success(time.monotonic() - began_s)
                 return True
         raise AssertionError("delays never end")
+
+    def _note_success(self, took_s: float) -> None:
+        if self._state is SinkState.BEHIND:
+            self._move(SinkState.UP)
+            _logger.info("works again after %.1f s", took_s, extra={"sink": self.name})
 
     def _give_up(self, reason: str) -> bool:
         if self.error is None:
             self.error = reason
-            self._tell(SinkState.DOWN)
+            self._move(SinkState.DOWN, reason)
             _logger.error("gave up: %s", reason, extra={"sink": self.name})
         return False
 
-    def _tell(self, state: SinkState) -> None:
+    def _move(self, state: SinkState, error: str | None = None) -> None:
+        self._state = state
         self._metrics.set_sink_state(self.name, state)
-        self._health.set_sink(self.name, state, error=self.error)
+        is_durable = self._sink.is_durable
+        self._health.set_sink(self.name, state, error=error, is_durable=is_durable)
 
 
 class Outbox:

@@ -90,7 +90,6 @@ class Publisher:
         states = [track.state for track in result.scene.tracks] if result.scene else []
         for state in TrackState:
             self._metrics.tracks.labels(stream_id, state.value).set(states.count(state))
-        self._metrics.buffer_frames.labels(stream_id).set(running.buffer.num_frames)
         if stamp.capture_clock in _LIVE_CLOCKS:
             latency_s = (result.result_time - stamp.captured_at).total_seconds()
             self._metrics.latency.labels(stream_id).observe(max(latency_s, 0.0))

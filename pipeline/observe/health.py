@@ -110,12 +110,6 @@ class Health:
         with self._lock:
             self._streams.pop(stream_id, None)
 
-    @property
-    def states(self) -> dict[str, StreamState]:
-        """What each stream is doing."""
-        with self._lock:
-            return {stream_id: stream.state for stream_id, stream in self._streams.items()}
-
     def set_sink(
         self, name: str, state: SinkState, *, error: str | None = None, is_durable: bool = True
     ) -> None:

@@ -43,14 +43,12 @@ class Metrics:
             + waiting.
     """
 
-    def __init__(self, read_counts: ReadCounts | None = None) -> None:
+    def __init__(self, read_counts: ReadCounts) -> None:
         self.registry = CollectorRegistry()
         # Held by scrapes and by retire_stream, so that no scrape sees a count twice or not at all.
         self._retiring = threading.Lock()
         self._of_streams: list[Counter | Gauge | Histogram] = []
-        if read_counts is not None:
-            self.registry.register(FrameCollector(read_counts))
-        self._frame_metrics(None if read_counts else self.registry)
+        self.registry.register(FrameCollector(read_counts))
         self._engine_metrics()
         self._stream_metrics()
         self._sink_metrics()
@@ -92,23 +90,6 @@ class Metrics:
                 if isinstance(metric, Counter):
                     _add_counts(metric, stream_id, into)
                 metric.remove_by_labels({"stream": stream_id})
-
-    def _frame_metrics(self, registry: CollectorRegistry | None) -> None:
-        # Written by ledgers of one stream each, until one ledger counts for all of them.
-        def counter(name: str, *labels: str) -> Counter:
-            metric = Counter(
-                f"{_PREFIX}frames_{name}", name, ("stream", *labels), registry=registry
-            )
-            self._of_streams.append(metric)
-            return metric
-
-        self.received = counter("received")
-        self.processed = counter("processed")
-        self.gated = counter("gated")
-        self.dropped = counter("dropped", "cause")
-        self.buffer_frames = self._gauge(
-            "buffer_frames", "Frames in a stream's buffer that wait for the model.", "stream"
-        )
 
     def _engine_metrics(self) -> None:
         self.batch_frames = self._histogram(

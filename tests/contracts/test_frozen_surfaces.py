@@ -54,7 +54,6 @@ CLI = {
 
 METRICS = {
     "maskstream_batch_frames": ("histogram", ()),
-    "maskstream_buffer_frames": ("gauge", ("stream",)),
     "maskstream_build_info": ("gauge", ("version",)),
     "maskstream_capture_to_result_seconds": ("histogram", ("stream",)),
     "maskstream_clock_reanchors": ("counter", ("stream",)),

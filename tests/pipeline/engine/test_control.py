@@ -70,7 +70,7 @@ def test_a_removed_stream_leaves_no_account_and_no_series_of_its_own():
         (lambda: states_of(sink, "a")[-1] == "ended", lambda: None),
     )
     assert b'stream="a"' not in app.metrics.exposition()
-    assert "a" not in app.health.states
+    assert "a" not in app.health.readiness().streams
     assert counts_of(summary, "*").processed == 6
 
 
@@ -204,13 +204,13 @@ def test_an_idle_stream_of_a_naming_source_is_closed_and_may_come_back():
         (lambda: num_results(sink, "a") == 2, lambda: clock.advance(6.0)),
         (
             lambda: "ended" in states_of(sink, "a"),
-            lambda: shown.append((app.metrics.exposition(), app.health.states)),
+            lambda: shown.append((app.metrics.exposition(), app.health.readiness())),
         ),
         (lambda: num_results(sink, "a") == 4, lambda: None),
     )
-    exposition, states = shown[0]
+    exposition, report = shown[0]
     assert b'stream="a"' not in exposition
-    assert "a" not in states
+    assert "a" not in report.streams
     assert counts_of(summary, "*").processed == 4
     assert_settled(summary)
 
@@ -224,7 +224,7 @@ def test_streams_that_come_and_go_leave_nothing_behind():
     shown = app.metrics.exposition()
     assert counts_of(summary, "*").processed == 150
     assert b"key-" not in shown
-    assert app.health.states.keys() == {"*"}
+    assert app.health.readiness().streams.keys() == {"*"}
     assert not app.engine._parts.table.sources
     assert len(app.engine._parts.scheduler) == 0
 

@@ -1,5 +1,6 @@
 """Sinks that are slow, fail for a while or fail for good."""
 
+import logging
 import threading
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from connectors.memory import MemorySink
 from pipeline.clock import ManualClock
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.outbox import Outbox, name_sinks
-from pipeline.observe.health import Health
+from pipeline.observe.health import Health, SinkState
 from pipeline.observe.metrics import Metrics
 from pipeline.records.schema import StatusRecord
 from tests.pipeline.engine.runs import wait_until
@@ -58,7 +59,7 @@ class GateSink(RecordSink):
 
 
 def make_outbox(*sinks, capacity=2, retry_s=30.0):
-    metrics = Metrics()
+    metrics = Metrics(tuple)
     health = Health(ManualClock(), stall_s=60)
     named = {f"sink-{i}": sink for i, sink in enumerate(sinks)}
     fields = {"capacity": capacity, "retry_s": retry_s, "metrics": metrics, "health": health}
@@ -149,6 +150,37 @@ def test_a_sink_that_is_away_for_a_while_loses_nothing():
     stop(outbox)
     assert value_of(metrics, "sink_errors_total", sink="sink-0") == 2
     assert value_of(metrics, "sink_state", sink="sink-0", state="up") == 1
+
+
+def test_a_sink_is_behind_while_it_is_tried_again_and_says_when_it_is_back(caplog):
+    caplog.set_level(logging.INFO, "maskstream")
+    sink = GateSink(num_failures=10**6)
+    sink.gate.set()
+    outbox, metrics, health = make_outbox(sink)
+    outbox.start()
+    outbox.put(make_delivery(0))
+    wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.BEHIND)
+    assert "away" in health.readiness().sinks["sink-0"].error
+    assert value_of(metrics, "sink_state", sink="sink-0", state="behind") == 1
+    sink.num_failures = 0
+    wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.UP)
+    stop(outbox)
+    told = [(record.sink, record.getMessage().split(" after")[0]) for record in caplog.records]
+    assert (told[0], told[-1]) == (("sink-0", "opened"), ("sink-0", "works again"))
+
+
+@pytest.mark.parametrize("is_durable", [False, True])
+def test_readiness_needs_the_sinks_whose_records_must_arrive(is_durable):
+    sink = GateSink(num_failures=10**6)
+    sink.gate.set()
+    sink.is_durable = is_durable
+    outbox, _, health = make_outbox(sink, retry_s=0.0)
+    outbox.start()
+    outbox.put(make_delivery(0))
+    stop(outbox)
+    health.beat()
+    assert health.readiness().sinks["sink-0"].state is SinkState.DOWN
+    assert health.readiness().is_good is not is_durable
 
 
 def test_a_sink_that_stays_away_is_given_up_and_the_others_go_on():

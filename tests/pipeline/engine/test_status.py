@@ -85,7 +85,7 @@ def test_a_stream_connects_and_runs_with_its_first_frame():
     assert bench.states == ["connecting"]
     bench.frames(1)
     assert bench.states == ["connecting", "running"]
-    assert bench.health.states["cam"] == "running"
+    assert bench.health.readiness().streams["cam"].state == "running"
 
 
 def test_a_camera_down_at_the_start_is_reconnecting_then_offline_with_its_error():
@@ -229,7 +229,7 @@ def test_the_end_is_told_once_and_the_stream_can_be_forgotten(error, state):
     assert bench.states[-1] == state
     assert bench.states.count(state) == 1
     bench.book.forget("cam")
-    assert "cam" not in bench.health.states
+    assert "cam" not in bench.health.readiness().streams
 
 
 def test_counts_are_those_of_the_moment():

@@ -14,7 +14,7 @@ def white(frame):
 
 
 def make_worker(*stream_ids, tracker=None):
-    worker = Worker(tracker or BlobTracker(), Metrics())
+    worker = Worker(tracker or BlobTracker(), Metrics(tuple))
     for stream_id in stream_ids:
         assert worker.open(stream_id, ["red"]) is None
     return worker

@@ -1,8 +1,12 @@
 """Metrics: consistent, bounded, described and readable by Prometheus."""
 
+import ast
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import pipeline
 from pipeline.observe.health import SinkState
 from pipeline.observe.metrics import Metrics
 from pipeline.records.schema import FrameCounts, StreamState
@@ -144,6 +148,26 @@ def test_names_from_outside_cannot_break_the_format(metrics):
     name = 'a"b\\c\nd} 1\n# TYPE x counter'
     metrics.add_stream(name)
     assert Scrape(metrics)("reconnects_total", name) == 0
+
+
+def test_every_metric_is_set_somewhere(metrics):
+    """None is there that nobody sets: the source names each, or the method that sets it."""
+    root = Path(pipeline.__file__).parent
+    setters = {
+        "stream_state": {"set_stream_state"},
+        "sink_state": {"set_sink_state"},
+    }
+    used = {
+        node.attr
+        for path in root.rglob("*.py")
+        if "observe" not in path.relative_to(root).parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("metrics")
+    }
+    made = {name for name, value in vars(metrics).items() if hasattr(value, "_labelnames")}
+    assert len(made) >= 16
+    unused = {name for name in made if not ({name} | setters.get(name, set())) & used}
+    assert unused == set()
 
 
 def test_creation_times_are_left_out(metrics):

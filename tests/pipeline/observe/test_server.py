@@ -23,7 +23,7 @@ PATIENCE_S = 30.0
 
 @contextmanager
 def serving(*, request_timeout_s=PATIENCE_S, host="127.0.0.1"):
-    clock, metrics = ManualClock(), Metrics()
+    clock, metrics = ManualClock(), Metrics(tuple)
     health = Health(clock, stall_s=10.0)
     server = ObserveServer(metrics, health, host=host, port=0, request_timeout_s=request_timeout_s)
     server.start()
@@ -125,7 +125,7 @@ def test_stop_frees_the_port_and_the_thread(host):
         port = int(server.url.rpartition(":")[2])
         assert get(server, "/healthz")[0] == 200
     assert threading.active_count() == num_threads
-    ObserveServer(Metrics(), Health(ManualClock(), stall_s=1.0), host=host, port=port).stop()
+    ObserveServer(Metrics(tuple), Health(ManualClock(), stall_s=1.0), host=host, port=port).stop()
 
 
 def test_stop_waits_for_no_client():
@@ -141,7 +141,9 @@ def test_stop_waits_for_no_client():
 def test_port_in_use_is_named_with_its_field(served):
     port = int(served[0].url.rpartition(":")[2])
     with pytest.raises(ConfigError) as caught:
-        ObserveServer(Metrics(), Health(ManualClock(), stall_s=1.0), host="127.0.0.1", port=port)
+        ObserveServer(
+            Metrics(tuple), Health(ManualClock(), stall_s=1.0), host="127.0.0.1", port=port
+        )
     assert str(caught.value) == (
         f"observe.port: cannot listen on 127.0.0.1:{port}: Address already in use "
         "(accepted: a free port, 0 for any)"
@@ -150,7 +152,7 @@ def test_port_in_use_is_named_with_its_field(served):
 
 def test_host_that_is_no_address_is_named_with_its_field():
     with pytest.raises(ConfigError, match=r"^observe\.host: cannot listen on no\.invalid:0: "):
-        ObserveServer(Metrics(), Health(ManualClock(), stall_s=1.0), host="no.invalid", port=0)
+        ObserveServer(Metrics(tuple), Health(ManualClock(), stall_s=1.0), host="no.invalid", port=0)
 
 
 def test_half_sent_requests_hold_no_thread_and_stop_no_answer(served):
