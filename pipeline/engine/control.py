@@ -25,8 +25,6 @@ from pipeline.errors import MaskstreamError, StreamExistsError, StreamLimitError
 
 _logger = logging.getLogger("maskstream.engine")
 
-_US = 1_000_000
-
 
 class StreamControl:
     """Carries out messages. Used by the engine's thread alone.
@@ -45,7 +43,7 @@ class StreamControl:
         self._summary = parts.summary
         self._metrics = parts.metrics
         self._clock = parts.clock
-        self._idle_close_us = round(parts.config.idle_close_s * _US)
+        self._idle_close_s = parts.config.idle_close_s
         self._is_stopping = False
 
     def carry_out(self, message: Message) -> None:
@@ -82,10 +80,9 @@ class StreamControl:
 
     def retire(self) -> None:
         """Finish streams that have no frame left and will get none."""
-        now_us = round(self._clock.monotonic_s() * _US)
+        now_s = self._clock.monotonic_s()
         for running in self._table:
-            last_us = running.buffer.last_arrived_us
-            is_idle = last_us is not None and now_us - last_us >= self._idle_close_us
+            is_idle = now_s - running.active_s >= self._idle_close_s
             if running.is_named_by_source and is_idle and not running.buffer.num_frames:
                 running.buffer.close()
             if running.buffer.is_drained:

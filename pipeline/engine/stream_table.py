@@ -32,6 +32,7 @@ class RunningStream:
         source: Feeds it.
         totals: What it led to so far.
         backoff: Leaves it out while the model fails on it.
+        active_s: When it was opened, or a frame of it was taken last; monotonic.
         num_left_out: Frames gated or dropped up to its last result.
         num_reanchored: How often its source's clock was set otherwise, up to its last frame.
     """
@@ -41,6 +42,7 @@ class RunningStream:
     stream: Stream
     buffer: FrameBuffer
     source: SourceRunner
+    active_s: float
     totals: StreamTotals = field(default_factory=StreamTotals)
     backoff: ModelBackoff = field(default_factory=ModelBackoff)
     num_left_out: int = 0
@@ -238,6 +240,7 @@ class StreamTable:
             stream=self._new_stream(stream_id, runner.config),
             buffer=self._new_buffer(stream_id, runner.config),
             source=runner,
+            active_s=self._parts.clock.monotonic_s(),
         )
         self._streams[stream_id] = running
         runner.router.open(stream_id, running.buffer)

@@ -76,6 +76,7 @@ class Turns:
         arrived = running.buffer.take()
         if arrived is None:
             return None
+        running.active_s = self._clock.monotonic_s()
         number = self._publisher.frame(running, arrived.frame)
         if self._worker is None:
             self._finish(running, arrived, number)

@@ -1,5 +1,7 @@
 """Streams enter, change and leave while others run."""
 
+import threading
+
 import pytest
 
 from connectors.errors import BadFrameError, NotFoundError
@@ -227,6 +229,41 @@ def test_streams_that_come_and_go_leave_nothing_behind():
     assert app.health.readiness().streams.keys() == {"*"}
     assert not app.engine._parts.table.sources
     assert len(app.engine._parts.scheduler) == 0
+
+
+def test_a_stream_is_not_idle_while_its_frames_wait():
+    sink, clock = MemorySink(), ManualClock()
+    frames = [make_frame(seq, blobs={"red": (2, 2)}, stream_id="a") for seq in range(4)]
+    config = make_config("*", engine={"idle_close_s": 5.0, "buffer_frames": 8})
+    app = make_app(config, [*frames, Pause(600)], sink=sink, clock=clock)
+    buffers = app.engine._parts.table
+    never = threading.Event()
+
+    def on_turn():
+        # Time flies while frames wait, as when the model takes long.
+        if any(running.buffer.num_frames for running in buffers):
+            clock.advance(6.0)
+        elif num_results(sink, "a") == 4:
+            app.engine.stop()
+        never.wait(0.01)
+
+    app.engine.run(on_turn)
+    ends = [t["reason"] for t in bodies(sink, Topic.TRACKS) if t["kind"] == "ended"]
+    assert ends == ["stopped"]
+
+
+def test_a_naming_source_that_fails_is_in_the_summary_and_the_exit_code():
+    def build(stream, position):
+        class Gone(MemorySource):
+            def open(self):
+                raise NotFoundError("*", "no such folder")
+
+        return Gone([])
+
+    summary, sink = run(make_config("*"), build=build)
+    assert "no such folder" in summary.errors[0]
+    assert summary.exit_code() == 1
+    assert states_of(sink, "*")[-1] == "failed"
 
 
 def test_frames_that_wait_when_a_stream_is_closed_for_idleness_are_not_lost():

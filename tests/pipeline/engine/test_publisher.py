@@ -1,0 +1,100 @@
+"""What may be left out for a slow sink, and what is counted on the way."""
+
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from connectors.frame import CaptureClock
+from pipeline.config.run import Overflow
+from pipeline.engine.publisher import Publisher
+from pipeline.engine.summary import StreamTotals
+from pipeline.observe.metrics import Metrics
+from pipeline.streams.result import FrameResult, FrameStamp, Scene
+from pipeline.tracking.states import TrackChangeKind
+from pipeline.tracking.track import TrackChange
+from tests.pipeline.fakes import START, make_frame, make_track
+
+STARTED = TrackChange(kind=TrackChangeKind.STARTED, track=make_track())
+
+
+class Outbox:
+    """Keeps what it is given."""
+
+    def __init__(self, *, takes_frames=True):
+        self.takes_frames, self.deliveries = takes_frames, []
+
+    @property
+    def num_put(self):
+        return len(self.deliveries)
+
+    def put(self, delivery, *, is_stopping):
+        self.deliveries.append(delivery)
+        return self.num_put
+
+
+def make_result(*changes, frame=None, tracks=()):
+    frame = frame or make_frame()
+    scene = Scene(
+        frame=frame, tracks=tracks, presence={}, zones=(), captions=(), dropped_since_last=0
+    )
+    stamp = FrameStamp.of(frame, stream_time_us=0)
+    now = frame.captured_at + timedelta(seconds=0.3)
+    return FrameResult(stamp=stamp, result_time=now, model="m", changes=changes, scene=scene)
+
+
+def make_publisher(overflow=Overflow.DROP_OLDEST, **fields):
+    outbox, metrics = Outbox(**fields), Metrics()
+    running = SimpleNamespace(
+        stream_id="cam",
+        totals=StreamTotals(),
+        config=SimpleNamespace(buffer_overflow=overflow),
+        buffer=SimpleNamespace(num_frames=2),
+    )
+    publisher = Publisher(outbox, deployment="d", metrics=metrics, is_stopping=lambda: False)
+    return publisher, running, outbox, metrics
+
+
+@pytest.mark.parametrize(
+    ("overflow", "changes", "can_shed"),
+    [
+        (Overflow.DROP_OLDEST, (), True),
+        (Overflow.DROP_NEWEST, (), True),
+        (Overflow.DROP_OLDEST, (STARTED,), False),
+        (Overflow.WAIT, (), False),
+    ],
+)
+def test_only_live_results_without_news_may_be_shed(overflow, changes, can_shed):
+    publisher, running, outbox, _ = make_publisher(overflow)
+    assert publisher.result(running, make_result(*changes)) == 1
+    assert outbox.deliveries[0].can_shed is can_shed
+
+
+def test_results_are_counted_by_track_change_and_state():
+    publisher, running, _, metrics = make_publisher()
+    publisher.result(running, make_result(STARTED, tracks=(make_track(1), make_track(2))))
+    value = metrics.registry.get_sample_value
+    labels = {"stream": "cam", "kind": "started"}
+    assert value("maskstream_track_changes_total", labels) == 1
+    assert value("maskstream_tracks", {"stream": "cam", "state": "confirmed"}) == 2
+    assert value("maskstream_tracks", {"stream": "cam", "state": "lost"}) == 0
+    assert value("maskstream_buffer_frames", {"stream": "cam"}) == 2
+    assert running.totals.num_started == 1
+
+
+@pytest.mark.parametrize(
+    ("clock", "num"), [(CaptureClock.RTCP_NTP, 1), (CaptureClock.FILE_PTS, None)]
+)
+def test_latency_is_that_of_live_clocks_only(clock, num):
+    publisher, running, _, metrics = make_publisher()
+    frame = replace(make_frame(), capture_clock=clock, captured_at=START)
+    publisher.result(running, make_result(frame=frame))
+    name = "maskstream_capture_to_result_seconds"
+    assert metrics.registry.get_sample_value(f"{name}_count", {"stream": "cam"}) == num
+
+
+@pytest.mark.parametrize("takes_frames", [True, False])
+def test_frames_are_handed_on_only_where_a_sink_takes_them(takes_frames):
+    publisher, running, outbox, _ = make_publisher(takes_frames=takes_frames)
+    assert publisher.frame(running, make_frame()) == outbox.num_put == takes_frames
