@@ -1,16 +1,18 @@
-"""Names of models, or checkpoints alone, to what is built from them.
+"""Builds models by name, or from a checkpoint alone: the one door to all that they can do.
 
-Heavy imports happen when a model is built, not when this is imported.
+`build_image_predictor` answers many prompts on one picture, `build_detector` finds concepts on
+many, `build_tracker` follows concepts on streams and `build_video_predictor` objects in videos.
+torch is imported when a model is built, not when this is imported.
 """
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.catalogue import MODELS, Family, ModelSize, find_size, local_folder, sam3_network
+from models.catalogue import MODELS, ModelSize, find_size, local_folder, sam3_network
 from models.common.checks import check_text
 from models.protocols import ConceptTracker
 
@@ -60,7 +62,7 @@ def build_tracker(
     """
     from models.sam3.tracking.session import Sam3Session
 
-    opened = _open(name, checkpoint, what="concepts in streams", families=(Family.SAM3,))
+    opened = _open(name, checkpoint, what="concepts in streams", is_able=_knows_concepts)
     model, tokenizer = _build_sam3(opened, device=device, dtype=dtype)
     return Sam3Session(model, tokenizer, options or opened.size.session)
 
@@ -78,7 +80,7 @@ def build_detector(
     """
     from models.sam3.predictor import Sam3ImageDetector
 
-    opened = _open(name, checkpoint, what="concepts", families=(Family.SAM3,))
+    opened = _open(name, checkpoint, what="concepts", is_able=_knows_concepts)
     model, tokenizer = _build_sam3(opened, device=device, dtype=dtype, needs_all=False)
     return Sam3ImageDetector(model, tokenizer, rules=opened.size.pictures)
 
@@ -97,7 +99,7 @@ def build_image_predictor(
     """
     from models.sam3.predictor import Sam3ImagePredictor
 
-    opened = _open(name, checkpoint, what="objects on pictures", families=tuple(Family))
+    opened = _open(name, checkpoint)
     if opened.size.knows_concepts:
         model, tokenizer = _build_sam3(opened, device=device, dtype=dtype)
         return Sam3ImagePredictor(model, tokenizer, rules=opened.size.pictures)
@@ -115,7 +117,7 @@ def build_object_predictor(
 
     Arguments and errors are those of :func:`build_tracker`; no vocabulary is needed.
     """
-    opened = _open(name, checkpoint, what="objects on pictures", families=tuple(Family))
+    opened = _open(name, checkpoint)
     return _object_predictor(opened, device=device, dtype=dtype)
 
 
@@ -156,7 +158,7 @@ def build_promptable_tracker(
     dtype: str = "float32",
 ) -> "PromptableTracker":
     """Build a tracker for any number of video sessions; see :func:`build_video_predictor`."""
-    opened = _open(name, checkpoint, what="objects in videos", families=(Family.SAM2, Family.SAM3))
+    opened = _open(name, checkpoint, what="objects in videos", is_able=_follows_objects)
     return _promptable(_fill_model(opened, device=device, dtype=dtype))
 
 
@@ -168,7 +170,7 @@ def build_sam3(
     dtype: str = "float32",
 ) -> "tuple[Sam3, Tokenizer]":
     """Build SAM 3's network and vocabulary, to be trained or wrapped; see :func:`build_tracker`."""
-    opened = _open(name, checkpoint, what="concepts", families=(Family.SAM3,))
+    opened = _open(name, checkpoint, what="concepts", is_able=_knows_concepts)
     return _build_sam3(opened, device=device, dtype=dtype)
 
 
@@ -180,7 +182,7 @@ def build_network(
     dtype: str = "float32",
 ) -> "Sam1 | Sam2 | Sam3":
     """Build the network alone, tensors in and tensors out; see :func:`build_tracker`."""
-    opened = _open(name, checkpoint, what="anything", families=tuple(Family))
+    opened = _open(name, checkpoint)
     return _fill_model(opened, device=device, dtype=dtype)
 
 
@@ -240,10 +242,10 @@ def describe(name: str | None = None, *, checkpoint: Path | None = None) -> Mode
         if name is None:
             raise ValueError("neither a name nor a checkpoint was given; expected one of them")
         return _describe(find_size(name), build_model(of_size(name)))
-    opened = _open(name, checkpoint, what="", families=tuple(Family))
+    opened = _open(name, checkpoint)
     model = build_model(opened.recognised)
     missing = find_faults(model, opened.checkpoint, opened.recognised)
-    if opened.size.family is Family.SAM3:
+    if opened.size.knows_concepts:
         try:
             _open_vocabulary(opened)
         except ValueError as error:
@@ -258,10 +260,26 @@ class _Opened:
     recognised: "Recognised"
 
 
+def _takes_prompts(_size: ModelSize) -> bool:
+    return True  # every generation answers points, boxes and masks on pictures
+
+
+def _knows_concepts(size: ModelSize) -> bool:
+    return size.knows_concepts
+
+
+def _follows_objects(size: ModelSize) -> bool:
+    return size.follows_objects
+
+
 def _open(
-    name: str | None, checkpoint: Path | None, *, what: str, families: Sequence[Family]
+    name: str | None,
+    checkpoint: Path | None,
+    *,
+    what: str = "objects on pictures",
+    is_able: Callable[[ModelSize], bool] = _takes_prompts,
 ) -> _Opened:
-    """Open the weights of a model that is able to do what is wanted."""
+    """Open the weights of a model that is able to find what is wanted; by default any is."""
     from models.checkpoints.checkpoint import open_checkpoint
     from models.checkpoints.recognise import recognise
     from models.checkpoints.weights import CheckpointError
@@ -271,7 +289,7 @@ def _open(
     if checkpoint is not None and not isinstance(checkpoint, Path):  # pyright: ignore[reportUnnecessaryIsInstance] - of whatever a caller gave
         raise ValueError(f"checkpoint is {checkpoint!r}; accepted: a pathlib.Path")
     if name is not None:
-        _check_able(find_size(check_text("name", name)), what, families)
+        _check_able(find_size(check_text("name", name)), what, is_able)
     opened = open_checkpoint(_weights_path(name, checkpoint))
     recognised = recognise(opened.state, source=str(opened.path))
     if name is not None and recognised.size != name:
@@ -279,7 +297,7 @@ def _open(
             f"checkpoint {str(opened.path)!r} holds {recognised.size}; expected {name}"
         )
     size = MODELS[recognised.size]
-    _check_able(size, what, families)
+    _check_able(size, what, is_able)
     return _Opened(size=size, checkpoint=opened, recognised=recognised)
 
 
@@ -296,9 +314,9 @@ def _weights_path(name: str | None, checkpoint: Path | None) -> Path:
     return folder
 
 
-def _check_able(size: ModelSize, what: str, families: Sequence[Family]) -> None:
-    if size.family not in families:
-        able = ", ".join(name for name, other in MODELS.items() if other.family in families)
+def _check_able(size: ModelSize, what: str, is_able: Callable[[ModelSize], bool]) -> None:
+    if not is_able(size):
+        able = ", ".join(other.name for other in MODELS.values() if is_able(other))
         raise ValueError(f"model {size.name!r} cannot find {what}; models that can: {able}")
 
 

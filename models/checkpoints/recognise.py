@@ -1,6 +1,6 @@
-"""Tells what a checkpoint is by the names and shapes in it, and fills models from it.
+"""Recognises a checkpoint by the names and shapes in it, and fills models from it.
 
-What a file is called does not matter.
+The name of the file does not matter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,10 +75,9 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Mark:
-    """Names that tell a kind of checkpoint; the first mark of which all hold wins."""
+    """Names by which a kind of checkpoint is recognised; of marks that fit the first wins."""
 
     has: tuple[str, ...]
-    lacks: tuple[str, ...] = ()
     family: Family
     layout: Layout
     keymap: KeyMap
@@ -159,44 +158,44 @@ _MARKS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Stranger:
-    """A relative that cannot be loaded, told by a name or its beginning."""
+class _Unsupported:
+    """A relative of these models that cannot be loaded, recognised by how some name begins."""
 
     begins: str
     lacks: tuple[str, ...] = ()
-    told: str
+    what: str
 
 
-_STRANGERS = (
-    _Stranger(begins="tracker.model.", told="SAM 3.1 (multiplex)"),
-    _Stranger(begins="spatial_perceiver.", told="EdgeTAM"),
-    _Stranger(begins="image_encoder.patch_embed.seq.", told="MobileSAM"),
-    _Stranger(begins="mask_decoder.hf_token.", told="SAM-HQ"),
-    _Stranger(
+_UNSUPPORTED = (
+    _Unsupported(begins="tracker.model.", what="SAM 3.1 (multiplex)"),
+    _Unsupported(begins="spatial_perceiver.", what="EdgeTAM"),
+    _Unsupported(begins="image_encoder.patch_embed.seq.", what="MobileSAM"),
+    _Unsupported(begins="mask_decoder.hf_token.", what="SAM-HQ"),
+    _Unsupported(
         begins="image_encoder.trunk.pos_embed_window",
         lacks=("no_obj_embed_spatial",),
-        told="SAM 2, the version before 2.1",
+        what="SAM 2, the version before 2.1",
     ),
-    _Stranger(
+    _Unsupported(
         begins=_SAM2_VISION,
         lacks=("memory_temporal_positional_encoding",),
-        told="the picture half of SAM 2, without the memory",
+        what="the picture half of SAM 2, without the memory",
     ),
-    _Stranger(
+    _Unsupported(
         begins=_SAM2_VISION,
         lacks=("occlusion_spatial_embedding_parameter",),
-        told="SAM 2, the version before 2.1",
+        what="SAM 2, the version before 2.1",
     ),
-    _Stranger(
+    _Unsupported(
         begins=_SAM3_VISION,
         lacks=(_MEMORY, "detr_decoder.query_embed.weight"),
-        told="SAM 3's tracker for pictures, without the memory",
+        what="SAM 3's tracker for pictures, without the memory",
     ),
 )
 
 
 def recognise(state: Mapping[str, Tensor], *, source: str) -> Recognised:
-    """Tell what weights are, without reading them.
+    """Recognise weights by their names and shapes, without reading them.
 
     Args:
         state: Name to tensor, as in the file.
@@ -205,12 +204,12 @@ def recognise(state: Mapping[str, Tensor], *, source: str) -> Recognised:
     Raises:
         CheckpointError: If it is of no known kind or size, or a relative that is not supported.
     """
-    for stranger in _STRANGERS:
-        if any(name.startswith(stranger.begins) for name in state) and not any(
-            name in state for name in stranger.lacks
+    for relative in _UNSUPPORTED:
+        if any(name.startswith(relative.begins) for name in state) and not any(
+            name in state for name in relative.lacks
         ):
             raise CheckpointError(
-                f"{source!r} is {stranger.told}; expected SAM 1, SAM 2.1 or SAM 3"
+                f"{source!r} is {relative.what}; expected SAM 1, SAM 2.1 or SAM 3"
             )
     for mark in _MARKS:
         if all(name in state for name in mark.has):

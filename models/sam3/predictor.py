@@ -260,6 +260,11 @@ class Sam3ImagePredictor:
         self.set_confidence_threshold(confidence_threshold)
 
     @property
+    def rules(self) -> PictureRules:
+        """How it decides."""
+        return self._detector.rules
+
+    @property
     def is_image_set(self) -> bool:
         """Whether there is a picture to ask about."""
         return self._vision is not None

@@ -9,6 +9,7 @@ import torch
 from models.build import (
     build_detector,
     build_image_predictor,
+    build_object_predictor,
     build_tracker,
     build_video_predictor,
     describe,
@@ -87,6 +88,23 @@ def test_neither_name_nor_checkpoint_is_refused(build):
 def test_unknown_type_is_refused():
     with pytest.raises(ValueError, match="dtype is 'int8'; accepted: float32"):
         build_detector("sam3-nano", dtype="int8")
+
+
+def test_one_predictor_of_sam3_takes_phrases_exemplars_and_points():
+    predictor = build_image_predictor("sam3-nano")
+    assert predictor.rules == MODELS["sam3-nano"].pictures
+    predictor.set_image(PICTURE)
+    predictor.set_text_prompt("deer")
+    found = predictor.add_exemplar(box=[5, 5, 40, 30])
+    assert (found.query.phrase, len(found.query.exemplars)) == ("deer", 1)
+    assert predictor.predict([[20, 30]], [1]).masks.shape == (3, *PICTURE.shape[:2])
+
+
+def test_objects_alone_need_no_vocabulary(tmp_path):
+    shutil.copy(NANO_FOLDER / WEIGHTS_FILE, tmp_path)
+    with pytest.raises(ValueError, match="no vocabulary at"):
+        build_image_predictor(checkpoint=tmp_path)
+    assert build_object_predictor(checkpoint=tmp_path).model.mask_side == 80
 
 
 @pytest.mark.parametrize("size", MODELS)
