@@ -13,7 +13,8 @@ from connectors.errors import Position
 from connectors.registry import build_sink, build_source
 from models.protocols import ConceptTracker
 from pipeline.clock import Clock, SystemClock
-from pipeline.config.run import RunConfig, StreamConfig
+from pipeline.config.run import RunConfig
+from pipeline.config.sections.stream import StreamConfig
 from pipeline.engine.engine import Engine
 from pipeline.engine.inbox import Inbox
 from pipeline.engine.ledger import Ledger

@@ -1,5 +1,6 @@
 """Base class and field types of all sections of the configuration."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -26,3 +27,12 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
     )
+
+
+def refuse_twice(kind: str, names: Iterable[str]) -> None:
+    """Raise a ``ValueError`` if a name of some kind is there more than once."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{kind} {name!r} is there twice (accepted: each once)")
+        seen.add(name)

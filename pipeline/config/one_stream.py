@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from connectors.config import BaseSinkConfig, BaseSourceConfig
 from connectors.errors import redact_url
 from pipeline.config.loading import explain_invalid
-from pipeline.config.run import ANY_STREAM, RunConfig
+from pipeline.config.run import RunConfig
 from pipeline.config.sections.model import LOOKS_AT_FILES
+from pipeline.config.sections.stream import ANY_STREAM
 from pipeline.errors import ConfigError
 
 _Config = TypeVar("_Config")

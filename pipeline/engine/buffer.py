@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from connectors.frame import Frame
-from pipeline.config.run import Overflow
+from pipeline.config.sections.stream import Overflow
 from pipeline.engine.commits import Ticket
 from pipeline.engine.gate import RateGate
 from pipeline.engine.ledger import DropCause, Ledger

@@ -2,7 +2,7 @@
 
 import logging
 
-from pipeline.config.run import ANY_STREAM, StreamConfig
+from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.dead_letters import to_dead_letter
 from pipeline.engine.inbox import (
     AddStream,

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Generator, Sequence
 
 from models.protocols import DeviceLostError
-from pipeline.config.run import ANY_STREAM, StreamConfig
+from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.committer import Committer
 from pipeline.engine.control import StreamControl
 from pipeline.engine.inbox import AddStream, ChangeStream, RemoveStream

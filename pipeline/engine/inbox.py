@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from connectors.errors import BadFrameError, SourceError
-from pipeline.config.run import StreamConfig
+from pipeline.config.sections.stream import StreamConfig
 from pipeline.engine.commits import Ticket
 
 _CAPACITY = 64  # dead letters of up to 16 MiB may wait here, so not many

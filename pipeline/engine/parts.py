@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.clock import Clock
-from pipeline.config.run import EngineConfig
+from pipeline.config.sections.engine import EngineConfig
 from pipeline.engine.inbox import Inbox
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.outbox import Outbox

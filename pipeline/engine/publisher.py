@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from connectors.frame import CaptureClock, Frame
 from connectors.record import Record
-from pipeline.config.run import Overflow
+from pipeline.config.sections.stream import Overflow
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.outbox import Outbox
 from pipeline.engine.stream_table import RunningStream

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from connectors.backoff import Backoff
 from connectors.errors import UnauthorizedError
-from pipeline.config.run import RetryConfig
+from pipeline.config.sections.stream import RetryConfig
 
 _POLL_S = 0.1  # how soon one who waits for its turn notices that it is to stop
 

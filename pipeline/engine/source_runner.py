@@ -10,7 +10,7 @@ from connectors.base import Source
 from connectors.errors import BadFrameError, Position, SourceError
 from connectors.frame import Frame
 from pipeline.clock import Clock
-from pipeline.config.run import ANY_STREAM, StreamConfig
+from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.buffer import Arrived, FrameBuffer
 from pipeline.engine.commits import CommitLog, Ticket
 from pipeline.engine.inbox import (

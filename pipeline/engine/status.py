@@ -8,7 +8,7 @@ from datetime import datetime
 
 from connectors.errors import ConnectorError
 from pipeline.clock import Clock
-from pipeline.config.run import StatusConfig
+from pipeline.config.sections.status import StatusConfig
 from pipeline.engine.buffer import FrameBuffer
 from pipeline.engine.ledger import Ledger
 from pipeline.observe.health import Health

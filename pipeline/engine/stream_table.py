@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pipeline.clock import seconds_to_us
-from pipeline.config.run import ANY_STREAM, RunConfig, StreamConfig
+from pipeline.config.run import RunConfig
+from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.backoff import ModelBackoff
 from pipeline.engine.buffer import FrameBuffer
 from pipeline.engine.gate import RateGate

@@ -12,7 +12,7 @@ from datetime import datetime
 from connectors.frame import Frame
 from models.protocols import FrameInput, Prediction
 from pipeline.clock import Moment, seconds_to_us
-from pipeline.config.run import StreamConfig
+from pipeline.config.sections.stream import StreamConfig
 from pipeline.events.event import Event, EventPhase, RuleUpdate
 from pipeline.events.rules.machine import RuleBook
 from pipeline.streams.clock import StreamClock, Tick, WallTime, to_us

@@ -30,7 +30,8 @@ from connectors.memory import MemorySource
 from models.common.masks import CropMask
 from models.protocols import ConceptTracker, FrameInput, MaskletObservation, Prediction
 from pipeline.app import build_app
-from pipeline.config.run import RunConfig, StreamConfig
+from pipeline.config.run import RunConfig
+from pipeline.config.sections.stream import StreamConfig
 from tests.benchmarks.timing import machine
 
 NUM_OBJECTS = 5

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from pipeline.config.run import StreamConfig
+from pipeline.config.sections.stream import StreamConfig
 from pipeline.records.codec import encode_record
 from pipeline.records.translate import to_models
 from pipeline.streams.result import FrameResult

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.run import Overflow
+from pipeline.config.sections.stream import Overflow
 from pipeline.engine.buffer import Arrived, FrameBuffer
 from pipeline.engine.commits import CommitLog
 from pipeline.engine.gate import RateGate

@@ -11,7 +11,7 @@ from connectors.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from pipeline.config.run import RetryConfig
+from pipeline.config.sections.stream import RetryConfig
 from pipeline.engine.retry import HostLimit, RetryPolicy
 
 CONFIG = RetryConfig(initial_s=1.0, maximum_s=60.0, healthy_s=30.0, unauthorized_s=60.0)

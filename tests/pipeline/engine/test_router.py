@@ -2,7 +2,7 @@
 
 import threading
 
-from pipeline.config.run import Overflow
+from pipeline.config.sections.stream import Overflow
 from pipeline.engine.buffer import FrameBuffer
 from pipeline.engine.ledger import DropCause, Ledger
 from pipeline.engine.router import FrameRouter

@@ -13,7 +13,7 @@ from connectors.errors import (
 )
 from connectors.memory import Disconnect, MemorySource, Pause
 from pipeline.clock import SystemClock
-from pipeline.config.run import Overflow
+from pipeline.config.sections.stream import Overflow
 from pipeline.engine.buffer import FrameBuffer
 from pipeline.engine.inbox import FileSkipped, Inbox, SourceEnded, SourceLost, SourceOpened
 from pipeline.engine.ledger import Ledger

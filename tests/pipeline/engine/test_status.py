@@ -7,7 +7,8 @@ import pytest
 
 from connectors.errors import StreamEndedError, UnreachableError
 from pipeline.clock import ManualClock
-from pipeline.config.run import Overflow, StatusConfig
+from pipeline.config.sections.status import StatusConfig
+from pipeline.config.sections.stream import Overflow
 from pipeline.engine.buffer import Arrived, FrameBuffer
 from pipeline.engine.ledger import DropCause, Ledger
 from pipeline.engine.status import StatusBook

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from pipeline.config.run import StreamConfig
+from pipeline.config.sections.stream import StreamConfig
 from pipeline.streams.stream import Stream
 from pipeline.tracking.config import TrackingConfig
 from tests.pipeline.fakes import START, BlobTracker, make_frame
