@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 MAX_NAMED = 5
 FORMAT_NAMES = {
@@ -103,34 +103,6 @@ def _kind_to_write(name: str, value: Tensor, dtype: torch.dtype | None) -> torch
             f"accepted: {', '.join(FORMAT_NAMES.values())}"
         )
     return kind
-
-
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Load weights of which every key must fit.
-
-    Args:
-        module: Receives the weights.
-        state: Key to tensor.
-        source: What to call the checkpoint in messages.
-
-    Raises:
-        CheckpointError: Names missing, unexpected and misshapen keys.
-    """
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    faults = describe_faults(
-        missing=wanted.keys() - state.keys(),
-        unexpected=state.keys() - wanted.keys(),
-        misshapen=[
-            f"{name} is {tuple(state[name].shape)}, expected {shape}"
-            for name, shape in wanted.items()
-            if name in state and tuple(state[name].shape) != shape
-        ],
-    )
-    if faults:
-        raise CheckpointError(
-            f"checkpoint {source!r} does not fit {type(module).__name__}: {'; '.join(faults)}"
-        )
-    module.load_state_dict(dict(state), assign=True)
 
 
 def describe_faults(**kinds: Iterable[str]) -> list[str]:

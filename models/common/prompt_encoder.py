@@ -11,9 +11,8 @@ from models.common.positional import kept_table
 
 # Channels of a mask's embedding before they become the encoder's.
 MASK_CHANNELS = 16
+# Kinds of points beside 0, off the object, and 1, on it.
 LABEL_PAD = -1
-LABEL_NEGATIVE = 0
-LABEL_POSITIVE = 1
 LABEL_BOX_TOP_LEFT = 2
 LABEL_BOX_BOTTOM_RIGHT = 3
 

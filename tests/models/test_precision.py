@@ -15,7 +15,7 @@ import torch
 
 from connectors.world.still import StillConfig, render_clip, render_still
 from models.catalogue import MODELS, NANO_FOLDER, VOCABULARY_FILE, WEIGHTS_FILE, sam3_network
-from models.checkpoints.weights import load_strictly, read_safetensors
+from models.checkpoints.weights import read_safetensors
 from models.protocols import FrameInput
 from models.sam3.network.model import Sam3
 from models.sam3.predictor import Sam3ImageDetector
@@ -58,7 +58,7 @@ def test_parts_agree_on_random_weights(family, name, dtype, way):
 @pytest.fixture(scope="module")
 def nano():
     model = Sam3(sam3_network("sam3-nano"))
-    load_strictly(model, read_safetensors(NANO_FOLDER / WEIGHTS_FILE), source="nano")
+    model.load_state_dict(read_safetensors(NANO_FOLDER / WEIGHTS_FILE))
     return model.eval().requires_grad_(requires_grad=False)
 
 
