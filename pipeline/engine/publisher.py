@@ -1,5 +1,6 @@
 """Hands what the engine has to say to the outbox, and counts it."""
 
+import logging
 from collections.abc import Callable
 
 from connectors.frame import CaptureClock, Frame
@@ -13,6 +14,8 @@ from pipeline.records.schema import StatusRecord
 from pipeline.streams.result import FrameResult
 from pipeline.tracking.states import TrackState
 
+_logger = logging.getLogger("maskstream.publisher")
+
 _LIVE_CLOCKS = frozenset(
     {CaptureClock.ARRIVAL, CaptureClock.RTCP_NTP, CaptureClock.KAFKA_TIMESTAMP}
 )
@@ -24,7 +27,7 @@ class Publisher:
     Args:
         outbox: Takes deliveries.
         deployment: Name of this installation.
-        metrics: Where changes and events are counted.
+        metrics: Where changes, events and rules that raised are counted.
         is_stopping: Whether slow sinks are to be hurried.
         on_result: Called with each result before any sink gets it.
     """
@@ -54,6 +57,10 @@ class Publisher:
             self._metrics.track_changes.labels(stream_id, change.kind.value).inc()
         for event in result.events:
             self._metrics.events.labels(stream_id, event.rule, event.phase.value).inc()
+        for failure in result.rule_failures:
+            extra = {"stream": stream_id}
+            _logger.error("rule %r raised", failure.rule, exc_info=failure.error, extra=extra)
+            self._metrics.rule_errors.labels(stream_id, failure.rule).inc()
         may_wait = running.config.buffer_overflow is Overflow.WAIT
         can_shed = not (may_wait or result.changes or result.events)
         if result.scene is not None:

@@ -123,10 +123,6 @@ class Turns:
             _logger.exception("tracks or rules raised; a frame has no result", extra=extra)
             self._lose(running, arrived, DropCause.STREAM_ERROR)
             return
-        for failure in result.rule_failures:
-            extra = {"stream": running.stream_id}
-            _logger.error("rule %r raised", failure.rule, exc_info=failure.error, extra=extra)
-            self._metrics.rule_errors.labels(running.stream_id, failure.rule).inc()
         running.num_left_out = num_left_out
         self._finish(running, arrived, self._publisher.result(running, result))
 

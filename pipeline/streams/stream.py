@@ -72,6 +72,7 @@ class Stream:
         model: Name of the model.
         tracking: Life times of tracks and sessions.
         is_live: Frames come as fast as time goes by; see :class:`StreamClock`.
+        first_no: Number of its first track.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Stream:
         model: str,
         tracking: TrackingConfig,
         is_live: bool,
+        first_no: int = 1,
     ) -> None:
         self.stream_id = stream_id
         self._config = config
@@ -94,7 +96,7 @@ class Stream:
         )
         self._session: _Session | None = None
         self._last_stamp: FrameStamp | None = None
-        self._next_no = 1
+        self._next_no = first_no
         self._captions: deque[tuple[int, str]] = deque(maxlen=_MAX_CAPTIONS)
 
     @property
@@ -152,7 +154,9 @@ class Stream:
     ) -> FrameResult:
         """Return what a prediction means: tracks, changes and events.
 
-        If this raises, the frame has led to nothing and the next one goes on.
+        A rule that raises costs its own events of that track and is named in ``rule_failures``. If
+        this raises, what the model said could not be used: the frame has led to nothing, tracks
+        and rules stand as before it, and the next one goes on.
 
         Args:
             admission: The frame, admitted into the session that is open.
@@ -181,12 +185,14 @@ class Stream:
     def end_session(self, reason: str, *, now: datetime) -> FrameResult | None:
         """End all tracks and events; the next frame begins a session.
 
+        Never raises: a rule that does costs its own events of that track, see ``rule_failures``.
+
         Args:
-            reason: Why: discontinuity, stream_ended, stopped, model_error.
+            reason: Why: discontinuity, stream_ended, stopped, model_error, changed, removed.
             now: Wall time.
 
         Returns:
-            ``None`` if that ended nothing.
+            ``None`` if that ended nothing and no rule raised.
         """
         session, self._session = self._session, None
         if session is None:
@@ -194,7 +200,7 @@ class Stream:
         update = session.book.close(reason, is_complete=reason in _COMPLETE_REASONS)
         ruled = _rule(session, update)
         self._captions.clear()
-        if not update.changes and not ruled.events:
+        if not (update.changes or ruled.events or ruled.failures):
             return None
         return self._result(session.stamp, update, ruled, now=now)
 

@@ -9,6 +9,7 @@ time; what differs between rules is said by their modules.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from pipeline.clock import Moment
 from pipeline.events.event import Event, EventPhase, RuleFailure, RuleUpdate
@@ -16,7 +17,9 @@ from pipeline.events.rules.catalogue import kind_of
 from pipeline.events.rules.config import Accepts, BaseRuleConfig, ZoneRuleConfig
 from pipeline.events.zones import ZoneConfig
 from pipeline.tracking.states import TrackChangeKind, TrackState
-from pipeline.tracking.track import Track, TrackUpdate
+from pipeline.tracking.track import Track, TrackChange, TrackUpdate
+
+_Item = TypeVar("_Item", Track, TrackChange)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,7 +64,6 @@ class RuleMachine:
         self._condition = kind.condition(config, zones)
         self._timing = kind.timing(config)
         self._watches: dict[str, _Watch] = {}
-        self._error: Exception | None = None
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -69,15 +71,27 @@ class RuleMachine:
     def apply(self, update: TrackUpdate, time: RuleTime) -> tuple[list[Event], RuleFailure | None]:
         """Return what this frame means to the rule, and whether it raised on one of the tracks."""
         events: list[Event] = []
-        self._error = None
+        errors: list[Exception] = []
         for track in update.tracks:
-            if self._is_accepted(track):
-                events += self._watch(track, time)
+            events += self._attempt(self._watch, track, time, errors)
         for change in update.changes:
-            if change.kind is TrackChangeKind.ENDED:
-                events += self._end_track(change.track, change.reason or "track_ended", time)
-        failure = RuleFailure(rule=self._config.name, error=self._error) if self._error else None
+            events += self._attempt(self._end_track, change, time, errors)
+        failure = RuleFailure(rule=self._config.name, error=errors[0]) if errors else None
         return events, failure
+
+    @staticmethod
+    def _attempt(
+        turn: Callable[[_Item, RuleTime], list[Event]],
+        item: _Item,
+        time: RuleTime,
+        errors: list[Exception],
+    ) -> list[Event]:
+        """Return the events of one track; if its turn raises, none, and the error in ``errors``."""
+        try:
+            return turn(item, time)
+        except Exception as error:  # noqa: BLE001  handed on in the result
+            errors.append(error)
+            return []
 
     def _is_accepted(self, track: Track) -> bool:
         if self._config.concepts and track.concept not in self._config.concepts:
@@ -85,19 +99,14 @@ class RuleMachine:
         is_believed = track.state is not TrackState.TENTATIVE
         return is_believed or self._config.accepts is Accepts.TENTATIVE
 
-    def _ask(self, track: Track) -> bool | None:
-        """Ask the rule's question; one that raises leaves the track's watch as it was."""
-        try:
-            return self._condition(track)
-        except Exception as error:  # noqa: BLE001  handed on in the result
-            self._error = error
-            return None
-
     def _watch(self, track: Track, time: RuleTime) -> list[Event]:
+        """Ask the rule's question; one that raises leaves the track's watch as it was."""
+        if not self._is_accepted(track):
+            return []
         watch = self._watches.get(track.uid)
         if watch is None:
             watch = self._watches[track.uid] = _Watch(is_armed=not self._kind.needs_opposite)
-        holds = self._ask(track)
+        holds = self._condition(track)
         if holds is None:
             return []
         if not watch.is_armed:
@@ -144,7 +153,10 @@ class RuleMachine:
             return [self._tell(EventPhase.UPDATE, watch, track, time)]
         return []
 
-    def _end_track(self, track: Track, reason: str, time: RuleTime) -> list[Event]:
+    def _end_track(self, change: TrackChange, time: RuleTime) -> list[Event]:
+        if change.kind is not TrackChangeKind.ENDED:
+            return []
+        track, reason = change.track, change.reason or "track_ended"
         watch = self._watches.pop(track.uid, None)
         if watch is None:
             return []

@@ -131,7 +131,9 @@ def test_a_rule_that_raises_is_counted_and_costs_no_result(monkeypatch, caplog):
     app = make_app(make_config(), make_walk(5), sink=sink)
     assert counts_of(app.engine.run()).processed == 5
     shown = app.metrics.exposition().decode()
-    assert 'maskstream_rule_errors_total{rule="seen",stream="cam"} 5.0' in shown
+    assert (
+        'maskstream_rule_errors_total{rule="seen",stream="cam"} 6.0' in shown
+    )  # five frames and the end
     assert "rule 'seen' raised" in caplog.text
 
 

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from pipeline.events.rules import machine
 from pipeline.events.rules.appear import APPEAR, AppearRule
 from pipeline.events.rules.catalogue import RULES
-from pipeline.events.rules.disappear import DisappearRule
+from pipeline.events.rules.disappear import DISAPPEAR, DisappearRule
 from pipeline.events.rules.dwell import DwellRule
 from pipeline.events.rules.enter import EnterRule
 from pipeline.events.rules.leave import LeaveRule
@@ -211,7 +212,7 @@ def test_a_condition_that_raises_costs_its_own_events_of_that_track_and_frame(mo
         return True
 
     odd = replace(APPEAR, condition=lambda _config, _zones: ask)
-    monkeypatch.setattr("pipeline.events.rules.machine.kind_of", lambda config: {
+    monkeypatch.setattr(machine, "kind_of", lambda config: {
         "odd": odd, "good": APPEAR}[config.name])  # fmt: skip
     rules = [AppearRule(type="appear", name=name) for name in ("odd", "good")]
     book = RuleBook(rules, [])
@@ -231,6 +232,31 @@ def test_a_condition_that_raises_costs_its_own_events_of_that_track_and_frame(mo
     ended = TrackChange(kind=TrackChangeKind.ENDED, track=make_track(13), reason="expired")
     last = book.apply(TrackUpdate(tracks=(), changes=(ended,)), now=moment(2), utc_of=utc_of)
     assert [(event.rule, event.phase.value) for event in last.events] == [("good", "end")]
+
+
+def test_a_rule_that_raises_at_the_end_of_a_track_costs_its_own_events_of_it_alone(monkeypatch):
+    def last_word(track, _reason):
+        if track.no == 13:
+            raise ZeroDivisionError("thirteen")
+        return track.last_seen
+
+    kind = replace(DISAPPEAR, begins_when_ended=last_word)
+    monkeypatch.setattr(machine, "kind_of", lambda config: {
+        "odd": kind, "good": DISAPPEAR}[config.name])  # fmt: skip
+    rules = [DisappearRule(type="disappear", name=name, after_s=60.0) for name in ("odd", "good")]
+    book, tracks = RuleBook(rules, []), [make_track(no) for no in (13, 2)]
+    book.apply(TrackUpdate(tracks=tuple(tracks), changes=()), now=moment(0), utc_of=utc_of)
+    ended = tuple(
+        TrackChange(kind=TrackChangeKind.ENDED, track=track, reason="expired") for track in tracks
+    )
+    last = book.apply(TrackUpdate(tracks=(), changes=ended), now=moment(1), utc_of=utc_of)
+    assert [(event.rule, event.track.no, event.phase.value) for event in last.events] == [
+        ("odd", 2, "new"), ("odd", 2, "end"),
+        ("good", 13, "new"), ("good", 13, "end"), ("good", 2, "new"), ("good", 2, "end"),
+    ]  # fmt: skip
+    (failure,) = last.failures
+    assert (failure.rule, str(failure.error)) == ("odd", "thirteen")
+    assert len(book) == 0
 
 
 def test_every_rule_has_a_name_of_its_own():

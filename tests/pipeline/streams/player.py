@@ -16,7 +16,7 @@ ZONE = {"name": "all", "polygon": [(0, 0), (1, 0), (1, 1), (0, 1)]}
 class Player:
     """Runs frames through a stream and an ordinary tracker, as the engine does."""
 
-    def __init__(self, *, is_live=False, rules=(SEEN,), zone=ZONE, **tracking):
+    def __init__(self, *, is_live=False, rules=(SEEN,), zone=ZONE, first_no=1, **tracking):
         config = StreamConfig(
             id="cam", source={"type": "world"}, concepts=("red",), rules=rules, zones=(zone,)
         )
@@ -27,6 +27,7 @@ class Player:
             model="blobs",
             tracking=TrackingConfig(**tracking),
             is_live=is_live,
+            first_no=first_no,
         )
         self.tracker = BlobTracker()
         self.results = []

@@ -5,8 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from pipeline.events.rules import machine
+from pipeline.events.rules.catalogue import kind_of
+from pipeline.events.rules.disappear import DISAPPEAR
 from tests.pipeline.fakes import START, make_frame
-from tests.pipeline.streams.player import NOW, Player, red
+from tests.pipeline.streams.player import NOW, SEEN, Player, red
 
 
 def phases(player):
@@ -91,6 +94,32 @@ def test_the_model_gets_observed_time():
     admission = player.admit(red(5, at_s=40.4))
     assert admission.tick.gap_us == 39_900_000
     assert admission.model_input.time_s == 0.5
+
+
+def test_numbers_go_on_from_the_first_over_all_sessions_and_do_not_change_ids():
+    tracks = []
+    for first_no in (1, 7):
+        player = Player(first_no=first_no, session_gap_s=10)
+        player.play(red(0, at_s=0), red(1, at_s=60))
+        tracks.append([track for result in player.results for track in result.tracks])
+    assert [track.no for track in tracks[1]] == [7, 8]
+    assert [track.uid for track in tracks[1]] == [track.uid for track in tracks[0]]
+
+
+def test_a_rule_that_raises_at_the_end_of_a_session_costs_its_own_events_alone(monkeypatch):
+    def no_last_word(_track, _reason):
+        raise ZeroDivisionError("a bug")
+
+    odd = replace(DISAPPEAR, begins_when_ended=no_last_word)
+    monkeypatch.setattr(
+        machine, "kind_of", lambda config: odd if config.name == "odd" else kind_of(config)
+    )
+    player = Player(rules=({"type": "disappear", "name": "odd", "after_s": 60}, SEEN), confirm_s=0)
+    player.play(red(0), red(1))
+    ended = player.end("removed")
+    assert [failure.rule for failure in ended.rule_failures] == ["odd"]
+    assert [(event.rule, event.phase.value) for event in ended.events] == [("seen", "end")]
+    assert [change.reason for change in ended.changes] == ["removed"]
 
 
 def test_captions_stay_for_three_seconds_and_go_with_the_session():
