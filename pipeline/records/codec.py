@@ -1,12 +1,9 @@
-"""Record models to bytes with CloudEvents 1.0 headers (binary mode), and back."""
+"""Record models to bytes with CloudEvents 1.0 headers (binary mode)."""
 
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from connectors.record import Record, Topic
 from pipeline.clock import format_time
-from pipeline.errors import RecordError
 from pipeline.records.schema import (
     RECORD_TYPES,
     AnyRecord,
@@ -82,24 +79,3 @@ def encode_record(model: AnyRecord, *, deployment: str = "default") -> Record:
         ),
         timestamp_ms=int(moment.timestamp() * 1000),
     )
-
-
-def decode_record(record: Record) -> AnyRecord:
-    """Return the model in a record's bytes.
-
-    Raises:
-        RecordError: If the topic carries no such records or the bytes do not fit its schema.
-    """
-    kind = RECORD_TYPES.get(record.topic)
-    if kind is None:
-        accepted = ", ".join(topic.value for topic in RECORD_TYPES)
-        raise RecordError(f"topic {record.topic.value!r} has no record type (accepted: {accepted})")
-    try:
-        return kind.model_validate_json(record.value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecordError(
-            f"record of topic {record.topic.value!r} and key {record.key!r}: "
-            f"{where or 'body'}: {first['msg']}"
-        ) from error
