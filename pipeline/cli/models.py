@@ -100,11 +100,11 @@ def inspect_model(
         name, path = _name_or_path(model, checkpoint)
         from models.build import describe
 
-        told = describe(name, checkpoint=path)
+        description = describe(name, checkpoint=path)
         if json_lines:
-            write_line("model", **asdict(told))
+            write_line("model", **asdict(description))
         else:
-            _show_description(told)
+            _show_description(description)
 
 
 def _name_or_path(model: str, checkpoint: Path | None) -> tuple[str | None, Path | None]:
@@ -116,33 +116,36 @@ def _name_or_path(model: str, checkpoint: Path | None) -> tuple[str | None, Path
     raise ConfigError([f"unknown model {model!r} (accepted: {accepted}, or a checkpoint's path)"])
 
 
-def _show_description(told: "ModelDescription") -> None:
+def _show_description(description: "ModelDescription") -> None:
     console = Console(highlight=False, soft_wrap=True)
     rows = {
-        "name": told.name,
-        "what it is": told.summary,
-        "picture": f"{told.image_size} x {told.image_size} px",
-        "licence": told.licence,
-        "on the Hub": told.hub_id or "no",
-        "checkpoint": told.checkpoint or "none here",
-        "layout": told.layout,
-        "holds": told.part,
-        "files": None if told.num_bytes is None else _megabytes(told.num_bytes),
-        "types": ", ".join(f"{kind} {count:,}" for kind, count in told.dtypes.items()),
-        "parameters": f"{told.num_parameters:,}",
-        **{f"  {part}": f"{count:,}" for part, count in told.components.items()},
-        **{f"says {key}": lines_of_metadata(key, value) for key, value in told.metadata.items()},
+        "name": description.name,
+        "what it is": description.summary,
+        "picture": f"{description.image_size} x {description.image_size} px",
+        "licence": description.licence,
+        "on the Hub": description.hub_id or "no",
+        "checkpoint": description.checkpoint or "none here",
+        "layout": description.layout,
+        "holds": description.part,
+        "files": None if description.num_bytes is None else _megabytes(description.num_bytes),
+        "types": ", ".join(f"{kind} {count:,}" for kind, count in description.dtypes.items()),
+        "parameters": f"{description.num_parameters:,}",
+        **{f"  {part}": f"{count:,}" for part, count in description.components.items()},
+        **{
+            f"says {key}": lines_of_metadata(key, value)
+            for key, value in description.metadata.items()
+        },
     }
     width = max(map(len, rows))
     for key, value in rows.items():
         lines = value if isinstance(value, list) else [value] if value else []
         for head, line in zip((key, *[""] * len(lines)), lines, strict=False):
             console.print(f"{head:<{width}} {line}", markup=False)
-    _warn_of_faults(told)
+    _warn_of_faults(description)
 
 
-def _warn_of_faults(told: "ModelDescription") -> None:
-    for fault in told.missing:
+def _warn_of_faults(description: "ModelDescription") -> None:
+    for fault in description.missing:
         write_warning(f"fault: {fault}")
 
 
@@ -166,19 +169,19 @@ def pull_model(
 
         size = MODELS[model]
         pulled = pull(size, out=out, revision=revision, shows_progress=not json_lines)
-        told = describe(model, checkpoint=pulled.folder)
-        _warn_of_faults(told)
+        description = describe(model, checkpoint=pulled.folder)
+        _warn_of_faults(description)
         if json_lines:
             write_line(
                 "pulled",
                 name=model,
                 folder=pulled.folder,
                 revision=pulled.revision,
-                num_bytes=told.num_bytes,
-                missing=told.missing,
+                num_bytes=description.num_bytes,
+                missing=description.missing,
             )
         else:
-            typer.echo(f"{model} is in {pulled.folder} ({_megabytes(told.num_bytes or 0)})")
+            typer.echo(f"{model} is in {pulled.folder} ({_megabytes(description.num_bytes or 0)})")
 
 
 @models_app.command("convert")
@@ -279,5 +282,5 @@ def _weight_errors() -> Generator[None]:
         raise WeightsError(str(error)) from error
     except OSError as error:
         file = "a file" if error.filename is None else repr(str(error.filename))
-        told = error.strerror or str(error)
-        raise WeightsError(f"{file} cannot be read or written: {told}") from error
+        reason = error.strerror or str(error)
+        raise WeightsError(f"{file} cannot be read or written: {reason}") from error

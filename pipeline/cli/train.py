@@ -48,32 +48,32 @@ def run_recipe(
     from models.catalogue import VOCABULARY_FILE
     from models.sam3.vocabulary import open_vocabulary
     from pipeline.lab.training.build import build_run, make_panel, vocabulary_folder
-    from pipeline.lab.training.distributed import join_fleet
+    from pipeline.lab.training.distributed import join_processes
     from pipeline.lab.training.loop import train as train_run
     from pipeline.lab.training.report import Reporter
     from pipeline.model_building import choose_device
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     recipe, text = Recipe.load(path), path.read_text(encoding="utf-8")
-    # Left out, every process of a fleet takes its own.
+    # Left out, every process of a group takes its own.
     chosen = None if device is None else choose_device(ModelFlags(device=device).to_config().device)
-    with join_fleet(chosen) as fleet:
-        run = build_run(recipe, out=out, fleet=fleet, text=text)
+    with join_processes(chosen) as group:
+        run = build_run(recipe, out=out, group=group, text=text)
         report = Reporter(
             out=out,
             panel=make_panel(run),
             has_curves=curves,
             display=_choose_display(json_lines=json_lines),
-            is_quiet=not fleet.is_leader,
+            is_quiet=not group.is_leader,
         )
         try:
-            if fleet.is_leader:
+            if group.is_leader:
                 out.mkdir(parents=True, exist_ok=True)
                 # Weights are of use with their vocabulary beside them only.
                 vocabulary = open_vocabulary(vocabulary_folder(recipe))
                 vocabulary.save(str(out / VOCABULARY_FILE))
             train_run(run, report)
-            if fleet.is_leader:
+            if group.is_leader:
                 _report_end(recipe, out, json_lines=json_lines)
         except (OSError, NotWritableError) as error:
             raise ConfigError(

@@ -79,16 +79,16 @@ def world(
             name = f"{scene.style}_{scene.seed + number:06d}"
             film = shoot(config, name=name, folder=out, questions=phrases, has_video=has_video)
             films.append(film)
-            told = {
+            counts = {
                 "frames": len(film.file_names),
                 "objects": len(film.objects),
                 "phrases": len(film.questions),
                 "negatives": sum(not covered for covered in film.questions.values()),
             }
             if json_lines:
-                write_line("film", name=name, concepts=concept_count(config), **told)
+                write_line("film", name=name, concepts=concept_count(config), **counts)
             else:
-                listed = ", ".join(f"{count} {what}" for what, count in told.items())
+                listed = ", ".join(f"{count} {what}" for what, count in counts.items())
                 typer.echo(f"{name}: {listed}")
         part = f", split {scene.split}" if scene.style is WorldStyle.WIDE else ""
         write_annotations(films, out, description=f"maskstream's {scene.style} world{part}")

@@ -202,30 +202,30 @@ def _explain(document: _Document, item: ErrorDetails) -> str:
             names = sorted(model.model_fields) if model else []
             near = get_close_matches(str(path[-1]), names, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            told = f"unknown field ({hint}accepted: {', '.join(names)})"
+            message = f"unknown field ({hint}accepted: {', '.join(names)})"
         case "missing":
-            told = "is missing"
+            message = "is missing"
         case "model_type":
-            told = "holds no fields (accepted: lines such as 'name: value')"
+            message = "holds no fields (accepted: lines such as 'name: value')"
         case "union_tag_invalid":
             where += ".type"
             context = item.get("ctx", {})
-            told = (
+            message = (
                 f"unknown type {context.get('tag', '')!r} "
                 f"(accepted: {context.get('expected_tags', '')})"
             )
         case "union_tag_not_found":
-            told = "has no type (accepted: a field 'type' that says which kind it is)"
+            message = "has no type (accepted: a field 'type' that says which kind it is)"
         case "string_pattern_mismatch" if model and (accepted := _description(model, path)):
-            told = f"{accepted}{_shown(document, path, item['input'])}"
+            message = f"{accepted}{_shown(document, path, item['input'])}"
         case _:
             message = item["msg"].removeprefix("Value error, ")
-            told = f"{redact_url(message)}{_shown(document, path, item['input'])}"
-    return f"{where}: {told}"
+            message = f"{redact_url(message)}{_shown(document, path, item['input'])}"
+    return f"{where}: {message}"
 
 
 def _description(model: type[BaseModel], path: Loc) -> str | None:
-    """Return what a field says of itself, which tells people more than its pattern."""
+    """Return a field's description, which is clearer than its pattern."""
     info = model.model_fields.get(str(path[-1]))
     return None if info is None or info.description is None else f"accepted: {info.description}"
 

@@ -100,8 +100,8 @@ def check_way(name: str, kind: PromptKind) -> None:
     if kind is not PromptKind.CONCEPT or find_size(name).knows_concepts:
         return
     able = ", or ".join(FLAGS_OF_KIND[way] for way in PromptKind if way is not kind)
-    told = f"{FLAGS_OF_KIND[kind]}: {name} knows no concepts (accepted with it: {able})"
-    raise ConfigError([told])
+    problem = f"{FLAGS_OF_KIND[kind]}: {name} knows no concepts (accepted with it: {able})"
+    raise ConfigError([problem])
 
 
 def warn_of_model(name: str, prompts: Prompts) -> str | None:

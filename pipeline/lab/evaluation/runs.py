@@ -224,9 +224,9 @@ def _read(path: Path, size_hw: tuple[int, int], problems: Problems) -> Pixels | 
     try:
         pixels = read_picture(path)
     except PictureError as error:
-        problems.tell(path, "picture", str(error))
+        problems.add(path, "picture", str(error))
         return None
     if pixels.shape[:2] != size_hw:
-        problems.tell(path, "picture", f"is {pixels.shape[:2]!r}, annotated as {size_hw!r}")
+        problems.add(path, "picture", f"is {pixels.shape[:2]!r}, annotated as {size_hw!r}")
         return None
     return pixels

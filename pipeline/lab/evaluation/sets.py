@@ -197,7 +197,7 @@ def _score_folders(truth: Path, predictions: Path, problems: Problems) -> SetRep
         names = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
         missing = [name for name in names if not (answer / name).is_file()]
         if missing:
-            problems.tell(answer, f"{len(missing)} predictions", f"missing, {str(missing[0])!r}")
+            problems.add(answer, f"{len(missing)} predictions", f"missing, {str(missing[0])!r}")
             continue
         stems = sorted({name.stem for name in names})
         wanted = read_masks(folder, stems, problems)
@@ -205,7 +205,7 @@ def _score_folders(truth: Path, predictions: Path, problems: Problems) -> SetRep
         found = read_masks(answer, stems, Problems(on_bad=OnBad.SKIP))
         if _sizes(wanted) != _sizes(found) and _sizes(found):
             sizes = f"{_sizes(found)} (accepted: {_sizes(wanted)})"
-            problems.tell(answer, "predictions", f"are of size {sizes}")
+            problems.add(answer, "predictions", f"are of size {sizes}")
             continue
         judge = ClipJudge(clip=folder.name, truth=wanted, counts_from_start=False)
         for index in range(len(stems)):
@@ -242,7 +242,7 @@ def _finish(
     if request.results is not None:
         write_json(request.results, report.official)
     seconds = None if watch is None else watch.mean
-    return replace(report, problems=(*problems.told, *report.problems), seconds=seconds)
+    return replace(report, problems=(*problems.lines, *report.problems), seconds=seconds)
 
 
 def _root(request: SetRequest) -> Path:

@@ -88,10 +88,10 @@ class PictureFiles:
         try:
             return _sized(read_picture(path), height, width)
         except (PictureError, ValueError) as error:
-            told = str(error) if isinstance(error, PictureError) else f"{path}: {error}"
+            problem = str(error) if isinstance(error, PictureError) else f"{path}: {error}"
         if self.on_bad == OnBad.FAIL:
-            raise ConfigError([told])
-        log.warning("%s", told)
+            raise ConfigError([problem])
+        log.warning("%s", problem)
         self.bad.add((path, height, width))
         return None
 
@@ -284,15 +284,15 @@ def _joined(
     asked: dict[str, dict[str, None]] = defaultdict(dict)
     unclear: dict[str, set[str]] = defaultdict(set)
     sizes: dict[str, tuple[int, int]] = {}
-    told: set[str] = set()
+    warned: set[str] = set()
     for question in questions:
         name, phrase = question.picture, question.phrase
         size = question.height, question.width
         height, width = sizes.setdefault(name, size)
-        if size != (height, width) and name not in told:
-            told.add(name)
+        if size != (height, width) and name not in warned:
+            warned.add(name)
             reason = f"annotated as {width} x {height} and {question.width} x {question.height} px"
-            problems.tell(data.annotations, f"picture {name!r}", f"{reason} (accepted: one size)")
+            problems.add(data.annotations, f"picture {name!r}", f"{reason} (accepted: one size)")
         asked[name][phrase] = None
         if question.has_crowd or size != (height, width):
             # Of a crowd nobody can tell the instances apart.
@@ -351,7 +351,7 @@ def frames_of(found: ClipSet, root: Path, files: PictureFiles) -> AnnotatedPictu
 def _settle(problems: Problems, path: Path, usable: int) -> None:
     """Tell of what cannot be used; refuse it, or refuse a set of which nothing is left."""
     problems.settle()
-    for told in problems.told:
+    for told in problems.lines:
         log.warning("%s", told)
     if not usable:
-        raise ConfigError([f"{path}: nothing in it can be used ({len(problems.told)} problems)"])
+        raise ConfigError([f"{path}: nothing in it can be used ({len(problems.lines)} problems)"])

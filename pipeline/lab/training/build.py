@@ -31,7 +31,7 @@ from pipeline.lab.training.annotated import (
 from pipeline.lab.training.backbone_task import BackboneTask
 from pipeline.lab.training.clips import ClipSource, WorldClips
 from pipeline.lab.training.detector_task import DetectorTask
-from pipeline.lab.training.distributed import Fleet
+from pipeline.lab.training.distributed import ProcessGroup
 from pipeline.lab.training.loop import TrainingRun
 from pipeline.lab.training.mixed import MixedClips, MixedPictures
 from pipeline.lab.training.optimisers import check_optimiser
@@ -48,13 +48,15 @@ SHIPPED = "sam3-nano"
 ReadClips = Callable[[YtvisData], ClipSet]
 
 
-def build_run(recipe: Recipe, *, out: Path, fleet: Fleet, text: str | None = None) -> TrainingRun:
+def build_run(
+    recipe: Recipe, *, out: Path, group: ProcessGroup, text: str | None = None
+) -> TrainingRun:
     """Build a run.
 
     Args:
         recipe: What to do.
         out: Folder of checkpoints, log and pictures.
-        fleet: This process among all.
+        group: This process among all.
         text: The recipe as it was written, for the weights to carry.
 
     Raises:
@@ -79,7 +81,7 @@ def build_run(recipe: Recipe, *, out: Path, fleet: Fleet, text: str | None = Non
         ),
         tasks=_tasks(recipe, config),
         out=out,
-        fleet=fleet,
+        group=group,
         is_fresh=recipe.start == "nothing",
         text=text,
     )

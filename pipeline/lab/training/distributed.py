@@ -10,7 +10,7 @@ from torch import distributed, nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class ProcessGroup:
     """This process among all.
 
     Attributes:
@@ -59,7 +59,7 @@ class Fleet:
 
 
 @contextmanager
-def join_fleet(device: str | None) -> Generator[Fleet]:
+def join_processes(device: str | None) -> Generator[ProcessGroup]:
     """Join the processes that ``torchrun`` started; alone without it.
 
     Args:
@@ -69,13 +69,13 @@ def join_fleet(device: str | None) -> Generator[Fleet]:
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if size == 1:
-        yield Fleet(rank=0, size=1, device=torch.device(kind))
+        yield ProcessGroup(rank=0, size=1, device=torch.device(kind))
         return
     own = (
         torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
     )
     distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
-        yield Fleet(rank=rank, size=size, device=own)
+        yield ProcessGroup(rank=rank, size=size, device=own)
     finally:
         distributed.destroy_process_group()

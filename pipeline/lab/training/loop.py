@@ -19,7 +19,7 @@ from models.sam3.tokenizer import Tokenizer
 from models.training.attention import SinglePrecisionAttention
 from models.training.lora import add_lora
 from pipeline.errors import ConfigError
-from pipeline.lab.training.distributed import Fleet
+from pipeline.lab.training.distributed import ProcessGroup
 from pipeline.lab.training.optimisers import build_optimisers
 from pipeline.lab.training.recipe import Recipe, Stage, TaskName
 from pipeline.lab.training.report import Reporter
@@ -44,7 +44,7 @@ class TrainingRun:
         tokenizer: Of the model.
         tasks: By name.
         out: Folder of checkpoints, log and pictures.
-        fleet: This process among all.
+        group: This process among all.
         is_fresh: Whether the model starts from nothing, so that tasks set its starting weights.
         text: The recipe as it was written, for the weights to carry; as JSON when left out.
     """
@@ -54,7 +54,7 @@ class TrainingRun:
     tokenizer: Tokenizer
     tasks: Mapping[TaskName, Task[Any]]
     out: Path
-    fleet: Fleet
+    group: ProcessGroup
     is_fresh: bool = True
     text: str | None = None
 
@@ -68,7 +68,7 @@ class _Draws(Dataset[Any]):
     def __init__(self, run: TrainingRun, index: int, begin: int) -> None:
         self._task = run.tasks[run.recipe.stages[index].task]
         self._stage = run.recipe.stages[index]
-        self._seed, self._fleet = run.recipe.seed, run.fleet
+        self._seed, self._group = run.recipe.seed, run.group
         self._steps = range(begin, run.recipe.start_of(index + 1))
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class _Draws(Dataset[Any]):
             raise IndexError(number)
         step, part = divmod(number, self._stage.accumulate)
         # Two processes with one batch each see what one process with two batches sees.
-        place = part * self._fleet.size + self._fleet.rank
+        place = part * self._group.size + self._group.rank
         rng = np.random.default_rng((self._seed, self._steps[step], place))
         try:
             return self._task.draw(rng, self._stage), rng
@@ -131,7 +131,7 @@ def _begin_phase(
     builds_on_backbone = stage.task == "detector" and any(
         s.task == "backbone" for s in recipe.stages[:index]
     )
-    model = model.to(run.fleet.device)
+    model = model.to(run.group.device)
     if run.is_fresh and is_first and not builds_on_backbone and not resumes:
         task.initialise(model, stage, seed=recipe.seed)
     model.requires_grad_(requires_grad=False)
@@ -190,10 +190,10 @@ def _run_stage(run: TrainingRun, state: TrainingState, index: int, report: Repor
 
 
 def _save(run: TrainingRun, state: TrainingState) -> None:
-    if run.fleet.is_leader:
+    if run.group.is_leader:
         notes = notes_of(run.recipe, run.text, step=state.step, log=run.out / LOG_FILE)
         state.save(run.out, notes)
-    run.fleet.wait()
+    run.group.wait()
 
 
 def _step(
@@ -202,7 +202,7 @@ def _step(
     stage: Stage,
     batches: Iterator[DrawnBatch | ConfigError],
 ) -> dict[str, float]:
-    recipe, device = run.recipe, run.fleet.device
+    recipe, device = run.recipe, run.group.device
     rate = recipe.rate_at(state.step)
     state.optimisers.set_rate(rate)
     state.optimisers.zero_grad()
@@ -218,10 +218,10 @@ def _step(
             )
         loss = torch.stack([term.float() for term in losses.terms.values()]).sum()
         (loss * (state.scale / stage.accumulate)).backward()
-        told = {name: float(term.detach()) for name, term in losses.terms.items()}
-        for name, value in {"loss": float(loss.detach()), **told, **losses.figures}.items():
+        terms = {name: float(term.detach()) for name, term in losses.terms.items()}
+        for name, value in {"loss": float(loss.detach()), **terms, **losses.figures}.items():
             figures[name].append(value)
-    run.fleet.average_gradients(state.learned.values())
+    run.group.average_gradients(state.learned.values())
     norm = _learn(state, recipe)
     # Not every batch has every figure: an overlap needs something that was found.
     means = {name: sum(values) / len(values) for name, values in figures.items()}

@@ -363,9 +363,11 @@ def _draw_asked(rng: np.random.Generator, source: PictureSource, stage: Stage) -
         drawn += asked
         tries = 0 if asked else tries + 1
         if tries == MOST_TRIES:
-            told = f"of {tries} pictures in a row of {stage.image_size} px nothing could be asked"
+            problem = (
+                f"of {tries} pictures in a row of {stage.image_size} px nothing could be asked"
+            )
             accepted = f"objects of {MIN_VISIBLE_PX} px or more, or a larger image_size"
-            raise ConfigError([f"stage {stage.name!r}: {told} (accepted: {accepted})"])
+            raise ConfigError([f"stage {stage.name!r}: {problem} (accepted: {accepted})"])
     return drawn[: stage.images]
 
 

@@ -132,7 +132,7 @@ def covers(phrase, thing):
 def test_evaluations_reader_takes_it(folder, content):
     problems = Problems(on_bad=OnBad.FAIL)
     clips = read_clips(folder / "annotations.json", problems, root=folder / "frames")
-    assert problems.told == []
+    assert problems.lines == []
     assert clips.has_negatives
     assert sum(len(clip.asked) for clip in clips.clips) == len(content["video_np_pairs"])
     assert sum(len(clip.truth) for clip in clips.clips) == len(content["annotations"])

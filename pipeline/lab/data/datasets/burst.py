@@ -55,7 +55,7 @@ def read_burst(
             absent = _category_ids(item, "neg_category_ids")
             unknown = _category_ids(item, "not_exhaustive_category_ids")
         except ValueError as error:
-            problems.tell(path, told, str(error))
+            problems.add(path, told, str(error))
             continue
         if not all_there(clip.frames, root, path, told, problems):
             continue

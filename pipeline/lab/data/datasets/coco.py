@@ -115,12 +115,12 @@ def _read_images(content: Item, path: Path, root: Path, problems: Problems) -> d
             item.size_hw()
             name = item.text("file_name")
         except ValueError as error:
-            problems.tell(path, f"image {number}", str(error))
+            problems.add(path, f"image {number}", str(error))
             continue
         if (root / name).is_file():
             images[number] = item
         else:
-            problems.tell(path, f"image {number}", f"no picture {name!r} in {root}")
+            problems.add(path, f"image {number}", f"no picture {name!r} in {root}")
     return images
 
 
@@ -140,7 +140,7 @@ def _read_truth(
                 continue
             shape = _read_shape(item, phrases, *images[key[0]].size_hw())
         except ValueError as error:
-            problems.tell(path, f"annotation {number}", str(error))
+            problems.add(path, f"annotation {number}", str(error))
             broken |= {key} if key else set()
             continue
         if item.fields.get("iscrowd"):

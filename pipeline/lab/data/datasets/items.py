@@ -128,10 +128,10 @@ def each(
             item = Item.of(value)
             number = item.integer("id")
         except ValueError as error:
-            problems.tell(path, f"{kind} at place {place}", str(error))
+            problems.add(path, f"{kind} at place {place}", str(error))
             continue
         if number in seen:
-            problems.tell(path, f"{kind} {number}", "its id was there before")
+            problems.add(path, f"{kind} {number}", "its id was there before")
             continue
         seen.add(number)
         yield number, item
@@ -191,7 +191,7 @@ def read_phrases(
             name = item.text("name")
             phrases[number] = name.replace("_", " ") if is_joined else name
         except ValueError as error:
-            problems.tell(path, f"category {number}", str(error))
+            problems.add(path, f"category {number}", str(error))
     return phrases
 
 
@@ -209,5 +209,5 @@ def all_there(
     """
     missing = [] if root is None else [name for name in names if not (root / name).is_file()]
     if missing:
-        problems.tell(path, item, f"{len(missing)} pictures missing, {missing[0]!r}")
+        problems.add(path, item, f"{len(missing)} pictures missing, {missing[0]!r}")
     return not missing

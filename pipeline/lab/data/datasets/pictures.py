@@ -123,7 +123,7 @@ def _read_asked(content: Item, path: Path, problems: Problems) -> dict[int, Item
             item.size_hw()
             item.integer("is_instance_exhaustive")
         except ValueError as error:
-            problems.tell(path, f"image {number}", str(error))
+            problems.add(path, f"image {number}", str(error))
             continue
         asked[number] = item
     return asked
@@ -141,9 +141,9 @@ def _agreed(
         lacking = [path for one, path in zip(asked, paths, strict=True) if number not in one]
         picture = item.text("file_name")
         if lacking:
-            problems.tell(lacking[0], f"image {number}", f"is missing, {paths[0].name} has it")
+            problems.add(lacking[0], f"image {number}", f"is missing, {paths[0].name} has it")
         elif root is not None and not (root / picture).is_file():
-            problems.tell(paths[0], f"image {number}", f"no picture {picture!r} in {root}")
+            problems.add(paths[0], f"image {number}", f"no picture {picture!r} in {root}")
         elif all(one[number].integer("is_instance_exhaustive") for one in asked):
             agreed[number] = item
     return agreed
@@ -166,7 +166,7 @@ def _read_truth(
                 continue
             shape = read_shape(item, *asked[question].size_hw())
         except ValueError as error:
-            problems.tell(path, f"annotation {number}", str(error))
+            problems.add(path, f"annotation {number}", str(error))
             broken |= set() if question is None else {question}
             continue
         if item.fields.get("iscrowd"):
@@ -218,7 +218,7 @@ def read_answers(
             shape = read_shape(item, question.height, question.width)
             score = item.number("score")
         except ValueError as error:
-            problems.tell(path, f"prediction at place {place}", str(error))
+            problems.add(path, f"prediction at place {place}", str(error))
             continue
         answers.append(FoundShape(question_id=question.question_id, shape=shape, score=score))
     return answers

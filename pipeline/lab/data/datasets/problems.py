@@ -1,4 +1,4 @@
-"""What is wrong with a data set, told by file and item, and refused or left out."""
+"""What is wrong with a data set, by file and item, and refused or left out."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 
-_MOST_TOLD = 20
+_MOST_SHOWN = 20
 
 
 class OnBad(StrEnum):
@@ -22,23 +22,23 @@ class Problems:
 
     Attributes:
         on_bad: Whether :meth:`settle` refuses.
-        told: One line each: file, item, what is wrong.
+        lines: One line each: file, item, what is wrong.
     """
 
     on_bad: OnBad
-    told: list[str] = field(default_factory=list[str])
+    lines: list[str] = field(default_factory=list[str])
 
-    def tell(self, path: Path | str, item: str, reason: str) -> None:
+    def add(self, path: Path | str, item: str, reason: str) -> None:
         """Note something wrong with an item of a file; the caller leaves the item out."""
-        self.told.append(f"{path}: {item}: {reason}")
+        self.lines.append(f"{path}: {item}: {reason}")
 
     def settle(self) -> None:
-        """Refuse what was told of, unless it is to be skipped.
+        """Refuse what was added, unless it is to be skipped.
 
         Raises:
             ConfigError: With the first problems and how many there are.
         """
-        if self.told and self.on_bad == OnBad.FAIL:
-            rest = len(self.told) - _MOST_TOLD
+        if self.lines and self.on_bad == OnBad.FAIL:
+            rest = len(self.lines) - _MOST_SHOWN
             more = [f"and {rest} more problems"] if rest > 0 else []
-            raise ConfigError([*self.told[:_MOST_TOLD], *more])
+            raise ConfigError([*self.lines[:_MOST_SHOWN], *more])

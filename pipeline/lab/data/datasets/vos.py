@@ -108,9 +108,9 @@ def list_clips(root: Path, layout: Layout, problems: Problems, *, split: str) ->
         frames = _numbered(root / layout.pictures / name)
         annotations = root / layout.annotations / name
         if not frames:
-            problems.tell(root / layout.pictures, f"clip {name!r}", "has no pictures")
+            problems.add(root / layout.pictures, f"clip {name!r}", "has no pictures")
         elif not annotations.is_dir():
-            problems.tell(root / layout.annotations, f"clip {name!r}", "has no annotations")
+            problems.add(root / layout.annotations, f"clip {name!r}", "has no annotations")
         else:
             clips.append(
                 _clip(name, frames, annotations, problems, has_files=layout.has_object_files)
@@ -155,7 +155,7 @@ def read_masks(folder: Path, stems: Sequence[str], problems: Problems) -> Object
     masks: ObjectMasks = {}
     for part, found in labels.items():
         if not part.name.isdecimal():
-            problems.tell(part, "object", "is no number")
+            problems.add(part, "object", "is no number")
             continue
         masks[int(part.name)] = {index: RunLengths.of(label > 0) for index, label in found.items()}
     return masks
@@ -175,16 +175,16 @@ def _read_labels(
     labels: dict[int, NDArray[np.int64]] = {}
     for path in _numbered(folder):
         if path.stem not in places:
-            problems.tell(path, "annotation", "is of no frame")
+            problems.add(path, "annotation", "is of no frame")
             continue
         try:
             label = read_label(path)
         except ValueError as error:
-            problems.tell(path, "annotation", str(error))
+            problems.add(path, "annotation", str(error))
             continue
         size = next(iter(labels.values()), label).shape
         if label.shape != size:
-            problems.tell(path, "annotation", f"is {label.shape!r}, others are {size!r}")
+            problems.add(path, "annotation", f"is {label.shape!r}, others are {size!r}")
             continue
         labels[places[path.stem]] = label
     return labels
@@ -258,10 +258,10 @@ def list_sav_training(root: Path, problems: Problems, *, kind: str) -> list[Obje
         try:
             num_frames = Item.of(read_json(path)).integer("video_frame_count")
         except ValueError as error:
-            problems.tell(path, "clip", str(error))
+            problems.add(path, "clip", str(error))
             continue
         if not video.is_file():
-            problems.tell(path, "clip", f"no video {video.name!r}")
+            problems.add(path, "clip", f"no video {video.name!r}")
             continue
         clips.append(
             ObjectClip(
@@ -281,19 +281,19 @@ def _read_sav_json(path: Path, problems: Problems) -> ObjectMasks:
         height, width = content.integer("video_height"), content.integer("video_width")
         ids, frames = content.items("masklet_id"), content.items("masklet")
     except ValueError as error:
-        problems.tell(path, "clip", str(error))
+        problems.add(path, "clip", str(error))
         return {}
     masks: ObjectMasks = {int(number): {} for number in ids}
     for place, frame in enumerate(frames):
         values = cast("list[Any]", frame) if isinstance(frame, list) else []
         if len(values) != len(ids):
-            problems.tell(path, f"frame {place}", f"{len(values)} masks for {len(ids)} masklets")
+            problems.add(path, f"frame {place}", f"{len(values)} masks for {len(ids)} masklets")
             continue
         for number, value in zip(masks, values, strict=True):
             try:
                 runs = read_run_lengths(value, height=height, width=width)
             except ValueError as error:
-                problems.tell(path, f"frame {place}, masklet {number}", str(error))
+                problems.add(path, f"frame {place}, masklet {number}", str(error))
                 continue
             masks[number][place * _SAV_STEP] = runs
     return masks

@@ -102,7 +102,7 @@ def _read_videos(
             frames = item.texts("file_names")
             height, width = item.size_hw()
         except ValueError as error:
-            problems.tell(path, f"video {number}", str(error))
+            problems.add(path, f"video {number}", str(error))
             continue
         if not all_there(frames, root, path, f"video {number}", problems):
             continue
@@ -132,7 +132,7 @@ def _read_truth(
                 item, length=len(clip.frames), height=clip.height, width=clip.width
             )
         except ValueError as error:
-            problems.tell(path, f"annotation {number}", str(error))
+            problems.add(path, f"annotation {number}", str(error))
             broken |= {question} if question else set()
             continue
         truth[question].append(
@@ -155,7 +155,7 @@ def _read_pairs(
         try:
             pairs.add(_question(Item.of(value), clips))
         except ValueError as error:
-            problems.tell(path, f"video_np_pair at place {place}", str(error))
+            problems.add(path, f"video_np_pair at place {place}", str(error))
     return pairs
 
 
@@ -189,7 +189,7 @@ def read_predictions(path: Path, clips: ClipSet, problems: Problems) -> list[Mas
             )
             score = item.number("score")
         except ValueError as error:
-            problems.tell(path, f"prediction at place {place}", str(error))
+            problems.add(path, f"prediction at place {place}", str(error))
             continue
         shown = [None if shape is None or _is_empty(shape) else shape for shape in shapes]
         predictions.append(

@@ -97,7 +97,7 @@ def test_broken_sequences_are_told_by_file_and_id(
     path = small(tmp_path, **fields)
     problems = Problems(on_bad=OnBad.SKIP)
     assert not read_clips(path, problems).clips
-    (line,) = problems.told
+    (line,) = problems.lines
     assert line.startswith(f"{path}: sequence 7: ")
     assert told in line
 

@@ -168,7 +168,7 @@ def test_clips_are_those_of_the_split(tmp_path: Path) -> None:
     problems = Problems(on_bad=OnBad.SKIP)
     clips = list_object_clips(tmp_path, ClipSetName.DAVIS, problems, split="train")
     assert [clip.name for clip in clips] == ["clip"]
-    assert "other" in problems.told[0]
+    assert "other" in problems.lines[0]
 
 
 def test_training_clips_of_sa_v_come_from_videos_and_json(tmp_path: Path) -> None:

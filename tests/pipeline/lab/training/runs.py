@@ -12,7 +12,7 @@ from models.sam3.tokenizer import Tokenizer
 from pipeline.lab.training.backbone_task import BackboneTask
 from pipeline.lab.training.clips import WorldClips
 from pipeline.lab.training.detector_task import DetectorTask
-from pipeline.lab.training.distributed import Fleet
+from pipeline.lab.training.distributed import ProcessGroup
 from pipeline.lab.training.loop import TrainingRun, train
 from pipeline.lab.training.pictures import WorldPictures
 from pipeline.lab.training.recipe import Recipe, Stage
@@ -45,7 +45,7 @@ TASKS = {
     "tracker": TrackerTask(source=WorldClips(config=STILLS), patch_size=14),
     "refiner": RefinerTask(source=WorldPictures(config=STILLS)),
 }
-ALONE = Fleet(rank=0, size=1, device=torch.device("cpu"))
+ALONE = ProcessGroup(rank=0, size=1, device=torch.device("cpu"))
 
 
 def tokenizer():
@@ -68,7 +68,7 @@ def make_model(seed=0):
         return Sam3(CONFIG)
 
 
-def run(plan, out, *, fleet=ALONE, is_fresh=True):
+def run(plan, out, *, group=ALONE, is_fresh=True):
     """Train; a run in a folder that holds a state goes on from it."""
     training = TrainingRun(
         recipe=plan,
@@ -76,9 +76,9 @@ def run(plan, out, *, fleet=ALONE, is_fresh=True):
         tokenizer=tokenizer(),
         tasks=TASKS,
         out=out,
-        fleet=fleet,
+        group=group,
         is_fresh=is_fresh,
     )
-    report = Reporter(out=out, panel=lambda model, stage: [], is_quiet=not fleet.is_leader)
+    report = Reporter(out=out, panel=lambda model, stage: [], is_quiet=not group.is_leader)
     train(training, report)
     report.end()

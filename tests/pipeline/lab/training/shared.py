@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from pipeline.lab.training.distributed import join_fleet
+from pipeline.lab.training.distributed import join_processes
 from tests.pipeline.lab.training.runs import recipe, run, stage
 
 
 def main():
-    with join_fleet("cpu") as fleet:
-        run(recipe(stage()), Path(sys.argv[1]), fleet=fleet)
+    with join_processes("cpu") as group:
+        run(recipe(stage()), Path(sys.argv[1]), group=group)

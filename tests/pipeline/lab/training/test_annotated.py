@@ -318,16 +318,16 @@ def test_annotations_for_pictures_and_clips_are_read_once(tmp_path, caplog):
     content = json.loads(data.annotations.read_text())
     content["videos"].append({"id": 2, "file_names": ["b.png"], "height": 6, "width": 8})
     data.annotations.write_text(json.dumps(content))
-    build_run(own_recipe(data, "detector", "tracker"), out=tmp_path, fleet=ALONE)
+    build_run(own_recipe(data, "detector", "tracker"), out=tmp_path, group=ALONE)
     (told,) = caplog.messages
     assert "video 2: 1 pictures missing" in told
 
 
 def test_data_that_no_stage_needs_is_not_asked_for(tmp_path):
     pictures_only = coco(tmp_path, annotation())
-    build_run(own_recipe(pictures_only, "backbone", "detector"), out=tmp_path, fleet=ALONE)
+    build_run(own_recipe(pictures_only, "backbone", "detector"), out=tmp_path, group=ALONE)
     with pytest.raises(ConfigError, match="only pictures, but a stage trains the tracker"):
-        build_run(own_recipe(pictures_only, "tracker"), out=tmp_path, fleet=ALONE)
+        build_run(own_recipe(pictures_only, "tracker"), out=tmp_path, group=ALONE)
 
 
 def test_pictures_of_a_stretch_with_nothing_to_follow_are_not_read(tmp_path):

@@ -34,7 +34,7 @@ def test_shipped_recipes_can_be_read(path):
 
 def test_a_recipe_builds_a_run_with_its_vocabulary(tmp_path):
     (tmp_path / "r.yaml").write_text("start: shipped\n" + GOOD)
-    run = build_run(Recipe.load(tmp_path / "r.yaml"), out=tmp_path, fleet=ALONE)
+    run = build_run(Recipe.load(tmp_path / "r.yaml"), out=tmp_path, group=ALONE)
     assert not run.is_fresh
     assert run.tokenizer.encode(["deer"]).any()
     assert (NANO_FOLDER / VOCABULARY_FILE).is_file()
@@ -80,9 +80,9 @@ def test_a_wrong_recipe_is_told_by_file_and_field(tmp_path, text, told):
 
 def test_a_model_that_is_not_ours_needs_a_start(tmp_path):
     with pytest.raises(ConfigError, match="accepted for sam3: a checkpoint"):
-        build_run(recipe(stage(), model="sam3"), out=tmp_path, fleet=ALONE)
+        build_run(recipe(stage(), model="sam3"), out=tmp_path, group=ALONE)
     with pytest.raises(ConfigError, match="accepted: sam3, sam3-nano"):
-        build_run(recipe(stage(), model="sam9"), out=tmp_path, fleet=ALONE)
+        build_run(recipe(stage(), model="sam9"), out=tmp_path, group=ALONE)
 
 
 def test_train_tells_where_the_weights_are_also_when_nothing_is_left_to_do(tmp_path):
@@ -100,7 +100,7 @@ def test_train_tells_where_the_weights_are_also_when_nothing_is_left_to_do(tmp_p
 
 def test_pictures_of_no_whole_number_of_patches_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"stages\[0\]\.image_size: 57 \(accepted: a multiple"):
-        build_run(recipe(stage().model_copy(update={"image_size": 57})), out=tmp_path, fleet=ALONE)
+        build_run(recipe(stage().model_copy(update={"image_size": 57})), out=tmp_path, group=ALONE)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_pictures_of_no_whole_number_of_patches_are_refused(tmp_path):
 def test_weights_that_cannot_be_started_from_are_told(tmp_path, start, told):
     (tmp_path / "r.yaml").write_text(f"start: {start}\n" + GOOD)
     with pytest.raises(ConfigError, match=told):
-        build_run(Recipe.load(tmp_path / "r.yaml"), out=tmp_path, fleet=ALONE)
+        build_run(Recipe.load(tmp_path / "r.yaml"), out=tmp_path, group=ALONE)
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99"])

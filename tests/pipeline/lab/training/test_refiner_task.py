@@ -103,15 +103,15 @@ def test_weights_without_a_refiner_get_one(tmp_path, nano):
     shutil.copy(NANO_FOLDER / VOCABULARY_FILE, tmp_path)
     write_safetensors(state, tmp_path / "model.safetensors", metadata={})
     plan = recipe(stage(task="refiner"), start=tmp_path / "model.safetensors")
-    model = build_run(plan, out=tmp_path, fleet=ALONE).make_model()
+    model = build_run(plan, out=tmp_path, group=ALONE).make_model()
     added = model.state_dict().keys() - read_safetensors(tmp_path / "model.safetensors").keys()
     assert added
     assert all(name.startswith(TASK.learns) for name in added)
     plain = recipe(stage(), start=tmp_path / "model.safetensors")
-    assert build_run(plain, out=tmp_path, fleet=ALONE).make_model().mask_refiner is None
+    assert build_run(plain, out=tmp_path, group=ALONE).make_model().mask_refiner is None
 
 
 def test_a_size_without_a_refiner_cannot_learn_one(tmp_path):
     plan = recipe(stage(task="refiner"), model="sam3", start=tmp_path)
     with pytest.raises(ConfigError, match="'sam3'"):
-        build_run(plan, out=tmp_path, fleet=ALONE)
+        build_run(plan, out=tmp_path, group=ALONE)
