@@ -66,10 +66,10 @@ def build_run(
         config = sam3_network(recipe.model)
     except ValueError as error:
         raise ConfigError([f"model: {error}"]) from error
+    _check_start(recipe)
     _check_sizes(recipe, config.vision.side_step)
     if _refines(recipe) and config.refiner is None:
         raise ConfigError([f"model {recipe.model!r} has no refiner (accepted: {SHIPPED})"])
-    _check_start(recipe)
     check_optimiser(recipe.optimiser)
     return TrainingRun(
         recipe=recipe,
@@ -105,6 +105,9 @@ def _check_sizes(recipe: Recipe, step: int) -> None:
 def _check_start(recipe: Recipe) -> None:
     """Refuse weights that cannot be started from before anything is built."""
     if not isinstance(recipe.start, Path):
+        if recipe.model != SHIPPED:
+            problem = f"start: {recipe.start!r} is for {SHIPPED}"
+            raise ConfigError([f"{problem} (accepted for {recipe.model}: a checkpoint)"])
         return
     try:
         faults = describe(recipe.model, checkpoint=recipe.start).missing
@@ -122,9 +125,6 @@ def vocabulary_folder(recipe: Recipe) -> Path:
 
 
 def _maker(recipe: Recipe, config: Sam3Config) -> Callable[[], Sam3]:
-    if not isinstance(recipe.start, Path) and recipe.model != SHIPPED:
-        told = f"start: {recipe.start!r} is for {SHIPPED}"
-        raise ConfigError([f"{told} (accepted for {recipe.model}: a checkpoint)"])
     start = recipe.start if isinstance(recipe.start, Path) else None
     refines = _refines(recipe)
 
