@@ -194,7 +194,8 @@ _ROWS = (
                 recondition_iou=0.5,
                 trust_iou=0.3,
             ),
-            life=LifeRules(suppress_s=0.5, revive_reach=0.25),
+            # What is suppressed comes back by its place; to track it on would cost a pass a frame.
+            life=LifeRules(suppress_s=0.5, dormant_s=2.0, revive_reach=0.25),
         ),
         # It finds one thing twice now and then, and misses small things even if they are shown.
         pictures=PictureRules(nms_iou=0.5, answer_shown=True),

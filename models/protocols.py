@@ -44,7 +44,7 @@ class MaskletObservation:
         last_seen_s: ``time_s`` of the last frame on which it was visible.
         mask: Its pixels on the frame, trimmed; empty while occluded.
         pointer: The tracker's token of the object on this frame (SAM 2, object pointer), shape
-            (C,); ``None`` on the frame on which a detection began it.
+            (C,); ``None`` if it was not tracked into this frame: new there, or hidden for long.
     """
 
     masklet_id: int
@@ -84,7 +84,10 @@ class ConceptTracker(Protocol):
     """Detects and tracks concepts on several streams, frame by frame, with bounded memory."""
 
     def open_stream(self, stream_id: str, concepts: Sequence[str]) -> None:
-        """Begin a stream with the phrases to look for. Raises ``ValueError`` if it is open."""
+        """Begin a stream with the phrases to look for.
+
+        Raises ``ValueError`` if it is open, and :class:`DeviceLostError` as :meth:`step` does.
+        """
         ...
 
     def close_stream(self, stream_id: str) -> None:

@@ -197,4 +197,6 @@ def _build_worker(
     """Return what runs the model; ``None`` if all sinks take frames as they come."""
     if tracker is None and not outbox.needs_model:
         return None
-    return Worker(build_model(config.model) if tracker is None else tracker, metrics)
+    if tracker is None:
+        tracker = build_model(config.model, expiry_s=config.tracking.expire_s)
+    return Worker(tracker, metrics)

@@ -14,8 +14,11 @@ Built = TypeVar("Built")
 _logger = logging.getLogger("maskstream.model")
 
 
-def build_model(config: ModelConfig) -> ConceptTracker:
+def build_model(config: ModelConfig, *, expiry_s: float | None = None) -> ConceptTracker:
     """Build the model that tracks concepts on streams.
+
+    ``expiry_s`` is the life time of an object that no detection matches, unless the options say
+    otherwise; the model's own when left out.
 
     Raises:
         ConfigError: If the model knows no concepts, or its weights or device cannot be used.
@@ -24,7 +27,7 @@ def build_model(config: ModelConfig) -> ConceptTracker:
     from models.build import build_tracker
 
     try:
-        options = config.session_options()
+        options = config.session_options(expiry_s=expiry_s)
     except ValueError as error:
         raise ConfigError([f"model.options: {error}"]) from error
     return build_with(partial(build_tracker, options=options), config)

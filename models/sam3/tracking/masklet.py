@@ -76,6 +76,10 @@ class Masklet:
         """Tell whether the masklet is younger than the probation."""
         return now_s - self.first_seen_s < rules.probation_s
 
+    def is_dormant(self, now_s: float, rules: LifeRules) -> bool:
+        """Tell whether no detection has matched for so long that it is no longer tracked."""
+        return self.concept != CHOSEN and now_s - self.last_matched_s > rules.dormant_s
+
     def on_matched(self, now_s: float, score: float) -> None:
         """Note a detection that matches."""
         self.last_matched_s, self.score = now_s, score

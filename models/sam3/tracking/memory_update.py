@@ -23,7 +23,7 @@ def update_memories(
     *,
     least_kept_area: float,
 ) -> None:
-    """Encode this frame into every masklet's memory.
+    """Encode this frame into the memory of every masklet that is not dormant.
 
     Args:
         tracker: The tracker.
@@ -32,7 +32,7 @@ def update_memories(
         tracked: Masklets of each stream.
         least_kept_area: A masklet that others cover but for this share is remembered as hidden.
     """
-    rows = [(n, item) for n, items in enumerate(tracked) for item in items]
+    rows = [(n, item) for n, items in enumerate(tracked) for item in items if not item.is_dormant]
     if not rows:
         return
     frame = torch.tensor([n for n, _ in rows], device=features.top.device)

@@ -54,6 +54,9 @@ class LifeRules:
             frames).
         suppress_s: Time since the last matching detection after which a masklet counts as hidden,
             whatever the tracker draws: by then it follows the background (published: never).
+        dormant_s: Time since the last matching detection after which a masklet is no longer
+            tracked: it stays hidden, costs next to nothing, and comes back only by
+            ``revive_reach`` (published: never).
         revive_reach: How far from where a hidden masklet is expected a new detection may lie to
             bring it back, as a share of the picture's side; 0 means never, as published.
     """
@@ -64,6 +67,7 @@ class LifeRules:
     expiry_s: float = 4.0
     recondition_s: float = 0.5
     suppress_s: float = math.inf
+    dormant_s: float = math.inf
     revive_reach: float = 0.0
 
 

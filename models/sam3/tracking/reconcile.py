@@ -44,6 +44,8 @@ class Reconciler:
                 if not item.is_empty:
                     item.masklet.last_matched_s = now_s
             return
+        dormant = [item for item in mine if item.is_dormant]
+        mine = [item for item in mine if not item.is_dormant]
         masks = stack_masks([item.mask_logits for item in mine], found.mask_logits)
         visible = (masks > 0).flatten(1).any(1).numpy(force=True)
         plan = associate(
@@ -58,16 +60,23 @@ class Reconciler:
             together = np.flatnonzero(sharers)
             for t in together[1:]:
                 mine[t].masklet.on_shared(mine[together[0]].masklet.masklet_id, elapsed_s)
-        hidden = self._hide(mine, now_s)
+        hidden = self._hide(mine, now_s) + dormant
         for d in plan.new:
-            has_room = len(tracked) < self._options.max_masklets
+            # Dormant ones make room, below.
+            num_tracked = sum(not item.is_dormant for item in tracked)
+            has_room = num_tracked < self._options.max_masklets
             if not self._revive(hidden, found, d, now_s) and has_room:
                 tracked.append(self._begin(stream, concept, found, d))
 
     def expire(self, stream: Stream, tracked: list[Tracked]) -> tuple[int, ...]:
-        """Hide masklets that sit on another's place, end those whose time is over."""
+        """Hide masklets that sit on another's place, end those whose time is over.
+
+        Where there are more than there may be, those end first that were dormant longest.
+        """
         for concept in range(len(stream.concepts)):
-            mine = [item for item in tracked if item.masklet.concept == concept]
+            mine = [
+                item for item in tracked if item.masklet.concept == concept and not item.is_dormant
+            ]
             if len(mine) > 1:
                 masks = torch.stack([item.mask_logits for item in mine]) > 0
                 occluded = np.array([item.masklet.last_occluded_s for item in mine])
@@ -92,6 +101,11 @@ class Reconciler:
             for item in tracked
             if item.masklet.should_end(stream.time_s, self._options.life)
         }
+        dormant = [item.masklet for item in tracked if item.is_dormant]
+        dormant = [masklet for masklet in dormant if masklet.masklet_id not in ending]
+        dormant.sort(key=lambda masklet: masklet.last_matched_s)
+        num_over = len(tracked) - len(ending) - self._options.max_masklets
+        ending |= {masklet.masklet_id for masklet in dormant[: max(num_over, 0)]}
         stream.masklets = [
             masklet for masklet in stream.masklets if masklet.masklet_id not in ending
         ]
@@ -149,6 +163,7 @@ class Reconciler:
         item = hidden.pop(chosen)
         item.mask_logits, item.object_logit = mask_logits, SURE_LOGIT
         item.is_matched = item.is_prompted = True
+        item.is_dormant = False
         item.masklet.last_conditioned_s = now_s
         item.masklet.on_matched(now_s, float(found.scores[detection]))
         return True

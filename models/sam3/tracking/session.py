@@ -11,9 +11,8 @@ Shape legend:
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from models.common.checks import check_integer, check_number, check_sequence, check_text
@@ -23,17 +22,19 @@ from models.protocols import ConceptQuery, FrameInput, MaskletObservation, Predi
 from models.sam2.outputs import TrackerFeatures
 from models.sam3.concept_search import Found, encode_exemplars, find, without_duplicates
 from models.sam3.exemplar_matching import with_first_box
-from models.sam3.masks import DrawnMasks, frame_masks, to_images
+from models.sam3.masks import to_images
 from models.sam3.network.model import Sam3, preprocess
 from models.sam3.network.text import TextFeatures
 from models.sam3.phrases import VISUAL_PHRASE, PhraseEncoder
 from models.sam3.prompts import Exemplar, check_exemplars, pack_exemplars, phrase_of, read_queries
 from models.sam3.tokenizer import Tokenizer
 from models.sam3.tracking.device_errors import device_errors
+from models.sam3.tracking.masklet import Masklet
 from models.sam3.tracking.memory_update import update_memories
+from models.sam3.tracking.observation import observe
 from models.sam3.tracking.options import SessionOptions
 from models.sam3.tracking.reconcile import Reconciler
-from models.sam3.tracking.stream import LastFrame, SearchedConcept, Stream, Tracked
+from models.sam3.tracking.stream import SURE_LOGIT, LastFrame, SearchedConcept, Stream, Tracked
 from models.sam3.tracking.user_prompts import ObjectPrompt, choose_object
 
 __all__ = ["Sam3Session", "SessionOptions"]
@@ -91,6 +92,7 @@ class Sam3Session:
         Raises:
             ValueError: If it is open already, or there is no concept, or one says nothing or is
                 given twice.
+            DeviceLostError: If the accelerator failed for good.
         """
         if check_text("stream_id", stream_id) in self._streams:
             raise ValueError(f"stream {stream_id!r} is open already")
@@ -101,6 +103,8 @@ class Sam3Session:
             raise ValueError(
                 f"stream {stream_id!r} has concepts {names!r}; expected one or more, all different"
             )
+        with device_errors():
+            texts = self._phrases.encode(names)
         self._streams[stream_id] = Stream(
             stream_id=stream_id,
             concepts=tuple(
@@ -112,11 +116,7 @@ class Sam3Session:
                     pending=query.exemplars,
                 )
                 for name, concept_id, text, query in zip(
-                    names,
-                    unique_concept_ids(names),
-                    self._phrases.encode(names),
-                    queries,
-                    strict=True,
+                    names, unique_concept_ids(names), texts, queries, strict=True
                 )
             ),
         )
@@ -215,7 +215,8 @@ class Sam3Session:
             self._model.tracker_model, stream, prompt, label, num_maps=self._options.memory_maps
         )
         # A mask that a person gave is not drawn better than by that person.
-        (seen,) = self._observe(stream, [item], frame, refines=mask is None)
+        refiner = self._model.mask_refiner if mask is None else None
+        (seen,) = observe(stream, [item], frame, self._options, refiner=refiner)
         self._streams[stream_id] = stream
         return seen
 
@@ -277,7 +278,12 @@ class Sam3Session:
         for stream, last in zip(streams, newest, strict=True):
             stream.last = last
         observed, _ = self._parts.run(
-            lambda: list(map(self._observe, streams, tracked, newest)),
+            lambda: [
+                observe(
+                    stream, tracked[n], newest[n], self._options, refiner=self._model.mask_refiner
+                )
+                for n, stream in enumerate(streams)
+            ],
             lambda: update_memories(
                 self._model.tracker_model,
                 features,
@@ -391,13 +397,21 @@ class Sam3Session:
     def _propagate(
         self, streams: list[Stream], trunk: Tensor
     ) -> tuple[TrackerFeatures, list[list[Tracked]]]:
-        """Carry every masklet of every stream into its frame, in one pass."""
+        """Carry every masklet of every stream that is not dormant into its frame, in one pass."""
         features = self._model.tracker_features(trunk)
-        owners = [n for n, stream in enumerate(streams) for _ in stream.masklets]
+        blank = features.top.new_full((4 * features.grid,) * 2, -SURE_LOGIT)
         tracked: list[list[Tracked]] = [[] for _ in streams]
+        owners: list[int] = []
+        masklets: list[Masklet] = []
+        for n, stream in enumerate(streams):
+            for masklet in stream.masklets:
+                if masklet.is_dormant(stream.time_s, self._options.life):
+                    tracked[n].append(Tracked.dormant(masklet, blank))
+                else:
+                    owners.append(n)
+                    masklets.append(masklet)
         if not owners:
             return features, tracked
-        masklets = [masklet for stream in streams for masklet in stream.masklets]
         output = self._model.tracker_model.track(
             features,
             torch.tensor(owners, device=self.device),
@@ -417,49 +431,6 @@ class Sam3Session:
                 )
             )
         return features, tracked
-
-    def _observe(
-        self, stream: Stream, tracked: list[Tracked], frame: LastFrame, *, refines: bool = True
-    ) -> list[MaskletObservation]:
-        if not tracked:
-            return []
-        drawn = DrawnMasks.draw(
-            torch.stack([item.mask_logits for item in tracked]),
-            frame.frame_hw,
-            refiner=self._model.mask_refiner,
-            pixels=frame.pixels if refines else None,
-        )
-        masks = frame_masks(
-            drawn,
-            groups=[item.masklet.concept for item in tracked],
-            sureness=[item.object_logit for item in tracked],
-            one_place_iou=self._options.one_place_iou,
-            by_pixel=self._options.divide_by_pixel,
-        )
-        return [
-            MaskletObservation(
-                masklet_id=item.masklet.masklet_id,
-                concept=stream.name_of(item.masklet),
-                concept_id=stream.concept_id_of(item.masklet),
-                score=item.masklet.score,
-                presence_score=stream.presence_of(item.masklet),
-                occlusion_score=1 / (1 + math.exp(-max(min(item.object_logit, 30.0), -30.0))),
-                is_matched=item.is_matched,
-                first_seen_s=item.masklet.first_seen_s,
-                last_seen_s=item.masklet.last_seen_s,
-                mask=mask,
-                pointer=pointer,
-            )
-            for item, mask, pointer in zip(tracked, masks, _pointers(tracked), strict=True)
-        ]
-
-
-def _pointers(tracked: Sequence[Tracked]) -> list[NDArray[np.float32] | None]:
-    """Return each object's pointer in the CPU's memory, by one transfer."""
-    known = [item.pointer for item in tracked if item.pointer is not None]
-    rows = iter(torch.stack(known).float().numpy(force=True)) if known else iter(())
-    # Copies: a row would keep those of all objects alive.
-    return [None if item.pointer is None else next(rows).copy() for item in tracked]
 
 
 def _plain(phrase: str) -> str:

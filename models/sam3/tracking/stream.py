@@ -136,11 +136,12 @@ class Tracked:
         masklet: The object.
         mask_logits: Shape (4g, 4g).
         object_logit: Object score.
-        pointer: Shape (C,); ``None`` of a masklet that a detection began on this frame.
+        pointer: Shape (C,); ``None`` of a masklet that was not tracked into this frame.
         quality: How much the tracker's step is worth remembering, 0 to 1.
         is_matched: Whether a detection agrees.
         is_new: Whether it begins on this frame.
         is_prompted: Whether its mask was given, and not tracked.
+        is_dormant: Whether it was not tracked at all; its mask is empty then.
     """
 
     masklet: Masklet
@@ -151,8 +152,21 @@ class Tracked:
     is_matched: bool = False
     is_new: bool = False
     is_prompted: bool = False
+    is_dormant: bool = False
+
+    @classmethod
+    def dormant(cls, masklet: Masklet, blank: Tensor) -> "Tracked":
+        """Return a masklet that is not tracked; ``blank`` holds logits without an object."""
+        return cls(
+            masklet=masklet,
+            mask_logits=blank,
+            object_logit=-SURE_LOGIT,
+            pointer=None,
+            quality=0.0,
+            is_dormant=True,
+        )
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing of the object is to be seen."""
-        return not bool((self.mask_logits > 0).any())
+        return self.is_dormant or not bool((self.mask_logits > 0).any())

@@ -59,9 +59,13 @@ class ModelConfig(StrictModel):
         """Whether the model finds phrases and exemplars."""
         return find_size(self.name).knows_concepts
 
-    def session_options(self) -> SessionOptions:
-        """Return the options of the model's size with the configured ones put in."""
-        return _session_options(self.name, self.options)
+    def session_options(self, *, expiry_s: float | None = None) -> SessionOptions:
+        """Return the options of the model's size with the configured ones put in.
+
+        ``expiry_s`` is the masklets' life time unless ``options`` says otherwise.
+        """
+        life = {} if expiry_s is None else {"life.expiry_s": expiry_s}
+        return _session_options(self.name, life | self.options)
 
 
 def _looks_at_files(info: ValidationInfo) -> bool:

@@ -66,3 +66,9 @@ def test_options_are_put_into_the_size_that_they_are_for():
     options = ModelConfig(options={"life.expiry_s": 7, "memory_maps": 2}).session_options()
     assert (options.life.expiry_s, options.memory_maps) == (7.0, 2)
     assert options.association == ModelConfig().session_options().association
+
+
+def test_masklets_live_as_long_as_tracks_unless_the_options_say_otherwise():
+    assert ModelConfig().session_options(expiry_s=12.0).life.expiry_s == 12.0
+    spoken = ModelConfig(options={"life.expiry_s": 7})
+    assert spoken.session_options(expiry_s=12.0).life.expiry_s == 7.0

@@ -35,6 +35,7 @@ STAGES = {
     "observe": "mask_refiner",
     "memory": "tracker_model.memory_encoder",
 }
+PARTS = {**STAGES, "phrases": "detector_model.text_encoder"}
 
 
 class FailingReconciler(Reconciler):
@@ -47,6 +48,7 @@ class FailingReconciler(Reconciler):
 
 @contextmanager
 def broken(session, stage, error=None):
+    """Let the session's network fail at the end of a stage."""
     if stage == "reconcile":
         whole = session._reconciler
         session._reconciler = FailingReconciler(OPTIONS, session._model.config.tracker)
@@ -57,7 +59,7 @@ def broken(session, stage, error=None):
     def fail(*_):
         raise error or RuntimeError("broken")
 
-    handle = session._model.get_submodule(STAGES[stage]).register_forward_hook(fail)
+    handle = session._model.get_submodule(PARTS[stage]).register_forward_hook(fail)
     yield
     handle.remove()
 
@@ -169,3 +171,10 @@ def test_errors_that_stick_to_the_device_are_told_apart(make_session, frames, er
         session.step(inputs(frames[0], time_s=0.0))
     assert isinstance(raised.value, DeviceLostError) == is_lost
     assert str(error) in str(raised.value)
+
+
+def test_a_stream_cannot_be_opened_on_a_lost_device(make_session):
+    session, error = make_session(), torch.AcceleratorError("CUDA error: unknown error")
+    with broken(session, "phrases", error), pytest.raises(DeviceLostError, match="unknown"):
+        session.open_stream("c", ["a phrase that is new"])
+    session.open_stream("c", ["a phrase that is new"])
