@@ -31,6 +31,17 @@ class ExitCode(IntEnum):
     """The accelerator is gone; only a new process can use it again."""
 
 
+def choose_exit_code(*, has_nothing: bool, num_failed: int, is_strict: bool) -> ExitCode:
+    """Return how a run over any input ends: the one rule for all commands.
+
+    Args:
+        has_nothing: Some input that was asked for gave nothing at all.
+        num_failed: Inputs and outputs that failed.
+        is_strict: A single failure fails the run.
+    """
+    return ExitCode.FAILED if has_nothing or (is_strict and num_failed) else ExitCode.DONE
+
+
 class MaskstreamError(Exception):
     """Root of all errors of the pipeline; its text is one line for people."""
 

@@ -10,7 +10,7 @@ import typer
 from pipeline.cli.errors import report_error, reporting_errors
 from pipeline.cli.flags import Checkpoint, Device, Json, ModelName, Strict
 from pipeline.cli.output import progress_bar, write_line, write_warning
-from pipeline.errors import ExitCode
+from pipeline.errors import choose_exit_code
 from pipeline.segment.prompts import PromptFlags, Prompts, parse_prompts
 
 if TYPE_CHECKING:
@@ -205,5 +205,10 @@ def segment(  # noqa: PLR0913 - one parameter per flag
 
         choice = ModelChoice(name=model, checkpoint=checkpoint, device=device, min_score=min_score)
         report = segment_pictures(images, prompts, choice, out, json_lines=json_lines)
-        if not report.num_pictures or (strict and report.failures):
-            raise typer.Exit(ExitCode.FAILED)
+        code = choose_exit_code(
+            has_nothing=not report.num_pictures,
+            num_failed=len(report.failures),
+            is_strict=strict,
+        )
+        if code:
+            raise typer.Exit(code)

@@ -33,10 +33,13 @@ class Committer:
 
     def _hand_over_mark(self, source: RunningSource) -> None:
         commits = source.runner.commits
-        if commits is not None:
-            mark = commits.take_mark(self._outbox.acknowledged)
-            if mark is not None:
-                source.runner.commit(mark)
+        if commits is None:
+            return
+        mark = commits.take_mark(self._outbox.acknowledged)
+        if mark is not None:
+            source.runner.commit(mark)
+        if self._outbox.errors:
+            commits.give_up()
 
     def _let_leave(self, source: RunningSource) -> None:
         """Take a source out once the results of all its frames are durable, or never will be."""

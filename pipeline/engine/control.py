@@ -65,13 +65,13 @@ class StreamControl:
             StreamExistsError: If there is a stream of that name.
             StreamLimitError: If there are too many streams.
         """
-        running = self._table.add(config)
+        source, running = self._table.add(config)
         self._ledger.open(config.id)
         if running is None:
             self._status.open(config.id)
         else:
             self._status.open(config.id, buffer=running.buffer, stream=running.stream)
-        self._table.start(config)
+        source.runner.start()
 
     def stop(self) -> None:
         """Ask all sources to end; what waits is dropped. Repeatable."""
@@ -91,12 +91,7 @@ class StreamControl:
     def finish(self, running: RunningStream, reason: str) -> None:
         """End a stream's session, say how it ended and take it out."""
         stream_id, source = running.stream_id, self._table.source(running.source.number)
-        try:
-            ended = running.stream.end_session(reason, now=self._clock.utc_now())
-            if ended is not None:
-                self._publisher.result(running, ended)
-        except Exception:
-            _logger.exception("its tracks could not be ended", extra={"stream": stream_id})
+        self._publisher.end_session(running, reason, now=self._clock.utc_now())
         if self._worker is not None:
             self._worker.close(stream_id)
         self._scheduler.forget(stream_id)
@@ -145,9 +140,7 @@ class StreamControl:
             self._remove(config.id, "changed")
             self.add(config)
             return
-        ended = running.stream.end_session("changed", now=self._clock.utc_now())
-        if ended is not None:
-            self._publisher.result(running, ended)
+        self._publisher.end_session(running, "changed", now=self._clock.utc_now())
         self._table.change(config)
 
     def _remove(self, stream_id: str, reason: str) -> None:

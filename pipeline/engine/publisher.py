@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from datetime import datetime
 
 from connectors.frame import CaptureClock, Frame
 from connectors.record import Record
@@ -69,6 +70,16 @@ class Publisher:
             return self._put(
                 Delivery(deployment=self._deployment, result=result, can_shed=can_shed)
             )
+
+    def end_session(self, running: RunningStream, reason: str, *, now: datetime) -> int:
+        """End a stream's session and publish what that led to; a bug in it ends nothing else."""
+        try:
+            ended = running.stream.end_session(reason, now=now)
+        except Exception:
+            extra = {"stream": running.stream_id}
+            _logger.exception("its tracks could not be ended", extra=extra)
+            ended = None
+        return self._outbox.num_put if ended is None else self.result(running, ended)
 
     def status(self, status: StatusRecord) -> int:
         """Publish what a stream is doing."""

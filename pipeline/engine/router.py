@@ -17,13 +17,14 @@ class FrameRouter:
         self._buffers: dict[str, FrameBuffer] = {}
         self._refused: OrderedDict[str, DropCause] = OrderedDict()
         self._is_closed = False
+        self._version = 0
 
     def open(self, stream_id: str, buffer: FrameBuffer) -> None:
         """Send frames of that name into a buffer from now on."""
         with self._changed:
             self._buffers[stream_id] = buffer
             self._refused.pop(stream_id, None)
-            self._changed.notify_all()
+            self._tell()
 
     def refuse(self, stream_id: str, cause: DropCause) -> None:
         """Drop frames of that name from now on."""
@@ -31,30 +32,37 @@ class FrameRouter:
             self._refused[stream_id] = cause
             if len(self._refused) > _MAX_REFUSED:
                 self._refused.popitem(last=False)
-            self._changed.notify_all()
+            self._tell()
 
     def forget(self, stream_id: str) -> None:
         """Take a stream out that is gone; names that were refused may ask again."""
         with self._changed:
             self._buffers.pop(stream_id, None)
             self._refused.clear()
-            self._changed.notify_all()
+            self._tell()
 
     def close(self) -> None:
         """Let go of whoever waits here."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify_all()
+            self._tell()
+
+    @property
+    def version(self) -> int:
+        """Grows with each change; to be asked before :meth:`find` by who may wait for another."""
+        return self._version
 
     def find(self, stream_id: str) -> FrameBuffer | DropCause | None:
         """Return where frames of that name go, or why they are dropped; ``None``: not known."""
         with self._changed:
-            return self._find(stream_id)
+            return self._buffers.get(stream_id) or self._refused.get(stream_id)
 
-    def wait_change(self, stream_id: str, known: FrameBuffer | None) -> None:
-        """Return once :meth:`find` would give something else than ``known``, or it is closed."""
+    def wait_change(self, version: int) -> None:
+        """Return once something has changed since ``version``, or the router is closed."""
+        # Not until a name leads elsewhere: it may do so and be as before when the thread looks.
         with self._changed:
-            self._changed.wait_for(lambda: self._find(stream_id) is not known or self._is_closed)
+            self._changed.wait_for(lambda: self._version != version or self._is_closed)
 
-    def _find(self, stream_id: str) -> FrameBuffer | DropCause | None:
-        return self._buffers.get(stream_id) or self._refused.get(stream_id)
+    def _tell(self) -> None:
+        self._version += 1
+        self._changed.notify_all()

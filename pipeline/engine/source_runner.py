@@ -115,8 +115,9 @@ class SourceRunner:
         self._may_leave.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread; tell whether it has ended."""
-        self._thread.join(max(timeout_s, 0.0))
+        """Wait for the thread; tell whether it has ended, or never began."""
+        if self._thread.ident is not None:
+            self._thread.join(max(timeout_s, 0.0))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -195,6 +196,7 @@ class SourceRunner:
             ticket=self._ticket(frame.position),
         )
         while not self._stopping.is_set():
+            version = self.router.version
             target = self._route(frame.stream_id)
             if isinstance(target, DropCause):
                 self._parts.ledger.refuse(self.config.id, target)
@@ -206,7 +208,7 @@ class SourceRunner:
             elif target.offer(arrived):
                 return
             # Not known, or closed for idleness just as this frame came: the engine answers soon.
-            self.router.wait_change(frame.stream_id, target)
+            self.router.wait_change(version)
         # Lost: its ticket stays open, so that the committed position never passes it.
         is_known = isinstance(self.router.find(frame.stream_id), FrameBuffer)
         stream_id = frame.stream_id if is_known else self.config.id

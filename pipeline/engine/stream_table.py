@@ -111,8 +111,8 @@ class StreamTable:
         """Return the source that messages call ``number``; ``None`` if it is gone."""
         return self._sources.get(number)
 
-    def add(self, config: StreamConfig) -> RunningStream | None:
-        """Let in a stream, or with ``None`` a template; :meth:`start` begins to read it.
+    def add(self, config: StreamConfig) -> tuple[RunningSource, RunningStream | None]:
+        """Let in a stream with its source, which is to be started, or a source alone: a template.
 
         Called at the start for every configured stream, later for ``AddStream``.
 
@@ -128,14 +128,8 @@ class StreamTable:
         if config.id != ANY_STREAM:
             running = self._open(config.id, runner)
         self._num_sources += 1
-        self._sources[runner.number] = RunningSource(runner=runner)
-        return running
-
-    def start(self, config: StreamConfig) -> None:
-        """Begin to read the source of a stream that was let in."""
-        for source in self._sources.values():
-            if source.runner.config is config:
-                source.runner.start()
+        source = self._sources[runner.number] = RunningSource(runner=runner)
+        return source, running
 
     def open_named(self, source: RunningSource, stream_id: str) -> RunningStream | None:
         """Let in a stream that its source has named, by the source's template.

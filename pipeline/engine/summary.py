@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.clock import Clock
 from pipeline.engine.ledger import DropCause
-from pipeline.errors import ExitCode
+from pipeline.errors import ExitCode, choose_exit_code
 from pipeline.events.event import EventPhase
 from pipeline.records.schema import FrameCounts
 from pipeline.streams.result import FrameResult
@@ -68,8 +68,9 @@ class StreamSummary:
 
     @property
     def num_failed(self) -> int:
-        """Files that could not be read, and 1 for the stream itself if it failed."""
-        return self.counts.dropped.get(DropCause.BAD_FILE, 0) + (self.error is not None)
+        """Files and frames that could not be read, and 1 for the stream itself if it failed."""
+        num_refused = sum(self.counts.dropped.get(cause, 0) for cause in _REFUSED)
+        return num_refused + (self.error is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +93,9 @@ class RunSummary:
 
     @property
     def num_failed(self) -> int:
-        """Streams, files and sinks that failed."""
-        return len(self.sink_errors) + sum(stream.num_failed for stream in self.streams)
+        """Streams, files, frames and sinks that failed, and what did not end in time."""
+        num_failed = sum(stream.num_failed for stream in self.streams)
+        return num_failed + len(self.sink_errors) + len(self.unfinished)
 
     @property
     def errors(self) -> list[str]:
@@ -114,17 +116,17 @@ class RunSummary:
         return self.num_processed / self.wall_s if self.wall_s > 0 else 0.0
 
     def exit_code(self, *, is_strict: bool = False) -> ExitCode:
-        """Return how the process is to end: the one rule for all runs.
+        """Return how the process is to end.
 
-        Failed is a run in which a source gave no frame at all or a sink was given up; with
-        ``is_strict``, one in which anything failed.
+        A source that gave no frame, and a sink that was given up, count as nothing at all.
         """
         if self.device_error is not None:
             return ExitCode.DEVICE_LOST
-        has_nothing = any(stream.gave_nothing for stream in self.streams)
-        if has_nothing or self.sink_errors or (is_strict and self.num_failed):
-            return ExitCode.FAILED
-        return ExitCode.DONE
+        return choose_exit_code(
+            has_nothing=bool(self.sink_errors) or any(one.gave_nothing for one in self.streams),
+            num_failed=self.num_failed,
+            is_strict=is_strict,
+        )
 
 
 class SummaryBook:

@@ -134,9 +134,7 @@ class Turns:
         error = ModelError(stream_id=stream_id, reason=reason, frame_seq=frame_seq)
         _logger.warning("%s", error, extra={"stream": stream_id})
         self._lose(running, arrived, DropCause.MODEL_ERROR)
-        ended = running.stream.end_session("model_error", now=self._clock.utc_now())
-        if ended is not None:
-            self._publisher.result(running, ended)
+        self._publisher.end_session(running, "model_error", now=self._clock.utc_now())
         if self._worker is not None:
             self._worker.close(stream_id)
         self._metrics.model_resets.labels(stream_id).inc()

@@ -49,11 +49,11 @@ def playing(scripts: dict) -> Callable:
     return build
 
 
-def make_app(config, *scripts, tracker=None, sink=None, build=None, **parts):
+def make_app(config, *scripts, tracker=None, sink=None, others=(), build=None, **parts):
     """An engine over scripts, one per stream in order, or over what ``build`` builds."""
     ids = [stream.id for stream in config.streams]
     build = build or playing(dict(zip(ids, scripts, strict=True)))
-    sinks = [MemorySink() if sink is None else sink]
+    sinks = [MemorySink() if sink is None else sink, *others]
     return build_app(config, tracker=tracker or BlobTracker(), build=build, sinks=sinks, **parts)
 
 

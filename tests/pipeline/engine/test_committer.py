@@ -74,9 +74,12 @@ def test_frames_that_a_stop_drops_are_not_passed():
 def test_nothing_is_committed_when_the_sink_has_failed():
     sink = MemorySink(capacity=0)
     build, kind = kept(*make_walk(10), sink=sink)
-    summary, _ = run(make_config(), sink=sink, build=build)
+    other = MemorySink()
+    app = make_app(make_config(engine=OFTEN), sink=sink, build=build, others=[other])
+    summary = app.engine.run()
     assert kind.commits == ()
     assert summary.sink_errors
+    assert len(bodies(other, Topic.MASKLETS)) == 10
 
 
 class Garbling(Kept):

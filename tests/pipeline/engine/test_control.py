@@ -90,6 +90,24 @@ def test_a_stream_that_was_removed_may_enter_again():
     )
 
 
+def test_the_same_configuration_may_be_added_right_behind_its_removal():
+    sink = MemorySink()
+    app = app_of(sink, {"a": endless("a"), "b": endless("b")}, "a", "b")
+    config = app.engine._streams[0]
+
+    def replace_a():
+        app.engine.post(RemoveStream(stream_id="a"))
+        app.engine.post(AddStream(config=config))
+
+    summary = in_turn(
+        app.engine,
+        (lambda: num_results(sink, "a") == 6, replace_a),
+        (lambda: num_results(sink, "a") == 12, lambda: None),
+    )
+    assert counts_of(summary, "b").processed == 6
+    assert_settled(summary)
+
+
 def test_other_concepts_keep_the_source_and_begin_a_session():
     sink = MemorySink()
     red, green = make_walk(6), make_walk(9, concept="green")[6:]

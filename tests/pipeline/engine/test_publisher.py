@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from connectors.frame import CaptureClock
-from pipeline.config.run import Overflow
+from pipeline.config.sections.stream import Overflow
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.summary import StreamTotals
 from pipeline.observe.metrics import Metrics
@@ -45,12 +45,11 @@ def make_result(*changes, frame=None, tracks=()):
 
 
 def make_publisher(overflow=Overflow.DROP_OLDEST, **fields):
-    outbox, metrics = Outbox(**fields), Metrics()
+    outbox, metrics = Outbox(**fields), Metrics(tuple)
     running = SimpleNamespace(
         stream_id="cam",
         totals=StreamTotals(),
         config=SimpleNamespace(buffer_overflow=overflow),
-        buffer=SimpleNamespace(num_frames=2),
     )
     publisher = Publisher(outbox, deployment="d", metrics=metrics, is_stopping=lambda: False)
     return publisher, running, outbox, metrics
@@ -79,7 +78,6 @@ def test_results_are_counted_by_track_change_and_state():
     assert value("maskstream_track_changes_total", labels) == 1
     assert value("maskstream_tracks", {"stream": "cam", "state": "confirmed"}) == 2
     assert value("maskstream_tracks", {"stream": "cam", "state": "lost"}) == 0
-    assert value("maskstream_buffer_frames", {"stream": "cam"}) == 2
     assert running.totals.num_started == 1
 
 

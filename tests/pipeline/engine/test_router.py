@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from pipeline.config.sections.stream import Overflow
 from pipeline.engine.buffer import FrameBuffer
 from pipeline.engine.ledger import DropCause, Ledger
@@ -40,11 +42,36 @@ def test_refused_names_are_bounded():
     assert router.find("1") is router.find("1024") is DropCause.STREAM_LIMIT
 
 
-def test_one_who_waits_learns_of_a_change_or_the_end():
-    for act in (lambda r: r.open("a", make_buffer()), FrameRouter.close):
-        router = FrameRouter()
-        thread = threading.Thread(target=router.wait_change, args=("a", None), daemon=True)
-        thread.start()
-        act(router)
-        thread.join(10)
-        assert not thread.is_alive()
+def open_and_forget(router):
+    router.open("a", make_buffer())
+    router.forget("a")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda router: router.open("a", make_buffer()),
+        lambda router: router.refuse("a", DropCause.STREAM_LIMIT),
+        open_and_forget,
+        FrameRouter.close,
+    ],
+)
+def test_one_who_waits_learns_of_every_change_and_of_the_end(act):
+    router = FrameRouter()
+    version = router.version
+    act(router)  # before the wait begins: a change that was undone is one all the same
+    thread = threading.Thread(target=router.wait_change, args=(version,), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_one_who_waits_goes_on_waiting_without_a_change():
+    router = FrameRouter()
+    thread = threading.Thread(target=router.wait_change, args=(router.version,), daemon=True)
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+    router.close()
+    thread.join(10)
+    assert not thread.is_alive()

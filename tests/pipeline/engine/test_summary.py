@@ -19,6 +19,9 @@ CARD = StreamSummary(
     bad_files=("a is torn", "b is torn", "c is torn"),
 )
 BAD_CARD = StreamSummary(stream_id="card", counts=FrameCounts(received=3, dropped={"bad_file": 3}))
+FLAWED = StreamSummary(
+    stream_id="flawed", counts=FrameCounts(received=9, processed=7, dropped={"bad_frame": 2})
+)
 
 
 def summary_of(*streams, **fields):
@@ -32,7 +35,8 @@ def summary_of(*streams, **fields):
         ([GOOD, EMPTY], 0, 0, 0),
         ([GOOD, DARK], 1, 1, 1),
         ([GOOD, BROKEN], 1, 0, 1),
-        ([GOOD, GARBAGE], 0, 1, 1),
+        ([GOOD, GARBAGE], 4, 1, 1),
+        ([GOOD, FLAWED], 2, 0, 1),
         ([GOOD, CARD], 3, 0, 1),
         ([GOOD, BAD_CARD], 3, 1, 1),
         ([BROKEN, CARD, DARK], 5, 1, 1),
@@ -61,6 +65,7 @@ def test_every_failure_is_a_line():
     lines = summary_of(CARD, BROKEN, unfinished=("source hung",)).errors
     assert lines[:4] == ["a is torn", "b is torn", "c is torn", "torn"]
     assert "source hung" in lines[4]
+    assert summary_of(GOOD, unfinished=("source hung",)).num_failed == 1
 
 
 def test_streams_that_are_gone_are_added_up_under_one_name():

@@ -7,7 +7,7 @@ import pytest
 from connectors.memory import MemorySink
 from connectors.record import Topic
 from pipeline.events.event import RuleFailure
-from pipeline.events.rules.machine import RuleBook
+from pipeline.events.rules.machine import RuleBook, RuleMachine
 from pipeline.streams.stream import Stream
 from tests.pipeline.engine.runs import (
     CAMERA,
@@ -131,10 +131,44 @@ def test_a_rule_that_raises_is_counted_and_costs_no_result(monkeypatch, caplog):
     app = make_app(make_config(), make_walk(5), sink=sink)
     assert counts_of(app.engine.run()).processed == 5
     shown = app.metrics.exposition().decode()
-    assert (
-        'maskstream_rule_errors_total{rule="seen",stream="cam"} 6.0' in shown
-    )  # five frames and the end
+    assert 'maskstream_rule_errors_total{rule="seen",stream="cam"} 6.0' in shown
     assert "rule 'seen' raised" in caplog.text
+
+
+@pytest.mark.parametrize("step", ["_begin", "_tell", "_end_track"])
+def test_a_rule_that_raises_when_a_session_ends_disturbs_nobody(monkeypatch, caplog, step):
+    method = getattr(RuleMachine, step)
+
+    def raising(self, *args, **fields):
+        if self._config.name == "in-right":
+            raise ZeroDivisionError("a bug in a rule")
+        return method(self, *args, **fields)
+
+    monkeypatch.setattr(RuleMachine, step, raising)
+    bad = make_walk(20, stream_id="bad")
+    white(bad[15])
+    walks = make_walk(20, stream_id="good"), bad
+    summary, sink = run(make_config("good", "bad"), *walks)
+    events = [e for e in bodies(sink, Topic.EVENTS) if e["stream_id"] == "good"]
+    seen = [event["phase"] for event in events if event["rule"] == "seen"]
+    assert counts_of(summary, "good").processed == 20
+    assert counts_of(summary, "bad").processed == 19
+    assert len(uids(sink, "good")) == 1
+    assert seen == ["new", "end"]
+    assert "rule 'in-right' raised" in caplog.text
+    assert_settled(summary)
+
+
+def test_a_session_that_cannot_be_ended_after_a_model_error_disturbs_nobody(monkeypatch):
+    def raising(self, reason, *, now):
+        raise ZeroDivisionError("a bug at the end")
+
+    monkeypatch.setattr(Stream, "end_session", raising)
+    bad = make_walk(20, stream_id="bad")
+    white(bad[5])
+    summary, _ = run(make_config("good", "bad"), make_walk(20, stream_id="good"), bad)
+    assert counts_of(summary, "good").processed == 20
+    assert_settled(summary)
 
 
 def test_a_bug_at_the_end_of_a_stream_ends_it_all_the_same(monkeypatch):
