@@ -38,7 +38,7 @@ class Committer:
         mark = commits.take_mark(self._outbox.acknowledged)
         if mark is not None:
             source.runner.commit(mark)
-        if self._outbox.errors:
+        if self._outbox.has_lost:
             commits.give_up()
 
     def _let_leave(self, source: RunningSource) -> None:
@@ -46,7 +46,7 @@ class Committer:
         if source.runner.commits is not None:
             if source.last_delivery is None:
                 source.last_delivery = self._outbox.num_put
-            if self._outbox.acknowledged < source.last_delivery and not self._outbox.errors:
+            if self._outbox.acknowledged < source.last_delivery and not self._outbox.has_lost:
                 self._outbox.request_flush()
                 return
             self._hand_over_mark(source)

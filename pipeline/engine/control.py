@@ -71,7 +71,10 @@ class StreamControl:
             self._status.open(config.id)
         else:
             self._status.open(config.id, buffer=running.buffer, stream=running.stream)
-        source.runner.start()
+        try:
+            source.runner.start()
+        except RuntimeError as error:  # the machine has no thread left
+            self._end(source, error)
 
     def stop(self) -> None:
         """Ask all sources to end; what waits is dropped. Repeatable."""
@@ -133,6 +136,8 @@ class StreamControl:
                     self._remove(stream_id, "removed")
         except MaskstreamError as error:
             _logger.warning("refused a command: %s", error)
+        except Exception:
+            _logger.exception("a command failed: %s", type(command).__name__)
 
     def _change(self, config: StreamConfig) -> None:
         running = self._table.configured(config.id)

@@ -75,6 +75,12 @@ class SinkThread:
         self._is_flush_queued = False
         self._is_stop_queued = False
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
+        metrics.queue.labels(name).set_function(self._queue.qsize)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what the sink takes must arrive."""
+        return self._sink.is_durable
 
     @property
     def takes_frames(self) -> bool:
@@ -106,7 +112,6 @@ class SinkThread:
                     self._give_up(f"sink {self.name!r}: {reason}")
             else:
                 break
-        self._metrics.queue.labels(self.name).set(self._queue.qsize())
 
     def request_flush(self, number: int) -> None:
         """Ask for durability of all deliveries up to ``number``; returns at once."""
@@ -226,8 +231,7 @@ class SinkThread:
     def _move(self, state: SinkState, error: str | None = None) -> None:
         self._state = state
         self._metrics.set_sink_state(self.name, state)
-        is_durable = self._sink.is_durable
-        self._health.set_sink(self.name, state, error=error, is_durable=is_durable)
+        self._health.set_sink(self.name, state, error=error, is_durable=self.is_durable)
 
 
 class Outbox:
@@ -306,8 +310,14 @@ class Outbox:
 
     @property
     def acknowledged(self) -> int:
-        """The number up to which every sink has made durable what it was given."""
-        return min((thread.acknowledged for thread in self._threads), default=self._num_put)
+        """The number up to which every sink whose records must arrive has made them durable."""
+        durable = (thread.acknowledged for thread in self._threads if thread.is_durable)
+        return min(durable, default=self._num_put)
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether a sink whose records must arrive was given up, so that some never will."""
+        return any(thread.is_durable and thread.error is not None for thread in self._threads)
 
     def request_stop(self) -> None:
         """Ask every sink to write what waits and to close; retries are cut short."""

@@ -1,8 +1,8 @@
 """Hands what the engine has to say to the outbox, and counts it."""
 
 import logging
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from connectors.frame import CaptureClock, Frame
 from connectors.record import Record
@@ -17,6 +17,7 @@ from pipeline.tracking.states import TrackState
 
 _logger = logging.getLogger("maskstream.publisher")
 
+_TOLD_EVERY = timedelta(seconds=60)  # a rule that raises does so on every frame
 _LIVE_CLOCKS = frozenset(
     {CaptureClock.ARRIVAL, CaptureClock.RTCP_NTP, CaptureClock.KAFKA_TIMESTAMP}
 )
@@ -58,14 +59,12 @@ class Publisher:
             self._metrics.track_changes.labels(stream_id, change.kind.value).inc()
         for event in result.events:
             self._metrics.events.labels(stream_id, event.rule, event.phase.value).inc()
-        for failure in result.rule_failures:
-            extra = {"stream": stream_id}
-            _logger.error("rule %r raised", failure.rule, exc_info=failure.error, extra=extra)
-            self._metrics.rule_errors.labels(stream_id, failure.rule).inc()
+        self._tell_rule_failures(running, result)
         may_wait = running.config.buffer_overflow is Overflow.WAIT
         can_shed = not (may_wait or result.changes or result.events)
+        self._show_tracks(stream_id, [track.state for track in result.tracks])
         if result.scene is not None:
-            self._observe(running, result)
+            self._observe_latency(stream_id, result)
         with self._metrics.stage.labels("publish").time():
             return self._put(
                 Delivery(deployment=self._deployment, result=result, can_shed=can_shed)
@@ -75,11 +74,14 @@ class Publisher:
         """End a stream's session and publish what that led to; a bug in it ends nothing else."""
         try:
             ended = running.stream.end_session(reason, now=now)
+            if ended is not None:
+                return self.result(running, ended)
         except Exception:
             extra = {"stream": running.stream_id}
             _logger.exception("its tracks could not be ended", extra=extra)
-            ended = None
-        return self._outbox.num_put if ended is None else self.result(running, ended)
+            self._metrics.session_errors.labels(running.stream_id).inc()
+            self._show_tracks(running.stream_id, ())
+        return self._outbox.num_put
 
     def status(self, status: StatusRecord) -> int:
         """Publish what a stream is doing."""
@@ -103,11 +105,22 @@ class Publisher:
     def _put(self, delivery: Delivery) -> int:
         return self._outbox.put(delivery, is_stopping=self._is_stopping)
 
-    def _observe(self, running: RunningStream, result: FrameResult) -> None:
-        stream_id, stamp = running.stream_id, result.stamp
-        states = [track.state for track in result.scene.tracks] if result.scene else []
+    def _tell_rule_failures(self, running: RunningStream, result: FrameResult) -> None:
+        """Count every rule that raised; log each once in a while."""
+        for failure in result.rule_failures:
+            self._metrics.rule_errors.labels(running.stream_id, failure.rule).inc()
+            told = running.rules_told.get(failure.rule)
+            if told is None or abs(result.result_time - told) >= _TOLD_EVERY:
+                running.rules_told[failure.rule] = result.result_time
+                extra = {"stream": running.stream_id}
+                _logger.error("rule %r raised", failure.rule, exc_info=failure.error, extra=extra)
+
+    def _show_tracks(self, stream_id: str, states: Sequence[TrackState]) -> None:
         for state in TrackState:
             self._metrics.tracks.labels(stream_id, state.value).set(states.count(state))
+
+    def _observe_latency(self, stream_id: str, result: FrameResult) -> None:
+        stamp = result.stamp
         if stamp.capture_clock in _LIVE_CLOCKS:
             latency_s = (result.result_time - stamp.captured_at).total_seconds()
             self._metrics.latency.labels(stream_id).observe(max(latency_s, 0.0))

@@ -7,6 +7,7 @@ inbox and in the buffers.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pipeline.clock import seconds_to_us
 from pipeline.config.run import RunConfig
@@ -36,6 +37,7 @@ class RunningStream:
         active_s: When it was opened, or a frame of it was taken last; monotonic.
         num_left_out: Frames gated or dropped up to its last result.
         num_reanchored: How often its source's clock was set otherwise, up to its last frame.
+        rules_told: When it was logged last that a rule raised, by rule.
     """
 
     stream_id: str
@@ -48,6 +50,7 @@ class RunningStream:
     backoff: ModelBackoff = field(default_factory=ModelBackoff)
     num_left_out: int = 0
     num_reanchored: int = 0
+    rules_told: dict[str, datetime] = field(default_factory=dict[str, datetime])
 
     @property
     def is_named_by_source(self) -> bool:

@@ -93,8 +93,9 @@ class RunSummary:
 
     @property
     def num_failed(self) -> int:
-        """Streams, files, frames and sinks that failed, and what did not end in time."""
+        """Streams, files, frames, sinks and the device if they failed, and what was left behind."""
         num_failed = sum(stream.num_failed for stream in self.streams)
+        num_failed += self.device_error is not None
         return num_failed + len(self.sink_errors) + len(self.unfinished)
 
     @property

@@ -64,7 +64,13 @@ class Metrics:
 
     def add_stream(self, stream_id: str) -> None:
         """Begin a stream's counters at 0, so that the first change of each can be seen as one."""
-        for metric in (self.reconnects, self.reanchors, self.model_errors, self.model_resets):
+        for metric in (
+            self.reconnects,
+            self.reanchors,
+            self.model_errors,
+            self.model_resets,
+            self.session_errors,
+        ):
             metric.labels(stream_id)
 
     def set_stream_state(self, stream_id: str, state: StreamState) -> None:
@@ -135,6 +141,11 @@ class Metrics:
             "rule_errors", "Times that a rule raised; its other events and rules go on.",
             "stream", "rule",
         )  # fmt: skip
+        self.session_errors = self._counter(
+            "session_errors",
+            "Times that the end of a session raised; its tracks have ended without a record.",
+            "stream",
+        )
         self.tracks = self._gauge(
             "tracks", "Tracks of the newest result by state.", "stream", "state"
         )

@@ -66,6 +66,7 @@ METRICS = {
     "maskstream_model_errors": ("counter", ("stream",)),
     "maskstream_model_resets": ("counter", ("stream",)),
     "maskstream_rule_errors": ("counter", ("stream", "rule")),
+    "maskstream_session_errors": ("counter", ("stream",)),
     "maskstream_publish_queue": ("gauge", ("sink",)),
     "maskstream_reconnects": ("counter", ("stream",)),
     "maskstream_records_written": ("counter", ("sink", "topic")),

@@ -82,6 +82,16 @@ def test_nothing_is_committed_when_the_sink_has_failed():
     assert len(bodies(other, Topic.MASKLETS)) == 10
 
 
+def test_a_sink_of_pictures_that_was_given_up_holds_no_commit_back():
+    good, bad = MemorySink(), MemorySink(capacity=0)
+    bad.is_durable = False
+    build, kind = kept(*make_walk(40), sink=good)
+    app = make_app(make_config(engine=OFTEN), sink=bad, others=[good], build=build)
+    summary = app.engine.run()
+    assert summary.sink_errors
+    assert kind.commits[-1][0] == 40
+
+
 class Garbling(Kept):
     """The last record is garbage."""
 

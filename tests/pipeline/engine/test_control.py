@@ -108,6 +108,47 @@ def test_the_same_configuration_may_be_added_right_behind_its_removal():
     assert_settled(summary)
 
 
+def test_a_command_that_raises_is_told_and_the_others_go_on(caplog):
+    sink = MemorySink()
+    scripts = {"cam": endless(), "late": endless("late")}
+    engine = app_of(sink, scripts, "cam").engine
+    odd = stream_config("odd").model_copy(update={"max_fps": "fast"})
+
+    def command():
+        engine.post(AddStream(config=odd))
+        engine.post(AddStream(config=stream_config("late")))
+
+    in_turn(
+        engine,
+        (lambda: num_results(sink, "cam") == 6, command),
+        (lambda: num_results(sink, "late") == 6, lambda: None),
+    )
+    assert "a command failed: AddStream" in caplog.text
+    assert states_of(sink, "cam")[-1] == "ended"
+
+
+def test_a_source_without_a_thread_fails_its_stream_and_leaves_the_others(monkeypatch):
+    def start(self):
+        if self.name == "source-late":
+            raise RuntimeError("can't start new thread")
+        begin(self)
+
+    begin = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    sink = MemorySink()
+    engine = app_of(sink, {"cam": endless()}, "cam").engine
+    in_turn(
+        engine,
+        (
+            lambda: num_results(sink, "cam") == 6,
+            lambda: engine.post(AddStream(config=stream_config("late"))),
+        ),
+        (lambda: "failed" in states_of(sink, "late"), lambda: None),
+    )
+    assert states_of(sink, "cam")[-1] == "ended"
+    assert not engine._parts.table.sources
+
+
 def test_other_concepts_keep_the_source_and_begin_a_session():
     sink = MemorySink()
     red, green = make_walk(6), make_walk(9, concept="green")[6:]

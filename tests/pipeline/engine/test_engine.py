@@ -183,6 +183,16 @@ def test_a_lost_device_ends_the_run_with_a_code_of_its_own_and_flushes_sinks():
     assert_settled(summary)
 
 
+def test_a_callback_that_raises_at_the_end_leaves_nothing_open():
+    def on_result(result):
+        if result.scene is None:
+            raise ZeroDivisionError("a bug of the caller's")
+
+    summary, sink = run(make_config(), make_walk(5), on_result=on_result)
+    assert counts_of(summary).processed == 5
+    assert not sink.is_open
+
+
 class FrameKeeper(FrameSink):
     def __init__(self):
         self.frames = []

@@ -10,6 +10,7 @@ from connectors.frame import CaptureClock
 from pipeline.config.sections.stream import Overflow
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.summary import StreamTotals
+from pipeline.events.event import RuleFailure
 from pipeline.observe.metrics import Metrics
 from pipeline.streams.result import FrameResult, FrameStamp, Scene
 from pipeline.tracking.states import TrackChangeKind
@@ -50,6 +51,7 @@ def make_publisher(overflow=Overflow.DROP_OLDEST, **fields):
         stream_id="cam",
         totals=StreamTotals(),
         config=SimpleNamespace(buffer_overflow=overflow),
+        rules_told={},
     )
     publisher = Publisher(outbox, deployment="d", metrics=metrics, is_stopping=lambda: False)
     return publisher, running, outbox, metrics
@@ -79,6 +81,8 @@ def test_results_are_counted_by_track_change_and_state():
     assert value("maskstream_tracks", {"stream": "cam", "state": "confirmed"}) == 2
     assert value("maskstream_tracks", {"stream": "cam", "state": "lost"}) == 0
     assert running.totals.num_started == 1
+    publisher.result(running, replace(make_result(), scene=None))
+    assert value("maskstream_tracks", {"stream": "cam", "state": "confirmed"}) == 0
 
 
 @pytest.mark.parametrize(
@@ -90,6 +94,18 @@ def test_latency_is_that_of_live_clocks_only(clock, num):
     publisher.result(running, make_result(frame=frame))
     name = "maskstream_capture_to_result_seconds"
     assert metrics.registry.get_sample_value(f"{name}_count", {"stream": "cam"}) == num
+
+
+def test_a_rule_that_raises_is_counted_always_and_logged_once_in_a_while(caplog):
+    publisher, running, _, metrics = make_publisher()
+    failures = tuple(RuleFailure(rule=name, error=ZeroDivisionError("x")) for name in "ab")
+    result = replace(make_result(), rule_failures=failures)
+    for seconds in (0, 1, 59, 60, 61):
+        later = result.result_time + timedelta(seconds=seconds)
+        publisher.result(running, replace(result, result_time=later))
+    labels = {"stream": "cam", "rule": "a"}
+    assert metrics.registry.get_sample_value("maskstream_rule_errors_total", labels) == 5
+    assert [r.getMessage() for r in caplog.records].count("rule 'a' raised") == 2
 
 
 @pytest.mark.parametrize("takes_frames", [True, False])

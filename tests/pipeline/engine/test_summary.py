@@ -59,6 +59,7 @@ def test_a_lost_device_has_a_code_of_its_own():
     summary = summary_of(DARK, device_error="the device is gone")
     assert summary.exit_code() == summary.exit_code(is_strict=True) == 3
     assert "the device is gone" in summary.errors
+    assert summary.num_failed == 2
 
 
 def test_every_failure_is_a_line():

@@ -9,6 +9,7 @@ from connectors.record import Topic
 from pipeline.events.event import RuleFailure
 from pipeline.events.rules.machine import RuleBook, RuleMachine
 from pipeline.streams.stream import Stream
+from pipeline.tracking.tracks import TrackBook
 from tests.pipeline.engine.runs import (
     CAMERA,
     assert_settled,
@@ -172,14 +173,19 @@ def test_a_session_that_cannot_be_ended_after_a_model_error_disturbs_nobody(monk
 
 
 def test_a_bug_at_the_end_of_a_stream_ends_it_all_the_same(monkeypatch):
-    def raising(self, reason, *, now):
+    def raising(self, reason, *, is_complete):
         raise ZeroDivisionError("a bug at the end")
 
-    monkeypatch.setattr(Stream, "end_session", raising)
+    monkeypatch.setattr(TrackBook, "close", raising)
     sink = MemorySink()
-    summary, _ = run(make_config(), make_walk(5), sink=sink)
+    app = make_app(make_config(), make_walk(5), sink=sink)
+    summary = app.engine.run()
+    shown = app.metrics.exposition().decode()
     assert counts_of(summary).processed == 5
     assert states_of(sink, "cam")[-1] == "ended"
+    assert 'maskstream_session_errors_total{stream="cam"} 1.0' in shown
+    assert 'maskstream_tracks{state="confirmed",stream="cam"} 0.0' in shown
+    assert 'maskstream_publish_queue{sink="MemorySink"} 0.0' in shown
 
 
 def test_garbage_of_one_source_costs_the_others_nothing():
