@@ -30,6 +30,7 @@ from pipeline.observe.logs import set_up_logs
 
 if TYPE_CHECKING:
     from pipeline.engine.engine import Engine
+    from pipeline.engine.summary import RunSummary
 
 MetricsPort = Annotated[
     int | None, typer.Option(help="Port for /metrics, /livez, /readyz; 0 switches it off.")
@@ -102,18 +103,27 @@ def run_to_end(
     from pipeline.app import open_app
 
     set_up_logs(style=config.observe.log_format, level=log_level(level))
-    with (
-        open_app(config) as app,
-        _stopping_on_signals(app.engine),
-        RunProgress(json_lines=json_lines) as progress,
-    ):
+    with open_app(config) as app:
+        summary = run_engine(app.engine, json_lines=json_lines)
+    files = sorted({path for sink in config.sinks for path in sink.list_files()})
+    finish(summary, files=files, json_lines=json_lines, is_strict=is_strict)
+
+
+def run_engine(engine: "Engine", *, json_lines: bool) -> "RunSummary":
+    """Run an engine with progress until it ends or a signal ends it; returns what it led to."""
+    with _stopping_on_signals(engine), RunProgress(json_lines=json_lines) as progress:
 
         def on_turn() -> None:
             if progress.is_due():
-                progress.show(app.engine.summary())
+                progress.show(engine.summary())
 
-        summary = app.engine.run(on_turn)
-    files = sorted({path for sink in config.sinks for path in sink.list_files()})
+        return engine.run(on_turn)
+
+
+def finish(
+    summary: "RunSummary", *, files: list[Path], json_lines: bool, is_strict: bool = False
+) -> None:
+    """Show what a run led to; exits with a code if something has failed."""
     show_summary(summary, files=files, json_lines=json_lines)
     for error in summary.errors:
         write_error(error)

@@ -14,7 +14,6 @@ from pipeline.engine.summary import SummaryBook
 from pipeline.engine.turns import Turns
 from pipeline.engine.worker import Worker
 from pipeline.events.rules.machine import RuleBook
-from pipeline.streams.clock import StreamClock
 from pipeline.streams.stream import Stream
 from pipeline.tracking.tracks import TrackBook
 
@@ -32,28 +31,48 @@ WATCHED = (
     Turns,
     Worker,
 )
-# A rate gate has a stream clock of its own, on the source's thread.
-assert StreamClock not in WATCHED
+# Not the stream clock: a rate gate has one of its own, on the source's thread.
 
 
 class Watch:
     """The threads that run engines now, and who else has written or called."""
 
     def __init__(self):
-        self.writers = set()
+        self.writers = []
         self.strangers = []
+
+    @contextmanager
+    def writing(self):
+        writer = threading.get_ident()
+        self.writers.append(writer)
+        try:
+            yield
+        finally:
+            self.writers.remove(writer)
 
     def runs(self, run):
         @wraps(run)
         def running(*args, **fields):
-            writer = threading.get_ident()
-            self.writers.add(writer)
-            try:
+            with self.writing():
                 return run(*args, **fields)
-            finally:
-                self.writers.discard(writer)
 
         return running
+
+    def iterates(self, iterate):
+        @wraps(iterate)
+        def iterating(engine):
+            turns = iterate(engine)
+            try:
+                while True:
+                    with self.writing():
+                        if next(turns, self) is self:
+                            return
+                    yield
+            finally:
+                with self.writing():
+                    turns.close()
+
+        return iterating
 
     def checked(self, name, method):
         @wraps(method)
@@ -70,6 +89,7 @@ def watch_writers(monkeypatch):
     """Fail at the end if another thread than the engine's has touched what is the engine's."""
     watch = Watch()
     monkeypatch.setattr(Engine, "run", watch.runs(Engine.run))
+    monkeypatch.setattr(Engine, "iterate", watch.iterates(Engine.iterate))
     for kind in WATCHED:
         for name, method in list(vars(kind).items()):
             if isinstance(method, FunctionType) and not name.startswith("__"):

@@ -150,6 +150,7 @@ class Sam3Session:
         Raises:
             ValueError: If the stream is not open, has had no frame to draw on or has no such
                 concept, or an exemplar is not on the picture; the stream stays as it was then.
+            DeviceLostError: If the accelerator failed for good.
         """
         stream, searched = self._open(stream_id), self._concept_of(stream_id, concept)
         waiting = () if on_last_frame else searched.pending
@@ -161,7 +162,8 @@ class Sam3Session:
             return
         if stream.last is None:
             raise ValueError(f"stream {stream_id!r} has had no frame; step one first")
-        searched.shown = self._shown(searched, stream.last.coarse, checked)
+        with device_errors():
+            searched.shown = self._shown(searched, stream.last.coarse, checked)
 
     def clear_exemplars(self, stream_id: str, *, concept: str = VISUAL_PHRASE) -> None:
         """Forget all exemplars of a concept, kept ones and those for the next frame.
@@ -202,6 +204,7 @@ class Sam3Session:
         Raises:
             ValueError: If the stream is not open, has had no frame yet or is full, or the prompt
                 says nothing or has a wrong shape.
+            DeviceLostError: If the accelerator failed for good.
         """
         stream = self._open(stream_id).draft()
         check_text("label", label)
@@ -211,12 +214,13 @@ class Sam3Session:
                 f"accepted: at most {self._options.max_masklets} (max_masklets)"
             )
         prompt = ObjectPrompt(points=points, labels=labels, box=box, mask=mask)
-        item, frame = choose_object(
-            self._model.tracker_model, stream, prompt, label, num_maps=self._options.memory_maps
-        )
         # A mask that a person gave is not drawn better than by that person.
         refiner = self._model.mask_refiner if mask is None else None
-        (seen,) = observe(stream, [item], frame, self._options, refiner=refiner)
+        with device_errors():
+            item, frame = choose_object(
+                self._model.tracker_model, stream, prompt, label, num_maps=self._options.memory_maps
+            )
+            (seen,) = observe(stream, [item], frame, self._options, refiner=refiner)
         self._streams[stream_id] = stream
         return seen
 

@@ -35,7 +35,11 @@ STAGES = {
     "observe": "mask_refiner",
     "memory": "tracker_model.memory_encoder",
 }
-PARTS = {**STAGES, "phrases": "detector_model.text_encoder"}
+PARTS = {
+    **STAGES,
+    "phrases": "detector_model.text_encoder",
+    "exemplars": "detector_model.geometry_encoder",
+}
 
 
 class FailingReconciler(Reconciler):
@@ -64,6 +68,11 @@ def broken(session, stage, error=None):
     handle.remove()
 
 
+def exemplar_of(mask):
+    x, y, width, height = mask.bbox
+    return ExemplarBox(box_xyxy=(x, y, x + width, y + height))
+
+
 @pytest.fixture(scope="module")
 def nano():
     return build_sam3("sam3-nano", checkpoint=None, device="cpu")
@@ -79,8 +88,7 @@ def frames():
 def make_session(nano, frames):
     def make():
         session = Sam3Session(*nano, OPTIONS)
-        x, y, width, height = CropMask.of(frames[0][0].visible_objects[1].visible_mask).bbox
-        shown = ExemplarBox(box_xyxy=(x, y, x + width, y + height))
+        shown = exemplar_of(CropMask.of(frames[0][0].visible_objects[1].visible_mask))
         session.open_stream("a", [ConceptQuery(phrase="deer", exemplars=(shown,)), "cow"])
         session.open_stream("b", ["car", "bus", "pig"])
         return session
@@ -171,6 +179,27 @@ def test_errors_that_stick_to_the_device_are_told_apart(make_session, frames, er
         session.step(inputs(frames[0], time_s=0.0))
     assert isinstance(raised.value, DeviceLostError) == is_lost
     assert str(error) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("stage", "act"),
+    [
+        ("observe", lambda session, seen: session.add_object("a", box=seen.corners)),
+        (
+            "exemplars",
+            lambda session, seen: session.add_exemplars(
+                "a", [exemplar_of(seen)], concept="cow", on_last_frame=True
+            ),
+        ),
+    ],
+)
+def test_nothing_can_be_shown_on_a_lost_device(make_session, frames, stage, act):
+    session, error = make_session(), torch.AcceleratorError("CUDA error: unknown error")
+    session.step(inputs(frames[0], time_s=0.0))
+    seen = CropMask.of(frames[0][0].visible_objects[2].visible_mask)
+    with broken(session, stage, error), pytest.raises(DeviceLostError, match="unknown"):
+        act(session, seen)
+    act(session, seen)
 
 
 def test_a_stream_cannot_be_opened_on_a_lost_device(make_session):

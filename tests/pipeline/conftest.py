@@ -1,4 +1,4 @@
-"""Every test of the engine checks that no other thread writes what is the engine's alone."""
+"""Every test checks that only the thread that runs an engine writes what is the engine's."""
 
 import pytest
 
@@ -6,6 +6,6 @@ from tests.pipeline.single_writer import watch_writers
 
 
 @pytest.fixture(autouse=True)
-def _single_writer(monkeypatch):
+def single_writer(monkeypatch):
     with watch_writers(monkeypatch):
         yield
