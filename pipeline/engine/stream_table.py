@@ -179,7 +179,7 @@ class StreamTable:
         """
         running = self.configured(config.id)
         running.config = config
-        running.stream.change(config)
+        running.stream.change(zones=config.zones, rules=config.rules)
 
     def remove(self, stream_id: str) -> RunningStream:
         """Stop a stream and its source; what waits is dropped. Called for ``RemoveStream``.
@@ -247,11 +247,12 @@ class StreamTable:
     def _new_stream(self, stream_id: str, config: StreamConfig) -> Stream:
         return Stream(
             stream_id,
-            config,
             deployment=self._config.deployment,
             model=self._config.model.name,
             tracking=self._config.tracking,
             is_live=config.is_live,
+            zones=config.zones,
+            rules=config.rules,
         )
 
     def _new_buffer(self, stream_id: str, config: StreamConfig) -> FrameBuffer:

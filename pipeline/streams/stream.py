@@ -6,15 +6,17 @@ the model's memory live in.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from connectors.frame import Frame
 from models.protocols import FrameInput, Prediction
 from pipeline.clock import Moment, seconds_to_us
-from pipeline.config.sections.stream import StreamConfig
 from pipeline.events.event import Event, EventPhase, RuleUpdate
+from pipeline.events.rules.config import BaseRuleConfig
 from pipeline.events.rules.machine import RuleBook
+from pipeline.events.zones import ZoneConfig
 from pipeline.streams.clock import StreamClock, Tick, WallTime, to_us
 from pipeline.streams.result import FrameResult, FrameStamp, Scene
 from pipeline.tracking.config import TrackingConfig
@@ -67,27 +69,29 @@ class Stream:
 
     Args:
         stream_id: Its name; differs from the configured one when a source names its streams.
-        config: What to look for.
         deployment: Name of the installation, part of what makes track ids unique.
         model: Name of the model.
         tracking: Life times of tracks and sessions.
         is_live: Frames come as fast as time goes by; see :class:`StreamClock`.
+        zones: Its zones.
+        rules: Its rules.
         first_no: Number of its first track.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last three may be left out
         self,
         stream_id: str,
-        config: StreamConfig,
         *,
         deployment: str,
         model: str,
         tracking: TrackingConfig,
         is_live: bool,
+        zones: Sequence[ZoneConfig] = (),
+        rules: Sequence[BaseRuleConfig] = (),
         first_no: int = 1,
     ) -> None:
         self.stream_id = stream_id
-        self._config = config
+        self._zones, self._rules = tuple(zones), tuple(rules)
         self._deployment = deployment
         self._model = model
         self._tracking = tracking
@@ -176,7 +180,7 @@ class Stream:
             frame=frame,
             tracks=update.tracks,
             presence=dict(prediction.presence),
-            zones=self._config.zones,
+            zones=self._zones,
             captions=tuple(text for _, text in self._captions),
             dropped_since_last=dropped_since_last,
         )
@@ -204,15 +208,15 @@ class Stream:
             return None
         return self._result(session.stamp, update, ruled, now=now)
 
-    def change(self, config: StreamConfig) -> None:
-        """Look for something else from the next session on; the one before must be over.
+    def change(self, *, zones: Sequence[ZoneConfig], rules: Sequence[BaseRuleConfig]) -> None:
+        """Take other zones and rules from the next session on; the one before must be over.
 
         Raises:
             RuntimeError: If a session is open.
         """
         if self._session is not None:
             raise RuntimeError(f"stream {self.stream_id!r} has a session (accepted: end it first)")
-        self._config = config
+        self._zones, self._rules = tuple(zones), tuple(rules)
 
     def _begin(self, frame: Frame, tick: Tick) -> _Session:
         key = SessionKey(
@@ -225,7 +229,7 @@ class Stream:
         return _Session(
             shape=frame.pixels.shape,
             book=TrackBook(key, self._tracking, first_no=self._next_no),
-            rules=RuleBook(self._config.rules, self._config.zones),
+            rules=RuleBook(self._rules, self._zones),
             stamp=FrameStamp.of(frame, stream_time_us=tick.stream_time_us),
             now=tick.moment,
             wall_time=self._clock.wall_time,

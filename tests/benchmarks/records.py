@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from pipeline.config.sections.stream import StreamConfig
+from pipeline.events.zones import ZoneConfig
 from pipeline.records.codec import encode_record
 from pipeline.records.translate import to_models
 from pipeline.streams.result import FrameResult
@@ -16,21 +16,18 @@ from tests.benchmarks.tracks import HEIGHT, WIDTH, make_crowd, make_prediction
 from tests.pipeline.fakes import make_frame
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-ZONE = {"name": "gate", "polygon": [(0.2, 0.2), (0.8, 0.2), (0.8, 0.9), (0.2, 0.9)]}
+ZONE = ZoneConfig(name="gate", polygon=((0.2, 0.2), (0.8, 0.2), (0.8, 0.9), (0.2, 0.9)))
 
 
 def make_result(*, num_objects: int, side: int) -> FrameResult:
     """Return the second frame of a crowd at 1080p: one masklets record."""
-    config = StreamConfig.model_validate(
-        {"id": "cam", "source": {"type": "world"}, "concepts": ["deer"], "zones": [ZONE]}
-    )
     stream = Stream(
         "cam",
-        config,
         deployment="d",
         model="m",
         tracking=TrackingConfig(confirm_s=0),
         is_live=False,
+        zones=(ZONE,),
     )
     prediction = make_prediction(make_crowd(num_objects, side=side))
     for number in range(2):

@@ -9,7 +9,6 @@ import numpy as np
 
 from connectors.world.compose import WorldFrame, WorldObject
 from models.common.masks import CropMask
-from models.protocols import MaskletObservation, Prediction
 from pipeline.lab.evaluation.held_out import is_counted, rest_on_ignored
 from pipeline.lab.metrics.hota import FrameOverlap
 from pipeline.lab.metrics.overlap import (
@@ -23,6 +22,7 @@ from pipeline.lab.metrics.overlap import (
 )
 from pipeline.lab.metrics.recovery import AWAY, Moment, Recovery, find_recoveries, showing_of
 from pipeline.lab.metrics.teta import CategoryClip
+from pipeline.tracking.track import Track
 
 _SAME_IOU = 0.5
 
@@ -33,10 +33,10 @@ class MaskCounts:
 
     Attributes:
         truth_masks: Counted objects, summed over frames.
-        missed_masks: Those without a masklet of their concept on them.
-        false_masks: Masklets without an object of their concept, ignored objects included.
-        id_switches: Times an object was found by another masklet than the last time.
-        tracks: Masklets seen on enough frames to be tracks.
+        missed_masks: Those without a track of their concept on them.
+        false_masks: Tracks without an object of their concept, ignored objects included.
+        id_switches: Times an object was found by another track than the last time.
+        tracks: Those seen on enough frames to count.
         false_tracks: Tracks that were on no object of their concept on any frame.
     """
 
@@ -61,17 +61,17 @@ class MaskCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConceptVolume:
-    """Masklets and objects of one concept over a whole clip.
+    """Tracks and objects of one concept over a whole clip.
 
     Attributes:
-        masklet_ids: Rows: every masklet that ever showed, P.
+        track_nos: Rows: every track that ever showed, P.
         object_ids: Columns: objects counted on at least one frame, T.
         ious: Volume IoU, sum of intersections over sum of unions, shape (P, T).
         judged_ious: The rows of ``ious`` that answer the question: tracks whose best score
             reached the threshold and that do not rest on an object that never counts.
     """
 
-    masklet_ids: tuple[int, ...]
+    track_nos: tuple[int, ...]
     object_ids: tuple[int, ...]
     ious: Floats
     judged_ious: Floats
@@ -80,22 +80,22 @@ class ConceptVolume:
 class ClipLedger:
     """Entries of one clip, frame after frame; memory grows by a byte per pixel of the masks' boxes.
 
-    Every masklet's concept must be among the phrases given at the start.
+    Every track's concept must be among the phrases given at the start.
     """
 
     def __init__(self, concept_of_phrase: Mapping[str, str]) -> None:
         self._concept_of_phrase = dict(concept_of_phrase)
         self._masks: list[dict[int, CropMask]] = []
         self._shared: Counter[tuple[int, int]] = Counter()
-        self._masklet_area: Counter[int] = Counter()
+        self._track_area: Counter[int] = Counter()
         self._object_area: Counter[int] = Counter()
         self._frames_seen: Counter[int] = Counter()
         self._best_score: dict[int, float] = {}
-        self._masklets: dict[str, set[int]] = defaultdict(set)
+        self._tracks: dict[str, set[int]] = defaultdict(set)
         self._objects: dict[str, set[int]] = defaultdict(set)
         self._counted: set[int] = set()
-        self._last_masklet: dict[int, int] = {}
-        self._true_masklets: set[int] = set()
+        self._last_track: dict[int, int] = {}
+        self._true_tracks: set[int] = set()
         self._tally: Counter[str] = Counter()
         self._overlaps: list[FrameOverlap] = []
         self._concept_of_object: dict[int, str] = {}
@@ -111,10 +111,10 @@ class ClipLedger:
         """What the phrases name."""
         return tuple(self._concept_of_phrase.values())
 
-    def add(self, frame: WorldFrame, prediction: Prediction) -> None:
-        """Enter the next frame's truth and prediction."""
-        shown = [seen for seen in prediction.masklets if not seen.mask.is_empty]
-        self._masks.append({seen.masklet_id: seen.mask for seen in shown})
+    def add(self, frame: WorldFrame, tracks: Sequence[Track]) -> None:
+        """Enter the next frame's truth and tracks."""
+        shown = [seen for seen in tracks if seen.is_visible]
+        self._masks.append({seen.no: seen.last_mask for seen in shown})
         neutral: set[int] = set()
         found: dict[int, int] = {}
         for concept in self._concept_of_phrase.values():
@@ -123,16 +123,16 @@ class ClipLedger:
             self._add_volume(concept, mine, things)
             neutral |= self._add_identities(mine, things, found)
         self._add_moments(frame.objects, found)
-        self._add_overlap([seen for seen in shown if seen.masklet_id not in neutral], frame)
+        self._add_overlap([seen for seen in shown if seen.no not in neutral], frame)
 
-    def mask(self, index: int, masklet_id: int) -> Mask | None:
-        """Return a masklet's mask on frame ``index``, shape (H, W), if it showed there."""
-        mask = self._masks[index].get(masklet_id)
+    def mask(self, index: int, track_no: int) -> Mask | None:
+        """Return a track's mask on frame ``index``, shape (H, W), if it showed there."""
+        mask = self._masks[index].get(track_no)
         return None if mask is None else mask.full()
 
     def volume_of(self, concept: str, *, confirm_frames: int) -> ConceptVolume:
         """Sum a concept's overlaps up over the frames entered so far."""
-        rows = sorted(self._masklets[concept])
+        rows = sorted(self._tracks[concept])
         counted = sorted(self._objects[concept] & self._counted)
         ignored = sorted(self._objects[concept] - self._counted)
         ious = self._volume_ious(rows, counted)
@@ -145,7 +145,7 @@ class ClipLedger:
             for place, row in enumerate(rows)
         ]
         return ConceptVolume(
-            masklet_ids=tuple(rows),
+            track_nos=tuple(rows),
             object_ids=tuple(counted),
             ious=ious,
             judged_ious=ious[np.array(is_judged, dtype=np.bool_)],
@@ -154,13 +154,13 @@ class ClipLedger:
     def category_clip(self, *, confirm_frames: int) -> CategoryClip:
         """Return all overlaps so far, of tracks that answer; a concept is a category by its place.
 
-        Masklets that rest on an ignored object are neither right nor wrong on that frame.
+        Tracks that rest on an ignored object are neither right nor wrong on that frame.
         """
         places = {name: place for place, name in enumerate(self.concepts)}
         tracks = {
             row: place
             for concept, place in places.items()
-            for row in self._masklets[concept]
+            for row in self._tracks[concept]
             if self._is_track(row, confirm_frames) and self._best_score[row] >= SCORE_THRESHOLD
         }
         return CategoryClip(
@@ -181,7 +181,7 @@ class ClipLedger:
             false_masks=self._tally["false"],
             id_switches=self._tally["switch"],
             tracks=len(tracks),
-            false_tracks=len(tracks - self._true_masklets),
+            false_tracks=len(tracks - self._true_tracks),
         )
 
     def recoveries(self, *, fps: float, clip: int) -> list[Recovery]:
@@ -192,20 +192,21 @@ class ClipLedger:
             for event in find_recoveries(moments, fps=fps, clip=clip, object_id=object_id)
         ]
 
-    def _is_track(self, masklet_id: int, confirm_frames: int) -> bool:
-        return self._frames_seen[masklet_id] >= confirm_frames
+    def _is_track(self, track_no: int, confirm_frames: int) -> bool:
+        return self._frames_seen[track_no] >= confirm_frames
 
-    def _add_overlap(self, shown: Sequence[MaskletObservation], frame: WorldFrame) -> None:
+    def _add_overlap(self, shown: Sequence[Track], frame: WorldFrame) -> None:
         counted = [
             thing for thing in frame.objects if is_counted(thing) and thing.concept in self.concepts
         ]
         self._concept_of_object |= {thing.object_id: thing.concept for thing in counted}
         self._overlaps.append(
             FrameOverlap(
-                predicted=np.array([seen.masklet_id for seen in shown], dtype=np.int64),
+                predicted=np.array([seen.no for seen in shown], dtype=np.int64),
                 truth=np.array([thing.object_id for thing in counted], dtype=np.int64),
                 ious=iou_matrix(
-                    [seen.mask.full() for seen in shown], [thing.visible_mask for thing in counted]
+                    [seen.last_mask.full() for seen in shown],
+                    [thing.visible_mask for thing in counted],
                 ),
             )
         )
@@ -214,24 +215,24 @@ class ClipLedger:
         shared = [[self._shared[row, column] for column in columns] for row in rows]
         return iou_from_counts(
             np.array(shared, dtype=np.float64).reshape(len(rows), len(columns)),
-            np.array([self._masklet_area[row] for row in rows], dtype=np.float64),
+            np.array([self._track_area[row] for row in rows], dtype=np.float64),
             np.array([self._object_area[column] for column in columns], dtype=np.float64),
         )
 
     def _add_volume(
-        self, concept: str, mine: Sequence[MaskletObservation], things: Sequence[WorldObject]
+        self, concept: str, mine: Sequence[Track], things: Sequence[WorldObject]
     ) -> None:
         shared, areas, true_areas = overlap_counts(
-            [seen.mask.full() for seen in mine], [thing.visible_mask for thing in things]
+            [seen.last_mask.full() for seen in mine], [thing.visible_mask for thing in things]
         )
         for row, seen in enumerate(mine):
-            best = self._best_score.get(seen.masklet_id, 0.0)
-            self._best_score[seen.masklet_id] = max(best, seen.score)
-            self._masklets[concept].add(seen.masklet_id)
-            self._masklet_area[seen.masklet_id] += int(areas[row])
-            self._frames_seen[seen.masklet_id] += 1
+            best = self._best_score.get(seen.no, 0.0)
+            self._best_score[seen.no] = max(best, seen.score)
+            self._tracks[concept].add(seen.no)
+            self._track_area[seen.no] += int(areas[row])
+            self._frames_seen[seen.no] += 1
             for column, thing in enumerate(things):
-                self._shared[seen.masklet_id, thing.object_id] += int(shared[row, column])
+                self._shared[seen.no, thing.object_id] += int(shared[row, column])
         for column, thing in enumerate(things):
             self._objects[concept].add(thing.object_id)
             self._object_area[thing.object_id] += int(true_areas[column])
@@ -248,48 +249,45 @@ class ClipLedger:
             moments.append(
                 AWAY
                 if thing is None
-                else Moment(showing=showing_of(thing), masklet_id=found.get(object_id))
+                else Moment(showing=showing_of(thing), track_no=found.get(object_id))
             )
 
     def _add_identities(
         self,
-        mine: Sequence[MaskletObservation],
+        mine: Sequence[Track],
         things: Sequence[WorldObject],
         found: dict[int, int],
     ) -> set[int]:
-        """Enter one concept's masks; returns the masklets that rest on an ignored object.
+        """Enter one concept's masks; returns the tracks that rest on an ignored object.
 
         Who is on which object goes into ``found``, by object.
         """
         counted = [thing for thing in things if is_counted(thing)]
         masks, truth = (
-            [seen.mask.full() for seen in mine],
+            [seen.last_mask.full() for seen in mine],
             [thing.visible_mask for thing in counted],
         )
         ious = iou_matrix(masks, truth)
         worth = np.where(ious >= _SAME_IOU, ious, 0.0)
         for column, thing in enumerate(counted):
             for row, seen in enumerate(mine):
-                # An object keeps its masklet as long as that fits: CLEAR MOT's continuity.
-                if (
-                    worth[row, column]
-                    and self._last_masklet.get(thing.object_id) == seen.masklet_id
-                ):
+                # An object keeps its track as long as that fits: CLEAR MOT's continuity.
+                if worth[row, column] and self._last_track.get(thing.object_id) == seen.no:
                     worth[row, column] += len(counted) + 1
         pairs = [(row, column) for row, column in assign(worth) if worth[row, column]]
         for row, column in pairs:
-            masklet_id, thing = mine[row].masklet_id, counted[column].object_id
-            self._tally["switch"] += self._last_masklet.get(thing, masklet_id) != masklet_id
-            self._last_masklet[thing] = found[thing] = masklet_id
-            self._true_masklets.add(masklet_id)
+            track_no, thing = mine[row].no, counted[column].object_id
+            self._tally["switch"] += self._last_track.get(thing, track_no) != track_no
+            self._last_track[thing] = found[thing] = track_no
+            self._true_tracks.add(track_no)
         ignored = [thing for thing in things if not is_counted(thing)]
         neutral = rest_on_ignored(masks, counted=truth, ignored=ignored)
         matched = {row for row, _ in pairs}
         for row, seen in enumerate(mine):
             if neutral[row]:
-                self._true_masklets.add(seen.masklet_id)
+                self._true_tracks.add(seen.no)
             elif row not in matched:
                 self._tally["false"] += 1
         self._tally["truth"] += len(counted)
         self._tally["missed"] += len(counted) - len(pairs)
-        return {seen.masklet_id for seen, rests in zip(mine, neutral, strict=True) if rests}
+        return {seen.no for seen, rests in zip(mine, neutral, strict=True) if rests}

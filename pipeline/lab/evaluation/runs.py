@@ -2,9 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Protocol
 
 import numpy as np
@@ -14,41 +13,17 @@ from connectors.errors import PictureError
 from connectors.pictures.encoding import Pixels
 from connectors.pictures.stills import read_picture
 from models.common.masks import RunLengths
-from models.protocols import ConceptDetector, ConceptTracker, FrameInput, MaskletObservation
+from models.protocols import ConceptDetector, ConceptTracker
 from pipeline.lab.data.datasets.clips import Clip, ClipSet, Masklet
 from pipeline.lab.data.datasets.pictures import FoundShape, PictureQuestion, measure
 from pipeline.lab.data.datasets.problems import Problems
 from pipeline.lab.data.datasets.shapes import Shape
 from pipeline.lab.data.datasets.vos import ObjectClip, ObjectMasks
+from pipeline.lab.evaluation.following import Stopwatch, TimedTracker, follow_phrases
 from pipeline.lab.metrics.overlap import Mask
+from pipeline.tracking.track import Track
 
 OnProgress = Callable[[], None]
-
-
-@dataclass(slots=True, kw_only=True)
-class Stopwatch:
-    """Time that a model took, and for how much.
-
-    Attributes:
-        seconds: All time.
-        number: Pictures or frames.
-    """
-
-    seconds: float = 0.0
-    number: int = 0
-    _began: float = field(default=0.0)
-
-    def __enter__(self) -> "Stopwatch":
-        self._began = perf_counter()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.seconds += perf_counter() - self._began
-
-    @property
-    def mean(self) -> float:
-        """Seconds for one."""
-        return self.seconds / max(self.number, 1)
 
 
 def answer_questions(
@@ -96,7 +71,7 @@ class TrackingRules:
         fps: Frames per second of the clips.
         phrases_at_once: Phrases that one pass over a clip looks for; the published figures are of
             one at a time.
-        confirm_frames: A masklet seen on fewer frames is dropped.
+        confirm_frames: A track seen on fewer frames is dropped.
     """
 
     fps: float = 6.0
@@ -116,7 +91,7 @@ def track_clips(
 ) -> list[Masklet]:
     """Track what is asked of each clip; ``on_progress`` is called per clip.
 
-    A masklet's score is that of the detection that it began with, as SAM 3's evaluation has it.
+    A track's score is that of the detection that it began with, as SAM 3's evaluation has it.
     Clips with a picture that cannot be read are told of and end before it.
     """
     predictions: list[Masklet] = []
@@ -139,25 +114,19 @@ def _track(
     watch: Stopwatch,
 ) -> list[Masklet]:
     shapes: dict[int, list[Shape | None]] = {}
-    born: dict[int, MaskletObservation] = {}
-    stream_id = f"clip-{clip.video_id}-{min(phrases.values())}"
-    tracker.open_stream(stream_id, list(phrases))
-    try:
-        for index, name in enumerate(clip.frames):
-            pixels = _read(root / name, (clip.height, clip.width), problems)
-            if pixels is None:
-                break
-            given = FrameInput(stream_id=stream_id, pixels=pixels, time_s=index / rules.fps)
-            with watch:
-                (prediction,) = tracker.step([given])
-            watch.number += 1
-            for seen in prediction.masklets:
-                if not seen.mask.is_empty:
-                    born.setdefault(seen.masklet_id, seen)
-                    mine = shapes.setdefault(seen.masklet_id, [None] * len(clip.frames))
-                    mine[index] = Shape.of(seen.mask.run_lengths())
-    finally:
-        tracker.close_stream(stream_id)
+    born: dict[int, Track] = {}
+    frames = follow_phrases(
+        TimedTracker(tracker=tracker, stopwatch=watch),
+        _pictures(clip, root, problems),
+        stream_id=f"clip-{clip.video_id}-{min(phrases.values())}",
+        phrases=list(phrases),
+        fps=rules.fps,
+    )
+    for index, tracks in enumerate(frames):
+        for track in tracks:
+            born.setdefault(track.no, track)
+            mine = shapes.setdefault(track.no, [None] * len(clip.frames))
+            mine[index] = Shape.of(track.last_mask.run_lengths())
     return [
         Masklet(
             masklet_id=number,
@@ -169,6 +138,15 @@ def _track(
         for number, seen in sorted(shapes.items())
         if sum(shape is not None for shape in seen) >= rules.confirm_frames
     ]
+
+
+def _pictures(clip: Clip, root: Path, problems: Problems) -> Iterator[Pixels]:
+    """Yield a clip's pictures up to the first that cannot be read."""
+    for name in clip.frames:
+        pixels = _read(root / name, (clip.height, clip.width), problems)
+        if pixels is None:
+            return
+        yield pixels
 
 
 class ObjectView(Protocol):

@@ -31,12 +31,12 @@ from pipeline.lab.data.datasets.vos import (
 from pipeline.lab.data.datasets.ytvis import read_clips, read_predictions
 from pipeline.lab.data.datasets.ytvis import to_json as masklets_to_json
 from pipeline.lab.evaluation.clip_scores import score_masklets
+from pipeline.lab.evaluation.following import Stopwatch
 from pipeline.lab.evaluation.object_scores import ClipJudge, ObjectMark, object_scores
 from pipeline.lab.evaluation.picture_scores import score_pictures
 from pipeline.lab.evaluation.runs import (
     ObjectSession,
     OnProgress,
-    Stopwatch,
     TrackingRules,
     answer_questions,
     follow_objects,

@@ -1,22 +1,23 @@
 """Measures a tracker on clips of held-out worlds.
 
 A clip is drawn three times, which costs little against tracking it and keeps memory small: to see
-what is in it, to track it, and to judge the masks once it is known which masklet is whose.
+what is in it, to track it, and to judge the masks once it is known which track is whose.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
+from itertools import tee
 
 import numpy as np
 
 from connectors.world.compose import WorldFrame
 from connectors.world.scene import World, WorldConfig
-from models.protocols import ConceptTracker, FrameInput
+from models.protocols import ConceptTracker
 from pipeline.lab.data.occlusion_clips import cast_hiding
 from pipeline.lab.data.wide_worlds import AskedWorld, draw_wide_clip
 from pipeline.lab.data.worlds import HeldOutWorld
+from pipeline.lab.evaluation.following import Stopwatch, TimedTracker, follow_phrases
 from pipeline.lab.evaluation.held_out import (
     Question,
     draw_questions,
@@ -51,7 +52,7 @@ class VideoSettings:
         height: Frame height in pixels.
         fps: Frames per second.
         duration_s: Length of each clip.
-        confirm_frames: A masklet seen on fewer frames is not yet a track.
+        confirm_frames: A track seen on fewer frames counts for nothing.
         world: What the scenes are like.
         is_hiding: Whether everything passes behind something, see
             :mod:`pipeline.lab.data.occlusion_clips`; for the plain and the full world.
@@ -82,7 +83,7 @@ class ObjectScore:
         clip: Number of its clip.
         object_id: Its id in the clip's truth.
         concept: Its concept.
-        masklet_id: The masklet matched to it over the whole clip, if any.
+        track_no: Number of the track matched to it over the whole clip, if any.
         num_frames: Frames on which enough of it shows to count, at least 1.
         j: Mean region similarity over those frames, in [0, 1]; 0 if never matched.
         f: Mean boundary accuracy over those frames, in [0, 1]; 0 if never matched.
@@ -91,7 +92,7 @@ class ObjectScore:
     clip: int
     object_id: int
     concept: str
-    masklet_id: int | None
+    track_no: int | None
     num_frames: int
     j: float
     f: float
@@ -112,7 +113,7 @@ class VideoReport:
         j: Mean over objects of their mean region similarity.
         f: Mean over objects of their mean boundary accuracy.
         j_and_f: Mean of the two (DAVIS 2017; unlike there, first and last frames count too).
-        scores: Masklets as answers to (clip, phrase) questions, by volume IoU (SA-Co/VEval).
+        scores: Tracks as answers to (clip, phrase) questions, by volume IoU (SA-Co/VEval).
         counts: Masks, identity switches and false tracks of all clips.
         hota: Each question a sequence of its own (pHOTA).
         identity: IDF1 and MOTA of the same sequences.
@@ -230,7 +231,7 @@ def draw_clip(settings: VideoSettings, number: int) -> tuple[World | AskedWorld,
 def _evaluate_clip(tracker: ConceptTracker, settings: VideoSettings, number: int) -> _ClipResult:
     world, questions = draw_clip(settings, number)
     ledger = ClipLedger({question.phrase: question.concept for question in questions})
-    seconds = _track(tracker, world, ledger, stream_id=f"clip-{number}")
+    seconds = _track(tracker, world, ledger, stream_id=f"clip-{number}", fps=settings.fps)
     matches: dict[int, int] = {}
     scores: list[QuestionScore] = []
     for question in questions:
@@ -238,7 +239,7 @@ def _evaluate_clip(tracker: ConceptTracker, settings: VideoSettings, number: int
         scores.append(score_question(volume.judged_ious))
         for object_id, row in zip(volume.object_ids, match_tracks(volume.ious), strict=True):
             if row is not None:
-                matches[object_id] = volume.masklet_ids[row]
+                matches[object_id] = volume.track_nos[row]
     return _ClipResult(
         questions=scores,
         objects=_score_objects(world, ledger, matches, number),
@@ -252,22 +253,26 @@ def _evaluate_clip(tracker: ConceptTracker, settings: VideoSettings, number: int
 
 
 def _track(
-    tracker: ConceptTracker, world: World | AskedWorld, ledger: ClipLedger, *, stream_id: str
+    tracker: ConceptTracker,
+    world: World | AskedWorld,
+    ledger: ClipLedger,
+    *,
+    stream_id: str,
+    fps: float,
 ) -> float:
     """Run the clip through the tracker into the ledger; return the seconds it took."""
-    seconds = 0.0
-    tracker.open_stream(stream_id, ledger.phrases)
-    try:
-        for index in range(world.num_frames):
-            frame = world.render(index)
-            given = FrameInput(stream_id=stream_id, pixels=frame.pixels, time_s=frame.time_s)
-            began = perf_counter()
-            (prediction,) = tracker.step([given])
-            seconds += perf_counter() - began
-            ledger.add(frame, prediction)
-    finally:
-        tracker.close_stream(stream_id)
-    return seconds
+    stopwatch = Stopwatch()
+    frames, shown = tee(world.render(index) for index in range(world.num_frames))
+    tracks_of = follow_phrases(
+        TimedTracker(tracker=tracker, stopwatch=stopwatch),
+        (frame.pixels for frame in shown),
+        stream_id=stream_id,
+        phrases=ledger.phrases,
+        fps=fps,
+    )
+    for frame, tracks in zip(frames, tracks_of, strict=True):
+        ledger.add(frame, tracks)
+    return stopwatch.seconds
 
 
 def _score_objects(
@@ -280,8 +285,8 @@ def _score_objects(
         frame: WorldFrame = world.render(index)
         for thing in filter(is_counted, frame.objects):
             concepts[thing.object_id] = thing.concept
-            masklet_id = matches.get(thing.object_id)
-            found = None if masklet_id is None else ledger.mask(index, masklet_id)
+            track_no = matches.get(thing.object_id)
+            found = None if track_no is None else ledger.mask(index, track_no)
             if found is None:
                 found = np.zeros_like(thing.visible_mask)
             regions[thing.object_id].append(region_similarity(found, thing.visible_mask))
@@ -291,7 +296,7 @@ def _score_objects(
             clip=clip,
             object_id=object_id,
             concept=concept,
-            masklet_id=matches.get(object_id),
+            track_no=matches.get(object_id),
             num_frames=len(regions[object_id]),
             j=_mean(regions[object_id]),
             f=_mean(boundaries[object_id]),

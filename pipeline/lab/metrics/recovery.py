@@ -1,7 +1,7 @@
 """Recovery after a full occlusion: is what was hidden whole followed again, and under its id?
 
 J&F and HOTA hardly see it: an object that is renamed after a second behind a tree is followed
-perfectly but for that. Here every such moment is one event, and it asks for the very masklet that
+perfectly but for that. Here every such moment is one event, and it asks for the very track that
 followed the object before (SAM 2, section 4, on re-appearing objects; SAM 3, section 3, on video).
 
 Pure code over what showed and what was followed, frame by frame.
@@ -49,11 +49,11 @@ class Moment:
 
     Attributes:
         showing: How much of it is to be seen.
-        masklet_id: The masklet of its concept that is on it, at overlap 0.5.
+        track_no: Number of the track of its concept that is on it, at overlap 0.5.
     """
 
     showing: Showing
-    masklet_id: int | None = None
+    track_no: int | None = None
 
 
 AWAY = Moment(showing=Showing.AWAY)
@@ -63,7 +63,7 @@ class Outcome(StrEnum):
     """What became of an object that was hidden.
 
     ``UNTRACKED`` was not followed before; of the rest, ``RECOVERED`` is followed again by the same
-    masklet, ``RENAMED`` by others only, and ``LOST`` by none.
+    track, ``RENAMED`` by others only, and ``LOST`` by none.
     """
 
     RECOVERED = "recovered"
@@ -100,7 +100,7 @@ class RecoveryCounts:
     """Events by what became of them.
 
     Attributes:
-        recovered: Followed again by the same masklet.
+        recovered: Followed again by the same track.
         renamed: Followed again by another.
         lost: Not followed again in time.
         untracked: Not followed before either, and therefore not judged.
@@ -138,8 +138,8 @@ def find_recoveries(
 ) -> list[Recovery]:
     """Return every time that one object was hidden whole between two frames on which it counts.
 
-    Before, a masklet must have been on it on half of the frames of the last second on which it
-    counted, three at least; then it is judged. It is recovered if the same masklet is on it on any
+    Before, a track must have been on it on half of the frames of the last second on which it
+    counted, three at least; then it is judged. It is recovered if the same track is on it on any
     frame of the first second after. An object that counts on fewer than three frames of that
     second has hardly shown again, and makes no event.
 
@@ -209,8 +209,8 @@ def _counted_of(moments: Sequence[Moment]) -> list[Moment]:
 
 
 def _follower(before: Sequence[Moment]) -> int | None:
-    """Return the masklet that followed an object; of equals the one that did so last."""
-    names = [m.masklet_id for m in before if m.masklet_id is not None]
+    """Return the track that followed an object; of equals the one that did so last."""
+    names = [m.track_no for m in before if m.track_no is not None]
     if not names:
         return None
     name, frames = Counter(reversed(names)).most_common(1)[0]
@@ -221,7 +221,7 @@ def _follower(before: Sequence[Moment]) -> int | None:
 def _outcome(name: int | None, after: Sequence[Moment]) -> Outcome:
     if name is None:
         return Outcome.UNTRACKED
-    names = {moment.masklet_id for moment in after} - {None}
+    names = {moment.track_no for moment in after} - {None}
     if name in names:
         return Outcome.RECOVERED
     return Outcome.RENAMED if names else Outcome.LOST

@@ -65,17 +65,22 @@ class OracleDetector:
 
 @dataclass(kw_only=True)
 class OracleTracker:
-    """Follows all objects; ``masklet_id`` renames or (0) loses them, a ghost is a still square."""
+    """Follows all objects; ``masklet_id`` renames or (0) loses them, a ghost is a still square.
+
+    What is not on a frame is listed without pixels, as trackers do with what they remember.
+    """
 
     settings: VideoSettings
     masklet_id: Callable[[int, int], int] = lambda object_id, index: object_id + 1
     has_ghost: bool = False
     concept_of: Callable[[str], str | None] = NAME_OF.get
     streams: dict[str, tuple[World, tuple[str, ...], list[int]]] = field(default_factory=dict)
+    memory: dict[str, dict[int, str]] = field(default_factory=dict)
 
     def open_stream(self, stream_id: str, concepts: Sequence[str]) -> None:
         world, _ = draw_clip(self.settings, int(stream_id.rpartition("-")[2]))
         self.streams[stream_id] = (world, tuple(concepts), [0])
+        self.memory[stream_id] = {}
 
     def close_stream(self, stream_id: str) -> None:
         del self.streams[stream_id]
@@ -95,6 +100,15 @@ class OracleTracker:
         ]
         if self.has_ghost:
             masklets.append(observe(999, concepts[0], corner_mask(given.pixels.shape[:2])))
+        listed = {seen.masklet_id: seen.concept for seen in masklets}
+        memory = self.memory[given.stream_id]
+        nothing = np.zeros(given.pixels.shape[:2], dtype=np.bool_)
+        masklets += [
+            observe(number, phrase, nothing)
+            for number, phrase in memory.items()
+            if number not in listed
+        ]
+        memory |= listed
         return Prediction(
             stream_id=given.stream_id, masklets=tuple(masklets), ended=(), presence={}
         )

@@ -22,11 +22,12 @@ class Player:
         )
         self.stream = Stream(
             "cam",
-            config,
             deployment="d",
             model="blobs",
             tracking=TrackingConfig(**tracking),
             is_live=is_live,
+            zones=config.zones,
+            rules=config.rules,
             first_no=first_no,
         )
         self.tracker = BlobTracker()

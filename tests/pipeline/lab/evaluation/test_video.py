@@ -72,7 +72,7 @@ def test_tracker_that_finds_nothing_scores_zero() -> None:
     report = evaluate_video(OracleTracker(settings=SETTINGS, masklet_id=lambda *_: 0), SETTINGS)
     assert (report.j_and_f, report.scores.cgf1) == (0.0, 0.0)
     assert report.counts.missed_masks == report.counts.truth_masks > 0
-    assert all(one.masklet_id is None for one in report.objects)
+    assert all(one.track_no is None for one in report.objects)
 
 
 def test_streams_are_closed_after_their_clip() -> None:

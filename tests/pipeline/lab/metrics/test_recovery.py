@@ -1,6 +1,6 @@
 """Recovery after full occlusion, of sequences that can be read: one letter a frame.
 
-A digit is a frame on which the object counts and that masklet is on it, ``-`` one on which nobody
+A digit is a frame on which the object counts and that track is on it, ``-`` one on which nobody
 is; ``p`` shows a part, ``h`` is hidden, ``a`` is away.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from connectors.world.compose import WorldFrame, WorldObject
-from models.protocols import Prediction
+from models.common.masks import CropMask
 from pipeline.lab.data.worlds import HeldOutWorld
 from pipeline.lab.evaluation.ledger import ClipLedger
 from pipeline.lab.evaluation.video import VideoSettings, draw_clip, evaluate_video
@@ -23,7 +23,9 @@ from pipeline.lab.metrics.recovery import (
     find_recoveries,
     showing_of,
 )
-from tests.pipeline.lab.oracles import OracleTracker, observe
+from pipeline.tracking.track import Track
+from tests.pipeline.fakes import make_track
+from tests.pipeline.lab.oracles import OracleTracker
 
 SHOWN = {"p": Showing.PARTLY, "h": Showing.HIDDEN, "a": Showing.AWAY}
 FPS = 5.0
@@ -33,7 +35,7 @@ def moment(letter: str) -> Moment:
     if letter in SHOWN:
         return Moment(showing=SHOWN[letter])
     name = None if letter == "-" else int(letter)
-    return Moment(showing=Showing.COUNTED, masklet_id=name)
+    return Moment(showing=Showing.COUNTED, track_no=name)
 
 
 def events_of(letters: str) -> list[Recovery]:
@@ -140,9 +142,11 @@ def test_showing_follows_the_truth_of_the_world() -> None:
     assert showing_of(thing(full=8, visible=8, visibility=0.0)) is Showing.AWAY
 
 
-def predicted(masklet_id: int, seen: WorldObject) -> Prediction:
-    said = () if not seen.visibility else (observe(masklet_id, "deer", seen.visible_mask),)
-    return Prediction(stream_id="s", masklets=said, ended=(), presence={})
+def tracked(no: int, seen: WorldObject) -> list[Track]:
+    if not seen.visibility:
+        return []
+    track = make_track(no, concept="deer")
+    return [replace(track, last_mask=CropMask.of(seen.visible_mask))]
 
 
 def test_ledger_gathers_the_moments_of_every_object() -> None:
@@ -157,7 +161,7 @@ def test_ledger_gathers_the_moments_of_every_object() -> None:
             pixels=np.zeros((2, 400, 3), dtype=np.uint8),
             objects=() if seen is None else (seen,),
         )
-        ledger.add(frame, predicted(1 if index < 9 else 2, shown if seen is None else seen))
+        ledger.add(frame, tracked(1 if index < 9 else 2, shown if seen is None else seen))
     (event,) = ledger.recoveries(fps=FPS, clip=0)
     assert event.outcome is Outcome.RENAMED
     assert (event.hidden_from, event.shown_from, event.has_left) == (6, 10, True)
