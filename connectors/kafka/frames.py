@@ -47,7 +47,8 @@ class KafkaFrameSink(FrameSink):
         except ValueError as error:
             self._num_unfit += 1
             extra = {"stream": frame.stream_id}
-            _log.error("frame %d: %s; dropped", frame.frame_seq, error, extra=extra)
+            text = "frame %d of %r: %s; dropped"
+            _log.error(text, frame.frame_seq, frame.stream_id, error, extra=extra)
             return
         self._sink.write([record])
 

@@ -156,6 +156,8 @@ class FileSource(Source):
     def _begin_file(self) -> None:
         path = self._paths[self._index]
         try:
+            if _is_special(path):
+                raise LookupError("it is no regular file")  # noqa: TRY301 - translated below
             self._reader = reader = open_video(f"file:{path}")
             reader.num_to_skip = self._num_read
             self._began_at, self._uncertainty_s = _capture_start(reader, path)
@@ -211,12 +213,11 @@ class FileSource(Source):
         """Leave a file that cannot be read further, and say why."""
         path, place = self._paths[self._index], self._place()
         self._leave_file()
+        # What is no regular file is not looked into: that may wait for ever.
+        is_known_container = not _is_special(path) and _looks_like_video(path)
         return self._mark(
             translate_file_error(
-                error,
-                self._stream_id,
-                position=place,
-                is_known_container=_looks_like_video(path),
+                error, self._stream_id, position=place, is_known_container=is_known_container
             )
         )
 
@@ -227,7 +228,11 @@ class FileSource(Source):
 
     def _place(self) -> dict[str, int | float | str]:
         name = str(self._paths[self._index])
-        return {"file": name, "frame": self._num_read, "time_s": self._last_pts_us / 1e6}
+        return {
+            "file": name,
+            "frame": self._num_read,
+            "time_s": (self._last_pts_us if self._num_read else 0) / 1e6,
+        }
 
     def _to_frame(self, picture: Picture) -> Frame:
         self._epoch += picture.is_discontinuous
@@ -277,11 +282,16 @@ def _is_video(path: Path) -> bool:
     return is_named_so and not path.is_dir()
 
 
+def _is_special(path: Path) -> bool:
+    """Whether reading it may wait for ever: a FIFO, a socket, a device."""
+    return path.exists() and not path.is_file()
+
+
 def _looks_like_video(path: Path) -> bool:
     """Whether the first bytes are those of a common container, broken or not."""
     try:
         with path.open("rb") as file:
             head = file.read(12)
-    except OSError:
+    except (OSError, ValueError):
         return False
     return head[4:8] in {b"ftyp", b"moov", b"mdat"} or head[:4] in {b"RIFF", b"\x1aE\xdf\xa3"}

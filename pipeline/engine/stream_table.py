@@ -137,13 +137,16 @@ class StreamTable:
     def open_named(self, source: RunningSource, stream_id: str) -> RunningStream | None:
         """Let in a stream that its source has named, by the source's template.
 
-        Called for ``UnknownStream``. Returns ``None`` if it is known already.
+        Called for ``UnknownStream``. Returns ``None`` if it is known already, or named as the
+        template itself: that is no stream, and its frames are counted as unknown.
 
         Raises:
             StreamExistsError: If another source feeds a stream of that name.
             StreamLimitError: If there are too many streams.
         """
         router = source.runner.router
+        if stream_id == ANY_STREAM:
+            router.refuse(stream_id, DropCause.UNKNOWN_STREAM)
         if router.find(stream_id) is not None:
             return None
         try:

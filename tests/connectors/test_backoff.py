@@ -16,4 +16,4 @@ def test_delays_stay_between_nothing_and_the_maximum(initial_s, maximum_s, jitte
 
 def test_delays_grow_to_the_maximum_without_jitter():
     delays = Backoff(initial_s=1, maximum_s=5, jitter=0).delays()
-    assert list(itertools.islice(delays, 5)) == [1, 2, 4, 5, 5]
+    assert list(itertools.islice(delays, 6)) == [1, 1.5, 2.25, 3.375, 5, 5]

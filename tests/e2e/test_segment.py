@@ -94,7 +94,7 @@ def test_phrases_find_what_is_there_and_broken_pictures_are_passed_over(still, p
     (picture.parent / "broken.jpg").write_bytes(b"\xff\xd8\xff garbage")
     words = ("--concept", "bus", "--concept", "car", "--concept", "pig")
     ran = segment(picture.parent, *words, folder=tmp_path, in_process=False)
-    assert ran.code == 1
+    assert ran.code == 0  # one picture was answered, and nobody asked for --strict
     assert "broken.jpg" in ran.told
     assert ran.lines[-1]["failed"] == ran.lines[-1]["pictures"] == 1
     assert [category["name"] for category in ran.coco.cats.values()] == ["bus", "car", "pig"]

@@ -132,6 +132,18 @@ def test_any_number_of_bad_files_ends_no_folder(tmp_path, place):
     assert [error.position["file"] for error in errors] == [str(path) for path in bad]
 
 
+def test_a_fifo_in_a_folder_is_named_and_passed_over(tmp_path):
+    write_video(tmp_path / "a.mp4", num_frames=2)
+    os.mkfifo(tmp_path / "n.mp4")
+    write_video(tmp_path / "z.mp4", num_frames=3)
+    with file_source(tmp_path) as source:
+        frames, errors = read_to_the_end(source)
+    assert len(frames) == 5
+    [error] = errors
+    assert error.position["file"] == str(tmp_path / "n.mp4")
+    assert "no regular file" in str(error)
+
+
 def test_file_deleted_while_the_folder_plays_costs_only_itself(tmp_path):
     for name in "abc":
         write_video(tmp_path / f"{name}.mp4", num_frames=2)

@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 def rotary(height, width, dim=8, scale=1.0):
-    return axial_rotary_table(height, width, dim, scale=scale, theta=10000.0, device=CPU)
+    return axial_rotary_table(height, width, dim, scale=scale, device=CPU)
 
 
 def test_sine_1d_equals_loop():
@@ -57,7 +57,7 @@ def test_scale_squeezes_positions_onto_smaller_grid():
 def test_windows_list_the_same_cells_one_window_after_another():
     by_rows = rotary(4, 6)
     order = torch.arange(24).view(2, 2, 3, 2).transpose(1, 2).flatten()
-    by_windows = axial_rotary_table(4, 6, 8, scale=1.0, theta=10000.0, device=CPU, window=2)
+    by_windows = axial_rotary_table(4, 6, 8, scale=1.0, device=CPU, window=2)
     assert torch.equal(by_windows, by_rows[order])
 
 

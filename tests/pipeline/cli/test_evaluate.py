@@ -105,7 +105,7 @@ def test_tables_show_the_measures(capsys: pytest.CaptureFixture[str]) -> None:
 def test_command_module_loads_neither_torch_nor_the_world() -> None:
     code = (
         "import sys, pipeline.cli.evaluate as _;"
-        "sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'connectors.world')))"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'connectors.world.scene')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

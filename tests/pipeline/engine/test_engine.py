@@ -115,6 +115,13 @@ def test_streams_beyond_the_limit_are_refused_and_counted():
     assert (counts.processed, counts.dropped) == (4, {"stream_limit": 4})
 
 
+def test_a_stream_named_as_the_template_is_refused_and_counted():
+    frames = [make_frame(stream_id="u"), make_frame(stream_id="*"), make_frame(stream_id="v")]
+    summary, _ = run(make_config("*"), frames)
+    assert counts_of(summary, "*").processed == 2
+    assert counts_of(summary, "*").dropped == {"unknown_stream": 1}
+
+
 def test_frames_of_a_stream_that_another_source_feeds_are_refused_and_counted():
     walks = make_walk(30, stream_id="a"), [make_frame(stream_id="a"), make_frame(stream_id="b")]
     summary, _ = run(make_config("a", "*"), *walks)

@@ -1,5 +1,6 @@
 """Sources are tried again for ever, at growing intervals, a few per host at once."""
 
+import itertools
 import threading
 from random import Random
 
@@ -25,14 +26,21 @@ def make_policy(*, is_live=True):
 def test_waits_grow_to_the_limit_and_never_end():
     policy = make_policy()
     waits = [policy.delay_s(AWAY, 0.0) for _ in range(50)]
-    planned = [min(2.0**number, 60.0) for number in range(50)]
+    planned = [min(1.5**number, 60.0) for number in range(50)]
     assert all(0.7 * plan <= wait <= plan for wait, plan in zip(waits, planned, strict=True))
     assert len(set(waits)) == 50
 
 
+def test_a_camera_back_after_35_s_is_tried_within_a_minute():
+    for seed in range(50):
+        policy = RetryPolicy(CONFIG, is_live=True, rng=Random(seed))  # noqa: S311
+        tries = list(itertools.accumulate(policy.delay_s(AWAY, 0.0) for _ in range(15)))
+        assert any(35 <= moment <= 58 for moment in tries)
+
+
 def test_waits_begin_anew_after_health_and_not_before():
     policy = make_policy()
-    for _ in range(6):
+    for _ in range(11):
         policy.delay_s(AWAY, 0.0)
     policy.note_opened(100.0)
     assert policy.delay_s(StreamEndedError("cam", "hung up"), 129.9) > 40
@@ -43,7 +51,7 @@ def test_waits_begin_anew_after_health_and_not_before():
 def test_time_since_an_opening_that_was_lost_is_no_health():
     policy = make_policy()
     policy.note_opened(0.0)
-    for _ in range(6):
+    for _ in range(11):
         policy.delay_s(AWAY, 1.0)
     assert policy.delay_s(AWAY, 1000.0) > 40
 
