@@ -66,10 +66,10 @@ def build_run(
         config = sam3_network(recipe.model)
     except ValueError as error:
         raise ConfigError([f"model: {error}"]) from error
-    _check_start(recipe)
-    _check_sizes(recipe, config.vision.side_step)
     if _refines(recipe) and config.refiner is None:
         raise ConfigError([f"model {recipe.model!r} has no refiner (accepted: {SHIPPED})"])
+    _check_start(recipe)
+    _check_sizes(recipe, config.vision.side_step)
     check_optimiser(recipe.optimiser)
     return TrainingRun(
         recipe=recipe,

@@ -112,7 +112,6 @@ def test_weights_without_a_refiner_get_one(tmp_path, nano):
 
 
 def test_a_size_without_a_refiner_cannot_learn_one(tmp_path):
-    write_safetensors({}, tmp_path / "model.safetensors", metadata={})
     plan = recipe(stage(task="refiner"), model="sam3", start=tmp_path)
     with pytest.raises(ConfigError, match="'sam3'"):
         build_run(plan, out=tmp_path, group=ALONE)
