@@ -191,24 +191,22 @@ def segment(  # noqa: PLR0913 - one parameter per flag
     Writes COCO JSON, a mask per object and a drawing per picture.
     """
     with reporting_errors(json_lines=json_lines):
-        prompts = parse_prompts(
-            PromptFlags(
-                concepts=concept or (),
-                exemplars=exemplar or (),
-                points=point or (),
-                boxes=box or (),
-                mask=mask,
-                is_everything=everything,
-            )
+        flags = PromptFlags(
+            concepts=concept or (),
+            exemplars=exemplar or (),
+            points=point or (),
+            boxes=box or (),
+            mask=mask,
+            is_everything=everything,
         )
         from pipeline.segment.building import ModelChoice
 
         choice = ModelChoice(name=model, checkpoint=checkpoint, device=device, min_score=min_score)
+        prompts = parse_prompts(flags)
         report = segment_pictures(images, prompts, choice, out, json_lines=json_lines)
+        num_failed = len(report.failures)
         code = choose_exit_code(
-            has_nothing=not report.num_pictures,
-            num_failed=len(report.failures),
-            is_strict=strict,
+            has_nothing=not report.num_pictures, num_failed=num_failed, is_strict=strict
         )
         if code:
             raise typer.Exit(code)
