@@ -4,13 +4,15 @@ Each does what the command of its name does, by the same code; torch is imported
 built.
 """
 
+import atexit
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,9 +46,11 @@ def load_config(path: AnyPath, environ: Mapping[str, str] | None = None) -> "Run
         >>> [stream.id for stream in config.streams]
         ['meadow']
     """
+    from pipeline import arguments
     from pipeline.config import loading
 
-    return loading.load_config(Path(path), environ=environ)
+    variables = arguments.ENVIRON.check("environ", environ)
+    return loading.load_config(Path(arguments.PATH.check("path", path)), environ=variables)
 
 
 def run(config: "RunConfig | AnyPath") -> "RunSummary":
@@ -63,10 +67,12 @@ def run(config: "RunConfig | AnyPath") -> "RunSummary":
         >>> summary = run("configs/pipelines/demo.yaml")
         >>> print(summary.num_processed, [stream.events for stream in summary.streams])
     """
+    from pipeline import arguments
     from pipeline.app import open_app
     from pipeline.config.run import RunConfig
 
-    resolved = config if isinstance(config, RunConfig) else load_config(config)
+    is_read = isinstance(config, RunConfig)
+    resolved = config if is_read else load_config(arguments.CONFIG.check("config", config))
     with open_app(resolved) as app:
         return app.engine.run()
 
@@ -109,11 +115,12 @@ def track(
         ...     for one in result.tracks:
         ...         print(result.stamp.frame_seq, one.no, one.concept, one.score, one.bbox)
     """
+    from pipeline import arguments
     from pipeline.config.one_stream import OneStream
 
     stream = OneStream(
         source=_source_config(source),
-        concepts=_phrases(concepts),
+        concepts=arguments.PHRASES.check("concepts", concepts),
         rules=(),
         max_fps=max_fps,
         model=_model_section(model, checkpoint, device, options),
@@ -154,13 +161,14 @@ def events(  # noqa: PLR0913 - all but the first two may be left out
         >>> for event in events("world://demo", "deer", zones={"left": left}, max_fps=1):
         ...     print(event.capture_time, event.phase, event.rule, event.concept, event.track_no)
     """
+    from pipeline import arguments
     from pipeline.config.one_stream import OneStream
 
     stream = OneStream(
         source=_source_config(source),
-        concepts=_phrases(concepts),
-        zones=tuple((zones or {}).items()),
-        rules=None if rules is None else [_rule(one) for one in rules],
+        concepts=arguments.PHRASES.check("concepts", concepts),
+        zones=tuple((arguments.ZONES.check("zones", zones) or {}).items()),
+        rules=_rules(rules),
         max_fps=max_fps,
         model=_model_section(model, checkpoint, device, options),
     )
@@ -175,6 +183,7 @@ def read_records(source: "AnyPath | Iterable[str]") -> "Iterator[AnyRecord]":
 
     Raises:
         pipeline.errors.RecordError: If a line is no record; names file and line.
+        OSError: If a file cannot be read.
 
     Example:
         >>> for record in read_records("demo-out/masklets.jsonl"):
@@ -230,28 +239,42 @@ def segment(  # noqa: PLR0913 - one per way of asking
         ...     for found in result.objects:
         ...         print(result.path, found.concept, found.score, found.bbox, found.mask.shape)
     """
+    from pipeline import arguments
     from pipeline.segment.building import ModelChoice, build_finder
     from pipeline.segment.pictures import list_all, segment_each
     from pipeline.segment.prompts import BoxPrompt, PointPrompt, Prompts, check_prompts
 
-    shown = [BoxPrompt.of(box) for box in exemplars]
-    shown += [BoxPrompt.of(box, is_positive=False) for box in counterexamples]
+    listed = arguments.PICTURES.check("pictures", pictures)
+    meant = arguments.BOXES.check("exemplars", exemplars)
+    not_meant = arguments.BOXES.check("counterexamples", counterexamples)
+    dots = arguments.POINTS.check("points", points)
     prompts = Prompts(
-        concepts=_phrases(concepts),
-        exemplars=tuple(shown),
-        points=tuple(PointPrompt(x=p[0], y=p[1], is_positive=all(p[2:])) for p in points),
-        boxes=tuple(BoxPrompt.of(box) for box in boxes),
-        mask=None if mask is None else Path(mask),
-        is_everything=everything,
+        concepts=arguments.PHRASES.check("concepts", concepts),
+        exemplars=(
+            *map(BoxPrompt.of, meant),
+            *(BoxPrompt.of(box, is_positive=False) for box in not_meant),
+        ),
+        points=tuple(PointPrompt(x=p[0], y=p[1], is_positive=all(p[2:])) for p in dots),
+        boxes=tuple(map(BoxPrompt.of, arguments.BOXES.check("boxes", boxes))),
+        mask=_file("mask", mask),
+        is_everything=arguments.FLAG.check("everything", everything),
     )
     check_prompts(prompts)
-    weights = None if checkpoint is None else Path(checkpoint)
-    choice = ModelChoice(name=model, checkpoint=weights, device=device, min_score=min_score)
-    finder = build_finder(prompts, choice)
-    is_one = isinstance(pictures, str | PathLike) or hasattr(pictures, "shape")
-    listed = cast("Sequence[AnyPath | NDArray[np.uint8]]", [pictures] if is_one else pictures)
-    found, failures = list_all(Path(p) if isinstance(p, str | PathLike) else p for p in listed)
-    return chain(failures, segment_each(found, finder))
+    choice = ModelChoice(
+        name=model,
+        checkpoint=_file("checkpoint", checkpoint),
+        device=device,
+        min_score=arguments.SCORE.check("min_score", min_score),
+    )
+    found, failures = list_all(listed)
+    return chain(failures, segment_each(found, build_finder(prompts, choice)))
+
+
+def _file(name: str, path: AnyPath | None) -> Path | None:
+    from pipeline import arguments
+
+    checked = arguments.FILE.check(name, path)
+    return None if checked is None else Path(checked)
 
 
 def _model_section(
@@ -262,32 +285,54 @@ def _model_section(
 ) -> dict[str, object]:
     return {
         "name": name,
-        "checkpoint": None if checkpoint is None else Path(checkpoint),
+        "checkpoint": _file("checkpoint", checkpoint),
         "device": device,
-        "options": options or {},
+        "options": {} if options is None else options,
     }
 
 
 def _source_config(source: "AnyPath | BaseSourceConfig") -> "BaseSourceConfig":
     from connectors.config import BaseSourceConfig
     from connectors.registry import source_from_url
+    from pipeline import arguments
     from pipeline.config.one_stream import parse_short_form
 
     if isinstance(source, BaseSourceConfig):
         return source
-    return parse_short_form("source", source_from_url, fspath(source))
+    text = arguments.SOURCE.check("source", source)
+    return parse_short_form("source", source_from_url, text)
 
 
-def _rule(rule: str | Mapping[str, object]) -> Mapping[str, object]:
-    return {"type": rule} if isinstance(rule, str) else rule
+def _rules(rules: Sequence[str | Mapping[str, object]] | None) -> list[dict[str, object]] | None:
+    from pipeline import arguments
+
+    checked = arguments.RULES.check("rules", rules)
+    if checked is None:
+        return None
+    return [{"type": one} if isinstance(one, str) else one for one in checked]
 
 
-def _phrases(concepts: str | Sequence[str]) -> tuple[str, ...]:
-    return (concepts,) if isinstance(concepts, str) else tuple(concepts)
+# Closed at the program's end: later, when Python takes its objects apart, no thread moves any more
+# that a generator could wait for.
+_unfinished: "WeakSet[Generator[FrameResult]]" = WeakSet()
+
+
+@atexit.register
+def _close_unfinished() -> None:
+    for results in list(_unfinished):
+        # One that another thread is in cannot be closed.
+        with suppress(ValueError):
+            results.close()
 
 
 def _follow(config: "RunConfig") -> "Generator[FrameResult]":
     """Run the engine in the caller's time, and yield its results."""
+    results = _results_of(config)
+    _unfinished.add(results)
+    return results
+
+
+def _results_of(config: "RunConfig") -> "Generator[FrameResult]":
     from pipeline.app import open_app
     from pipeline.errors import RunError
 

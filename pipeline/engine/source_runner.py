@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -100,7 +101,10 @@ class SourceRunner:
         self._stopping.set()
         self.router.close()
         # On a thread of its own: nobody knows how long a source takes to let go.
-        threading.Thread(target=self._interrupt, name="source-interrupt", daemon=True).start()
+        waker = threading.Thread(target=self._interrupt, name="source-interrupt", daemon=True)
+        # At the interpreter's end threads can no longer start, and all of ours end by themselves.
+        with suppress(RuntimeError):
+            waker.start()
 
     def commit(self, mark: Position) -> None:
         """Tell the source, or the one built next, that everything before ``mark`` is done."""

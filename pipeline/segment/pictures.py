@@ -63,7 +63,7 @@ def segment_each(pictures: Iterable[Picture], finder: Finder) -> Iterator[Pictur
 
 
 def _checked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         given = f"shape {pixels.shape}, {pixels.dtype}"
-        raise ValueError(f"{given} (accepted: RGB of shape (H, W, 3), uint8)")
+        raise ValueError(f"{given} (accepted: RGB of shape (H, W, 3), uint8; H and W above 0)")
     return pixels

@@ -12,7 +12,7 @@ import pipeline
 from connectors.pictures.stills import write_picture
 from connectors.world.config import WorldSourceConfig
 from connectors.world.still import StillConfig, render_still
-from pipeline.errors import ConfigError, RunError
+from pipeline.errors import ConfigError, RecordError, RunError
 from pipeline.records.schema import EventRecord
 
 CONFIG = """\
@@ -175,3 +175,128 @@ def test_a_source_without_a_frame_is_an_error_at_the_end(tmp_path):
 def test_what_cannot_be_watched_is_refused_before_the_first_frame(given, told):
     with pytest.raises(ConfigError, match=told):
         pipeline.events(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"rules": [3]}, r"rules\[0\]: .*accepted: a list; each the type of a rule"),
+        ({"rules": 3}, "rules: bad value 3"),
+        ({"zones": [[(0, 0), (1, 0), (1, 1)]]}, "zones: .*accepted: a mapping of names"),
+        ({"zones": {"left": 3}}, "zones: "),
+        ({"source": None}, "source: bad value None .*accepted: rtsp"),
+        ({"source": 3}, "source: bad value 3 "),
+        ({"source": b"/x.mp4"}, "source: bad value b'/x.mp4'"),
+        ({"source": "/x\0y.mp4"}, "source: bad value '/x.x00y.mp4'"),
+        ({"source": "rtsp://ann:secret@cam\0/1"}, "source: (?!.*secret)"),
+        ({"concepts": None}, "concepts: bad value None .*accepted: a noun phrase"),
+        ({"concepts": 3}, "concepts: bad value 3 "),
+        ({"concepts": ["deer", 3]}, r"concepts\[1\]: "),
+        ({"checkpoint": 3}, "checkpoint: .*accepted: a path"),
+        ({"options": 3}, "options: .*dictionary"),
+        ({"options": []}, "options: .*dictionary"),
+        ({"max_fps": "x"}, "max_fps: .*number"),
+        ({"device": 3}, "device: .*string"),
+        ({"model": None}, "name: .*string"),
+    ],
+)
+def test_wrong_arguments_of_events_are_named(given, told):
+    with pytest.raises(ConfigError, match=told):
+        pipeline.events(**{"source": WORLD, "concepts": "deer", **given})
+
+
+@pytest.mark.parametrize(
+    ("source", "concepts", "told"),
+    [(None, "deer", "source: "), (b"/x.mp4", "deer", "source: "), (WORLD, None, "concepts: ")],
+)
+def test_wrong_arguments_of_track_are_named(source, concepts, told):
+    with pytest.raises(ConfigError, match=told):
+        pipeline.track(source, concepts)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"points": [(1,)]}, r"points\[0\]: .*accepted: a list of \(x, y\)"),
+        ({"points": [(1, 2), (1, 2, True, 4)]}, r"points\[1\]: "),
+        ({"points": 3}, "points: bad value 3"),
+        ({"boxes": [(1, 2, 3)]}, r"boxes\[0\]: .*accepted: a list of \(x, y, width, height\)"),
+        ({"boxes": [(1, 2, -3, 4)]}, r"boxes\[0\]: .*above 0"),
+        ({"boxes": [(1, 2, float("nan"), 4)]}, r"boxes\[0\]: "),
+        ({"exemplars": ["abcd"]}, r"exemplars\[0\]: "),
+        ({"exemplars": (1, 2, 3, 4)}, r"exemplars\[0\]: "),
+        ({"counterexamples": ["1234"]}, r"counterexamples\[0\]: "),
+        ({"concepts": 3}, "concepts: "),
+        ({"concepts": " "}, r"concepts\[0\]: "),
+        ({"mask": 3}, "mask: .*accepted: a path"),
+        ({"checkpoint": 3}, "checkpoint: .*accepted: a path"),
+        ({"everything": 3}, "everything: .*accepted: True or False"),
+        ({"min_score": "x"}, "min_score: .*accepted: a number from 0 to 1"),
+        ({"min_score": 7}, "min_score: bad value 7"),
+        ({"pictures": None}, "pictures: .*accepted: a file"),
+        ({"pictures": [None]}, r"pictures\[0\]: "),
+        ({"pictures": b"abc"}, "pictures: bad value b'abc'"),
+        ({"pictures": "a\0.png"}, r"pictures\[0\]: "),
+        ({"model": 3}, "name: .*string"),
+        ({"device": 3}, "device: .*string"),
+    ],
+)
+def test_wrong_arguments_of_segment_are_named(pixels, given, told):
+    with pytest.raises(ConfigError, match=told):
+        pipeline.segment(**{"pictures": pixels, "concepts": "deer", **given})
+
+
+def test_an_empty_array_has_an_error_and_arrays_do_as_boxes_and_points(pixels):
+    [empty] = pipeline.segment(pixels[:0, :0], "bus")
+    assert "accepted: RGB" in empty.error
+    [one] = pipeline.segment(pixels, exemplars=np.array([[40, 40, 60, 60]], np.float32))
+    [other] = pipeline.segment(pixels, points=np.array([[40, 40]]), min_score=np.float32(0.5))
+    assert one.error is other.error is None
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "told"),
+    [
+        (pipeline.run, {"streams": []}, "config: .*accepted: a configuration"),
+        (pipeline.run, None, "config: bad value None"),
+        (pipeline.load_config, None, "path: .*accepted: a path"),
+        (pipeline.load_config, "a\0b.yaml", "path: "),
+    ],
+)
+def test_what_is_no_configuration_is_refused(function, given, told):
+    with pytest.raises(ConfigError, match=told):
+        function(given)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ([1], "line:1: bad value 1 "),
+        (["", b"\xff"], "line:2: is not UTF-8"),
+        (None, "source: bad value None .*accepted: a .jsonl file"),
+        ({}, "source: bad value {}"),
+        ("a\0b", "source: "),
+    ],
+)
+def test_what_holds_no_records_is_refused(source, told):
+    with pytest.raises(RecordError, match=told):
+        list(pipeline.read_records(source))
+
+
+def test_a_binary_file_holds_no_records(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"\n\xff\xd8\x00\n")
+    with pytest.raises(RecordError, match=r"clip\.mp4:2: is not UTF-8"):
+        list(pipeline.read_records(tmp_path / "clip.mp4"))
+
+
+@pytest.mark.parametrize("function", ["track", "events"])
+def test_a_program_may_end_in_the_midst_of_a_source(function):
+    code = (
+        f"from pipeline import {function} as follow\n"
+        "found = follow('world://demo', ['cow', 'deer', 'person', 'car'], max_fps=2)\n"
+        "next(found)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
