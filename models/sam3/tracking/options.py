@@ -57,6 +57,8 @@ class LifeRules:
         dormant_s: Time since the last matching detection after which a masklet is no longer
             tracked: it stays hidden, costs next to nothing, and comes back only by
             ``revive_reach`` (published: never).
+        revive_s: Time since the last matching detection for which a hidden masklet may be brought
+            back by ``revive_reach``: whatever is there later is somebody else.
         revive_reach: How far from where a hidden masklet is expected a new detection may lie to
             bring it back, as a share of the picture's side; 0 means never, as published.
     """
@@ -64,10 +66,11 @@ class LifeRules:
     probation_s: float = 1.5
     unmatched_s: float = 0.8
     duplicate_s: float = 0.8
-    expiry_s: float = 4.0
+    expiry_s: float = 30.0
     recondition_s: float = 0.5
     suppress_s: float = math.inf
     dormant_s: float = math.inf
+    revive_s: float = math.inf
     revive_reach: float = 0.0
 
 

@@ -60,7 +60,12 @@ class Reconciler:
             together = np.flatnonzero(sharers)
             for t in together[1:]:
                 mine[t].masklet.on_shared(mine[together[0]].masklet.masklet_id, elapsed_s)
-        hidden = self._hide(mine, now_s) + dormant
+        oldest_s = now_s - self._options.life.revive_s
+        hidden = [
+            item
+            for item in (*self._hide(mine, now_s), *dormant)
+            if item.masklet.last_matched_s >= oldest_s
+        ]
         for d in plan.new:
             # Dormant ones make room, below.
             num_tracked = sum(not item.is_dormant for item in tracked)

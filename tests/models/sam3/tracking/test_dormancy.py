@@ -12,7 +12,7 @@ from models.protocols import FrameInput
 from models.sam3.tracking.session import Sam3Session
 
 NANO = MODELS["sam3-nano"].session
-LIFE = replace(NANO.life, expiry_s=30.0, dormant_s=1.0)
+LIFE = replace(NANO.life, expiry_s=30.0, dormant_s=1.0, revive_s=10.0)
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,15 @@ def test_a_dormant_masklet_expires(nano, frames):
     first = {seen.masklet_id for seen in clip.see(frames[0], 0.0).masklets}
     assert {seen.masklet_id for seen in clip.see(nothing, 30.0).masklets} == first
     assert set(clip.see(nothing, 30.1).ended) == first
+
+
+@pytest.mark.parametrize(("time_s", "is_same"), [(9.9, True), (10.1, False)])
+def test_after_a_while_nobody_comes_back(nano, frames, time_s, is_same):
+    clip, nothing = Clip(nano), np.full_like(frames[0], 60)
+    first = {seen.masklet_id for seen in clip.see(frames[0], 0.0).masklets}
+    clip.see(nothing, 5.0)
+    told = clip.see(frames[0], time_s)
+    shown = {seen.masklet_id for seen in told.masklets if not seen.mask.is_empty}
+    assert shown
+    assert (shown == first) == is_same
+    assert is_same or not shown & first
