@@ -54,11 +54,9 @@ class LifeRules:
             frames).
         suppress_s: Time since the last matching detection after which a masklet counts as hidden,
             whatever the tracker draws: by then it follows the background (published: never).
-        dormant_s: Time since the last matching detection after which a masklet is no longer
-            tracked: it stays hidden, costs next to nothing, and comes back only by
-            ``revive_reach`` (published: never).
-        revive_s: Time since the last matching detection for which a hidden masklet may be brought
-            back by ``revive_reach``: whatever is there later is somebody else.
+        dormant_s: Time since the last matching detection after which a masklet is given up: until
+            it expires it stays hidden, is not tracked and is not brought back. What a detection
+            finds in its place is a new object (published: never).
         revive_reach: How far from where a hidden masklet is expected a new detection may lie to
             bring it back, as a share of the picture's side; 0 means never, as published.
     """
@@ -70,7 +68,6 @@ class LifeRules:
     recondition_s: float = 0.5
     suppress_s: float = math.inf
     dormant_s: float = math.inf
-    revive_s: float = math.inf
     revive_reach: float = 0.0
 
 

@@ -38,14 +38,16 @@ class Reconciler:
         ``found`` is ``None`` where the concept was not looked for: then the tracker's word counts.
         """
         now_s = stream.time_s
-        mine = [item for item in tracked if item.masklet.concept == concept and not item.is_new]
+        mine = [
+            item
+            for item in tracked
+            if item.masklet.concept == concept and not (item.is_new or item.is_dormant)
+        ]
         if found is None:
             for item in mine:
                 if not item.is_empty:
                     item.masklet.last_matched_s = now_s
             return
-        dormant = [item for item in mine if item.is_dormant]
-        mine = [item for item in mine if not item.is_dormant]
         masks = stack_masks([item.mask_logits for item in mine], found.mask_logits)
         visible = (masks > 0).flatten(1).any(1).numpy(force=True)
         plan = associate(
@@ -60,12 +62,7 @@ class Reconciler:
             together = np.flatnonzero(sharers)
             for t in together[1:]:
                 mine[t].masklet.on_shared(mine[together[0]].masklet.masklet_id, elapsed_s)
-        oldest_s = now_s - self._options.life.revive_s
-        hidden = [
-            item
-            for item in (*self._hide(mine, now_s), *dormant)
-            if item.masklet.last_matched_s >= oldest_s
-        ]
+        hidden = self._hide(mine, now_s)
         for d in plan.new:
             # Dormant ones make room, below.
             num_tracked = sum(not item.is_dormant for item in tracked)
@@ -168,7 +165,6 @@ class Reconciler:
         item = hidden.pop(chosen)
         item.mask_logits, item.object_logit = mask_logits, SURE_LOGIT
         item.is_matched = item.is_prompted = True
-        item.is_dormant = False
         item.masklet.last_conditioned_s = now_s
         item.masklet.on_matched(now_s, float(found.scores[detection]))
         return True

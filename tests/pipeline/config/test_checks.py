@@ -41,7 +41,10 @@ def test_phrases_have_single_spaces_so_that_rules_find_them():
         ("name: yolo", "model.name: unknown model (accepted: sam3-nano, sam3,"),
         ("name: sam2.1-tiny", "model: sam2.1-tiny knows no concepts (accepted: sam3-nano, sam3)"),
         ("options: {life.expiry: 1}", "unknown option 'life.expiry' (did you mean 'life.expiry_s'"),
-        ("options: {life.expiry_s: yes}", "option 'life.expiry_s' is True (accepted: float as 4.0"),
+        (
+            "options: {life.expiry_s: yes}",
+            "option 'life.expiry_s' is True (accepted: float",
+        ),
         ("options: {memory_maps: 2.5}", "option 'memory_maps' is 2.5 (accepted: int as 3)"),
         ("options: {memory_maps: 0}", "memory_maps"),
         ("device: tpu", "model.device: accepted: auto, cpu, cuda, cuda:N or mps."),
