@@ -204,9 +204,14 @@ def segment(  # noqa: PLR0913 - one parameter per flag
         choice = ModelChoice(name=model, checkpoint=checkpoint, device=device, min_score=min_score)
         prompts = parse_prompts(flags)
         report = segment_pictures(images, prompts, choice, out, json_lines=json_lines)
-        num_failed = len(report.failures)
-        code = choose_exit_code(
-            has_nothing=not report.num_pictures, num_failed=num_failed, is_strict=strict
-        )
-        if code:
-            raise typer.Exit(code)
+        end_with(report, is_strict=strict)
+
+
+def end_with(report: SegmentReport, *, is_strict: bool) -> None:
+    """End the command by the one exit rule, if that is not well."""
+    num_failed = len(report.failures)
+    code = choose_exit_code(
+        has_nothing=not report.num_pictures, num_failed=num_failed, is_strict=is_strict
+    )
+    if code:
+        raise typer.Exit(code)
