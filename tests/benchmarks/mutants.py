@@ -2,7 +2,8 @@
 
 A seeded sample of one-line mutants (cosmic-ray's operators, and deleted calls) is drawn from the
 modules in :data:`SUBJECTS`; for each, the tests that execute its line are run in a copy of the
-tree. A mutant dies when a test fails or does not come to its end.
+tree. A mutant dies when a test fails or does not come to its end. Before them each of
+:data:`GUARANTEES` is broken; all of those must die.
 """
 
 import argparse
@@ -12,16 +13,19 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import TypeVar
 
 from rich.console import Console
 
+from tests.benchmarks.guarantees import GUARANTEES, Guarantee
 from tests.benchmarks.mutation_sites import Site, find_sites, mutate
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +41,8 @@ SUBJECTS = (
 TESTS = tuple(f"tests/{subject}" for subject in SUBJECTS)
 _MOST_TESTS = 60  # of one mutant; with more, those beside the module's own tests are drawn from
 _TIMEOUT_S = 120.0
-_KILLED_RC = frozenset({1, 2, 3, 4})  # failed, interrupted, internal error, not collectable
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +71,11 @@ class Verdict:
 
 
 def main() -> None:
-    """Draw mutants, run their tests, and print survivors and the share that died."""
+    """Break the guarantees, draw mutants, run their tests, and print what survives."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=400, help="mutants to try")
+    parser.add_argument(
+        "--samples", type=int, default=400, help="mutants to try; 0: guarantees alone"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--workers", type=int, default=2, help="copies of the tree")
     parser.add_argument("--only", default="", help="modules whose path holds this")
@@ -87,9 +94,13 @@ def main() -> None:
     chosen = random.Random(options.seed).sample(sites, min(options.samples, len(sites)))  # noqa: S311
     with TemporaryDirectory() as folder:
         copies = [copy_tree(Path(folder) / str(number)) for number in range(options.workers)]
+        break_guarantees(console, copies)
+        if not options.samples:
+            return
         covered = measure_coverage(copies[0])
         verdicts: list[Verdict] = []
-        for verdict in run_all(chosen, copies, covered, options.seed):
+        judge = partial(judge_in, covered=covered, seed=options.seed)
+        for verdict in over(copies, judge, chosen):
             verdicts.append(verdict)
             if options.json:
                 console.print(json.dumps(asdict(verdict)))
@@ -101,6 +112,15 @@ def main() -> None:
         f"{killed} of {len(verdicts)} mutants died ({100 * killed / max(len(verdicts), 1):.1f} %; "
         f"{len(sites)} places, seed {options.seed}, {perf_counter() - began:.0f} s)"
     )
+
+
+def break_guarantees(console: Console, copies: Sequence[Path]) -> None:
+    """Break each guarantee and print those whose tests do not notice."""
+    noticed = list(over(copies, break_guarantee, GUARANTEES))
+    for guarantee, has_died in zip(GUARANTEES, noticed, strict=True):
+        if not has_died:
+            console.print(f"NOT WATCHED {guarantee.path}: {guarantee.promise}")
+    console.print(f"{sum(noticed)} of {len(noticed)} broken guarantees were noticed")
 
 
 def copy_tree(target: Path) -> Path:
@@ -140,26 +160,23 @@ def existing(tree: Path) -> list[str]:
     return [folder for folder in TESTS if (tree / folder).is_dir()]
 
 
-def run_all(
-    sites: Sequence[Site],
-    copies: Sequence[Path],
-    covered: dict[tuple[str, int], list[str]],
-    seed: int,
-) -> Iterator[Verdict]:
-    """Yield the verdict of each mutant; each copy of the tree holds one at a time."""
+def over(
+    copies: Sequence[Path], judge: Callable[[Path, _Item], _Answer], items: Sequence[_Item]
+) -> Iterator[_Answer]:
+    """Yield what ``judge`` says of each item; each copy of the tree holds one at a time."""
     free: SimpleQueue[Path] = SimpleQueue()
     for copy in copies:
         free.put(copy)
 
-    def judge(site: Site) -> Verdict:
+    def in_a_copy(item: _Item) -> _Answer:
         tree = free.get()
         try:
-            return judge_in(tree, site, tests_of(site, covered, seed), seed)
+            return judge(tree, item)
         finally:
             free.put(tree)
 
     with ThreadPoolExecutor(len(copies)) as pool:
-        yield from pool.map(judge, sites)
+        yield from pool.map(in_a_copy, items)
 
 
 def tests_of(site: Site, covered: dict[tuple[str, int], list[str]], seed: int) -> list[str]:
@@ -177,19 +194,15 @@ def tests_of(site: Site, covered: dict[tuple[str, int], list[str]], seed: int) -
     return first[:_MOST_TESTS] + rest
 
 
-def judge_in(tree: Path, site: Site, tests: list[str], seed: int) -> Verdict:
+def judge_in(
+    tree: Path, site: Site, covered: dict[tuple[str, int], list[str]], seed: int
+) -> Verdict:
     """Put a mutant into a copy of the tree, run its tests, and take it out again."""
-    path = tree / site.path
-    original = path.read_text(encoding="utf-8")
+    tests = tests_of(site, covered, seed)
+    original = (tree / site.path).read_text(encoding="utf-8")
     mutated = mutate(original, site, seed)
     began = perf_counter()
-    is_killed = False
-    if tests and mutated != original:
-        path.write_text(mutated, encoding="utf-8")
-        try:
-            is_killed = run_pytest(tree, ["-x", *tests], timeout_s=_TIMEOUT_S) != 0
-        finally:
-            path.write_text(original, encoding="utf-8")
+    is_killed = is_noticed(tree, site.path, original, mutated, tests)
     before, after = changed_lines(original, mutated)
     return Verdict(
         path=site.path,
@@ -201,6 +214,23 @@ def judge_in(tree: Path, site: Site, tests: list[str], seed: int) -> Verdict:
         is_killed=is_killed,
         seconds=round(perf_counter() - began, 1),
     )
+
+
+def break_guarantee(tree: Path, guarantee: Guarantee) -> bool:
+    """Return whether the tests notice that a guarantee is broken."""
+    original, broken = guarantee.break_in(tree)
+    return is_noticed(tree, guarantee.path, original, broken, guarantee.tests)
+
+
+def is_noticed(tree: Path, path: str, original: str, changed: str, tests: Sequence[str]) -> bool:
+    """Change a module in a copy of the tree, run tests, and change it back."""
+    if not tests or changed == original:
+        return False
+    (tree / path).write_text(changed, encoding="utf-8")
+    try:
+        return run_pytest(tree, ["-x", *tests], timeout_s=_TIMEOUT_S) != 0
+    finally:
+        (tree / path).write_text(original, encoding="utf-8")
 
 
 def run_pytest(tree: Path, words: Sequence[str], *, timeout_s: float) -> int:

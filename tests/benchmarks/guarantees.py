@@ -1,0 +1,225 @@
+"""Faults that must never pass: each breaks one promise of the engine in one place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarantee:
+    """One promise, and the change that breaks it.
+
+    Attributes:
+        promise: What users rely on.
+        path: Module that keeps it, from the root.
+        before: Text that stands there exactly once.
+        after: Text that breaks the promise.
+        tests: Files that must notice.
+    """
+
+    promise: str
+    path: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+    def break_in(self, tree: Path) -> tuple[str, str]:
+        """Return the module's text in ``tree`` as it is, and broken.
+
+        Raises:
+            ValueError: If the text to be changed is not there exactly once.
+        """
+        original = (tree / self.path).read_text(encoding="utf-8")
+        if original.count(self.before) != 1:
+            raise ValueError(
+                f"{self.path}: {original.count(self.before)} times {self.before!r} (accepted: 1; "
+                f"mend the row {self.promise!r} in {Path(__file__).name})"
+            )
+        return original, original.replace(self.before, self.after)
+
+
+def _engine(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/pipeline/engine/test_{name}.py" for name in names)
+
+
+_KAFKA = ("tests/connectors/kafka/test_kafka.py", "tests/connectors/kafka/test_source.py")
+_CLOCK = ("tests/pipeline/streams/test_clock.py",)
+
+GUARANTEES = (
+    Guarantee(
+        promise="the committed position never passes a lost frame",
+        path="pipeline/engine/commits.py",
+        before="return self._delivery != _OPEN and self._delivery <= acknowledged",
+        after="return self._delivery <= acknowledged",
+        tests=_engine("commits", "committer"),
+    ),
+    Guarantee(
+        promise="a frame dropped at a stop is not committed",
+        path="pipeline/engine/buffer.py",
+        before="                self._frames.clear()\n",
+        after=(
+            "                for one in self._frames:\n"
+            "                    one.ticket.finish()\n"
+            "                self._frames.clear()\n"
+        ),
+        tests=_engine("buffer", "committer", "source_runner", "engine"),
+    ),
+    Guarantee(
+        promise="new records never overtake those to be sent again",
+        path="connectors/kafka/sink.py",
+        before="if not self._must_resend:",
+        after="if True:",
+        tests=_KAFKA,
+    ),
+    Guarantee(
+        promise="what is done of revoked partitions is committed",
+        path="connectors/kafka/source.py",
+        before="        self._commit_marks()\n        gone = set(partitions)",
+        after="        gone = set(partitions)",
+        tests=_KAFKA,
+    ),
+    Guarantee(
+        promise="offsets of partitions that come back are remembered",
+        path="connectors/kafka/source.py",
+        before="self._delivered[partition] = self._revoked[partition]",
+        after="pass",
+        tests=_KAFKA,
+    ),
+    Guarantee(
+        promise="marks of revoked partitions are let go",
+        path="connectors/kafka/source.py",
+        before="for kept_of in (self._delivered, self._handed_out, self._ends, self._marks):",
+        after="for kept_of in (self._delivered, self._handed_out, self._ends):",
+        tests=_KAFKA,
+    ),
+    Guarantee(
+        promise="a revived masklet gets a track_uid of its own",
+        path="pipeline/tracking/tracks.py",
+        before="next_no = max(next_no, life.track.no + 1)",
+        after="next_no = max(next_no, len(lives) + 1)",
+        tests=("tests/pipeline/tracking/test_tracks.py",),
+    ),
+    Guarantee(
+        promise="time of a live stream never runs backwards",
+        path="pipeline/streams/timelines.py",
+        before="if time_us <= self._time_us:",
+        after="if False:",
+        tests=_CLOCK,
+    ),
+    Guarantee(
+        promise="time of a file never runs backwards",
+        path="pipeline/streams/timelines.py",
+        before="max(anchor.time_us + step_us, self._time_us + 1)",
+        after="anchor.time_us + step_us",
+        tests=_CLOCK,
+    ),
+    Guarantee(
+        promise="a camera's clock is believed within its bound alone",
+        path="pipeline/streams/timelines.py",
+        before="if abs(error_us) <= _TRUST_US and not reading.is_doubtful:",
+        after="if not reading.is_doubtful:",
+        tests=_CLOCK,
+    ),
+    Guarantee(
+        promise="drift of a camera's clock is followed slowly",
+        path="pipeline/streams/timelines.py",
+        before="min(max(error_us, -limit_us), limit_us)",
+        after="error_us",
+        tests=_CLOCK,
+    ),
+    Guarantee(
+        promise="errors of the model count in a row alone",
+        path="pipeline/engine/turns.py",
+        before="            running.backoff.succeed()\n",
+        after="",
+        tests=_engine("turns", "engine"),
+    ),
+    Guarantee(
+        promise="waits of a source grow by errors in a row alone",
+        path="pipeline/engine/retry.py",
+        before="if opened_s is not None and now_s - opened_s >= self._config.healthy_s:",
+        after="if False:",
+        tests=_engine("retry"),
+    ),
+    Guarantee(
+        promise="waits of a source are bounded",
+        path="connectors/backoff.py",
+        before="""            planned = min(delay, self.maximum_s)
+            yield planned * (1.0 - self.jitter * rng.random())
+            delay = min(delay * self.factor, self.maximum_s)
+""",
+        after="""            yield delay * (1.0 - self.jitter * rng.random())
+            delay = delay * self.factor
+""",
+        tests=("tests/connectors/test_backoff.py", *_engine("retry")),
+    ),
+    Guarantee(
+        promise="few sources connect to one host at once",
+        path="pipeline/engine/retry.py",
+        before="while self._running[host] >= self._num_attempts and not should_stop():",
+        after="while False:",
+        tests=_engine("retry", "source_runner"),
+    ),
+    Guarantee(
+        promise="a refused password is tried slowly",
+        path="pipeline/engine/retry.py",
+        before="if isinstance(error, UnauthorizedError):",
+        after="if False:",
+        tests=_engine("retry"),
+    ),
+    Guarantee(
+        promise="the loss of a session is told",
+        path="pipeline/engine/turns.py",
+        before='self._publisher.end_session(running, "model_error", now=self._clock.utc_now())',
+        after="pass",
+        tests=_engine("turns", "engine"),
+    ),
+    Guarantee(
+        promise="changes and events are not shed",
+        path="pipeline/engine/publisher.py",
+        before="can_shed = not (may_wait or result.changes or result.events)",
+        after="can_shed = not may_wait",
+        tests=_engine("publisher"),
+    ),
+    Guarantee(
+        promise="a stream with frames waiting is not closed for idleness",
+        path="pipeline/engine/control.py",
+        before="if running.is_named_by_source and is_idle and not running.buffer.num_frames:",
+        after="if running.is_named_by_source and is_idle:",
+        tests=_engine("control", "engine"),
+    ),
+    Guarantee(
+        promise="a failed source of many streams shows in the exit code",
+        path="pipeline/engine/control.py",
+        before="self._summary.retire(StreamSummary(stream_id=ANY_STREAM, error=str(error)))",
+        after="pass",
+        tests=_engine("control", "engine", "summary"),
+    ),
+    Guarantee(
+        promise="leaving is armed by an unbroken stay alone",
+        path="pipeline/events/rules/machine.py",
+        before="        if holds:\n            watch.fails_since = None\n",
+        after="        if holds:\n",
+        tests=("tests/pipeline/events",),
+    ),
+    Guarantee(
+        promise="a masklet is re-prompted at most once an interval",
+        path="models/sam3/tracking/reconcile.py",
+        before="is_due = since_s >= self._options.life.recondition_s",
+        after="is_due = True",
+        tests=("tests/models/sam3/tracking",),
+    ),
+    Guarantee(
+        promise="only the guilty stream of a batch loses a frame",
+        path="pipeline/engine/worker.py",
+        before="if len(inputs) > 1:",
+        after="if False:",
+        tests=_engine("worker", "engine"),
+    ),
+    Guarantee(
+        promise="a gap above session_gap_s ends the session",
+        path="pipeline/streams/timelines.py",
+        before="begins_session = time_us - self._time_us > self._session_gap_us",
+        after="begins_session = False",
+        tests=_CLOCK,
+    ),
+)
