@@ -117,12 +117,49 @@ class Sink(ABC):
         self.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A record that its sink cannot take, whatever is tried: the record is at fault.
+
+    Attributes:
+        record: As it was to be written.
+        reason: Why it cannot be.
+        is_too_large: It may be taken without its masks.
+    """
+
+    record: Record
+    reason: str
+    is_too_large: bool = False
+
+
 class RecordSink(Sink):
-    """Takes records: Kafka, JSONL, console."""
+    """Takes records: Kafka, JSONL, console.
+
+    Attributes:
+        needs_log: Records wait for it on disk while it is away.
+    """
+
+    needs_log: ClassVar[bool] = False
+
+    @property
+    def max_record_bytes(self) -> int | None:
+        """Size of the largest body that it takes, as far as is known; ``None``: any."""
+        return None
 
     @abstractmethod
-    def write(self, records: Sequence[Record]) -> None:
-        """Hand over records in order. Raises a :class:`connectors.errors.SinkError`."""
+    def write(self, records: Sequence[Record]) -> Sequence[Refused]:
+        """Write records in order; returns once they have arrived as the guarantee says.
+
+        Returns:
+            Those that were left out because they themselves are at fault.
+
+        Raises:
+            SinkError: Nobody knows how many have arrived. The same records are to be written
+                again; what arrived in the meantime is then not written twice.
+        """
+
+    def interrupt(self) -> None:
+        """End a write that waits, which then raises; called by another thread, at a stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

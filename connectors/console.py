@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 from typing_extensions import override
 
-from connectors.base import RecordSink
+from connectors.base import RecordSink, Refused
 from connectors.config import BaseSinkConfig
 from connectors.errors import redact_url
 from connectors.json_lines import to_dead_letter_line, to_json_line
@@ -81,13 +81,14 @@ class ConsoleSink(RecordSink):
         """Nothing to open."""
 
     @override
-    def write(self, records: Sequence[Record]) -> None:
+    def write(self, records: Sequence[Record]) -> Sequence[Refused]:
         for record in records:
             kind = record.topic.value.split(".")[1]
             if self._config.json_lines:
                 self._write_json(record)
             elif kind in self._config.kinds:
                 self._console.print(_to_text(kind, record))
+        return ()
 
     @override
     def flush(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from typing_extensions import override
 
-from connectors.base import Overlay, PictureSink, RecordSink, Source
+from connectors.base import Overlay, PictureSink, RecordSink, Refused, Source
 from connectors.errors import (
     BadFrameError,
     CorruptMediaError,
@@ -173,10 +173,11 @@ class MemorySink(RecordSink):
         self.is_open = True
 
     @override
-    def write(self, records: Sequence[Record]) -> None:
+    def write(self, records: Sequence[Record]) -> Sequence[Refused]:
         if len(self.records) + len(records) > self.capacity:
             raise DeliveryFailedError("memory", f"more than {self.capacity} records")
         self.records.extend(records)
+        return ()
 
     @override
     def flush(self) -> None:

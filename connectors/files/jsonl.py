@@ -11,7 +11,7 @@ from typing import Literal, Self
 from pydantic import Field
 from typing_extensions import override
 
-from connectors.base import RecordSink
+from connectors.base import RecordSink, Refused
 from connectors.config import BaseSinkConfig
 from connectors.errors import DeliveryFailedError, NotWritableError, redact_url
 from connectors.json_lines import to_dead_letter_line, to_json_line
@@ -92,7 +92,7 @@ class JsonlSink(RecordSink):
         self._is_open = True
 
     @override
-    def write(self, records: Sequence[Record]) -> None:
+    def write(self, records: Sequence[Record]) -> Sequence[Refused]:
         lines: dict[Topic, list[bytes]] = {}
         num_refused = 0
         for record in records:
@@ -104,6 +104,7 @@ class JsonlSink(RecordSink):
                 lines.setdefault(Topic.DLQ, []).append(to_dead_letter_line(record))
         self._write_all(lines)
         self._num_refused += num_refused
+        return ()
 
     @override
     def flush(self) -> None:

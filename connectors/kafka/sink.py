@@ -11,7 +11,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 from typing_extensions import override
 
-from connectors.base import RecordSink
+from connectors.base import RecordSink, Refused
 from connectors.errors import SinkError, SinkUnreachableError
 from connectors.kafka.client import (
     MAX_RECORD_BYTES,
@@ -75,7 +75,7 @@ class KafkaSink(RecordSink):
             self._producer = self._build_producer()
 
     @override
-    def write(self, records: Sequence[Record]) -> None:
+    def write(self, records: Sequence[Record]) -> Sequence[Refused]:
         deadline = time.monotonic() + self._config.delivery_timeout_s
         self._reap(deadline=None)
         while self._pending and len(self._pending) + len(records) > self._config.max_pending:
@@ -84,6 +84,7 @@ class KafkaSink(RecordSink):
         self._pending.extend(taken)
         if not self._must_resend:  # else they would overtake what is still to be sent again
             self._send(taken)
+        return ()
 
     @override
     def flush(self) -> None:
