@@ -8,22 +8,24 @@ from connectors.record import Record, Topic
 
 
 def to_json_line(record: Record) -> bytes:
-    """Return a record's body on one line, without the newline.
+    """Return a record's body on one line, without the newline; its ``ce_id`` is the first key.
 
-    Bodies of our own making, which begin with ``{``, are taken as they are.
+    Bodies of our own making, from ``{`` to ``}`` on one line, are taken as they are.
 
     Raises:
         ValueError: If the body is no JSON.
     """
     if record.topic is Topic.DLQ:
         return to_dead_letter_line(record)
-    if b"\n" not in record.value and record.value.startswith(b"{"):
-        return record.value
     try:
-        body = json.loads(record.value, parse_constant=_refuse_constant)
+        line = record.value if _is_line(record.value) else _to_line(record.value)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"a record of {record.key!r} is not JSON") from error
-    return json.dumps(body, separators=(",", ":")).encode()
+    uid = next((value for name, value in record.headers if name == "ce_id"), None)
+    if uid is None or not line.startswith(b"{"):
+        return line
+    first = json.dumps(uid.decode(errors="replace")).encode()
+    return b'{"ce_id":%b%b%b' % (first, b"" if line == b"{}" else b",", line[1:])
 
 
 def to_dead_letter_line(record: Record) -> bytes:
@@ -46,6 +48,17 @@ def _to_header(name: str, value: bytes) -> dict[str, str]:
         return {"name": name, "value": value.decode()}
     except UnicodeDecodeError:
         return {"name": name, "value_base64": base64.b64encode(value).decode()}
+
+
+def _is_line(body: bytes) -> bool:
+    body.decode()  # what is no UTF-8 is no JSON
+    is_object = body.startswith(b'{"') and body.endswith(b"}")
+    return is_object and b"\n" not in body and b"\r" not in body
+
+
+def _to_line(body: bytes) -> bytes:
+    value = json.loads(body, parse_constant=_refuse_constant)
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _refuse_constant(name: str) -> NoReturn:

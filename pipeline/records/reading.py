@@ -8,6 +8,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
+from connectors.files.rotation import in_order, kind_of
 from pipeline.errors import RecordError
 from pipeline.records.schema import RECORD_TYPES, AnyRecord
 
@@ -22,7 +23,8 @@ def read_records(source: str | Path | Iterable[str]) -> Iterator[AnyRecord]:
     """Yield the records of a file, a folder or lines, each as the model of its kind.
 
     A last line that is still being written, without its end, is left out. Dead letters are no
-    records, so a folder's ``dlq.jsonl`` is left out too.
+    records, so a folder's ``dlq.jsonl`` is left out too. Rotated files come before the one that
+    is being written.
 
     Args:
         source: A ``.jsonl`` file, a folder of them, or lines.
@@ -44,7 +46,7 @@ def read_records(source: str | Path | Iterable[str]) -> Iterator[AnyRecord]:
     path = Path(source)
     files = [path]
     if path.is_dir():
-        files = sorted(file for file in path.glob("*.jsonl") if file.stem != "dlq")
+        files = in_order(file for file in path.glob("*.jsonl") if kind_of(file) != "dlq")
     for file in files:
         with file.open("rb") as lines:
             whole = (line for line in lines if line.endswith(b"\n"))

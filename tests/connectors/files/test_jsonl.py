@@ -1,14 +1,18 @@
 import base64
+import errno
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from connectors.errors import DeliveryFailedError, NotWritableError
+from connectors.files import jsonl
 from connectors.files.jsonl import JsonlSink, JsonlSinkConfig
 from connectors.record import Record, Topic
 
@@ -28,8 +32,8 @@ with JsonlSink(config=JsonlSinkConfig(folder=Path(sys.argv[1]))) as sink:
 """
 
 
-def jsonl_sink(folder, **options):
-    return JsonlSink(config=JsonlSinkConfig(folder=folder, **options))
+def jsonl_sink(folder, *, now=time.time, **options):
+    return JsonlSink(config=JsonlSinkConfig(folder=folder, **options), now=now)
 
 
 def record(number, topic=Topic.EVENTS, **fields):
@@ -48,19 +52,23 @@ def test_each_kind_of_record_has_its_file(tmp_path):
         assert numbers(tmp_path / "new/out/tracks.jsonl") == [2]
 
 
-@pytest.mark.parametrize(("append", "expected"), [(True, [1, 2]), (False, [2])])
-def test_second_run_goes_on_or_begins_anew(tmp_path, append, expected):
+def test_second_run_goes_on(tmp_path):
     for number in (1, 2):
-        with jsonl_sink(tmp_path, append=append) as sink:
+        with jsonl_sink(tmp_path) as sink:
             sink.write([record(number)])
-    assert numbers(tmp_path / "events.jsonl") == expected
-
-
-def test_torn_last_line_is_removed(tmp_path):
-    (tmp_path / "events.jsonl").write_text('{"number": 1}\n{"numb')
-    with jsonl_sink(tmp_path) as sink:
-        sink.write([record(2)])
     assert numbers(tmp_path / "events.jsonl") == [1, 2]
+
+
+def test_a_run_that_begins_anew_keeps_all_files_of_the_former_ones_elsewhere(tmp_path):
+    for number, topic in ((1, Topic.TRACKS), (2, Topic.EVENTS), (3, Topic.EVENTS)):
+        sink = jsonl_sink(tmp_path, append=False, now=lambda: 0.0)
+        with sink:
+            sink.write([record(number, topic)])
+            sink.write([record(number, topic)])
+    assert [path.name for path in JsonlSinkConfig(folder=tmp_path).list_files()] == ["events.jsonl"]
+    assert numbers(tmp_path / "events.jsonl") == [3, 3]
+    assert numbers(tmp_path / "before-19700101T000000Z/tracks.jsonl") == [1, 1]
+    assert numbers(tmp_path / "before-19700101T000000Z_002/events.jsonl") == [2, 2]
 
 
 def test_killed_writer_loses_no_whole_line(tmp_path):
@@ -122,32 +130,91 @@ def test_a_failing_file_takes_back_the_lines_of_the_others(tmp_path):
     assert numbers(tmp_path / "tracks.jsonl") == [2]
 
 
-def test_a_file_begun_anew_is_not_begun_again_after_an_error(tmp_path):
-    with jsonl_sink(tmp_path, append=False) as sink:
-        sink.write([record(1)])
-        (tmp_path / "tracks.jsonl").mkdir()
-        with pytest.raises(DeliveryFailedError):
-            sink.write([record(2), record(2, Topic.TRACKS)])
-        sink.write([record(3)])
-    assert numbers(tmp_path / "events.jsonl") == [1, 3]
-
-
 def test_folder_that_is_a_file_is_not_writable(tmp_path):
     (tmp_path / "out").write_text("taken")
     with pytest.raises(NotWritableError, match="accepted: a writable folder"):
         jsonl_sink(tmp_path / "out").open()
 
 
-def test_full_disk_is_a_typed_error_and_leaves_no_torn_line(tmp_path):
+@contextmanager
+def small_disk(folder):
+    """A file system of 64 kB, or, where none may be mounted, files of at most that size."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with jsonl_sink(tmp_path) as sink:
-        sink.write([record(1)])
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
-        try:
-            for _ in range(2):  # first only a part fits, then nothing does
-                with pytest.raises(DeliveryFailedError, match=r"events\.jsonl' at byte 14"):
-                    sink.write([record(2)])
-        finally:
+    if not mounted:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (48 * 1024, hard))
+    try:
+        yield folder
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        else:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        sink.write([record(3)])
-    assert numbers(tmp_path / "events.jsonl") == [1, 3]
+
+
+def test_a_full_disk_leaves_whole_lines_and_works_again_when_there_is_room(tmp_path):
+    def batch(number):
+        value = json.dumps({"number": number, "text": "x" * 1000}).encode()
+        return [record(number), record(number, Topic.TRACKS, value=value)]
+
+    with small_disk(tmp_path / "disk") as folder, jsonl_sink(folder) as sink:
+        num_written = 0
+        with suppress(DeliveryFailedError):
+            while num_written < 100:
+                sink.write(batch(num_written))
+                num_written += 1
+        with pytest.raises(DeliveryFailedError, match=r"tracks\.jsonl") as caught:
+            sink.write(batch(num_written))
+        assert caught.value.recoverable
+        for kind in ("events", "tracks"):
+            assert numbers(folder / f"{kind}.jsonl") == list(range(num_written))
+        (folder / "tracks.jsonl").unlink()  # somebody makes room
+        sink.write(batch(num_written))
+        assert numbers(folder / "events.jsonl") == list(range(num_written + 1))
+        assert numbers(folder / "tracks.jsonl") == [num_written]
+
+
+def test_a_second_sink_on_a_folder_is_refused_until_the_first_is_closed(tmp_path):
+    with jsonl_sink(tmp_path), pytest.raises(NotWritableError, match=f"process {os.getpid()} "):
+        jsonl_sink(tmp_path).open()
+    with jsonl_sink(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".jsonl.lock"]
+
+
+def test_files_rotate_and_are_listed_in_order(tmp_path):
+    with jsonl_sink(tmp_path, rotate_bytes=14) as sink:
+        for number in range(3):
+            sink.write([record(number)])
+    files = JsonlSinkConfig(folder=tmp_path).list_files()
+    assert [numbers(path) for path in files] == [[0], [1], [2]]
+
+
+def test_lines_reach_the_disk_every_half_second_and_when_flushed(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with jsonl_sink(tmp_path) as sink:
+        sink.write([record(0)])  # the first write waits, and its folder is new
+        assert len(synced) == 2
+        sink.write([record(1)])
+        assert len(synced) == 2
+        sink.flush()
+        sink.flush()
+        assert len(synced) == 3
+        monkeypatch.setattr(jsonl, "_SYNC_S", 0.0)
+        sink.write([record(2)])
+        assert len(synced) == 4
+
+
+def test_lines_that_do_not_reach_the_disk_are_taken_back(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with jsonl_sink(tmp_path) as sink:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fail)
+            with pytest.raises(DeliveryFailedError, match="output"):
+                sink.write([record(0)])
+        sink.write([record(0)])
+    assert numbers(tmp_path / "events.jsonl") == [0]

@@ -42,9 +42,18 @@ def test_a_line_is_read_as_the_record_it_is(kind, model):
 def test_a_folder_gives_the_records_of_its_files_but_no_dead_letters(tmp_path):
     for kind in ("status", "events"):
         (tmp_path / f"{kind}.jsonl").write_text(line_of(kind) * 2)
-    (tmp_path / "dlq.jsonl").write_text('{"value_base64": ""}\n')
+    for name in ("dlq.jsonl", "dlq-20261129T014500Z.jsonl"):
+        (tmp_path / name).write_text('{"value_base64": ""}\n')
     kinds = [type(record) for record in read_records(str(tmp_path))]
     assert kinds == [EventRecord] * 2 + [StatusRecord] * 2
+
+
+def test_rotated_files_are_read_before_the_present_one(tmp_path):
+    numbers = {"": 4, "-20261129T014500Z": 1, "-20261129T014500Z_002": 2, "-20261129T014501Z": 3}
+    for mark, number in numbers.items():
+        body = {**json.loads(line_of("masklets")), "ce_id": "1", "frame_seq": number}
+        (tmp_path / f"masklets{mark}.jsonl").write_text(json.dumps(body) + "\n")
+    assert [record.frame_seq for record in read_records(tmp_path)] == [1, 2, 3, 4]
 
 
 def test_a_last_line_without_its_end_is_left_out(tmp_path):
