@@ -7,6 +7,7 @@ MaskstreamError
 ├── WeightsError           a model's weights cannot be had, read or written
 ├── ModelError             the model fails on a stream's frames, or does not take the stream
 ├── StreamLimitError       a source names more streams than the configuration allows
+├── StateError             the state folder cannot be used, or another process uses it
 ├── StreamExistsError      a stream of that name runs already
 └── UnknownStreamError     no stream of that name can be changed or removed
 
@@ -15,6 +16,7 @@ Sources and sinks raise the errors of :mod:`connectors.errors`.
 
 from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import Self
 
 from typing_extensions import override
@@ -96,6 +98,22 @@ class StreamLimitError(MaskstreamError):
         )
         self.stream_id = stream_id
         self.limit = limit
+
+
+class StateError(MaskstreamError):
+    """The state folder cannot be used, or another process uses it.
+
+    Attributes:
+        path: The folder or file.
+        reason: What is wrong with it.
+        accepted: What would be accepted.
+    """
+
+    def __init__(self, *, path: Path, reason: str, accepted: str) -> None:
+        super().__init__(f"state {str(path)!r}: {reason} (accepted: {accepted})")
+        self.path = path
+        self.reason = reason
+        self.accepted = accepted
 
 
 class StreamExistsError(MaskstreamError):

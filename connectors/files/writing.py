@@ -1,14 +1,20 @@
 """Files that are there whole or not at all, whatever kills the writer or fills the disk."""
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
 from connectors.errors import NotWritableError
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, is_synced: bool = False) -> None:
     """Write a file, making its folder; a kill half-way leaves the former file.
+
+    Args:
+        path: The file.
+        data: All of its content.
+        is_synced: A power cut leaves the former file or this one, too.
 
     Raises:
         NotWritableError: If it cannot be written.
@@ -17,6 +23,9 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)
+        if is_synced:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         # On a full disk what was written of it only takes room.

@@ -1,0 +1,1 @@
+"""Crash-safe log of records between the engine and its record sinks."""

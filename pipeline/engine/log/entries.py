@@ -1,0 +1,174 @@
+"""Entries of a segment: how a record is written down, and how good ones are found again.
+
+An entry is a head (magic, length of the payload, sequence number, time of appending, CRC-32 of
+all that and of the payload) and the payload, a record. A segment begins with a head of its own.
+Sequence numbers grow by one from entry to entry, so that a missing number is a lost record.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from zlib import crc32
+
+from connectors.record import Record, Topic
+
+VERSION = 1
+_SEGMENT_MAGIC = b"MSTRMLOG"
+_SEGMENT = struct.Struct(">8sH")
+_ENTRY_MAGIC = b"\xf1REC"
+_ENTRY = struct.Struct(">4sIQQ")
+_CRC = struct.Struct(">I")
+SEGMENT_HEAD_BYTES = _SEGMENT.size + _CRC.size
+_ENTRY_HEAD_BYTES = _ENTRY.size + _CRC.size
+_RECORD = struct.Struct(">BHIIq")  # lengths of topic, headers (count), key and value; time stamp
+_HEADER = struct.Struct(">HI")  # lengths of name and value
+
+
+@dataclass(slots=True)
+class Entry:
+    """A good entry.
+
+    Attributes:
+        seq: Sequence number of the record.
+        appended_ms: When it was appended, milliseconds since the epoch.
+        start: First byte of the entry in the bytes that were scanned.
+        end: First byte behind it.
+    """
+
+    seq: int
+    appended_ms: int
+    start: int
+    end: int
+
+
+def encode_segment_head() -> bytes:
+    """Return what a segment begins with."""
+    head = _SEGMENT.pack(_SEGMENT_MAGIC, VERSION)
+    return head + _CRC.pack(crc32(head))
+
+
+def decode_segment_head(data: bytes) -> int | None:
+    """Return the version of a segment, ``None`` if its head is damaged."""
+    head = data[: _SEGMENT.size]
+    if len(data) < SEGMENT_HEAD_BYTES or _CRC.pack(crc32(head)) != data[len(head) :][: _CRC.size]:
+        return None
+    magic, version = _SEGMENT.unpack(head)
+    return version if magic == _SEGMENT_MAGIC else None
+
+
+def size_of(record: Record) -> int:
+    """Return how many bytes a record's entry has."""
+    size = _ENTRY_HEAD_BYTES + _RECORD.size + len(record.topic) + len(record.value)
+    size += len(_encode_key(record.key)) + _HEADER.size * len(record.headers)
+    for name, value in record.headers:
+        size += len(name.encode()) + len(value)
+    return size
+
+
+def encode_entry(seq: int, appended_ms: int, record: Record) -> bytes:
+    """Return a record as an entry of a segment."""
+    payload = _encode_record(record)
+    head = _ENTRY.pack(_ENTRY_MAGIC, len(payload), seq, appended_ms)
+    return b"".join((head, _CRC.pack(crc32(payload, crc32(head))), payload))
+
+
+def _encode_record(record: Record) -> bytes:
+    topic, key = record.topic.encode(), _encode_key(record.key)
+    sizes = (len(topic), len(record.headers), len(key), len(record.value))
+    parts = [_RECORD.pack(*sizes, record.timestamp_ms), topic, key]
+    for name, value in record.headers:
+        encoded = name.encode()
+        parts += (_HEADER.pack(len(encoded), len(value)), encoded, value)
+    parts.append(record.value)
+    return b"".join(parts)
+
+
+def decode_record(data: bytes, entry: Entry) -> Record | None:
+    """Return an entry's record, ``None`` if it is not of this version's making."""
+    at = entry.start + _ENTRY_HEAD_BYTES
+    try:
+        topic_size, num_headers, key_size, value_size, stamp = _RECORD.unpack_from(data, at)
+        at += _RECORD.size
+        topic = Topic(data[at : at + topic_size].decode())
+        at += topic_size
+        key = data[at : at + key_size].decode("utf-8", "surrogatepass")
+        at += key_size
+        headers: list[tuple[str, bytes]] = []
+        for _ in range(num_headers):
+            name_size, size = _HEADER.unpack_from(data, at)
+            at += _HEADER.size + name_size + size
+            headers.append((data[at - size - name_size : at - size].decode(), data[at - size : at]))
+    except (ValueError, struct.error):
+        return None
+    if at + value_size != entry.end:
+        return None
+    value = data[at : entry.end]
+    return Record(topic=topic, key=key, value=value, headers=tuple(headers), timestamp_ms=stamp)
+
+
+def _encode_key(key: str) -> bytes:
+    # Names of files and keys from elsewhere may hold bytes that are no UTF-8.
+    return key.encode("utf-8", "surrogatepass")
+
+
+def scan(data: bytes, start: int, last_seq: int, *, is_whole: bool) -> Iterator[Entry]:
+    """Yield the good entries in order.
+
+    Args:
+        data: Bytes of a segment.
+        start: Where to begin.
+        last_seq: Sequence number before the first that is expected; smaller ones are passed over.
+        is_whole: The segment ends where ``data`` does, so that damage is looked over. Otherwise
+            the first entry that is not good ends the scan: it may only be cut.
+    """
+    at = start
+    while at < len(data):
+        entry = _parse(data, at, last_seq)
+        if entry is None and is_whole:
+            entry = _find_next(data, at, last_seq)
+        if entry is None:
+            return
+        yield entry
+        at, last_seq = entry.end, entry.seq
+
+
+def is_complete(data: bytes, start: int) -> bool:
+    """Return whether an entry that is not good was at least written to its end."""
+    end = _end_by_length(data, start)
+    return end is not None and end <= len(data)
+
+
+def _parse(data: bytes, at: int, last_seq: int) -> Entry | None:
+    if at + _ENTRY_HEAD_BYTES > len(data):
+        return None
+    magic, length, seq, appended_ms = _ENTRY.unpack_from(data, at)
+    end = at + _ENTRY_HEAD_BYTES + length
+    if magic != _ENTRY_MAGIC or end > len(data) or seq <= last_seq:
+        return None
+    payload = memoryview(data)[at + _ENTRY_HEAD_BYTES : end]
+    crc = crc32(payload, crc32(data[at : at + _ENTRY.size]))
+    if _CRC.unpack_from(data, at + _ENTRY.size)[0] != crc:
+        return None
+    return Entry(seq, appended_ms, at, end)
+
+
+def _end_by_length(data: bytes, at: int) -> int | None:
+    if at + _ENTRY_HEAD_BYTES > len(data):
+        return None
+    magic, length, _, _ = _ENTRY.unpack_from(data, at)
+    return at + _ENTRY_HEAD_BYTES + length if magic == _ENTRY_MAGIC else None
+
+
+def _find_next(data: bytes, at: int, last_seq: int) -> Entry | None:
+    """Return the first good entry behind a damaged one: by its length, else by the magic."""
+    end = _end_by_length(data, at)
+    entry = None if end is None else _parse(data, end, last_seq)
+    if entry is not None:
+        return entry
+    # A payload may hold the magic, even whole entries; such numbers are out of place, mostly.
+    highest = last_seq + 1 + (len(data) - at) // _ENTRY_HEAD_BYTES
+    while (at := data.find(_ENTRY_MAGIC, at + 1)) >= 0:
+        entry = _parse(data, at, last_seq)
+        if entry is not None and entry.seq <= highest:
+            return entry
+    return None

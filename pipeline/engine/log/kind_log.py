@@ -1,0 +1,291 @@
+"""Records of one kind: those in memory, those on disk, and who has which.
+
+Knows nothing of threads: the caller holds the log's lock, but where it says otherwise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from connectors.record import Record
+from pipeline.engine.log.entries import size_of
+from pipeline.engine.log.kinds import Kind
+from pipeline.engine.log.memory_tail import Held, MemoryTail
+from pipeline.engine.log.positions import Position
+from pipeline.engine.log.segment_store import Commit, SegmentStore
+from pipeline.engine.log.segments import Chunk, Place, Segment, count
+
+COMMIT_BYTES = 4 << 20
+"""Written before each fsync at most: 20 ms of CPU, and all that is tried in vain on a full disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records to write, in order.
+
+    Attributes:
+        kind: Of what kind.
+        last_seq: To be confirmed once all have arrived.
+        records: One at least.
+    """
+
+    kind: Kind
+    last_seq: int
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What one consumer has not confirmed of one kind.
+
+    Attributes:
+        num_records: How many.
+        num_bytes: Their size; on disk to within 64 kB.
+        oldest: The first of them, in memory or on disk.
+    """
+
+    num_records: int
+    num_bytes: int
+    oldest: Held | Place | None
+
+
+class KindLog:
+    """The tail in memory, the segments on disk, and a position for each consumer.
+
+    Args:
+        kind: Of what kind.
+        store: Segments, where any consumer uses the log.
+        done: How far each consumer without log is, and each with log.
+        last_seq: Highest sequence number ever given.
+        memory_bytes: Size of what is kept in memory.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        store: SegmentStore | None,
+        done: tuple[dict[str, int], dict[str, int]],
+        last_seq: int,
+        memory_bytes: int,
+    ) -> None:
+        self.kind = kind
+        self.store = store
+        self.is_disk_failing = False
+        without_log, with_log = done
+        self._without_log = {name: Position(seq) for name, seq in without_log.items()}
+        self._with_log = {name: Position(seq) for name, seq in with_log.items()}
+        self.positions = self._without_log | self._with_log
+        self._tail = MemoryTail(last_seq)
+        self._memory_bytes = memory_bytes
+        self._synced_seq = last_seq
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last record appended."""
+        return self._tail.last_seq
+
+    @property
+    def safe_seq(self) -> int:
+        """Records up to this number are confirmed by each consumer, or on disk for it."""
+        safe = [position.settled for position in self._without_log.values()]
+        safe += [max(position.settled, self._synced_seq) for position in self._with_log.values()]
+        return min(safe, default=self.last_seq)
+
+    def append(self, records: Sequence[Record], now_s: float) -> None:
+        """Take records; the oldest make room for them."""
+        for record in records:
+            if self.positions:
+                self._tail.append(record, size_of(record), now_s)
+            else:
+                self._tail.skip_to(self.last_seq + 1)
+        self.evict()
+
+    def evict(self) -> None:
+        """Keep memory within its bound, but for what is to be written to disk first."""
+        tail = self._tail
+        # The newest stays whatever its size: else it could never be delivered.
+        while len(tail) > 1 and tail.bytes_after(tail.first_seq - 1) > self._memory_bytes:
+            seq = tail.first_seq
+            if seq > max(self._synced_seq, _least(self._with_log)):
+                if not self.is_disk_failing:
+                    return
+                _shed(self._with_log, seq)
+            _shed(self._without_log, seq)
+            tail.drop_to(seq)
+
+    def is_full(self, share: float) -> bool:
+        """Return whether memory is full of what is nowhere else, to a share of its bound."""
+        waiting = list(self._without_log.values())
+        if self.is_disk_failing:
+            waiting += self._with_log.values()
+        limit = share * self._memory_bytes
+        return any(self._tail.bytes_after(position.done) >= limit for position in waiting)
+
+    # Memory to disk
+
+    def to_write(self, *, is_everything: bool) -> list[Held]:
+        """Return what is to be written now: one commit's worth of it, in order."""
+        tail, after = self._tail, max(self._synced_seq, _least(self._with_log))
+        entries: list[Held] = []
+        num_bytes = 0
+        for seq in range(max(after + 1, tail.first_seq), tail.last_seq + 1):
+            is_within = tail.bytes_after(seq - 1) <= self._memory_bytes
+            if is_within and not is_everything and self.kind is not Kind.ALERTS:
+                break
+            num_bytes += tail[seq].num_bytes
+            if entries and num_bytes > COMMIT_BYTES:
+                break
+            entries.append(tail[seq])
+        return entries
+
+    def publish(self, commit: Commit, store: SegmentStore) -> None:
+        """Take what was written as durable."""
+        store.publish(commit)
+        self._synced_seq = max(self._synced_seq, commit.last_seq)
+        self.evict()
+
+    def give_up(self) -> None:
+        """Count what is in memory as lost for consumers with log: it cannot be written."""
+        if self.last_seq > self._synced_seq:
+            for position in self._with_log.values():
+                position.shed(self.last_seq, self.last_seq - position.unhanded_after)
+
+    # Disk
+
+    def num_waiting_bytes(self) -> int:
+        """Return the size of what is on disk for consumers, and of what may yet go there."""
+        if self.store is None:
+            return 0
+        least = _least(self._with_log)
+        num_bytes = self._tail.bytes_after(max(self._synced_seq, least))
+        waiting = (item.num_bytes for item in self.store.segments if item.last_seq > least)
+        return num_bytes + sum(waiting)
+
+    @property
+    def num_disk_bytes(self) -> int:
+        """Size of all that is on disk."""
+        return 0 if self.store is None else self.store.num_bytes
+
+    def take_confirmed(self) -> list[Segment]:
+        """Take out segments that nobody reads any more, but for the one in use."""
+        if self.store is None:
+            return []
+        segments, least = self.store.segments, _least(self._with_log)
+        num_done = 0
+        while num_done < len(segments) - 1 and segments[num_done].last_seq <= least:
+            num_done += 1
+        if self.store.segments and not self._with_log:
+            num_done = len(segments)
+        taken, self.store.segments = segments[:num_done], segments[num_done:]
+        return taken
+
+    def take_oldest(self) -> Segment | None:
+        """Take out the oldest segment, shedding what is left of it."""
+        if self.store is None or not self.store.segments:
+            return None
+        segment = self.store.segments.pop(0)
+        for position in self._with_log.values():
+            to = segment.last_seq
+            position.shed(to, segment.num_within(position.unhanded_after, to))
+        self._forget_confirmed()
+        return segment
+
+    def delete(self, segment: Segment) -> None:
+        """Remove the file of a segment that was taken out; without the log's lock."""
+        if self.store is not None:
+            self.store.delete(segment)
+
+    # Consumers
+
+    def has_next(self, consumer: str) -> bool:
+        """Return whether there may be something for a consumer to read."""
+        return self._readable_seq(consumer) > self.positions[consumer].done
+
+    def read(self, consumer: str, *, max_bytes: int, max_records: int) -> Batch | Place | None:
+        """Return what a consumer has not confirmed: from memory, or where to read it."""
+        position = self.positions[consumer]
+        position.read_again()
+        place = self._find(consumer)
+        if place is not None:
+            return place
+        tail, records = self._tail, list[Record]()
+        num_bytes, seq = 0, max(position.done + 1, tail.first_seq)
+        last_seq = self._readable_seq(consumer)
+        while seq <= last_seq and len(records) < max_records:
+            num_bytes += tail[seq].num_bytes
+            if records and num_bytes > max_bytes:
+                break
+            records.append(tail[seq].record)
+            seq += 1
+        if not records:
+            # What lay before is lost, and counted where it was.
+            position.done = max(position.done, last_seq)
+            return None
+        position.hand(seq - 1)
+        return Batch(self.kind, seq - 1, records)
+
+    def take(self, consumer: str, place: Place, chunk: Chunk) -> Batch | None:
+        """Return what was read at a place as a batch; ``None``: look for it again."""
+        position = self.positions[consumer]
+        if self.store is not None and any(item is place.segment for item in self.store.segments):
+            for hole in chunk.holes:
+                self.store.note_hole(place.segment, hole)
+        # It may have been shed, and counted, while it was read.
+        records = [record for seq, record in chunk.records if seq > position.done]
+        if not records:
+            position.done = max(position.done, chunk.last_seq)
+            self._forget_confirmed()
+            return None
+        position.hand(chunk.last_seq)
+        return Batch(self.kind, chunk.last_seq, records)
+
+    def confirm(self, consumer: str, seq: int) -> None:
+        """Take records up to a number as arrived at a consumer."""
+        self.positions[consumer].confirm(min(seq, self.last_seq))
+        self._forget_confirmed()
+
+    def backlog(self, consumer: str) -> Backlog:
+        """Return what a consumer has not confirmed."""
+        done, tail = self.positions[consumer].done, self._tail
+        before, after = tail.first_seq - 1, max(done, tail.first_seq - 1)
+        num_records, num_bytes = self.last_seq - after, tail.bytes_after(after)
+        oldest: Held | Place | None = tail[after + 1] if num_records else None
+        if consumer in self._with_log and self.store is not None:
+            num_records += count(self.store.segments, done, before)
+            for segment in self.store.segments:
+                if segment.num_within(done, before):
+                    start = segment.find(done)[1]
+                    end = segment.find(before)[1] if segment.last_seq > before else None
+                    num_bytes += (segment.num_bytes if end is None else end) - start
+            oldest = self._find(consumer) or oldest
+        return Backlog(num_records, num_bytes, oldest)
+
+    def _readable_seq(self, consumer: str) -> int:
+        """Return the number of the last record that a consumer may see: alerts once on disk."""
+        is_held = self.kind is Kind.ALERTS and consumer in self._with_log
+        return self._synced_seq if is_held and not self.is_disk_failing else self.last_seq
+
+    def _find(self, consumer: str) -> Place | None:
+        """Return where on disk a consumer goes on; ``None``: in memory, if anywhere."""
+        done = self.positions[consumer].done
+        if self.store is None or done + 1 >= self._tail.first_seq or consumer not in self._with_log:
+            return None
+        for segment in self.store.segments:
+            if segment.num_within(done, self._tail.first_seq - 1):
+                first_seq, start = segment.find(done)
+                last_seq, end = segment.last_seq, segment.num_bytes
+                return Place(segment, first_seq, start, last_seq, end, done)
+        return None
+
+    def _forget_confirmed(self) -> None:
+        self._tail.drop_to(_least(self.positions))
+
+
+def _least(positions: dict[str, Position]) -> int:
+    """Return up to where all have done; without any, nothing holds a record."""
+    return min((position.done for position in positions.values()), default=1 << 63)
+
+
+def _shed(positions: dict[str, Position], seq: int) -> None:
+    """Pass over one record for all that have not confirmed it."""
+    for position in positions.values():
+        position.shed(seq, int(seq > position.unhanded_after))

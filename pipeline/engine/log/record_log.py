@@ -1,0 +1,424 @@
+"""The log: the one owner of all records that wait for record sinks.
+
+Knows records and the names of those that read them, nothing of sinks. One lock guards what is in
+memory; no thread holds it while a file is read or written. A second one lets one thread at a time
+write files.
+"""
+
+import errno
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from connectors.errors import NotWritableError
+from connectors.record import Record
+from pipeline.clock import Clock, SystemClock
+from pipeline.engine.log.cursors import CursorFolder
+from pipeline.engine.log.entries import encode_entry
+from pipeline.engine.log.folder_lock import FolderLock
+from pipeline.engine.log.kind_log import Batch, KindLog
+from pipeline.engine.log.kinds import Kind
+from pipeline.engine.log.memory_tail import Held
+from pipeline.engine.log.segment_store import SegmentStore
+from pipeline.engine.log.segments import Chunk, Hole, Place, count, read_chunk
+
+_logger = logging.getLogger("maskstream.log")
+
+_CURSOR_EVERY_S = 0.5
+_RETRY_READ_S = 1.0
+# What is under way when a source is told to wait must still fit: a quarter and an eighth of the
+# defaults are 8 and 128 MiB, the results of some hundred frames.
+_MEMORY_SHARE = 0.75
+_LOG_SHARE = 0.875
+_SEGMENTS_PER_LOG = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """One who reads all records: a durable record sink.
+
+    Attributes:
+        name: Name of its cursor.
+        uses_log: Records wait for it on disk; otherwise only in memory.
+    """
+
+    name: str
+    uses_log: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """What a consumer has not confirmed.
+
+    Attributes:
+        num_records: How many records.
+        num_bytes: Their size; on disk to within 64 kB for each kind.
+        oldest_age_s: How long ago the oldest was appended; 0 without any.
+    """
+
+    num_records: int
+    num_bytes: int
+    oldest_age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """Records that do not arrive.
+
+    Attributes:
+        shed: For want of room, by consumer and kind.
+        corrupt: Damaged on disk, by kind.
+    """
+
+    shed: Mapping[tuple[str, Kind], int]
+    corrupt: Mapping[Kind, int]
+
+
+@dataclass(slots=True)
+class _Reader:
+    """State of a consumer that goes for all kinds.
+
+    Attributes:
+        is_awake: Its wait is to end.
+        saved: Its cursor as it is on disk.
+        saved_s: When that was written, monotonic.
+    """
+
+    is_awake: bool = False
+    saved: dict[Kind, int] = field(default_factory=dict[Kind, int])
+    saved_s: float = float("-inf")
+
+
+class RecordLog:
+    """Keeps records until all consumers have confirmed them, within bounds.
+
+    Guarantee: each consumer gets the records of a kind in order, none twice within one process,
+    none left out but those counted. After a crash, consumers with log get again what their cursor
+    did not know to be confirmed, and all alerts for which :meth:`sync` has returned.
+
+    Threads: one appends and syncs, any number read and confirm, each for one consumer.
+
+    Args:
+        folder: Holds log and cursors; ``None`` if no consumer uses the log.
+        consumers: All that read.
+        log_bytes: Size on disk of all kinds together.
+        memory_bytes: Size in memory of each kind, in bytes as on disk; as Python objects small
+            records take about 1 kB more each.
+        segment_bytes: Size at which a new segment is begun; an eighth of the log at most.
+        clock: For ages, and for when cursors are written.
+
+    Raises:
+        StateError: If the folder cannot be made or written, or another process uses it.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        consumers: Sequence[Consumer],
+        *,
+        log_bytes: int,
+        memory_bytes: int,
+        segment_bytes: int = 8 << 20,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._log_bytes = log_bytes
+        self._memory_bytes = memory_bytes
+        self._segment_bytes = max(1, min(segment_bytes, log_bytes // _SEGMENTS_PER_LOG))
+        self._changed = threading.Condition()
+        self._writing = threading.Lock()
+        self._error: str | None = None
+        self._cursor_error: str | None = None
+        self._is_closed = False
+        self._readers = {consumer.name: _Reader() for consumer in consumers}
+        self._with_log = [item.name for item in consumers if item.uses_log]
+        self._without_log = [item.name for item in consumers if not item.uses_log]
+        if folder is None and self._with_log:
+            raise ValueError("consumers with log need a folder (accepted: a path)")
+        self._folder_lock = None if folder is None else FolderLock(folder)
+        try:
+            self._cursors, self._kinds = self._open(folder)
+        except BaseException:
+            if self._folder_lock is not None:
+                self._folder_lock.close()
+            raise
+        self._tidy()
+
+    def _open(self, folder: Path | None) -> tuple[CursorFolder | None, dict[Kind, KindLog]]:
+        if folder is None:
+            none = dict.fromkeys(self._without_log, 0)
+            return None, {
+                kind: KindLog(kind, None, (none, {}), 0, self._memory_bytes) for kind in Kind
+            }
+        cursors = CursorFolder(folder / "cursors", self._with_log)
+        confirmed = {name: cursors.confirmed(name) for name in self._with_log}
+        kinds: dict[Kind, KindLog] = {}
+        for kind in Kind:
+            store = SegmentStore(folder / "log" / kind.value, self._segment_bytes)
+            last_seq = max([cursors.highest[kind], *(item.last_seq for item in store.segments)])
+            without_log = dict.fromkeys(self._without_log, last_seq)
+            with_log = {name: (known or {kind: 0})[kind] for name, known in confirmed.items()}
+            done = (without_log, with_log)
+            kinds[kind] = KindLog(kind, store, done, last_seq, self._memory_bytes)
+            self._tell_of_start(kind, store, [name for name in confirmed if not confirmed[name]])
+        return cursors, kinds
+
+    def _tell_of_start(self, kind: Kind, store: SegmentStore, unknown: Sequence[str]) -> None:
+        num_records = count(store.segments, 0, 1 << 63)
+        if num_records and not self._with_log:
+            _logger.warning("%d %s of the log are dropped: no sink reads them", num_records, kind)
+        for name in unknown if num_records else ():
+            _logger.warning(
+                "sink %r has no cursor: all %d %s of the log go to it", name, num_records, kind
+            )
+
+    @property
+    def error(self) -> str | None:
+        """Why the disk cannot be written, ``None`` if it can."""
+        return self._error or self._cursor_error
+
+    # The thread that writes
+
+    def append(self, kind: Kind, records: Sequence[Record]) -> int:
+        """Take records, without waiting for any disk.
+
+        Returns:
+            Sequence number of the last one; they count from 1, without a gap.
+        """
+        with self._changed:
+            log = self._kinds[kind]
+            log.append(records, self._clock.monotonic_s())
+            self._changed.notify_all()
+            return log.last_seq
+
+    def sync(self) -> None:
+        """Make alerts durable, and what memory has no room for; call it twice a second at least.
+
+        A disk that fails is tried again at the next call. Until then records stay in memory as
+        far as they find room; :attr:`error` says why.
+        """
+        with self._writing:
+            if self._is_closed:
+                return
+            self._write_out(is_everything=False)
+            self._tidy()
+            self._save_cursors(is_last=False)
+
+    def has_room(self) -> bool:
+        """Return whether records of sources that may wait can be taken without any being shed."""
+        with self._changed:
+            if any(log.is_full(_MEMORY_SHARE) for log in self._kinds.values()):
+                return False
+            num_bytes = sum(log.num_waiting_bytes() for log in self._kinds.values())
+            return not self._with_log or num_bytes < _LOG_SHARE * self._log_bytes
+
+    # Threads that feed consumers
+
+    def read(self, kind: Kind, consumer: str, *, max_bytes: int, max_records: int) -> Batch | None:
+        """Return the next records that a consumer has not confirmed, one at least, if any.
+
+        Until it confirms them it is given the same ones again, unless they were shed.
+        """
+        log = self._kinds[kind]
+        while True:
+            with self._changed:
+                found = log.read(consumer, max_bytes=max_bytes, max_records=max_records)
+            if not isinstance(found, Place):
+                return found
+            chunk = self._read_chunk(consumer, found, max_bytes, max_records)
+            if chunk is None:
+                return None
+            with self._changed:
+                batch = log.take(consumer, found, chunk)
+            if batch is not None:
+                return batch
+
+    def confirm(self, kind: Kind, consumer: str, seq: int) -> None:
+        """Take all records up to a sequence number as arrived."""
+        with self._changed:
+            self._kinds[kind].confirm(consumer, seq)
+
+    def wait(self, consumer: str, timeout_s: float) -> bool:
+        """Return once a consumer may read something or is woken; ``False``: time is up."""
+        reader = self._readers[consumer]
+        logs = self._kinds.values()
+        with self._changed:
+            is_due = self._changed.wait_for(
+                lambda: reader.is_awake or any(log.has_next(consumer) for log in logs), timeout_s
+            )
+            reader.is_awake = False
+            return is_due
+
+    def wake(self, consumer: str) -> None:
+        """End a consumer's wait, this one or the next."""
+        with self._changed:
+            self._readers[consumer].is_awake = True
+            self._changed.notify_all()
+
+    # Anyone
+
+    def safe_seq(self, kind: Kind) -> int:
+        """Return up to where each record is confirmed by each consumer or on disk for it."""
+        with self._changed:
+            return self._kinds[kind].safe_seq
+
+    def lag(self, consumer: str) -> Lag:
+        """Return what a consumer has not confirmed."""
+        with self._changed:
+            backlogs = [log.backlog(consumer) for log in self._kinds.values()]
+        ages = [self._age_s(backlog.oldest) for backlog in backlogs if backlog.oldest]
+        return Lag(
+            num_records=sum(backlog.num_records for backlog in backlogs),
+            num_bytes=sum(backlog.num_bytes for backlog in backlogs),
+            oldest_age_s=max(ages, default=0.0),
+        )
+
+    def counts(self) -> Losses:
+        """Return what was lost so far."""
+        with self._changed:
+            shed = {
+                (name, kind): log.positions[name].num_shed
+                for kind, log in self._kinds.items()
+                for name in self._readers
+            }
+            stores = {kind: log.store for kind, log in self._kinds.items()}
+            corrupt = {kind: store.num_corrupt if store else 0 for kind, store in stores.items()}
+        return Losses(shed=shed, corrupt=corrupt)
+
+    def close(self) -> None:
+        """Write what consumers with log have not confirmed, and let go of the folder."""
+        with self._writing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._write_out(is_everything=True)
+            if self._error is not None:
+                with self._changed:
+                    for log in self._kinds.values():
+                        log.give_up()
+            self._tidy()
+            self._save_cursors(is_last=True)
+            for log in self._kinds.values():
+                if log.store is not None:
+                    log.store.close()
+            if self._folder_lock is not None:
+                self._folder_lock.close()
+        for name in self._readers:
+            self.wake(name)
+
+    # Files
+
+    def _write_out(self, *, is_everything: bool) -> None:
+        try:
+            for log in self._kinds.values():
+                store = log.store
+                if store is None:
+                    continue
+                while self._write_commit(log, store, is_everything=is_everything):
+                    pass
+                if self._error is not None:
+                    # There may be nothing to write: consumers got it from memory.
+                    store.probe()
+        except OSError as error:
+            self._set_error(f"the log cannot be written: {error.strerror or error}")
+        else:
+            self._set_error(None)
+
+    def _write_commit(self, log: KindLog, store: SegmentStore, *, is_everything: bool) -> bool:
+        """Write one commit's worth; ``False``: there is nothing to write."""
+        with self._changed:
+            held = log.to_write(is_everything=is_everything)
+        if not held:
+            return False
+        commit = store.write(self._encode(held))
+        with self._changed:
+            log.publish(commit, store)
+            self._changed.notify_all()
+        return True
+
+    def _encode(self, held: Sequence[Held]) -> list[tuple[int, bytes]]:
+        # Ages are measured by the monotonic clock as long as the process lives.
+        base_ms = 1000 * (self._clock.utc_now().timestamp() - self._clock.monotonic_s())
+        return [
+            (item.seq, encode_entry(item.seq, round(base_ms + 1000 * item.appended_s), item.record))
+            for item in held
+        ]
+
+    def _set_error(self, error: str | None) -> None:
+        if error == self._error:
+            return
+        if error is None:
+            _logger.info("the log can be written again")
+        else:
+            _logger.warning("%s; records stay in memory, and it is tried again", error)
+        with self._changed:
+            self._error = error
+            for log in self._kinds.values():
+                log.is_disk_failing = error is not None
+                log.evict()
+            self._changed.notify_all()
+
+    def _tidy(self) -> None:
+        """Delete segments that all have confirmed and, over the log's bound, the oldest."""
+        for log in self._kinds.values():
+            with self._changed:
+                confirmed = log.take_confirmed()
+            for segment in confirmed:
+                log.delete(segment)
+        # The least precious first, even where it is the segment in use.
+        for log in reversed(self._kinds.values()):
+            while sum(item.num_disk_bytes for item in self._kinds.values()) > self._log_bytes:
+                with self._changed:
+                    oldest = log.take_oldest()
+                if oldest is None:
+                    break
+                log.delete(oldest)
+
+    def _save_cursors(self, *, is_last: bool) -> None:
+        if self._cursors is None:
+            return
+        now_s = self._clock.monotonic_s()
+        for name in self._with_log:
+            reader = self._readers[name]
+            with self._changed:
+                done = {kind: log.positions[name].done for kind, log in self._kinds.items()}
+            is_due = is_last or now_s - reader.saved_s >= _CURSOR_EVERY_S
+            if done == reader.saved or not is_due:
+                continue
+            reader.saved_s = now_s
+            try:
+                self._cursors.save(name, done)
+            except NotWritableError as error:
+                if self._cursor_error is None:
+                    _logger.warning("%s; a crash now would repeat records", error)
+                self._cursor_error = str(error)
+                continue
+            reader.saved = done
+            self._cursor_error = None
+
+    def _read_chunk(
+        self, consumer: str, place: Place, max_bytes: int, max_records: int
+    ) -> Chunk | None:
+        try:
+            return read_chunk(place, max_bytes=max_bytes, max_records=max_records)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.EIO}:
+                # Shed a moment ago; or deleted by others or on a bad sector, and then lost.
+                hole = Hole(place.after + 1, place.last_seq, place.start)
+                return Chunk([], [hole], place.last_seq)
+            _logger.warning("%s: %s; tried again", place.segment.path, error.strerror or error)
+        with self._changed:
+            self._changed.wait_for(lambda: self._readers[consumer].is_awake, _RETRY_READ_S)
+        return None
+
+    def _age_s(self, oldest: Held | Place) -> float:
+        if isinstance(oldest, Held):
+            return self._clock.monotonic_s() - oldest.appended_s
+        with suppress(OSError):
+            chunk = read_chunk(oldest, max_bytes=1, max_records=1)
+            if chunk.records:
+                return max(0.0, self._clock.utc_now().timestamp() - chunk.oldest_ms / 1000)
+        return 0.0

@@ -1,0 +1,171 @@
+"""One segment: a file of entries with a name by its first sequence number."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from connectors.record import Record
+from pipeline.engine.log.entries import SEGMENT_HEAD_BYTES, decode_record, scan
+
+INDEX_STEP_BYTES = 1 << 16
+"""A read begins at most so far before what it looks for: 30 records of 2 kB, 0.1 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Records of a segment that are lost.
+
+    Attributes:
+        first_seq: Sequence number of the first of them.
+        last_seq: Of the last.
+        at_byte: Where in the file they should be.
+    """
+
+    first_seq: int
+    last_seq: int
+    at_byte: int
+
+    def num_within(self, after: int, to: int) -> int:
+        """Return how many of them lie behind ``after``, up to and with ``to``."""
+        return max(0, min(self.last_seq, to) - max(self.first_seq - 1, after))
+
+
+@dataclass(slots=True)
+class Segment:
+    """What is known of a file: records ``first_seq`` to ``last_seq`` but for the holes.
+
+    Attributes:
+        path: The file.
+        first_seq: Sequence number of the first record, as the file is named.
+        last_seq: Of the last.
+        num_bytes: Size of the file as far as it is good and durable.
+        holes: What is lost of it.
+        index: Sequence numbers of some entries, and where each begins.
+    """
+
+    path: Path
+    first_seq: int
+    last_seq: int
+    num_bytes: int = SEGMENT_HEAD_BYTES
+    holes: list[Hole] = field(default_factory=list[Hole])
+    index: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+
+    def num_within(self, after: int, to: int) -> int:
+        """Return how many records lie behind ``after``, up to and with ``to``."""
+        after, to = max(after, self.first_seq - 1), min(to, self.last_seq)
+        return max(0, to - after) - sum(hole.num_within(after, to) for hole in self.holes)
+
+    def add_hole(self, hole: Hole) -> None:
+        """Take records as lost; those of known holes are so already."""
+        kept = [
+            known
+            for known in self.holes
+            if known.last_seq < hole.first_seq or hole.last_seq < known.first_seq
+        ]
+        merged = [known for known in self.holes if known not in kept]
+        first_seq = min([hole.first_seq, *(known.first_seq for known in merged)])
+        last_seq = max([hole.last_seq, *(known.last_seq for known in merged)])
+        self.holes = [*kept, Hole(first_seq, last_seq, hole.at_byte)]
+
+    def find(self, after: int) -> tuple[int, int]:
+        """Return the nearest known entry at or before ``after + 1``, and its first byte."""
+        place = bisect_right(self.index, after + 1, key=lambda point: point[0])
+        return self.index[place - 1] if place else (self.first_seq, SEGMENT_HEAD_BYTES)
+
+    def add_to_index(self, seq: int, at_byte: int) -> None:
+        """Remember where an entry begins, if it is far enough from the one before."""
+        last = self.index[-1][1] if self.index else SEGMENT_HEAD_BYTES
+        if at_byte >= last + INDEX_STEP_BYTES:
+            self.index.append((seq, at_byte))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to read: a segment as it was when it was looked up.
+
+    Attributes:
+        segment: The segment; of it only the path is read without the log's lock.
+        first_seq: Number of the entry with which to begin.
+        start: Where that entry begins.
+        last_seq: Number of the last entry.
+        end: Where that entry ends.
+        after: Records up to this number are passed over.
+    """
+
+    segment: Segment
+    first_seq: int
+    start: int
+    last_seq: int
+    end: int
+    after: int
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What was read at a place.
+
+    Attributes:
+        records: Good records, with their sequence numbers.
+        holes: What should lie between them, but is lost.
+        last_seq: Up to here everything was looked at.
+        oldest_ms: When the first record was appended, milliseconds since the epoch.
+    """
+
+    records: list[tuple[int, Record]]
+    holes: list[Hole]
+    last_seq: int
+    oldest_ms: int = 0
+
+
+def read_chunk(place: Place, *, max_bytes: int, max_records: int) -> Chunk:
+    """Read records: one at least, if any good one is left.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    window = max_bytes + INDEX_STEP_BYTES
+    while True:
+        is_whole = place.start + window >= place.end
+        with place.segment.path.open("rb") as file:
+            file.seek(place.start)
+            data = file.read(min(window, place.end - place.start))
+        chunk = _collect(data, place, max_bytes, max_records, is_whole=is_whole)
+        if chunk.records or is_whole:
+            return chunk
+        # Cut by the window, or damaged: to tell which takes the rest of the file.
+        window = place.end - place.start
+
+
+def _collect(
+    data: bytes, place: Place, max_bytes: int, max_records: int, *, is_whole: bool
+) -> Chunk:
+    chunk = Chunk([], [], place.last_seq)
+    last_seq, end, num_bytes = place.first_seq - 1, 0, 0
+    for entry in scan(data, 0, last_seq, is_whole=is_whole):
+        is_full = num_bytes + entry.end - entry.start > max_bytes
+        if chunk.records and (is_full or len(chunk.records) == max_records):
+            chunk.last_seq = last_seq
+            return chunk
+        if entry.seq > last_seq + 1:
+            chunk.holes.append(Hole(last_seq + 1, entry.seq - 1, place.start + end))
+        last_seq, end = entry.seq, entry.end
+        if entry.seq <= place.after:
+            continue
+        record = decode_record(data, entry)
+        if record is None:
+            chunk.holes.append(Hole(entry.seq, entry.seq, place.start + entry.start))
+            continue
+        if not chunk.records:
+            chunk.oldest_ms = entry.appended_ms
+        chunk.records.append((entry.seq, record))
+        num_bytes += entry.end - entry.start
+    if is_whole and last_seq < place.last_seq:
+        chunk.holes.append(Hole(last_seq + 1, place.last_seq, place.start + end))
+    chunk.last_seq = place.last_seq if is_whole else last_seq
+    return chunk
+
+
+def count(segments: Sequence[Segment], after: int, to: int) -> int:
+    """Return how many records of segments lie behind ``after``, up to and with ``to``."""
+    return sum(segment.num_within(after, to) for segment in segments)

@@ -1,0 +1,264 @@
+"""Records reach each consumer in order, none twice, none left out but those counted."""
+
+import logging
+import threading
+
+import pytest
+
+from pipeline.clock import ManualClock
+from pipeline.engine.log.kinds import Kind
+from pipeline.engine.log.record_log import Consumer, RecordLog
+from pipeline.errors import StateError
+from tests.pipeline.engine.log.logs import (
+    JSONL,
+    KAFKA,
+    MQTT,
+    crash,
+    make_records,
+    num_disk_bytes,
+    numbers_of,
+    open_log,
+    read_all,
+)
+
+ALL = list(range(1, 101))
+
+
+def test_each_consumer_gets_all_in_order(tmp_path):
+    log = open_log(tmp_path, KAFKA, JSONL)
+    for kind in Kind:
+        assert log.append(kind, make_records(1, 60, kind)) == 60
+        assert log.append(kind, make_records(61, 100, kind)) == 100
+    log.sync()
+    for kind in Kind:
+        assert read_all(log, kind, "kafka", max_records=7) == ALL
+        assert read_all(log, kind, "jsonl", max_bytes=1000) == ALL
+    log.close()
+
+
+def test_batch_is_the_same_until_it_is_confirmed(tmp_path):
+    log = open_log(None, JSONL)
+    records = make_records(1, 5)
+    log.append(Kind.TRACKS, records)
+    for _ in range(2):
+        batch = log.read(Kind.TRACKS, "jsonl", max_bytes=1, max_records=9)
+        assert (batch.kind, batch.last_seq, batch.records) == (Kind.TRACKS, 1, records[:1])
+    log.confirm(Kind.TRACKS, "jsonl", 1)
+    assert numbers_of(log.read(Kind.TRACKS, "jsonl", max_bytes=10**6, max_records=3)) == [2, 3, 4]
+
+
+def test_alerts_are_seen_once_they_are_on_disk(tmp_path):
+    log = open_log(tmp_path, KAFKA, JSONL)
+    log.append(Kind.ALERTS, make_records(1, 3))
+    assert log.safe_seq(Kind.ALERTS) == 0
+    assert not log.wait("kafka", 0)
+    assert log.wait("jsonl", 0)
+    assert read_all(log, Kind.ALERTS, "kafka") == []
+    assert read_all(log, Kind.ALERTS, "jsonl") == [1, 2, 3]
+    log.sync()
+    assert log.safe_seq(Kind.ALERTS) == 3
+    assert log.wait("kafka", 0)
+    assert read_all(log, Kind.ALERTS, "kafka") == [1, 2, 3]
+
+
+def test_synced_alerts_survive_a_kill_byte_for_byte(tmp_path):
+    log, records = open_log(tmp_path), make_records(1, 100, num_bytes=500)
+    log.append(Kind.ALERTS, records)
+    log.sync()
+    crash(log)
+    again = open_log(tmp_path)
+    batch = again.read(Kind.ALERTS, "kafka", max_bytes=10**6, max_records=1000)
+    assert list(batch.records) == records
+    assert again.append(Kind.ALERTS, make_records(101, 101)) == 101
+
+
+def test_close_keeps_memory_for_consumers_with_log(tmp_path):
+    log = open_log(tmp_path)
+    for kind in Kind:
+        log.append(kind, make_records(1, 100, kind))
+    log.confirm(Kind.TRACKS, "kafka", 40)
+    log.close()
+    again = open_log(tmp_path)
+    assert read_all(again, Kind.ALERTS, "kafka") == ALL
+    assert read_all(again, Kind.TRACKS, "kafka") == ALL[40:]
+    assert read_all(again, Kind.MASKLETS, "kafka") == ALL
+    assert again.counts().shed == dict.fromkeys([("kafka", kind) for kind in Kind], 0)
+
+
+def test_what_memory_has_no_room_for_goes_to_disk_and_comes_back(tmp_path):
+    log = open_log(tmp_path, memory_bytes=2000, segment_bytes=1500)
+    log.append(Kind.TRACKS, make_records(1, 10, Kind.TRACKS, 100))
+    log.sync()
+    assert num_disk_bytes(tmp_path) == 0
+    for first in range(11, 101, 10):
+        log.append(Kind.TRACKS, make_records(first, first + 9, Kind.TRACKS, 100))
+        log.sync()
+    assert num_disk_bytes(tmp_path) > 5000
+    assert 0 < log.safe_seq(Kind.TRACKS) < 100
+    assert log.lag("kafka").num_records == 100
+    assert read_all(log, Kind.TRACKS, "kafka", max_records=9) == ALL
+    log.sync()
+    assert len(list(tmp_path.glob("log/tracks/*"))) <= 1
+    assert log.lag("kafka").num_records == log.lag("kafka").num_bytes == 0
+
+
+def test_full_memory_sheds_the_oldest_for_consumers_without_log(tmp_path):
+    log = open_log(None, JSONL, memory_bytes=1000)
+    log.append(Kind.TRACKS, make_records(1, 100, Kind.TRACKS, 100))
+    assert not log.has_room()
+    num_shed = log.counts().shed["jsonl", Kind.TRACKS]
+    assert num_shed >= 90
+    assert log.safe_seq(Kind.TRACKS) == num_shed
+    assert read_all(log, Kind.TRACKS, "jsonl") == ALL[num_shed:]
+    assert log.has_room()
+
+
+def test_batch_in_hand_is_no_loss_if_it_is_confirmed(tmp_path):
+    log = open_log(None, JSONL, memory_bytes=1000)
+    log.append(Kind.TRACKS, make_records(1, 5, Kind.TRACKS, 100))
+    assert numbers_of(log.read(Kind.TRACKS, "jsonl", max_bytes=10**6, max_records=3)) == [1, 2, 3]
+    log.append(Kind.TRACKS, make_records(6, 20, Kind.TRACKS, 100))
+    assert log.safe_seq(Kind.TRACKS) == 0
+    num_shed = log.counts().shed["jsonl", Kind.TRACKS]
+    log.confirm(Kind.TRACKS, "jsonl", 3)
+    assert read_all(log, Kind.TRACKS, "jsonl") == list(range(4 + num_shed, 21))
+    assert log.counts().shed["jsonl", Kind.TRACKS] == num_shed
+
+
+def test_batch_in_hand_is_a_loss_if_another_is_read_instead(tmp_path):
+    log = open_log(None, JSONL, memory_bytes=1000)
+    log.append(Kind.TRACKS, make_records(1, 5, Kind.TRACKS, 100))
+    log.read(Kind.TRACKS, "jsonl", max_bytes=10**6, max_records=3)
+    log.append(Kind.TRACKS, make_records(6, 20, Kind.TRACKS, 100))
+    found = read_all(log, Kind.TRACKS, "jsonl")
+    assert len(found) + log.counts().shed["jsonl", Kind.TRACKS] == 20
+
+
+def test_full_log_sheds_masklets_then_tracks_then_alerts(tmp_path):
+    log = open_log(tmp_path, log_bytes=20_000, memory_bytes=100, segment_bytes=1000)
+    order = []
+    for first in range(1, 400, 10):
+        for kind in Kind:
+            log.append(kind, make_records(first, first + 9, kind, 100))
+        log.sync()
+        shed = log.counts().shed
+        order += [kind for kind in Kind if shed["kafka", kind] and kind not in order]
+        assert num_disk_bytes(tmp_path) <= 20_000
+    assert order == [Kind.MASKLETS, Kind.TRACKS, Kind.ALERTS]
+    assert not log.has_room()
+    for kind in Kind:
+        found = read_all(log, kind, "kafka")
+        assert found == list(range(401 - len(found), 401))
+        assert len(found) + log.counts().shed["kafka", kind] == 400
+
+
+def test_one_consumer_holds_records_for_itself_alone(tmp_path):
+    log = open_log(tmp_path, KAFKA, MQTT, memory_bytes=1000, segment_bytes=1000)
+    for first in range(1, 100, 10):
+        log.append(Kind.TRACKS, make_records(first, first + 9, Kind.TRACKS, 100))
+        log.sync()
+        assert len(read_all(log, Kind.TRACKS, "kafka")) == 10
+    log.close()
+    again = open_log(tmp_path, KAFKA, MQTT)
+    assert read_all(again, Kind.TRACKS, "kafka") == []
+    assert read_all(again, Kind.TRACKS, "mqtt") == ALL
+
+
+def test_cursors_are_written_now_and_then(tmp_path):
+    clock = ManualClock()
+    log = open_log(tmp_path, clock=clock)
+    log.append(Kind.ALERTS, make_records(1, 9))
+    log.sync()
+    log.confirm(Kind.ALERTS, "kafka", 4)
+    clock.advance(1)
+    log.sync()
+    log.confirm(Kind.ALERTS, "kafka", 6)
+    clock.advance(0.2)
+    log.sync()
+    crash(log)
+    again = open_log(tmp_path, clock=clock)
+    assert read_all(again, Kind.ALERTS, "kafka") == [5, 6, 7, 8, 9]
+
+
+def test_lag_counts_memory_and_disk_and_their_age(tmp_path):
+    clock = ManualClock()
+    log = open_log(tmp_path, memory_bytes=1000, segment_bytes=1000, clock=clock)
+    for first in range(1, 100, 10):
+        log.append(Kind.TRACKS, make_records(first, first + 9, Kind.TRACKS, 100))
+        log.sync()
+        clock.advance(1)
+    lag = log.lag("kafka")
+    assert (lag.num_records, lag.oldest_age_s) == (100, 10)
+    assert lag.num_bytes == pytest.approx(10_000, rel=0.1)
+    log.confirm(Kind.TRACKS, "kafka", 35)
+    assert (log.lag("kafka").num_records, log.lag("kafka").oldest_age_s) == (65, 7)
+    log.confirm(Kind.TRACKS, "kafka", 99)
+    assert (log.lag("kafka").num_records, log.lag("kafka").oldest_age_s) == (1, 1)
+
+
+def test_wait_ends_when_there_is_something_or_it_is_woken(tmp_path):
+    log = open_log(None, JSONL)
+    assert not log.wait("jsonl", 0)
+    for end_wait in (
+        lambda: log.wake("jsonl"),
+        lambda: log.append(Kind.TRACKS, make_records(1, 1)),
+    ):
+        found = []
+        thread = threading.Thread(target=lambda: found.append(log.wait("jsonl", 60)), daemon=True)  # noqa: B023
+        thread.start()
+        end_wait()
+        thread.join(10)
+        assert found == [True]
+
+
+def test_without_consumers_everything_is_safe():
+    log = RecordLog(None, [], log_bytes=1, memory_bytes=1)
+    assert log.append(Kind.TRACKS, make_records(1, 100)) == 100
+    assert log.safe_seq(Kind.TRACKS) == 100
+    assert log.has_room()
+    log.sync()
+    log.close()
+
+
+def test_folder_that_cannot_be_made_is_an_error_that_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match=r"file.*cannot be used: .*accepted") as caught:
+        open_log(tmp_path / "file" / "state")
+    assert caught.value.path == tmp_path / "file" / "state"
+
+
+def test_folder_has_one_owner(tmp_path):
+    log = open_log(tmp_path)
+    with pytest.raises(StateError, match=r"in use by process \d+"):
+        open_log(tmp_path)
+    log.close()
+    open_log(tmp_path).close()
+
+
+def test_unreadable_cursor_starts_at_the_beginning(tmp_path, caplog):
+    log = open_log(tmp_path)
+    log.append(Kind.ALERTS, make_records(1, 100))
+    log.sync()
+    log.confirm(Kind.ALERTS, "kafka", 50)
+    log.close()
+    path = tmp_path / "cursors" / "kafka.json"
+    path.write_text(path.read_text().replace("50", "90"))
+    with caplog.at_level(logging.WARNING, "maskstream.log"):
+        again = open_log(tmp_path)
+    assert "kafka.json cannot be read" in caplog.text
+    assert "sink 'kafka' has no cursor: all 100 alerts" in caplog.text
+    assert read_all(again, Kind.ALERTS, "kafka") == ALL
+    assert again.append(Kind.ALERTS, make_records(101, 101)) == 101
+
+
+def test_former_consumers_hold_nothing(tmp_path):
+    slow = Consumer(name="a/b", uses_log=True)
+    log = open_log(tmp_path, KAFKA, slow, segment_bytes=500)
+    log.append(Kind.ALERTS, make_records(1, 100))
+    log.sync()
+    log.confirm(Kind.ALERTS, "kafka", 100)
+    log.close()
+    assert {path.name for path in tmp_path.glob("cursors/*")} == {"a%2Fb.json", "kafka.json"}
+    open_log(tmp_path).close()
+    assert {path.name for path in tmp_path.glob("cursors/*")} == {"kafka.json"}
+    assert len(list(tmp_path.glob("log/alerts/*"))) <= 1
