@@ -22,6 +22,28 @@ class CaptureClock(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaOrigin:
+    """The Kafka record that a frame came in."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaOrigin:
+    """The place of a frame in a file.
+
+    Attributes:
+        media: The file, as its source was told to read it.
+        frame_index: Number of the frame in the file, from 0.
+    """
+
+    media: str
+    frame_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """One decoded picture of one stream.
 
@@ -37,6 +59,7 @@ class Frame:
         nominal_step_us: Usual media time between two frames, if the source knows one.
         is_time_doubtful: Whether the neighbours' capture times contradict ``captured_at``.
         position: Resume point behind this frame: a source built with it goes on with the next.
+        origin: Which piece of input it was, if it can be found again.
     """
 
     stream_id: str
@@ -50,3 +73,4 @@ class Frame:
     nominal_step_us: int | None = None
     is_time_doubtful: bool = False
     position: Position | None = None
+    origin: KafkaOrigin | MediaOrigin | None = None

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from connectors.base import Source
 from connectors.errors import BadFrameError, NotFoundError, Position, SourceError
-from connectors.frame import CaptureClock, Frame
+from connectors.frame import CaptureClock, Frame, KafkaOrigin
 from connectors.kafka.client import (
     MAX_RECORD_BYTES,
     client_options,
@@ -322,6 +322,7 @@ def _to_frame(record: Any, stream_id: str, max_pixels: int) -> Frame:  # noqa: A
         capture_clock=CaptureClock.KAFKA_TIMESTAMP if has_time else CaptureClock.ARRIVAL,
         capture_uncertainty_s=1.0 if is_append_time else 0.001,
         position=_position_behind(record),
+        origin=KafkaOrigin(topic=record.topic, partition=record.partition, offset=record.offset),
     )
 
 

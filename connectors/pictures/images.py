@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from connectors.base import Source
 from connectors.errors import BadFrameError, NotFoundError, Position, SourceError
-from connectors.frame import CaptureClock, Frame
+from connectors.frame import CaptureClock, Frame, MediaOrigin
 from connectors.pictures.capture_times import is_contradicted
 from connectors.pictures.config import IMAGE_SUFFIXES, ImagesSourceConfig
 from connectors.pictures.encoding import MAX_PIXELS, Pixels, decode_image
@@ -100,6 +100,7 @@ class ImagesSource(Source):
             capture_uncertainty_s=uncertainty_s,
             is_time_doubtful=self._is_doubtful(place),
             position=self.position(),
+            origin=MediaOrigin(media=str(self._paths[place]), frame_index=0),
         )
 
     @override

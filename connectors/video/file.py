@@ -15,7 +15,7 @@ from connectors.errors import (
     SourceError,
     UnsupportedMediaError,
 )
-from connectors.frame import CaptureClock, Frame
+from connectors.frame import CaptureClock, Frame, MediaOrigin
 from connectors.video.config import VIDEO_SUFFIXES, FileSourceConfig
 from connectors.video.decode import Picture, VideoReader, open_video
 from connectors.video.errors import translate_file_error
@@ -250,6 +250,7 @@ class FileSource(Source):
             capture_uncertainty_s=self._uncertainty_s,
             nominal_step_us=picture.nominal_step_us,
             position=self.position(),
+            origin=MediaOrigin(media=str(self._paths[self._index]), frame_index=self._num_read - 1),
         )
 
     def _wait_for(self, pts_us: int) -> None:

@@ -9,7 +9,8 @@ from connectors.record import Topic
 from pipeline.cli.errors import reporting_errors
 from pipeline.config.run import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.records.schema import RECORD_TYPES, schema_of
+from pipeline.records.json_schema import schema_of
+from pipeline.records.schema import RECORD_TYPES
 
 
 def schema(

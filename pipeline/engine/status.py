@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from connectors.errors import ConnectorError
 from pipeline.clock import Clock
@@ -14,6 +14,7 @@ from pipeline.engine.ledger import Ledger
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records.schema import StatusError, StatusRecord, StreamState
+from pipeline.records.translate import event_id_of
 from pipeline.streams.stream import Stream
 
 _logger = logging.getLogger("maskstream.status")
@@ -23,6 +24,9 @@ _STALLED_INTERVALS = 5  # a slow camera is stalled after this many of its usual 
 _WINDOW_SAMPLES = 10
 _CALM = 0.5  # overload ends at half the share that begins it, so that states do not flip
 
+_VALID_INTERVALS = 3  # two records may be late or lost before a consumer need worry
+
+_FINAL = frozenset({StreamState.ENDED, StreamState.FAILED})
 _TROUBLED = frozenset({StreamState.STALLED, StreamState.RECONNECTING, StreamState.OFFLINE})
 
 
@@ -246,6 +250,9 @@ class StatusBook:
         self._health.set_stream(stream_id, entry.state, error=message, since=entry.since)
         self._metrics.set_stream_state(stream_id, entry.state)
         stamp = entry.stream.last_stamp if entry.stream is not None else None
+        now = self._clock.utc_now()
+        is_last = entry.state in _FINAL
+        valid_for = timedelta(seconds=_VALID_INTERVALS * self._config.every_s)
         self._publish(
             StatusRecord(
                 stream_id=stream_id,
@@ -253,11 +260,22 @@ class StatusBook:
                 frame_seq=stamp.frame_seq if stamp else -1,
                 state=entry.state,
                 since=entry.since,
-                time=self._clock.utc_now(),
+                time=now,
+                valid_until=None if is_last else now + valid_for,
                 counts=self._ledger.counts(stream_id),
                 error=_status_error(error),
+                open_event_ids=_open_event_ids(entry.stream),
             )
         )
+
+
+def _open_event_ids(stream: Stream | None) -> tuple[str, ...] | None:
+    if stream is None:
+        return None
+    return tuple(
+        event_id_of(stream.stream_id, event.rule, event.track_uid, event.ordinal)
+        for event in stream.open_events
+    )
 
 
 def _status_error(error: Exception | None) -> StatusError | None:

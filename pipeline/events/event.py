@@ -26,6 +26,7 @@ class Event:
         phase: New, update or end.
         track: The track as it stood then.
         ordinal: Number of the event among those of its rule and track, from 1.
+        sequence: Number of this phase among those of the event, from 0.
         start: When it began.
         now: When it reached this phase.
         started_at: Wall time of ``start``, the same in all phases.
@@ -40,6 +41,7 @@ class Event:
     phase: EventPhase
     track: Track
     ordinal: int
+    sequence: int
     start: Moment
     now: Moment
     started_at: datetime
@@ -59,6 +61,15 @@ class Event:
         place = f" {self.zone}" if self.zone else ""
         ended = " (ended)" if self.phase is EventPhase.END else ""
         return f"{self.kind}{place}: {self.track.concept} #{self.track.no}{ended}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenEvent:
+    """An event that has begun and not ended: what its id is made of."""
+
+    rule: str
+    track_uid: str
+    ordinal: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

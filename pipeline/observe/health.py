@@ -7,8 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from connectors.errors import redact_url
-from pipeline.clock import Clock
-from pipeline.records.schema import StreamState, format_time
+from pipeline.clock import Clock, format_time
+from pipeline.records.schema import StreamState
 
 _MAX_ERROR_CHARS = 500  # a reason is one line; a library's error may quote a whole document
 _BLIND = frozenset({StreamState.OFFLINE, StreamState.FAILED})

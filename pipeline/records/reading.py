@@ -1,4 +1,4 @@
-"""Records back from JSON lines, as the ``jsonl`` sink and ``console --json`` write them."""
+"""Records back from JSON lines, as the ``jsonl`` sink writes them, and from Kafka messages."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,22 +12,26 @@ from connectors.files.rotation import in_order, kind_of
 from pipeline.errors import RecordError
 from pipeline.records.schema import RECORD_TYPES, AnyRecord
 
-_ACCEPTED = "a .jsonl file, a folder of them, or lines"
+Headers = Iterable[tuple[str, bytes]]
+Message = tuple[Headers, bytes | None]
+
+_ACCEPTED = "a .jsonl file, a folder of them, lines, or (headers, value) of Kafka messages"
 _REQUIRED: tuple[tuple[frozenset[str], type[AnyRecord]], ...] = tuple(
     (frozenset(name for name, one in kind.model_fields.items() if one.is_required()), kind)
     for kind in RECORD_TYPES.values()
 )
 
 
-def read_records(source: str | Path | Iterable[str]) -> Iterator[AnyRecord]:
-    """Yield the records of a file, a folder or lines, each as the model of its kind.
+def read_records(source: str | Path | Iterable[str | Message]) -> Iterator[AnyRecord]:
+    """Yield the records of a file, a folder, lines or messages, each as the model of its kind.
 
-    A last line that is still being written, without its end, is left out. Dead letters are no
-    records, so a folder's ``dlq.jsonl`` is left out too. Rotated files come before the one that
-    is being written.
+    The files of a folder are read kind by kind, rotated ones before the one that they were rotated
+    from. A last line that is still being written, without its end, is left out. Dead letters are no
+    records, so a folder's ``dlq`` files are left out too.
 
     Args:
-        source: A ``.jsonl`` file, a folder of them, or lines.
+        source: A ``.jsonl`` file, a folder of them, lines, or pairs of the headers and the value of
+            Kafka messages.
 
     Raises:
         RecordError: If a line is no record; names file and line. Or if the source is none.
@@ -39,7 +43,7 @@ def read_records(source: str | Path | Iterable[str]) -> Iterator[AnyRecord]:
         ...         print(record.frame_seq, one.concept, one.mask and one.mask.to_array().sum())
     """
     if not isinstance(source, str | Path):
-        yield from _read_lines(_lines_of(source), name="line")
+        yield from _read_items(_items_of(source), name="line")
         return
     if "\0" in str(source):
         raise RecordError(f"source: bad value {str(source)!r} (accepted: {_ACCEPTED})")
@@ -50,26 +54,56 @@ def read_records(source: str | Path | Iterable[str]) -> Iterator[AnyRecord]:
     for file in files:
         with file.open("rb") as lines:
             whole = (line for line in lines if line.endswith(b"\n"))
-            yield from _read_lines(whole, name=str(file))
+            yield from _read_items(whole, name=str(file))
 
 
-def _lines_of(source: object) -> Iterable[object]:
+def read_message(headers: Headers, value: bytes | None) -> AnyRecord:
+    """Return the record of a Kafka message, as the model of its kind.
+
+    Args:
+        headers: The message's headers.
+        value: Its value.
+
+    Raises:
+        RecordError: If it is no record: its ``ce_type`` names no kind, or the value is none.
+
+    Example:
+        >>> for message in KafkaConsumer("maskstream.events.v1"):
+        ...     event = read_message(message.headers, message.value)
+    """
+    attributes = dict(headers)
+    name = attributes.get("ce_type", b"").decode("utf-8", "replace")
+    kind = next((kind for topic, kind in RECORD_TYPES.items() if topic.value == name), None)
+    if value is None:
+        raise RecordError("message: has no value (accepted: a record)")
+    if kind is None:
+        accepted = ", ".join(topic.value for topic in RECORD_TYPES)
+        raise RecordError(f"message: bad ce_type {name!r} (accepted: {accepted})")
+    model = _validate(kind, value, where="message")
+    return model.model_copy(update={"ce_id": attributes.get("ce_id", b"").decode() or None})
+
+
+def _items_of(source: object) -> Iterable[object]:
     if isinstance(source, bytes | Mapping) or not isinstance(source, Iterable):
         shown = short_repr(cast("object", source))
         raise RecordError(f"source: bad value {shown} (accepted: {_ACCEPTED})")
     return cast("Iterable[object]", source)
 
 
-def _read_lines(lines: Iterable[object], *, name: str) -> Iterator[AnyRecord]:
-    for number, line in enumerate(lines, start=1):
+def _read_items(items: Iterable[object], *, name: str) -> Iterator[AnyRecord]:
+    for number, item in enumerate(items, start=1):
         where = f"{name}:{number}"
-        if not isinstance(line, str | bytes):
-            raise RecordError(f"{where}: bad value {short_repr(line)} (accepted: JSON text)")
-        if line.strip():
-            yield _read(line, where=where)
+        match item:
+            case str() | bytes():
+                if item.strip():
+                    yield _read_line(item, where=where)
+            case tuple() if len(cast("tuple[object, ...]", item)) == 2:
+                yield read_message(*cast("Message", item))
+            case _:
+                raise RecordError(f"{where}: bad value {short_repr(item)} (accepted: JSON text)")
 
 
-def _read(line: str | bytes, *, where: str) -> AnyRecord:
+def _read_line(line: str | bytes, *, where: str) -> AnyRecord:
     try:
         text = line if isinstance(line, str) else line.decode("utf-8")
         body: object = json.loads(text)
@@ -82,8 +116,12 @@ def _read(line: str | bytes, *, where: str) -> AnyRecord:
     if len(kinds) != 1:
         accepted = ", ".join(kind.__name__ for kind in RECORD_TYPES.values())
         raise RecordError(f"{where}: is no record (accepted: {accepted})")
+    return _validate(kinds[0], text, where=where)
+
+
+def _validate(kind: type[AnyRecord], text: str | bytes, *, where: str) -> AnyRecord:
     try:
-        return kinds[0].model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

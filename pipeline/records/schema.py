@@ -1,37 +1,33 @@
-"""What leaves the pipeline: four kinds of record, their fields and their JSON Schemas.
+"""What leaves the pipeline: four kinds of record and their fields.
 
-Adding an optional field is a minor version. Anything else is a new major version and a new topic,
-so readers ignore fields that they do not know.
+Adding an optional field or a value of an enumeration is a minor version, which every reader of 1.0
+can read: it ignores fields that it does not know and takes any value of an enumeration. Anything
+else is a new major version and a new topic.
 """
 
-from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
-from pydantic.json_schema import WithJsonSchema
+from pydantic import Field
 
 from connectors.frame import CaptureClock
 from connectors.record import Topic
 from models.common.masks import RunLengths
-from pipeline.clock import format_time
 from pipeline.events.event import EventPhase
+from pipeline.records.base import (
+    BoxField,
+    CommonFields,
+    Open,
+    Probability,
+    RecordModel,
+    SizeField,
+    UtcTime,
+)
 from pipeline.tracking.states import TrackChangeKind, TrackState
 
-
-def _as_utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
-
-
-UtcTime = Annotated[
-    AwareDatetime,
-    AfterValidator(_as_utc),
-    PlainSerializer(format_time, return_type=str),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
-Probability = Annotated[float, Field(ge=0, le=1)]
+_COCO_RLE = "coco_rle"
 
 
 class StreamState(StrEnum):
@@ -55,24 +51,41 @@ class StreamState(StrEnum):
     """The configuration makes trying again senseless."""
 
 
-class _Model(BaseModel):
-    # Readers of 1.0 must be able to read 1.1, hence "ignore".
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+class Sight(StrEnum):
+    """Whether an object can be seen."""
+
+    VISIBLE = "visible"
+    """On this frame."""
+    HIDDEN = "hidden"
+    """Not seen for a short while; it counts as being where it was last seen."""
+    UNKNOWN = "unknown"
+    """Not seen for longer; nobody knows where it is."""
 
 
-class FrameSize(_Model):
+class SubjectType(StrEnum):
+    """What kind of thing an event is about."""
+
+    TRACK = "track"
+    ZONE = "zone"
+    STREAM = "stream"
+
+
+class FrameSize(RecordModel):
     """Pixels of the frame that boxes and masks refer to."""
 
     width: Annotated[int, Field(ge=1)]
+    """Pixels from left to right, of the upright picture."""
     height: Annotated[int, Field(ge=1)]
+    """Pixels from top to bottom."""
 
 
-class MaskRecord(_Model):
+class MaskRecord(RecordModel):
     """A mask at frame size as COCO run lengths (column-major, first run counts zeros)."""
 
-    encoding: Literal["coco_rle"] = "coco_rle"
-    size: tuple[int, int]
-    """Height and width."""
+    encoding: str = _COCO_RLE
+    """How ``counts`` is to be read; always ``coco_rle`` so far."""
+    size: SizeField
+    """Height and width of the frame in pixels."""
     counts: str
     """COCO's compressed run lengths, as ``pycocotools`` reads them."""
 
@@ -80,150 +93,257 @@ class MaskRecord(_Model):
         """Return the mask, shape (H, W).
 
         Raises:
-            ValueError: If the run lengths do not fill the size.
+            ValueError: If the run lengths do not fill the size, or it is encoded otherwise.
         """
+        if self.encoding != _COCO_RLE:
+            raise ValueError(f"a mask in encoding {self.encoding!r} (accepted: {_COCO_RLE})")
         return RunLengths.from_counts(self.counts, self.size).mask()
 
 
-class ObjectRecord(_Model):
+class ConceptScore(RecordModel):
+    """One of several concepts that an object was found with."""
+
+    id: str
+    """The concept's id."""
+    score: Probability
+    """Of the concept's last detection that matched the object."""
+
+
+class ObjectRecord(RecordModel):
     """One object as it stands on one frame."""
 
     track_uid: str
     """Globally unique, never used again."""
     track_no: Annotated[int, Field(ge=1)]
-    """Small number for people, unique within stream and epoch."""
+    """Small number for people, unique within its stream."""
     concept_id: str
+    """Id of the concept that it was found with."""
     concept: str
     """The phrase that it was found with."""
-    state: TrackState
+    state: Open[TrackState]
+    """Where the track stands in its life."""
+    sight: Open[Sight] | None = None
+    """Whether it can be seen."""
     score: Probability
     """Of the last detection that matched it."""
-    presence_score: Probability
-    """That the concept is on this frame at all."""
-    occlusion_score: Probability
-    """That the object is visible now."""
-    bbox: tuple[float, float, float, float]
+    presence_score: Probability | None = None
+    """Probability that the concept is on this frame at all; null for models that do not say."""
+    visibility_score: Probability
+    """Probability that the object can be seen now, as the tracker judges it."""
+    bbox: BoxField
     """x, y, width, height; 0 to 1 of the frame, origin top left; where it was last seen."""
     area: Probability
     """Share of the frame that the mask covers; 0 while it cannot be seen."""
-    mask: MaskRecord | None
-    """Null while it cannot be seen."""
+    mask: MaskRecord | None = None
+    """Its pixels. Null while it cannot be seen, and in records with ``masks_omitted``."""
     age_s: float
+    """Observed seconds since it was first seen."""
     last_seen_s: float
-    """Seconds since it was last visible; 0 while it can be seen."""
+    """Observed seconds since it was last visible; 0 while it can be seen."""
+    concepts: tuple[ConceptScore, ...] | None = None
+    """All concepts that it was found with, if there are several."""
     zones: tuple[str, ...] = ()
-    """Names of the zones that hold its anchor point (bottom centre)."""
+    """Ids of the zones that hold its anchor point (bottom centre)."""
 
 
-class _FrameRecord(_Model):
-    schema_version: Literal["1.0"] = "1.0"
-    stream_id: str
+class FrameFields(CommonFields):
+    """Fields of every record about a frame."""
+
     stream_epoch: Annotated[int, Field(ge=0)]
+    """Grows at each discontinuity of the stream, such as a loop."""
     frame_seq: Annotated[int, Field(ge=0)]
+    """Number of the frame in its stream, not reset by a new epoch."""
     capture_time: UtcTime
-    capture_clock: CaptureClock
+    """When the frame was taken, as its source says; reported, not trusted."""
+    capture_clock: Open[CaptureClock]
+    """Where ``capture_time`` comes from."""
     capture_uncertainty_s: Annotated[float, Field(ge=0)]
+    """Half width of the interval that holds the true capture time, in seconds."""
     stream_time_us: int
-    """Time since the stream's first frame; never runs backwards."""
+    """Microseconds since the stream's first frame; never runs backwards."""
     pts_us: int
-    """Media time."""
     """Media time in microseconds."""
     result_time: UtcTime
+    """When the result was known; differs when a frame is processed again."""
 
 
-class MaskletsRecord(_FrameRecord):
+class MaskletsRecord(FrameFields):
     """All objects of one processed frame of one stream, also when there are none."""
 
     frame: FrameSize
+    """The frame's size."""
     model: str
+    """Name of the model."""
     dropped_since_last: Annotated[int, Field(ge=0)] = 0
     """Frames of this stream that were dropped or gated since the one before."""
-    presence: dict[str, Probability] = {}
+    presence: dict[str, Probability] = Field(default={})
     """By concept: probability that it is on this frame at all."""
     objects: tuple[ObjectRecord, ...] = ()
+    """Objects that live on this frame, hidden ones included, by number."""
+    masks_omitted: bool | None = None
+    """True if masks were left out because the record would have been too large with them."""
 
 
-class TrackRecord(_FrameRecord):
+class TrackRecord(FrameFields):
     """One step in a track's life."""
 
-    kind: TrackChangeKind
+    kind: Open[TrackChangeKind]
+    """What happened to the track."""
     track_uid: str
+    """Globally unique, never used again."""
     track_no: Annotated[int, Field(ge=1)]
+    """Small number for people, unique within its stream."""
     concept_id: str
+    """Id of the concept that it was found with."""
     concept: str
-    state: TrackState
+    """The phrase that it was found with."""
+    state: Open[TrackState]
+    """Where the track stands after this step."""
     score: Probability
+    """Of the last detection that matched it."""
     best_score: Probability
-    bbox: tuple[float, float, float, float]
+    """The highest score of all detections that matched it."""
+    bbox: BoxField
+    """x, y, width, height; 0 to 1 of the frame, origin top left; where it was last seen."""
     age_s: float
+    """Observed seconds since it was first seen."""
     visible_s: float
     """Seconds of its life in which it could be seen."""
     reason: str | None = None
-    """Why it ended: tracker, expired, discontinuity, stream_ended, model_error."""
+    """Why it ended, for example tracker, expired, discontinuity, stream_ended, model_error."""
     merged_into: str | None = None
     """``track_uid`` that goes on in its place."""
 
 
-class EventRecord(_FrameRecord):
-    """One phase of a rule's event about one track."""
+class Subject(RecordModel):
+    """What an event is about."""
+
+    type: Open[SubjectType]
+    """What kind of thing it is."""
+    id: str
+    """``track_uid``, the zone's id or ``stream_id``."""
+
+
+class EventMedia(RecordModel):
+    """A picture or clip of an event."""
+
+    type: str
+    """What it shows, for example snapshot or clip."""
+    url: str
+    """Where it can be fetched."""
+
+
+class EventRecord(FrameFields):
+    """One phase of an event of a rule."""
 
     event_id: str
     """The same for all phases of one event."""
-    phase: EventPhase
+    phase: Open[EventPhase]
+    """Where the event stands in its life."""
+    sequence: Annotated[int, Field(ge=0)]
+    """Number of this record among those of its event, from 0."""
     rule: str
+    """Name of the rule."""
     kind: str
-    """The rule's type: appear, disappear, enter, leave, dwell."""
-    track_uid: str
-    track_no: Annotated[int, Field(ge=1)]
-    concept_id: str
-    concept: str
+    """The rule's type, for example appear, disappear, enter, leave, dwell."""
+    subjects: Annotated[tuple[Subject, ...], Field(min_length=1)]
+    """What the event is about; the first one names it."""
+    track_uid: str | None = None
+    """The track that the event is about; null, as the next five, if it is about no single one."""
+    track_no: Annotated[int, Field(ge=1)] | None = None
+    """The track's number for people."""
+    concept_id: str | None = None
+    """Id of the concept that the track was found with."""
+    concept: str | None = None
+    """The phrase that the track was found with."""
+    score: Probability | None = None
+    """Of the last detection that matched the track."""
+    bbox: BoxField | None = None
+    """The track's box: x, y, width, height; 0 to 1 of the frame, origin top left."""
     zone: str | None = None
+    """Id of the rule's zone."""
+    visit_id: str | None = None
+    """The same for all events of one visit of one track to one zone."""
+    initial: bool | None = None
+    """True if this was so already when watching began."""
+    from_: Annotated[str | None, Field(alias="from")] = None
+    """Where the track was before: inside, outside, out of the picture, unseen."""
+    to: str | None = None
+    """Where the track went: inside, outside, out of the picture, unseen."""
     start_time: UtcTime
+    """When the event began; the same in all its phases."""
+    believed_time: UtcTime | None = None
+    """When the rule had seen enough to believe it."""
     end_time: UtcTime | None = None
+    """When the event ended; of the phase ``end`` alone."""
     end_reason: str | None = None
-    score: Probability
-    bbox: tuple[float, float, float, float]
+    """Why the event ended; of the phase ``end`` alone."""
     gap_s: Annotated[float, Field(ge=0)] | None = None
     """Seconds since the event began in which nothing was observed; they do not count in ``value``.
     Null if there were none."""
-    value: dict[str, float] = {}
+    value: dict[str, float] = Field(default={})
     """What the rule measured, for example ``dwell_s``."""
+    changed: tuple[str, ...] | None = None
+    """Names of the fields that differ from the record before."""
+    suppressed: Annotated[int, Field(ge=0)] | None = None
+    """Events that were held back since the one before, because they came too soon after it."""
+    corrects: str | None = None
+    """``ce_id`` of the record that this one sets right."""
+    severity: str | None = None
+    """How much it matters, as the rule was configured."""
+    media: tuple[EventMedia, ...] | None = None
+    """Pictures and clips of the event."""
+    playback_url: str | None = None
+    """Where the recording can be watched from the event's beginning on."""
 
 
-class StatusError(_Model):
-    """Why a stream or sink is in trouble."""
+class StatusError(RecordModel):
+    """Why a stream is in trouble."""
 
     type: str
+    """Name of the kind of error."""
     message: str
-    position: dict[str, int | float | str] = {}
+    """What happened, for people, without secrets."""
+    position: dict[str, int | float | str] = Field(default={})
+    """Where it happened, for example file and time."""
 
 
-class FrameCounts(_Model):
+class FrameCounts(RecordModel):
     """Where a stream's frames went: received = processed + gated + dropped + waiting, always."""
 
     received: int = 0
+    """Frames that the source gave."""
     processed: int = 0
+    """Frames that led to a result."""
     gated: int = 0
-    dropped: dict[str, int] = {}
-    """By cause."""
+    """Frames left out on purpose, for example beyond ``max_fps``."""
+    dropped: dict[str, int] = Field(default={})
+    """Frames that were lost, by cause."""
     waiting: int = 0
     """In the buffer or in the model; 0 once the stream has ended."""
 
 
-class StatusRecord(_Model):
+class StatusRecord(CommonFields):
     """A stream's state: at each change of it, and every few seconds."""
 
-    schema_version: Literal["1.0"] = "1.0"
-    stream_id: str
     stream_epoch: int = 0
+    """Of the last frame processed."""
     frame_seq: int = -1
     """The last frame processed; -1 before the first."""
-    state: StreamState
+    state: Open[StreamState]
+    """What the stream is doing."""
     since: UtcTime
     """Since when; of a lost connection, the moment of the loss."""
     time: UtcTime
+    """When this was so."""
+    valid_until: UtcTime | None = None
+    """By then there is another record, or the worker is gone. Null: nothing more is to come."""
     counts: FrameCounts = FrameCounts()
+    """Where its frames went, since the worker started."""
     error: StatusError | None = None
+    """What is wrong now."""
+    open_event_ids: tuple[str, ...] | None = None
+    """``event_id`` of all events that have begun and not ended; null if not known."""
 
 
 AnyRecord = MaskletsRecord | TrackRecord | EventRecord | StatusRecord
@@ -234,10 +354,3 @@ RECORD_TYPES: dict[Topic, type[AnyRecord]] = {
     Topic.EVENTS: EventRecord,
     Topic.STATUS: StatusRecord,
 }
-
-
-def schema_of(topic: Topic) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of a topic's records."""
-    body = RECORD_TYPES[topic].model_json_schema(mode="serialization")
-    name = topic.value.replace(".", ":")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:{name}", **body}

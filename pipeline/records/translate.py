@@ -1,11 +1,17 @@
-"""From results to record models, and to what is drawn on pictures."""
+"""From results to record models and records, and to what is drawn on pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from connectors.base import Overlay
+from connectors.frame import KafkaOrigin, MediaOrigin
+from connectors.record import Record, Topic
 from models.common.masks import CropMask
 from pipeline.events.event import Event
 from pipeline.events.zones import ZoneConfig, zones_at
+from pipeline.records.base import SourceRef
+from pipeline.records.codec import encode_record
 from pipeline.records.schema import (
     AnyRecord,
     EventRecord,
@@ -13,6 +19,9 @@ from pipeline.records.schema import (
     MaskletsRecord,
     MaskRecord,
     ObjectRecord,
+    Sight,
+    Subject,
+    SubjectType,
     TrackRecord,
 )
 from pipeline.streams.result import FrameResult, Scene
@@ -23,15 +32,78 @@ from pipeline.tracking.track import Track, TrackChange
 _US = 1_000_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unencodable:
+    """What should have become a record and cannot.
+
+    Attributes:
+        topic: Kind of the record.
+        stream_id: Its stream.
+        reason: What is wrong with it.
+        content: What it was made of, as text for people.
+        timestamp_ms: Capture time, milliseconds since the epoch.
+    """
+
+    topic: Topic
+    stream_id: str
+    reason: str
+    content: str
+    timestamp_ms: int
+
+
 def to_models(result: FrameResult) -> list[AnyRecord]:
     """Return the masklets record, if a frame was processed, then track changes, then events."""
-    common = _common_fields(result)
-    models: list[AnyRecord] = []
-    if result.scene is not None:
-        models.append(_masklets(result.scene, result.model, common))
-    models += [_track_record(change, common) for change in result.changes]
-    models += [_event_record(event, common) for event in result.events]
-    return models
+    return [part.build() for part in _parts_of(result)]
+
+
+def encode_result(
+    result: FrameResult, *, deployment: str, worker: str | None = None
+) -> Iterator[Record | Unencodable]:
+    """Yield the records of a result, in order; one that cannot be made harms no other.
+
+    Args:
+        result: What a frame, or the end of a session, led to.
+        deployment: Name of this installation.
+        worker: Name of this process.
+    """
+    for part in _parts_of(result):
+        try:
+            yield encode_record(part.build(), deployment=deployment, worker=worker)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+            yield Unencodable(
+                topic=part.topic,
+                stream_id=result.stamp.stream_id,
+                reason=f"{type(error).__name__}: {error}",
+                content=repr(part.about),
+                timestamp_ms=int(result.stamp.captured_at.timestamp() * 1000),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One record to be: its kind, what it is about, and how it is built."""
+
+    topic: Topic
+    about: object
+    build: Callable[[], AnyRecord]
+
+
+def _parts_of(result: FrameResult) -> Iterator[_Part]:
+    common, scene = _common_fields(result), result.scene
+    if scene is not None:
+        build = partial(_masklets, scene, result.model, common)
+        yield _Part(topic=Topic.MASKLETS, about=scene.tracks, build=build)
+    for change in result.changes:
+        build = partial(_track_record, change, common)
+        yield _Part(topic=Topic.TRACKS, about=change, build=build)
+    for event in result.events:
+        build = partial(_event_record, event, common)
+        yield _Part(topic=Topic.EVENTS, about=event, build=build)
+
+
+def event_id_of(stream_id: str, rule: str, subject_id: str, ordinal: int) -> str:
+    """Return the id of an event: the n-th of a rule about one thing, whenever that is."""
+    return make_uid("event", stream_id, rule, subject_id, ordinal)
 
 
 def to_overlays(tracks: Sequence[Track]) -> list[Overlay]:
@@ -66,7 +138,18 @@ def _common_fields(result: FrameResult) -> _Common:
         "stream_time_us": stamp.stream_time_us,
         "pts_us": stamp.pts_us,
         "result_time": result.result_time,
+        "source_ref": _source_ref(stamp.origin),
     }
+
+
+def _source_ref(origin: KafkaOrigin | MediaOrigin | None) -> SourceRef | None:
+    match origin:
+        case None:
+            return None
+        case KafkaOrigin():
+            return SourceRef(topic=origin.topic, partition=origin.partition, offset=origin.offset)
+        case MediaOrigin():
+            return SourceRef(media=origin.media, frame_index=origin.frame_index)
 
 
 def _masklets(scene: Scene, model: str, common: _Common) -> MaskletsRecord:
@@ -89,9 +172,10 @@ def _object(track: Track, zones: Sequence[ZoneConfig]) -> ObjectRecord:
         concept_id=track.concept_id,
         concept=track.concept,
         state=track.state,
+        sight=_sight_of(track),
         score=_unit(track.score),
         presence_score=_unit(track.presence_score),
-        occlusion_score=_unit(track.occlusion_score),
+        visibility_score=_unit(track.occlusion_score),
         bbox=track.bbox,
         area=_unit(track.area, 6),
         mask=None if track.mask is None else _mask(track.mask),
@@ -99,6 +183,12 @@ def _object(track: Track, zones: Sequence[ZoneConfig]) -> ObjectRecord:
         last_seen_s=track.unseen_us / _US,
         zones=zones_at(zones, track.bbox) if track.has_place else (),
     )
+
+
+def _sight_of(track: Track) -> Sight:
+    if track.is_visible:
+        return Sight.VISIBLE
+    return Sight.HIDDEN if track.has_place else Sight.UNKNOWN
 
 
 def _mask(mask: CropMask) -> MaskRecord:
@@ -122,12 +212,14 @@ def _track_record(change: TrackChange, common: _Common) -> TrackRecord:
 
 
 def _event_record(event: Event, common: _Common) -> EventRecord:
-    subject = (str(common["stream_id"]), event.rule, event.track.uid)
+    stream_id, track_uid = str(common["stream_id"]), event.track.uid
     fields = {
         **common,
         **_about(event.track),
-        "event_id": make_uid("event", *subject, event.ordinal),
+        "event_id": event_id_of(stream_id, event.rule, track_uid, event.ordinal),
         "phase": event.phase,
+        "sequence": event.sequence,
+        "subjects": (Subject(type=SubjectType.TRACK, id=track_uid),),
         "rule": event.rule,
         "kind": event.kind,
         "zone": event.zone,

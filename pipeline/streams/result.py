@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from connectors.errors import Position
-from connectors.frame import CaptureClock, Frame
+from connectors.frame import CaptureClock, Frame, KafkaOrigin, MediaOrigin
 from pipeline.events.event import Event, RuleFailure
 from pipeline.events.zones import ZoneConfig
 from pipeline.tracking.track import Track, TrackChange
@@ -12,7 +12,7 @@ from pipeline.tracking.track import Track, TrackChange
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameStamp:
-    """Which frame a result is about; all fields but the last are those of ``Frame``.
+    """Which frame a result is about; all fields but one are those of ``Frame``.
 
     Attributes:
         stream_time_us: Time since the stream's first frame.
@@ -26,6 +26,7 @@ class FrameStamp:
     capture_uncertainty_s: float
     pts_us: int
     stream_time_us: int
+    origin: KafkaOrigin | MediaOrigin | None = None
 
     @classmethod
     def of(cls, frame: Frame, *, stream_time_us: int) -> "FrameStamp":
@@ -39,6 +40,7 @@ class FrameStamp:
             capture_uncertainty_s=frame.capture_uncertainty_s,
             pts_us=frame.pts_us,
             stream_time_us=stream_time_us,
+            origin=frame.origin,
         )
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from connectors.frame import Frame
 from models.protocols import FrameInput, Prediction
 from pipeline.clock import Moment, seconds_to_us
-from pipeline.events.event import Event, EventPhase, RuleUpdate
+from pipeline.events.event import Event, EventPhase, OpenEvent, RuleUpdate
 from pipeline.events.rules.config import BaseRuleConfig
 from pipeline.events.rules.machine import RuleBook
 from pipeline.events.zones import ZoneConfig
@@ -107,6 +107,11 @@ class Stream:
     def last_stamp(self) -> FrameStamp | None:
         """Of the last frame with a result."""
         return self._last_stamp
+
+    @property
+    def open_events(self) -> tuple[OpenEvent, ...]:
+        """Events that have begun and not ended."""
+        return () if self._session is None else self._session.rules.open_events
 
     @property
     def num_reanchored(self) -> int:

@@ -7,8 +7,13 @@ import typer.main
 
 from pipeline.cli.main import app
 from pipeline.cli.schema import all_schemas
+from pipeline.records.codec import encode_record
+from pipeline.records.examples import EXAMPLES
+from pipeline.records.schema import RECORD_TYPES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+GOLDEN = Path(__file__).parent / "golden"
+RECORDS = {topic.value.split(".")[1]: topic for topic in RECORD_TYPES}
 
 
 def schema_files() -> list[Path]:
@@ -22,6 +27,31 @@ def write_schemas() -> None:
         name = "config" if path.stem == "schema" else path.stem
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(all_schemas()[name], indent=2) + "\n")
+
+
+def example_record(name: str):
+    """The example of a kind of record, as its model and as bytes with headers."""
+    topic = RECORDS[name]
+    model = RECORD_TYPES[topic].model_validate_json(json.dumps(EXAMPLES[topic]))
+    return model, encode_record(model, deployment="site 1")
+
+
+def golden_text(name: str) -> str:
+    """What of a record its consumers see, as the text of a golden file."""
+    record = example_record(name)[1]
+    seen = {
+        "topic": record.topic,
+        "key": record.key,
+        "timestamp_ms": record.timestamp_ms,
+        "headers": {key: value.decode() for key, value in record.headers},
+        "value": record.value.decode(),
+    }
+    return json.dumps(seen, indent=2) + "\n"
+
+
+def write_golden() -> None:
+    for name in RECORDS:
+        (GOLDEN / "records" / f"{name}.json").write_text(golden_text(name))
 
 
 def cli_options() -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from pipeline.clock import Moment
-from pipeline.events.event import Event, EventPhase, RuleFailure, RuleUpdate
+from pipeline.events.event import Event, EventPhase, OpenEvent, RuleFailure, RuleUpdate
 from pipeline.events.rules.catalogue import kind_of
 from pipeline.events.rules.config import Accepts, BaseRuleConfig, ZoneRuleConfig
 from pipeline.events.zones import ZoneConfig
@@ -34,6 +34,7 @@ class _Watch:
         started_at: Its wall time.
         told: When its last phase was told.
         num_events: Events so far, the open one included.
+        num_told: Phases of the open event that were told.
     """
 
     is_armed: bool
@@ -43,6 +44,7 @@ class _Watch:
     started_at: datetime | None = None
     told: Moment | None = None
     num_events: int = 0
+    num_told: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,15 @@ class RuleMachine:
 
     def __len__(self) -> int:
         return len(self._watches)
+
+    @property
+    def open_events(self) -> list[OpenEvent]:
+        """Events that have begun and not ended."""
+        return [
+            OpenEvent(rule=self._config.name, track_uid=uid, ordinal=watch.num_events)
+            for uid, watch in self._watches.items()
+            if watch.start is not None
+        ]
 
     def apply(self, update: TrackUpdate, time: RuleTime) -> tuple[list[Event], RuleFailure | None]:
         """Return what this frame means to the rule, and whether it raised on one of the tracks."""
@@ -172,6 +183,7 @@ class RuleMachine:
         watch.start = start
         watch.started_at = time.utc_of(start.stream_us)
         watch.num_events += 1
+        watch.num_told = 0
         return self._tell(EventPhase.NEW, watch, track, time)
 
     def _tell(
@@ -184,6 +196,7 @@ class RuleMachine:
         reason: str | None = None,
     ) -> Event:
         now = watch.told = time.now
+        sequence, watch.num_told = watch.num_told, watch.num_told + 1
         start = watch.start or now
         started_at = watch.started_at or time.utc_of(start.stream_us)
         # The clock that times come from may have been set back since the event began.
@@ -194,6 +207,7 @@ class RuleMachine:
             phase=phase,
             track=track,
             ordinal=watch.num_events,
+            sequence=sequence,
             start=start,
             now=now,
             started_at=started_at,
@@ -212,6 +226,11 @@ class RuleBook:
 
     def __len__(self) -> int:
         return sum(len(machine) for machine in self._machines)
+
+    @property
+    def open_events(self) -> tuple[OpenEvent, ...]:
+        """Events of all rules that have begun and not ended."""
+        return tuple(event for machine in self._machines for event in machine.open_events)
 
     def apply(
         self, update: TrackUpdate, *, now: Moment, utc_of: Callable[[int], datetime]

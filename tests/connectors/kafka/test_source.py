@@ -11,6 +11,7 @@ from kafka.errors import KafkaTimeoutError
 from kafka.structs import TopicPartition
 
 from connectors.errors import BadFrameError, SourceError
+from connectors.frame import KafkaOrigin
 from tests.connectors.kafka.test_kafka import PNG, kafka_source, produce, publish
 from tests.media import make_frame
 
@@ -87,6 +88,11 @@ def test_position_goes_on_behind_the_frame_that_bears_it(kafka_bootstrap, topic)
     with kafka_source(kafka_bootstrap, topic, frames[1].position) as source:
         rest = list(iter(source.read, None))
     assert [frame.position for frame in rest] == [frame.position for frame in frames[2:]]
+    (place,) = frames[0].position
+    partition = int(place.removeprefix(f"{topic}/"))
+    assert [frame.origin for frame in rest] == [
+        KafkaOrigin(topic=topic, partition=partition, offset=offset) for offset in (2, 3)
+    ]
 
 
 def test_partitions_that_moved_to_another_member_are_forgotten(kafka_bootstrap, topic):

@@ -52,6 +52,8 @@ def test_pictures_come_by_name_at_the_nominal_rate(tmp_path):
         frames = list(iter(source.read, None))
     assert [number_of(frame.pixels) for frame in frames] == [1, 2, 3]
     assert [frame.pts_us for frame in frames] == [0, 500_000, 1_000_000]
+    assert {frame.origin.frame_index for frame in frames} == {0}
+    assert [frame.origin.media for frame in frames] == sorted(map(str, tmp_path.iterdir()))
 
 
 def test_pattern_is_played_by_name(tmp_path):

@@ -13,7 +13,7 @@ from connectors.errors import (
     SourceError,
     UnsupportedMediaError,
 )
-from connectors.frame import CaptureClock
+from connectors.frame import CaptureClock, MediaOrigin
 from connectors.video.config import FileSourceConfig
 from connectors.video.file import FileSource
 from tests.media import number_of, remux, write_video
@@ -93,6 +93,16 @@ def test_position_of_every_frame_is_where_the_next_one_is_read(folder, done):
     with file_source(folder, position=position) as resumed:
         rest, _ = read_to_the_end(resumed)
     assert stamps(rest) == stamps(frames[done:])
+
+
+def test_every_frame_names_its_file_and_its_place_in_it_after_a_resume_too(folder):
+    with file_source(folder) as source:
+        frames, _ = read_to_the_end(source)
+    with file_source(folder, position=frames[1].position) as resumed:
+        rest, _ = read_to_the_end(resumed)
+    places = [("a.mp4", 2), ("a.mp4", 3), ("c.mp4", 0), ("c.mp4", 1), ("c.mp4", 2)]
+    expected = [MediaOrigin(media=str(folder / name), frame_index=at) for name, at in places]
+    assert [frame.origin for frame in rest] == [frame.origin for frame in frames[2:]] == expected
 
 
 def test_position_behind_the_last_file_reads_nothing_again_but_what_came_later(tmp_path):

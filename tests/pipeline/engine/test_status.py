@@ -15,7 +15,10 @@ from pipeline.engine.status import StatusBook
 from pipeline.errors import ModelError
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
+from pipeline.records.schema import EventRecord
+from pipeline.records.translate import to_models
 from tests.pipeline.fakes import START, make_frame
+from tests.pipeline.streams.player import Player, red
 
 AWAY = UnreachableError("cam", "nobody answers", position={"url": "rtsp://cam"})
 MODEL = ModelError(stream_id="cam", reason="white corner", frame_seq=3)
@@ -251,3 +254,29 @@ def test_a_template_runs_while_it_is_connected():
         "running",
     ]
     assert all(r.state != "stalled" for r in bench.records if r.stream_id == "*")
+
+
+def test_a_record_says_until_when_it_holds_and_the_last_one_for_ever():
+    bench = running(every_s=5)
+    bench.book.finish("cam")
+    valid_s = [
+        record.valid_until and (record.valid_until - record.time).total_seconds()
+        for record in bench.records
+    ]
+    assert valid_s == [15.0] * (len(valid_s) - 1) + [None]
+    assert len(valid_s) >= 3
+    assert bench.records[0].open_event_ids is None
+
+
+def test_a_record_names_the_events_that_are_open():
+    bench, player = Bench(), Player()
+    bench.book.open("cam", buffer=bench.buffer, stream=player.stream)
+    player.play(*[red(i) for i in range(10)])
+    bench.book.finish("cam")
+    (new,) = [
+        one for result in player.results for one in to_models(result) if type(one) is EventRecord
+    ]
+    named = [record.open_event_ids for record in bench.records[1:]]
+    assert named == [(), (new.event_id,)]
+    player.end()
+    assert player.stream.open_events == ()

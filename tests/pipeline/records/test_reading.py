@@ -1,14 +1,13 @@
 """Records from JSON lines: the kind of each is known by its fields."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.common.masks import RunLengths
 from pipeline.errors import RecordError
-from pipeline.records.reading import read_records
+from pipeline.records.reading import read_message, read_records
 from pipeline.records.schema import (
     EventRecord,
     MaskletsRecord,
@@ -16,8 +15,8 @@ from pipeline.records.schema import (
     StatusRecord,
     TrackRecord,
 )
+from tests.contracts.surfaces import example_record
 
-GOLDEN = Path(__file__).parent / "golden"
 KINDS = {
     "masklets": MaskletsRecord,
     "tracks": TrackRecord,
@@ -26,11 +25,8 @@ KINDS = {
 }
 
 
-def line_of(kind):
-    return json.dumps(json.loads((GOLDEN / f"{kind}.json").read_text())["value"]) + "\n"
-
-
-UNKNOWN_STATE = line_of("status").strip().replace('"state": "', '"state": "un')
+def line_of(kind, **changes):
+    return json.dumps(json.loads(example_record(kind)[1].value) | changes) + "\n"
 
 
 @pytest.mark.parametrize(("kind", "model"), KINDS.items())
@@ -56,6 +52,32 @@ def test_rotated_files_are_read_before_the_present_one(tmp_path):
     assert [record.frame_seq for record in read_records(tmp_path)] == [1, 2, 3, 4]
 
 
+def test_a_line_s_id_is_kept():
+    lines = [line_of("status", ce_id="a"), line_of("status")]
+    assert [record.ce_id for record in read_records(lines)] == ["a", None]
+
+
+def test_messages_are_read_as_the_records_that_their_headers_name():
+    records = [example_record(kind)[1] for kind in KINDS]
+    read = list(read_records((record.headers, record.value) for record in records))
+    assert [type(one) for one in read] == list(KINDS.values())
+    assert [one.ce_id for one in read] == [dict(one.headers)["ce_id"].decode() for one in records]
+
+
+@pytest.mark.parametrize(
+    ("headers", "value", "told"),
+    [
+        ([("ce_type", b"maskstream.frames.v1")], b"", "bad ce_type 'maskstream.frames.v1'"),
+        ([], b"{}", "bad ce_type ''"),
+        ([("ce_type", b"maskstream.status.v1")], None, "has no value"),
+        ([("ce_type", b"maskstream.status.v1")], b"{}", "stream_id: Field required"),
+    ],
+)
+def test_a_message_that_is_no_record_is_named(headers, value, told):
+    with pytest.raises(RecordError, match=told):
+        read_message(headers, value)
+
+
 def test_a_last_line_without_its_end_is_left_out(tmp_path):
     path = tmp_path / "status.jsonl"
     path.write_text(line_of("status") + line_of("status")[:-2])
@@ -68,10 +90,8 @@ def test_a_last_line_without_its_end_is_left_out(tmp_path):
         ("{", "status.jsonl:2: is not JSON"),
         ("[1]", "status.jsonl:2: is no record (accepted: MaskletsRecord, "),
         ('{"state": "running"}', "status.jsonl:2: is no record"),
-        (
-            line_of("status").replace('"state": "', '"state": "un').strip(),
-            "status.jsonl:2: state: ",
-        ),
+        (line_of("status", since="noon").strip(), "status.jsonl:2: since: "),
+        (line_of("status", schema_version="2.0").strip(), "status.jsonl:2: schema_version: "),
     ],
 )
 def test_a_line_that_is_no_record_is_named(tmp_path, line, told):
@@ -86,3 +106,8 @@ def test_masks_are_arrays_of_the_frame_s_size():
     mask = np.array([[0, 1, 1], [0, 0, 1]], np.bool_)
     record = MaskRecord(size=(2, 3), counts=RunLengths.of(mask).counts)
     assert np.array_equal(record.to_array(), mask)
+
+
+def test_a_mask_in_another_encoding_is_no_array():
+    with pytest.raises(ValueError, match="encoding 'polygon'"):
+        MaskRecord(encoding="polygon", size=(2, 3), counts="").to_array()

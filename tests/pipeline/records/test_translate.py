@@ -1,14 +1,23 @@
 """From results to records."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from pipeline.records.schema import EventRecord, MaskletsRecord, TrackRecord
-from pipeline.records.translate import to_models
+from connectors.frame import KafkaOrigin, MediaOrigin
+from connectors.record import Record, Topic
+from pipeline.records.schema import (
+    EventRecord,
+    MaskletsRecord,
+    Subject,
+    TrackRecord,
+)
+from pipeline.records.translate import Unencodable, encode_result, to_models
 from tests.benchmarks.records import time_records
 from tests.pipeline.fakes import make_frame
-from tests.pipeline.streams.player import Player, red
+from tests.pipeline.streams.player import SEEN, Player, red
 
 DWELL = {"type": "dwell", "name": "stays", "zone": "all", "dwell_s": 0.4, "settle_s": 0.0,
          "update_every_s": 0.2}  # fmt: skip
@@ -41,6 +50,8 @@ def test_an_event_keeps_its_id_and_start_and_the_next_one_has_another():
     assert len({event.event_id for event in events[:3]}) == 1
     assert len({event.start_time for event in events[:3]}) == 1
     assert events[3].event_id != events[0].event_id
+    assert [event.sequence for event in events] == [0, 1, 2, 0]
+    assert all(event.subjects == (Subject(type="track", id=event.track_uid),) for event in events)
     assert events[2].end_time > events[2].start_time
 
 
@@ -67,8 +78,42 @@ def test_time_that_was_not_observed_is_stated():
 def test_an_object_unseen_for_long_is_in_no_zone():
     player = Player(hidden_s=0.5)
     player.play(*[red(i) for i in range(8)], *[make_frame(i) for i in range(8, 16)])
-    zones = [one.objects[0].zones for one in records(player, MaskletsRecord)]
-    assert zones == [("all",)] * 13 + [()] * 3
+    things = [one.objects[0] for one in records(player, MaskletsRecord)]
+    assert [thing.zones for thing in things] == [("all",)] * 13 + [()] * 3
+    sights = ["visible"] * 8 + ["hidden"] * 5 + ["unknown"] * 3
+    assert [str(thing.sight) for thing in things] == sights
+
+
+@pytest.mark.parametrize(
+    ("origin", "ref"),
+    [
+        (None, None),
+        (
+            KafkaOrigin(topic="frames", partition=2, offset=7),
+            {"topic": "frames", "partition": 2, "offset": 7},
+        ),
+        (MediaOrigin(media="a.mp4", frame_index=3), {"media": "a.mp4", "frame_index": 3}),
+    ],
+)
+def test_records_name_the_input_that_a_frame_was(origin, ref):
+    player = Player()
+    player.play(replace(red(0), origin=origin))
+    refs = [one.source_ref for one in to_models(player.results[-1])]
+    assert len(refs) >= 2
+    assert [one and one.model_dump(exclude_none=True) for one in refs] == [ref] * len(refs)
+
+
+def test_a_record_that_cannot_be_made_harms_no_other():
+    player = Player(rules=[SEEN | {"accepts": "tentative"}])
+    result = player.play(red(0))
+    track = replace(result.tracks[0], bbox=(float("nan"), 0, 0, 0))
+    scene = replace(result.scene, tracks=(track,))
+    encoded = list(encode_result(replace(result, scene=scene), deployment="d"))
+    assert [type(one) for one in encoded] == [Unencodable, Record, Record]
+    assert encoded[0].topic is Topic.MASKLETS
+    assert (encoded[0].stream_id, encoded[0].timestamp_ms) == ("cam", encoded[1].timestamp_ms)
+    assert "finite number" in encoded[0].reason
+    assert "nan" in encoded[0].content
 
 
 # pycocotools' decoder is older than numpy 2.

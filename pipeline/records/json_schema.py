@@ -1,0 +1,56 @@
+"""JSON Schemas (2020-12) of the records."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from connectors.record import Topic
+from pipeline.records.examples import EXAMPLES
+from pipeline.records.schema import RECORD_TYPES
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_Schema = dict[str, Any]
+
+
+def schema_id(topic: Topic) -> str:
+    """Return the URN of the schema of a topic's records, the same for all its minor versions."""
+    return f"urn:{topic.value.replace('.', ':')}"
+
+
+def schema_of(topic: Topic) -> _Schema:
+    """Return the JSON Schema (2020-12) of a topic's records, with an example.
+
+    Fields that may be null may be left out; all others are there in every record.
+    """
+    body = RECORD_TYPES[topic].model_json_schema(mode="serialization")
+    for part in (body, *body.get("$defs", {}).values()):
+        _tidy_fields(part)
+    for part in _parts_of(body):
+        if isinstance(part.get("description"), str):
+            part["description"] = " ".join(part["description"].split())
+    return {"$schema": DIALECT, "$id": schema_id(topic), **body, "examples": [EXAMPLES[topic]]}
+
+
+def _tidy_fields(part: _Schema) -> None:
+    """Require what is never null alone; drop titles, which repeat the names."""
+    fields: dict[str, _Schema] = part.get("properties", {})
+    for field in fields.values():
+        field.pop("title", None)
+    nullable = {name for name, field in fields.items() if field.get("default", 0) is None}
+    required = [name for name in part.get("required", ()) if name not in nullable]
+    if required:
+        part["required"] = required
+    else:
+        part.pop("required", None)
+
+
+def _parts_of(node: object) -> Iterator[_Schema]:
+    """Yield all objects in a schema."""
+    if isinstance(node, dict):
+        part = cast("_Schema", node)
+        yield part
+        for value in part.values():
+            yield from _parts_of(value)
+    elif isinstance(node, list):
+        for value in cast("list[object]", node):
+            yield from _parts_of(value)

@@ -1,0 +1,1 @@
+"""What consumers have seen: it changes on purpose alone."""
