@@ -66,6 +66,12 @@ class BaseSinkConfig(ConnectorConfig, frozen=True):
     """What the pipeline asks of any sink's configuration."""
 
     type: str
+    name: str = Field(
+        default_factory=lambda known: known["type"],
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$",
+        description="1 to 60 letters, digits, _ . or -; metrics, logs and positions go by it. By "
+        "default the type; needed from the second sink of a type on.",
+    )
 
     @property
     def needs_model(self) -> bool:

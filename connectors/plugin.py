@@ -18,7 +18,7 @@ class PluginSourceConfig(BaseSourceConfig, frozen=True):
     """A source of another distribution, found by its entry point."""
 
     type: Literal["plugin"] = "plugin"
-    name: str = Field(min_length=1, description="Entry point in the group maskstream.connectors.")
+    entry_point: str = Field(min_length=1, description="In the group maskstream.connectors.")
     live: bool = Field(default=False, description="Whether its frames come as they happen.")
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
 
@@ -32,7 +32,7 @@ class PluginSinkConfig(BaseSinkConfig, frozen=True):
     """A sink of another distribution, found by its entry point."""
 
     type: Literal["plugin"] = "plugin"
-    name: str = Field(min_length=1, description="Entry point in the group maskstream.connectors.")
+    entry_point: str = Field(min_length=1, description="In the group maskstream.connectors.")
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
@@ -58,13 +58,13 @@ def build_plugin_source(
     *, stream_id: str, config: PluginSourceConfig, position: Position | None
 ) -> Source:
     """Return a source of another distribution. Raises ``ValueError`` if it is not installed."""
-    plugin = cast("SourcePlugin", _load(config.name))
+    plugin = cast("SourcePlugin", _load(config.entry_point))
     return plugin(stream_id=stream_id, options=config.options, position=position)
 
 
 def build_plugin_sink(*, config: PluginSinkConfig) -> Sink:
     """Return a sink of another distribution. Raises ``ValueError`` if it is not installed."""
-    return cast("SinkPlugin", _load(config.name))(options=config.options)
+    return cast("SinkPlugin", _load(config.entry_point))(options=config.options)
 
 
 def _load(name: str) -> object:

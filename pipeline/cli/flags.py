@@ -1,5 +1,6 @@
 """Flags that several commands have, and flags into the configuration that a file gives."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
+from connectors.config import BaseSinkConfig
 from connectors.registry import sink_from_url, source_from_url
 from pipeline.config.loading import explain_invalid
 from pipeline.config.one_stream import OneStream, Polygon, parse_short_form
@@ -102,9 +104,21 @@ def config_from_flags(flags: OneCamera, overrides: Overrides) -> RunConfig:
         stream_id=flags.stream_id,
         zones=zones,
         max_fps=flags.max_fps,
-        sinks=sinks or [{"type": "console", "json_lines": flags.json_lines}],
+        sinks=_numbered(sinks) or [{"type": "console", "json_lines": flags.json_lines}],
     )
     return apply_overrides(stream.to_config(name="flags"), overrides)
+
+
+def _numbered(sinks: Sequence[BaseSinkConfig]) -> list[BaseSinkConfig]:
+    """Return sinks with names of their own, ``video`` and ``video-2``: flags have none."""
+    seen: Counter[str] = Counter()
+    named: list[BaseSinkConfig] = []
+    for sink in sinks:
+        seen[sink.type] += 1
+        number = seen[sink.type]
+        name = sink.type if number == 1 else f"{sink.type}-{number}"
+        named.append(sink.model_copy(update={"name": name}))
+    return named
 
 
 def apply_overrides(config: RunConfig, overrides: Overrides) -> RunConfig:

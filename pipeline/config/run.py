@@ -6,7 +6,7 @@ Knows shapes and bounds only; reading YAML is :mod:`pipeline.config.loading`.
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_core import InitErrorDetails
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from connectors.unions import SinkConfig
 from models.catalogue import Family, sizes_of
@@ -48,6 +48,24 @@ class RunConfig(StrictModel):
             ]
             raise ValidationError.from_exception_data("RunConfig", errors)
         return self
+
+    @field_validator("sinks")
+    @classmethod
+    def _check_names(cls, sinks: tuple[SinkConfig, ...]) -> tuple[SinkConfig, ...]:
+        names = [sink.name for sink in sinks]
+        text = "a sink named '{taken}' is there already (accepted: a name of its own)"
+        errors = [
+            InitErrorDetails(
+                type=PydanticCustomError("name_taken", text, {"taken": name}),
+                loc=(number, "name"),
+                input=(),
+            )
+            for number, name in enumerate(names)
+            if name in names[:number]
+        ]
+        if errors:
+            raise ValidationError.from_exception_data("RunConfig", errors)
+        return sinks
 
     @field_validator("sinks")
     @classmethod

@@ -66,9 +66,9 @@ def test_every_sink_is_built_without_being_opened(url, kind):
 
 def test_missing_plugin_is_named():
     with pytest.raises(ValueError, match="'mqtt'"):
-        build_source(PluginSourceConfig(name="mqtt"), "gate")
+        build_source(PluginSourceConfig(entry_point="mqtt"), "gate")
     with pytest.raises(ValueError, match="'webhook'"):
-        build_sink(PluginSinkConfig(name="webhook"))
+        build_sink(PluginSinkConfig(entry_point="webhook"))
 
 
 def test_plugin_is_built_by_its_entry_point(tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_plugin_is_built_by_its_entry_point(tmp_path, monkeypatch):
     points = "[maskstream.connectors]\nmqtt = added:build\n"
     (tmp_path / "added-1.dist-info" / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(tmp_path)
-    given = {"name": "mqtt", "options": {"topic": "t"}}
+    given = {"entry_point": "mqtt", "options": {"topic": "t"}}
     source = build_source(PluginSourceConfig(**given), "gate", position={"index": 3})
     assert source == {"stream_id": "gate", "options": {"topic": "t"}, "position": {"index": 3}}
     assert build_sink(PluginSinkConfig(**given)) == {"options": {"topic": "t"}}

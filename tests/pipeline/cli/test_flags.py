@@ -27,3 +27,11 @@ def test_concepts_are_needed_unless_all_sinks_take_frames():
         flags = OneCamera(source="a.mp4", concepts=(), sinks=sinks)
         with pytest.raises(ConfigError, match="--concept"):
             config_from_flags(flags, Overrides())
+
+
+def test_sinks_of_one_type_are_numbered_where_flags_name_none():
+    sinks = ("a.mp4", "console", "b.mp4", "c.mp4")
+    config = config_from_flags(
+        OneCamera(source="x.mp4", concepts=("deer",), sinks=sinks), Overrides()
+    )
+    assert [sink.name for sink in config.sinks] == ["video", "console", "video-2", "video-3"]

@@ -107,9 +107,22 @@ def test_a_large_file_is_refused(tmp_path):
         load_config(path)
 
 
+def test_a_sink_is_named_by_its_type_unless_that_name_is_taken():
+    video = "  - {type: video, path: a.mp4}\n"
+    second = video.replace("a.mp4", "b.mp4")
+    [problem] = problems_of(f"{GOOD}sinks:\n{video}{second}")
+    assert "sinks[1].name: a sink named 'video' is there already" in problem
+    assert problem.startswith("c.yaml:14")
+    named = second.replace("{", "{name: small, ")
+    config = parse_config(f"{GOOD}sinks:\n{video}{named}", environ=ENVIRON)
+    assert [sink.name for sink in config.sinks] == ["video", "small"]
+    [problem] = problems_of(f"{GOOD}sinks:\n{named.replace('small', 'a/b')}")
+    assert "sinks[0].name: accepted: 1 to 60 letters" in problem
+
+
 @pytest.mark.parametrize("sinks", ["{type: jsonl, folder: out}", "{type: video, path: out/a.mp4}"])
 def test_two_sinks_on_one_path_are_refused(sinks):
-    twice = sinks.replace("out", "./out/../out")
+    twice = sinks.replace("out", "./out/../out").replace("{", "{name: second, ")
     [problem] = problems_of(f"{GOOD}sinks: [{sinks}, {twice}]\n")
     assert "c.yaml" in problem
     assert "sinks: sink path" in problem
