@@ -206,7 +206,7 @@ GUARANTEES = (
         path="models/sam3/tracking/reconcile.py",
         before="is_due = since_s >= self._options.life.recondition_s",
         after="is_due = True",
-        tests=("tests/models/sam3/tracking",),
+        tests=("tests/models/sam3/tracking/test_reconcile.py",),
     ),
     Guarantee(
         promise="only the guilty stream of a batch loses a frame",

@@ -19,6 +19,7 @@ from tests.pipeline.engine.runs import (
     playing,
     run,
     states_of,
+    wait_until,
 )
 from tests.pipeline.fakes import make_frame, make_walk
 
@@ -292,23 +293,23 @@ def test_streams_that_come_and_go_leave_nothing_behind():
 
 def test_a_stream_is_not_idle_while_its_frames_wait():
     sink, clock = MemorySink(), ManualClock()
-    frames = [make_frame(seq, blobs={"red": (2, 2)}, stream_id="a") for seq in range(4)]
-    config = make_config("*", engine={"idle_close_s": 5.0, "buffer_frames": 8})
-    app = make_app(config, [*frames, Pause(600)], sink=sink, clock=clock)
-    buffers = app.engine._parts.table
-    never = threading.Event()
+    walks = make_walk(4, stream_id="a"), make_walk(4, stream_id="b")
+    config = make_config("*", engine={"idle_close_s": 5.0, "max_batch": 1})
+    script = [frame for pair in zip(*walks, strict=True) for frame in pair]
+    app = make_app(config, [*script, Pause(600)], sink=sink, clock=clock)
+    table = app.engine._parts.table
 
     def on_turn():
-        # Time flies while frames wait, as when the model takes long.
-        if any(running.buffer.num_frames for running in buffers):
-            clock.advance(6.0)
-        elif num_results(sink, "a") == 4:
+        if len(table) == 2 and clock.monotonic_s() == began_s:
+            wait_until(lambda: all(running.buffer.num_frames for running in table))
+            clock.advance(6.0)  # the next turn takes long, and one of the two has to wait
+        elif num_results(sink, "a") + num_results(sink, "b") == 8:
             app.engine.stop()
-        never.wait(0.01)
 
+    began_s = clock.monotonic_s()
     app.engine.run(on_turn)
     ends = [t["reason"] for t in bodies(sink, Topic.TRACKS) if t["kind"] == "ended"]
-    assert ends == ["stopped"]
+    assert ends == ["stopped", "stopped"]
 
 
 def test_a_naming_source_that_fails_is_in_the_summary_and_the_exit_code():

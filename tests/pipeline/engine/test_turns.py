@@ -84,6 +84,14 @@ def test_a_model_that_works_again_is_no_failure_any_more():
     assert summary.num_failed == 0
 
 
+def test_failures_with_results_between_them_leave_nothing_out():
+    frames = make_walk(20)
+    white(frames[3], frames[5], frames[7])
+    summary, _ = run(make_config(), frames)
+    counts = counts_of(summary)
+    assert (counts.processed, counts.dropped) == (17, {"model_error": 3})
+
+
 @pytest.mark.parametrize("source_fields", [{}, {"source": CAMERA}])
 def test_concepts_that_the_model_refuses_are_stated_and_tried_again(source_fields):
     config = make_config(concepts=("mauve",), overflow="wait", **source_fields)

@@ -131,6 +131,12 @@ def test_equal_stamps_are_spread_by_the_nominal_step_and_marked():
     assert times(ticks) == [0, 100_000, 200_000]
 
 
+def test_a_stamp_that_the_spread_of_equal_ones_has_passed_is_a_microsecond_on():
+    ticks, clock = play([BEGAN, *[BEGAN + 40_000] * 6, BEGAN + 50_000, BEGAN + 400_000])
+    assert times(ticks) == [0, *every(40_000, 6, start=40_000), 240_001, 590_001]
+    assert to_us(clock.utc_of(590_001)) == BEGAN + 400_000
+
+
 @pytest.mark.parametrize(("gap_us", "begins"), [(60 * S, False), (60 * S + 1, True)])
 @pytest.mark.parametrize("is_live", [False, True])
 def test_only_a_gap_above_the_limit_ends_a_session(gap_us, begins, is_live):
