@@ -91,4 +91,14 @@ EXAMPLES: dict[Topic, _Json] = {
         },
         "open_event_ids": [_EVENT_ID],
     },
+    Topic.DLQ: {
+        "topic": "maskstream.dlq.v1",
+        "key": "north gate/3",
+        "timestamp_ms": 1_787_393_704_123,
+        "headers": [
+            {"name": "maskstream_error_type", "value": "BadFrameError"},
+            {"name": "maskstream_error_reason", "value": "no picture"},
+        ],
+        "value_base64": "R0lGODlh",
+    },
 }

@@ -4,12 +4,21 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from connectors.record import Topic
+from pipeline.records.base import RecordModel
+from pipeline.records.dead_letter import DeadLetterLine
 from pipeline.records.examples import EXAMPLES
 from pipeline.records.schema import RECORD_TYPES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _Schema = dict[str, Any]
+# Dead letters have a schema as lines of JSON; on Kafka they are any bytes.
+DESCRIBED: dict[Topic, type[RecordModel]] = {**RECORD_TYPES, Topic.DLQ: DeadLetterLine}
+
+
+def kind_of(topic: Topic) -> str:
+    """Return the short name of a topic's records: ``masklets``."""
+    return topic.value.split(".")[1]
 
 
 def schema_id(topic: Topic) -> str:
@@ -22,7 +31,7 @@ def schema_of(topic: Topic) -> _Schema:
 
     Fields that may be null may be left out; all others are there in every record.
     """
-    body = RECORD_TYPES[topic].model_json_schema(mode="serialization")
+    body = DESCRIBED[topic].model_json_schema(mode="serialization")
     for part in (body, *body.get("$defs", {}).values()):
         _tidy_fields(part)
     for part in _parts_of(body):

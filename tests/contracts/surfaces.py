@@ -6,7 +6,7 @@ from pathlib import Path
 import typer.main
 
 from pipeline.cli.main import app
-from pipeline.cli.schema import all_schemas
+from pipeline.cli.schema import schema_files
 from pipeline.records.codec import encode_record
 from pipeline.records.examples import EXAMPLES
 from pipeline.records.schema import RECORD_TYPES
@@ -16,17 +16,9 @@ GOLDEN = Path(__file__).parent / "golden"
 RECORDS = {topic.value.split(".")[1]: topic for topic in RECORD_TYPES}
 
 
-def schema_files() -> list[Path]:
-    """The generated files: one per kind of record, and the configuration's."""
-    records = [name for name in all_schemas() if name != "config"]
-    return [*(CONFIGS / "schemas" / f"{name}.json" for name in records), CONFIGS / "schema.json"]
-
-
 def write_schemas() -> None:
-    for path in schema_files():
-        name = "config" if path.stem == "schema" else path.stem
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(all_schemas()[name], indent=2) + "\n")
+    for place, text in schema_files().values():
+        (CONFIGS / place).write_text(text)
 
 
 def example_record(name: str):
