@@ -18,7 +18,8 @@ class _DrawingConfig(BaseSinkConfig, frozen=True):
     suffixes: ClassVar[frozenset[str]]
     path: Path = Field(description="A file; {stream_id} in its name is filled in.")
     overwrite: bool = Field(
-        default=False, description="Begin files anew that are there, or go on in a further part."
+        default=False,
+        description="Replace files of former runs; false: begin another, named by its UTC too.",
     )
     max_open: int = Field(
         default=64, ge=1, le=1024, description="Streams whose file is open at once."
@@ -43,8 +44,8 @@ class _DrawingConfig(BaseSinkConfig, frozen=True):
 
     @override
     def list_files(self) -> list[Path]:
-        # A stream's name follows a -, a part's number a +; both stand in the stem.
-        ends = ("*",) if STREAM_ID in self.path.name else ("", "-*", "+*")
+        # A stream's name, a time and a picture's number follow a -.
+        ends = ("*",) if STREAM_ID in self.path.name else ("", "-*")
         stem, suffix = glob.escape(str(self.path.with_suffix(""))), self.path.suffix
         stem = stem.replace(glob.escape(STREAM_ID), "*")
         patterns = [f"{stem}{end}{suffix}" for end in ends]
@@ -59,7 +60,10 @@ class _DrawingConfig(BaseSinkConfig, frozen=True):
 
 
 class VideoSinkConfig(_DrawingConfig, frozen=True):
-    """Annotated H.264 video, an .mp4, .mkv or .mov file per stream."""
+    """Annotated H.264 video, an .mp4, .mkv or .mov file per stream.
+
+    Further files of a stream are named by the UTC at which they begin: ``a-20261129T014500Z.mp4``.
+    """
 
     suffixes = VIDEO_SUFFIXES
     type: Literal["video"] = "video"
@@ -67,6 +71,19 @@ class VideoSinkConfig(_DrawingConfig, frozen=True):
         default=25.0, gt=0, le=240, description="Nominal rate; frames keep their own times."
     )
     quality: int = Field(default=23, ge=0, le=51, description="x264 CRF, lower is better.")
+    segment_s: float | None = Field(
+        default=3600.0,
+        ge=0,
+        le=31_622_400,
+        allow_inf_nan=False,
+        description="Media time, gaps included, after which another file is begun; 0 or null: "
+        "never.",
+    )
+    segment_bytes: int | None = Field(
+        default=1024**3,
+        ge=0,
+        description="Size at which another file is begun; 0 or null: never.",
+    )
 
 
 class PictureSinkConfig(_DrawingConfig, frozen=True):

@@ -12,14 +12,14 @@ from urllib.parse import quote
 
 from connectors.annotate.config import STREAM_ID
 from connectors.errors import NotWritableError, SinkError
+from connectors.files.ownership import Ownership
+from connectors.files.rotation import stamped_path
 
 _log = logging.getLogger("maskstream.connectors.annotate")
 
 # File systems take 255 bytes; what stands around a stream's name and its part needs some of them.
 _MAX_NAME = 120
 _HASH_DIGITS = 16
-# Paths of this run that are remembered where files may be begun anew.
-_MAX_BEGUN = 10_000
 _PAUSE_S = 30.0
 _MAX_PAUSED = 1024
 
@@ -39,32 +39,41 @@ def encode_name(stream_id: str) -> str:
 
 
 class StreamFiles:
-    """Chooses the files of streams.
+    """Chooses the files of streams, and locks their path for this sink alone.
 
     Without ``{stream_id}`` in the path the first stream gets the path as it is, and others have
-    their name appended. A file that is there is not touched: the stream goes on in a further part,
-    ``name+2.mp4``.
+    their name appended. A file that is there is not touched: the stream goes on in another one,
+    named by the time, ``name-20261129T014500Z.mp4``.
 
     Args:
         path: As the configuration gives it.
-        overwrite: Begin files anew that were there before this run.
+        overwrite: Give names of files again that were there before this sink was opened.
         first_of: Which file of a path tells whether it is taken; by default the path itself.
+        now: Returns the seconds since the epoch.
     """
 
     def __init__(
-        self, path: Path, *, overwrite: bool, first_of: Callable[[Path], Path] = lambda path: path
+        self,
+        path: Path,
+        *,
+        overwrite: bool,
+        first_of: Callable[[Path], Path] = lambda path: path,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._overwrite = overwrite
         self._first_of = first_of
+        self._now = now
         self._first_stream: str | None = None
-        self._begun: set[Path] = set()
+        self._ownership: Ownership | None = None
 
     def open(self) -> None:
-        """Make the folder, and raise a ``NotWritableError`` where nothing can ever be written."""
-        folder = self._path.parent
-        if STREAM_ID in str(folder):
-            return
+        """Make the folder, and lock the path.
+
+        Raises:
+            NotWritableError: Where nothing can ever be written, or another sink writes.
+        """
+        folder = next(one for one in self._path.parents if STREAM_ID not in str(one))
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -73,20 +82,37 @@ class StreamFiles:
             raise NotWritableError(str(self._path), "no right to write", accepted="a folder")
         if self._path.is_dir():
             raise NotWritableError(str(self._path), "is a folder", accepted="a file")
+        lock = f".{encode_name(str(self._path.relative_to(folder)))}.lock"
+        self._ownership = Ownership.take(folder / lock, owned=self._path)
+
+    def close(self) -> None:
+        """Let others have the path."""
+        ownership, self._ownership = self._ownership, None
+        if ownership is not None:
+            ownership.release()
 
     def next_path(self, stream_id: str) -> Path:
-        """Return the path of a stream's next file; its folder is there."""
+        """Return the path of a stream's next file; its folder is there, if that can be made.
+
+        It is there already only where it is to be overwritten.
+        """
         base = self._base_of(stream_id)
         with suppress(OSError):  # told when the file is opened
             base.parent.mkdir(parents=True, exist_ok=True)
-        if self._overwrite and base not in self._begun and len(self._begun) < _MAX_BEGUN:
-            self._begun.add(base)
+        if not self._is_taken(base) or (self._overwrite and self._is_of_a_former_run(base)):
             return base
-        path, part = base, 1
-        while self._first_of(path).exists():
-            part += 1
-            path = base.with_name(f"{base.stem}+{part}{base.suffix}")
-        return path
+        return stamped_path(base, self._now(), is_taken=self._is_taken)
+
+    def _is_taken(self, path: Path) -> bool:
+        return os.path.lexists(self._first_of(path))
+
+    def _is_of_a_former_run(self, path: Path) -> bool:
+        if self._ownership is None:
+            return False
+        try:
+            return self._first_of(path).stat().st_mtime_ns < self._ownership.taken_ns
+        except OSError:
+            return False
 
     def _base_of(self, stream_id: str) -> Path:
         name = encode_name(stream_id)

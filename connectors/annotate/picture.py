@@ -1,7 +1,8 @@
 """The most telling frames of a run, as pictures."""
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from connectors.errors import SinkError
 from connectors.frame import Frame
 from connectors.pictures.stills import write_picture
 
+# A drawing of 720p as PNG costs 30 ms to write.
+_SAVE_S = 5.0
+
 
 class BestPictureSink(PictureSink):
-    """Keeps the best ``num_pictures`` frames of each stream and writes them when flushed.
+    """Keeps the best ``num_pictures`` frames of each stream and writes them.
 
     A frame is better the more objects it shows clearly: visible confirmed objects count one each,
     occluded and tentative ones a quarter, all weighted by how well their size can be seen. Of at
@@ -27,17 +31,21 @@ class BestPictureSink(PictureSink):
     it goes on in further files. Files that fail cost their stream's pictures for a while, logged
     and counted in ``num_refused``.
 
-    Guarantee: best effort; files are whole when ``flush`` or ``close`` returns; a kill before
-        leaves the last flushed ones. Memory: at most ``num_pictures`` drawings per kept stream.
+    Guarantee: best effort; files are whole when ``flush`` or ``close`` returns, and a better frame
+        waits for them five seconds at most while its stream runs: a kill leaves what was best
+        then. Memory: at most ``num_pictures`` drawings per kept stream.
     Ordering: several pictures are numbered by media time, from 1.
-    Parallelism: one writer.
+    Parallelism: one writer per path, in this process and all others.
     """
 
-    def __init__(self, *, config: PictureSinkConfig) -> None:
+    def __init__(self, *, config: PictureSinkConfig, now: Callable[[], float] = time.time) -> None:
         self._config = config
         self._style = Style(min_width=config.min_width, mask_opacity=config.mask_opacity)
         self._files = StreamFiles(
-            config.path, overwrite=config.overwrite, first_of=lambda path: self._numbered(path, 1)
+            config.path,
+            overwrite=config.overwrite,
+            first_of=lambda path: self._numbered(path, 1),
+            now=now,
         )
         self._faults = StreamFaults()
         self._albums: OrderedDict[str, _Album] = OrderedDict()
@@ -60,6 +68,8 @@ class BestPictureSink(PictureSink):
         if album.should_take(score, frame):
             drawn = draw(frame.pixels, overlays, captions, self._style)
             album.take(_Candidate(score, frame.stream_epoch, frame.pts_us, drawn))
+        if time.monotonic() - album.saved_s >= _SAVE_S:
+            self._save(frame.stream_id, album)
 
     @override
     def flush(self) -> None:
@@ -78,6 +88,7 @@ class BestPictureSink(PictureSink):
         albums, self._albums = self._albums, OrderedDict()
         for stream_id, album in albums.items():
             self._save(stream_id, album)
+        self._files.close()
 
     def _album_of(self, stream_id: str) -> "_Album":
         if stream_id in self._albums:
@@ -85,21 +96,22 @@ class BestPictureSink(PictureSink):
             return self._albums[stream_id]
         if len(self._albums) >= self._config.max_open:
             self._save(*self._albums.popitem(last=False))
-        album = _Album(
-            path=self._files.next_path(stream_id),
-            capacity=self._config.num_pictures,
-            min_gap_s=self._config.min_gap_s,
-        )
+        album = _Album(capacity=self._config.num_pictures, min_gap_s=self._config.min_gap_s)
         self._albums[stream_id] = album
         return album
 
     def _save(self, stream_id: str, album: "_Album") -> None:
+        if not album.is_changed:
+            return
+        path = album.path or self._files.next_path(stream_id)
         chosen = sorted(album.candidates, key=lambda one: (one.epoch, one.pts_us))
         try:
             for number, candidate in enumerate(chosen, start=1):
-                write_picture(self._numbered(album.path, number), candidate.picture)
+                write_picture(self._numbered(path, number), candidate.picture)
         except SinkError as error:
             self._faults.add(stream_id, error)
+        else:
+            album.path, album.saved_s, album.is_changed = path, time.monotonic(), False
 
     def _numbered(self, path: Path, number: int) -> Path:
         is_single = self._config.num_pictures == 1
@@ -126,9 +138,11 @@ class _Candidate:
 
 @dataclass(slots=True, kw_only=True)
 class _Album:
-    path: Path
     capacity: int
     min_gap_s: float
+    path: Path | None = None
+    is_changed: bool = False
+    saved_s: float = field(default_factory=time.monotonic)
     candidates: list[_Candidate] = field(default_factory=list[_Candidate])
 
     def should_take(self, score: float, frame: Frame) -> bool:
@@ -140,6 +154,7 @@ class _Album:
         return score > min(one.score for one in self.candidates)
 
     def take(self, candidate: _Candidate) -> None:
+        self.is_changed = True
         near = self._near(candidate.epoch, candidate.pts_us)
         self.candidates = [one for one in self.candidates if one not in near]
         self.candidates.append(candidate)

@@ -1,7 +1,8 @@
 """Annotated video: every frame with its masklets, names and latest events."""
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from typing_extensions import override
@@ -19,20 +20,22 @@ class VideoSink(PictureSink):
     """Writes H.264 files, one per stream, readable up to the last second even after a kill.
 
     Frames keep their distances in media time; gaps longer than two seconds, reconnects and loops
-    are shortened to one frame. At most ``max_open`` files are open: the one unused for longest is
-    closed, and its stream goes on in a further part. A file that fails costs its stream's frames
-    for a while, logged and counted in ``num_refused``; the other streams go on.
+    are shortened to one frame. A stream goes on in another file, named by the time, after
+    ``segment_s`` or ``segment_bytes``, after a failure, and where its name is taken. At most
+    ``max_open`` files are open: the one unused for longest is closed. A file that fails costs its
+    stream's frames for a while, logged and counted in ``num_refused``; the other streams go on.
 
-    Guarantee: best effort; fragments of at most one second, so a killed process loses no more than
-        that. ``flush`` does not close the current fragment, ``close`` does.
+    Guarantee: best effort; fragments of at most one second of media time, so a killed process
+        loses no more than that. ``flush`` does not close the current fragment, ``close`` does. A
+        file that fails is cut behind its last whole fragment, and removed if it has none.
     Ordering: that of the writes, within each stream.
-    Parallelism: one writer.
+    Parallelism: one writer per path, in this process and all others.
     """
 
-    def __init__(self, *, config: VideoSinkConfig) -> None:
+    def __init__(self, *, config: VideoSinkConfig, now: Callable[[], float] = time.time) -> None:
         self._config = config
         self._style = Style(min_width=config.min_width, mask_opacity=config.mask_opacity)
-        self._files = StreamFiles(config.path, overwrite=config.overwrite)
+        self._files = StreamFiles(config.path, overwrite=config.overwrite, now=now)
         self._faults = StreamFaults()
         self._encoders: OrderedDict[str, VideoEncoder] = OrderedDict()
 
@@ -71,22 +74,33 @@ class VideoSink(PictureSink):
     def close(self) -> None:
         for stream_id in tuple(self._encoders):
             self._end(stream_id)
+        self._files.close()
 
     def _encoder_for(self, frame: Frame) -> VideoEncoder:
         stream_id = frame.stream_id
         if stream_id in self._encoders:
-            self._encoders.move_to_end(stream_id)
-            return self._encoders[stream_id]
+            if not self._is_full(self._encoders[stream_id]):
+                self._encoders.move_to_end(stream_id)
+                return self._encoders[stream_id]
+            self._end(stream_id)
         if len(self._encoders) >= self._config.max_open:
             self._end(next(iter(self._encoders)))
-        height, width = frame.pixels.shape[:2]
-        self._encoders[stream_id] = VideoEncoder.begin(
-            self._files.next_path(stream_id),
-            drawing_size(height, width, self._style),
-            fps=self._config.fps,
-            quality=self._config.quality,
-        )
+        self._encoders[stream_id] = self._begin(frame)
         return self._encoders[stream_id]
+
+    def _begin(self, frame: Frame) -> VideoEncoder:
+        height, width = frame.pixels.shape[:2]
+        path = self._files.next_path(frame.stream_id)
+        if self._config.overwrite:
+            with suppress(OSError):  # told when the file is opened
+                path.unlink(missing_ok=True)
+        size_hw = drawing_size(height, width, self._style)
+        return VideoEncoder.begin(path, size_hw, fps=self._config.fps, quality=self._config.quality)
+
+    def _is_full(self, encoder: VideoEncoder) -> bool:
+        length_s, num_bytes = self._config.segment_s, self._config.segment_bytes
+        is_long = bool(length_s) and encoder.length_us >= length_s * 1e6
+        return is_long or (bool(num_bytes) and encoder.num_bytes >= num_bytes)
 
     def _end(self, stream_id: str) -> None:
         encoder = self._encoders.pop(stream_id, None)

@@ -11,10 +11,11 @@ from pydantic import Field
 from typing_extensions import override
 
 from connectors.base import RecordSink, Refused
+from connectors.config import BaseSinkConfig
 from connectors.errors import DeliveryFailedError, NotWritableError, redact_url
 from connectors.files.line_file import LineFile
 from connectors.files.ownership import Ownership
-from connectors.files.rotation import RotatingSinkConfig, Rotation, in_order, stamped_path
+from connectors.files.rotation import Rotation, in_order, stamped_path
 from connectors.json_lines import to_dead_letter_line, to_json_line
 from connectors.record import Record, Topic
 
@@ -25,7 +26,7 @@ _LOCK = ".jsonl.lock"
 _SYNC_S = 0.5
 
 
-class JsonlSinkConfig(RotatingSinkConfig, frozen=True):
+class JsonlSinkConfig(BaseSinkConfig, frozen=True):
     """One file of JSON lines per kind of record, such as ``masklets.jsonl``.
 
     A file that is full goes on as ``masklets-20261129T014500Z.jsonl``, by the UTC of that moment.
@@ -37,6 +38,18 @@ class JsonlSinkConfig(RotatingSinkConfig, frozen=True):
         default=True,
         description="Go on in files that are there; false: move them to a folder beside, named "
         "by the UTC of the start.",
+    )
+    rotate_bytes: int | None = Field(
+        default=256 * 1024 * 1024,
+        ge=0,
+        description="Begin a new file before one grows larger; 0 or null: never.",
+    )
+    rotate_s: float | None = Field(
+        default=86_400.0,
+        ge=0,
+        le=31_622_400,
+        allow_inf_nan=False,
+        description="Begin a new file at each full multiple of this in UTC; 0 or null: never.",
     )
 
     @property

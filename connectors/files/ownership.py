@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,12 @@ class Ownership:
     Attributes:
         path: The hidden file.
         descriptor: It, open; -1 where nothing can be locked.
+        taken_ns: When it was taken, by the clock of the files' times there.
     """
 
     path: Path
     descriptor: int
+    taken_ns: int
 
     @classmethod
     def take(cls, path: Path, *, owned: Path) -> Self:
@@ -45,13 +48,14 @@ class Ownership:
             while True:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
                 if _lock(descriptor, path, owned):
-                    return cls(path, descriptor)
+                    os.utime(descriptor)
+                    return cls(path, descriptor, os.fstat(descriptor).st_mtime_ns)
         except OSError as error:
             if error.errno not in _TOLERATED:
                 reason = f"{path.name}: {error.strerror or error}"
                 raise NotWritableError(str(owned), reason, accepted="a writable folder") from error
             _log.warning("%s: cannot be locked, so others may write there too: %s", owned, error)
-            return cls(path, -1)
+            return cls(path, -1, time.time_ns())
 
     def release(self) -> None:
         """Remove the file and end the lock."""

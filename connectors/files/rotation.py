@@ -4,35 +4,15 @@
 name is taken, ``masklets-20261129T014500Z_002.jsonl``.
 """
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import Field
-
-from connectors.config import BaseSinkConfig
-
 _STAMP = "%Y%m%dT%H%M%SZ"
 _STAMPED = re.compile(r"(?P<kind>.+)-(?P<stamp>\d{8}T\d{6}Z)(?:_(?P<number>\d+))?")
-
-
-class RotatingSinkConfig(BaseSinkConfig, frozen=True):
-    """A sink whose files are ended and begun anew, so that none grows for ever."""
-
-    rotate_bytes: int | None = Field(
-        default=256 * 1024 * 1024,
-        ge=0,
-        description="Begin a new file before one grows larger; 0 or null: never.",
-    )
-    rotate_s: float | None = Field(
-        default=86_400.0,
-        ge=0,
-        le=31_622_400,
-        allow_inf_nan=False,
-        description="Begin a new file at each full multiple of this in UTC; 0 or null: never.",
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +47,20 @@ class Rotation:
         return int(time_s // self.period_s) if self.period_s else 0
 
 
-def stamped_path(path: Path, now_s: float) -> Path:
-    """Return a free name for a file that holds a time: seconds since the epoch."""
+def stamped_path(
+    path: Path, now_s: float, *, is_taken: Callable[[Path], bool] = os.path.lexists
+) -> Path:
+    """Return a free name for a file that holds a time.
+
+    Args:
+        path: Its name without.
+        now_s: The time, in seconds since the epoch.
+        is_taken: Whether a name is not free.
+    """
     stamp = datetime.fromtimestamp(now_s, tz=UTC).strftime(_STAMP)
     stamped = path.with_name(f"{path.stem}-{stamp}{path.suffix}")
     number = 1
-    while stamped.exists() or stamped.is_symlink():
+    while is_taken(stamped):
         number += 1
         stamped = path.with_name(f"{path.stem}-{stamp}_{number:03d}{path.suffix}")
     return stamped

@@ -1,8 +1,11 @@
 """One file a stream: names, parts, bounds and faults."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +15,7 @@ from connectors.annotate.files import StreamFaults, StreamFiles, encode_name
 from connectors.annotate.picture import BestPictureSink
 from connectors.annotate.video import VideoSink
 from connectors.errors import NotWritableError
+from tests.connectors.small_disk import small_disk
 from tests.media import make_frame, number_of
 
 
@@ -19,12 +23,21 @@ def tiny(number=0, stream_id="cam"):
     return make_frame(number, stream_id=stream_id, width=32, height=24)
 
 
+def epoch():
+    return 0.0
+
+
+STAMP = "19700101T000000Z"
+
+
 def video_sink(path, **options):
-    return VideoSink(config=VideoSinkConfig(path=path, **{"fps": 10, "min_width": 0, **options}))
+    config = VideoSinkConfig(path=path, **{"fps": 10, "min_width": 0, **options})
+    return VideoSink(config=config, now=epoch)
 
 
 def picture_sink(path, **options):
-    return BestPictureSink(config=PictureSinkConfig(path=path, **{"min_width": 0, **options}))
+    config = PictureSinkConfig(path=path, **{"min_width": 0, **options})
+    return BestPictureSink(config=config, now=epoch)
 
 
 def write_all(sink, frames):
@@ -67,44 +80,65 @@ def test_a_folder_may_be_named_by_the_stream(tmp_path):
 
 
 @pytest.mark.parametrize("make_sink", [video_sink, picture_sink])
-def test_a_file_that_is_there_is_kept_and_a_part_goes_beside_it(tmp_path, make_sink):
+def test_a_file_that_is_there_is_kept_and_another_is_named_by_its_time(tmp_path, make_sink):
     suffix = ".mp4" if make_sink is video_sink else ".png"
     for _ in range(3):
         write_all(make_sink(tmp_path / f"a{suffix}"), [tiny()])
-    assert names_in(tmp_path) == [f"a+2{suffix}", f"a+3{suffix}", f"a{suffix}"]
+    assert names_in(tmp_path) == [
+        f"a-{STAMP}{suffix}", f"a-{STAMP}_002{suffix}", f"a{suffix}"
+    ]  # fmt: skip
 
 
 def test_numbered_pictures_are_kept_too(tmp_path):
     for _ in range(2):
         write_all(picture_sink(tmp_path / "a.png", num_pictures=2), [tiny(0), tiny(90)])
-    assert names_in(tmp_path) == ["a+2-1.png", "a+2-2.png", "a-1.png", "a-2.png"]
+    assert names_in(tmp_path) == [
+        "a-1.png", f"a-{STAMP}-1.png", f"a-{STAMP}-2.png", "a-2.png"
+    ]  # fmt: skip
 
 
-def test_overwriting_begins_old_files_anew_but_none_of_this_run(tmp_path):
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"old")
-    sink = video_sink(path, overwrite=True)
-    sink.write(tiny(1), [], [])
-    sink.close_stream("cam")
-    write_all(sink, [tiny(2)])
-    assert (numbers_in(path), numbers_in(tmp_path / "a+2.mp4")) == ([1], [2])
+def test_files_of_former_runs_are_replaced_where_wanted_but_none_of_this_run(tmp_path):
+    for name in ("a.mp4", "b.png"):
+        (tmp_path / name).write_bytes(b"old")
+        os.utime(tmp_path / name, (0, 0))
+    with (
+        video_sink(tmp_path / "a.mp4", overwrite=True) as video,
+        video_sink(tmp_path / "{stream_id}.mp4", overwrite=True) as another,
+        picture_sink(tmp_path / "b.png", overwrite=True) as pictures,
+    ):
+        for sink in (video, another, pictures):
+            sink.write(tiny(1, "a"), [], [])
+        video.close_stream("a")
+        video.write(tiny(2, "a"), [], [])
+    assert numbers_in(tmp_path / "a.mp4") == [1]
+    assert numbers_in(tmp_path / f"a-{STAMP}.mp4") == [1]
+    assert numbers_in(tmp_path / f"a-{STAMP}_002.mp4") == [2]
+    assert (tmp_path / "b.png").stat().st_size > 3
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "{stream_id}/a.mp4"])
+def test_a_path_has_one_owner(tmp_path, name):
+    with video_sink(tmp_path / name), pytest.raises(NotWritableError, match="another sink writes"):
+        video_sink(tmp_path / "x" / ".." / name if "/" in name else tmp_path / name).open()
+    write_all(video_sink(tmp_path / name), [tiny()])
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_listed_files_are_those_of_all_streams_and_parts(tmp_path):
     config = VideoSinkConfig(path=tmp_path / "a.mp4", min_width=0)
     for _ in range(2):
-        write_all(VideoSink(config=config), [tiny(0, "x"), tiny(0, "y")])
+        write_all(VideoSink(config=config, now=epoch), [tiny(0, "x"), tiny(0, "y")])
     (tmp_path / "abc.mp4").touch()
     assert [path.name for path in config.list_files()] == [
-        "a+2.mp4", "a-y+2.mp4", "a-y.mp4", "a.mp4"
+        f"a-{STAMP}.mp4", f"a-y-{STAMP}.mp4", "a-y.mp4", "a.mp4"
     ]  # fmt: skip
 
 
-def test_the_longest_unused_file_is_closed_and_goes_on_in_a_part(tmp_path):
+def test_the_longest_unused_file_is_closed_and_goes_on_in_another(tmp_path):
     frames = [tiny(1, "a"), tiny(2, "b"), tiny(3, "a"), tiny(4, "c"), tiny(5, "a"), tiny(6, "b")]
     write_all(video_sink(tmp_path / "{stream_id}.mp4", max_open=2), frames)
     found = {name: numbers_in(tmp_path / name) for name in names_in(tmp_path)}
-    assert found == {"a.mp4": [1, 3, 5], "b+2.mp4": [6], "b.mp4": [2], "c.mp4": [4]}
+    assert found == {"a.mp4": [1, 3, 5], f"b-{STAMP}.mp4": [6], "b.mp4": [2], "c.mp4": [4]}
 
 
 def test_a_thousand_keys_have_a_thousand_whole_videos(tmp_path):
@@ -174,6 +208,53 @@ def test_closing_a_stream_writes_its_picture(tmp_path):
         sink.write(tiny(1, stream_id), [], [])
     sink.close_stream("a")
     assert names_in(tmp_path) == ["a.png"]
+    sink.write(tiny(1, "c"), [], [])
+    sink._albums["c"].saved_s -= 5  # as if it had waited for so long
+    sink.write(tiny(2, "c"), [], [])
+    assert names_in(tmp_path) == ["a.png", "c.png"]
+
+
+def test_a_picture_is_written_anew_only_if_there_is_a_better_one(tmp_path):
+    sink = picture_sink(tmp_path / "a.png")
+    sink.write(tiny(1), [], [])
+    sink.flush()
+    (tmp_path / "a.png").unlink()
+    sink.flush()
+    assert names_in(tmp_path) == []
+    sink.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"segment_s": 0.5}, [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]),
+        ({"segment_bytes": 1}, [[number] for number in range(12)]),
+        ({"segment_s": 0, "segment_bytes": None}, [[*range(12)]]),
+    ],
+)
+def test_a_video_goes_on_in_another_file_when_it_is_long_or_large(tmp_path, options, found):
+    write_all(video_sink(tmp_path / "a.mp4", **options), [tiny(number) for number in range(12)])
+    assert sorted(numbers_in(path) for path in tmp_path.iterdir()) == found
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_on_a_full_disk_a_video_keeps_what_plays_and_goes_on_when_there_is_room(tmp_path, suffix):
+    with small_disk(tmp_path / "disk", num_kb=1024) as folder:
+        sink = video_sink(folder / f"{{stream_id}}{suffix}", quality=0)
+        sink._faults = StreamFaults(pause_s=0.0)
+        with sink:
+            number = 0
+            while sink.num_refused < 3:
+                noise = np.random.default_rng(number).integers(0, 255, (96, 128, 3), np.uint8)
+                sink.write(replace(make_frame(number), pixels=noise), [], [])
+                number += 1
+            [first] = folder.glob(f"*{suffix}")  # nothing is left of the failed ones
+            num_kept = len(numbers_in(first))
+            assert 0 < num_kept < number
+            first.unlink()
+            sink.write(make_frame(number), [], [])
+        [second] = folder.glob(f"*{suffix}")
+        assert numbers_in(second) == [number]
 
 
 def test_the_first_stream_keeps_the_plain_path():

@@ -2,12 +2,11 @@ import base64
 import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
@@ -15,6 +14,7 @@ from connectors.errors import DeliveryFailedError, NotWritableError
 from connectors.files import jsonl
 from connectors.files.jsonl import JsonlSink, JsonlSinkConfig
 from connectors.record import Record, Topic
+from tests.connectors.small_disk import small_disk
 
 WRITE_FOR_EVER = """
 import sys
@@ -136,30 +136,12 @@ def test_folder_that_is_a_file_is_not_writable(tmp_path):
         jsonl_sink(tmp_path / "out").open()
 
 
-@contextmanager
-def small_disk(folder):
-    """A file system of 64 kB, or, where none may be mounted, files of at most that size."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if not mounted:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (48 * 1024, hard))
-    try:
-        yield folder
-    finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)
-        else:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-
-
 def test_a_full_disk_leaves_whole_lines_and_works_again_when_there_is_room(tmp_path):
     def batch(number):
         value = json.dumps({"number": number, "text": "x" * 1000}).encode()
         return [record(number), record(number, Topic.TRACKS, value=value)]
 
-    with small_disk(tmp_path / "disk") as folder, jsonl_sink(folder) as sink:
+    with small_disk(tmp_path / "disk", num_kb=64) as folder, jsonl_sink(folder) as sink:
         num_written = 0
         with suppress(DeliveryFailedError):
             while num_written < 100:
