@@ -16,7 +16,7 @@
     ├── PictureError               a single picture is not there, or cannot be decoded
     └── SinkError                  sink, recoverable
         ├── SinkUnreachableError   nobody answers at that address            (recoverable)
-        ├── SinkUnauthorizedError  user, password or access right refused
+        ├── SinkUnauthorizedError  user, password or access right refused    (recoverable)
         ├── NotWritableError       the file or folder cannot be written
         └── DeliveryFailedError    records were taken but could not be delivered
 
@@ -299,7 +299,9 @@ class SinkUnreachableError(SinkError):
 
 
 class SinkUnauthorizedError(SinkError):
-    """The user, the password or the access right was refused."""
+    """The user, the password or the access right was refused; both may be changed."""
+
+    recoverable = True
 
 
 class NotWritableError(SinkError):

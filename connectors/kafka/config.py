@@ -10,6 +10,18 @@ from typing_extensions import override
 from connectors.config import BaseSinkConfig, BaseSourceConfig, ConnectorConfig, refuse_stray_at
 from connectors.errors import redact_url
 
+# Options of kafka-python's producer that are given by fields, and those on which promises rest.
+_FIELD_OF_OPTION = {
+    "acks": "acks",
+    "compression_type": "compression",
+    "delivery_timeout_ms": "delivery_timeout_s",
+    "request_timeout_ms": "delivery_timeout_s",
+    "max_block_ms": "connect_timeout_s",
+}
+_FIXED_OPTIONS = frozenset(
+    ["batch_size", "enable_idempotence", "kafka_client", "linger_ms", "retries", "transactional_id"]
+)
+
 TopicKind = Literal["masklets", "tracks", "events", "status", "frames", "dlq"]
 
 
@@ -98,8 +110,22 @@ class KafkaProducerConfig(KafkaClientConfig, BaseSinkConfig, frozen=True):
 
     acks: Literal["all", "leader"] = "all"
     delivery_timeout_s: float = Field(
-        default=30.0, gt=0, le=3600, description="Until a record has failed."
+        default=10.0,
+        gt=0,
+        le=3600,
+        description="Longest wait for a confirmation before the sink counts as down. "
+        "What was not confirmed is tried on.",
     )
+
+    @field_validator("options")
+    @classmethod
+    def _check_producer_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            if field := _FIELD_OF_OPTION.get(name):
+                raise ValueError(f"{name!r} among the options; accepted: the field {field!r}")
+            if name in _FIXED_OPTIONS:
+                raise ValueError(f"{name!r} among the options; accepted: nothing, it is fixed")
+        return options
 
 
 class KafkaSinkConfig(KafkaProducerConfig, frozen=True):
@@ -111,9 +137,10 @@ class KafkaSinkConfig(KafkaProducerConfig, frozen=True):
         default_factory=dict[TopicKind, str],
         description="Other names for single topics, without the prefix.",
     )
-    compression: Literal["zstd", "lz4", "gzip", "none"] = "lz4"
-    max_pending: int = Field(
-        default=10_000, ge=1, description="Unconfirmed records before writing waits."
+    compression: Literal["gzip", "zstd", "lz4", "none"] = Field(
+        default="gzip",
+        description="Every client reads gzip. zstd and lz4 are faster, but a bare kafka-python or "
+        "kafkajs cannot read them without a further package.",
     )
 
     @classmethod
@@ -151,8 +178,8 @@ class FramesSinkConfig(KafkaProducerConfig, frozen=True):
 
     def to_records(self) -> KafkaSinkConfig:
         """Return the configuration of the sink that carries the frames as records."""
-        names = [*KafkaProducerConfig.model_fields, "max_pending"]
-        shared = {name: getattr(self, name) for name in names if name != "type"}
+        names = KafkaProducerConfig.model_fields.keys() - {"type"}
+        shared = {name: getattr(self, name) for name in names}
         # Pictures are compressed already.
         return KafkaSinkConfig(**shared, topics={"frames": self.topic}, compression="none")
 

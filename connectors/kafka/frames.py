@@ -1,10 +1,13 @@
 """Frames to Kafka, as the Kafka source reads them."""
 
 import logging
+import threading
+from collections import deque
 
 from typing_extensions import override
 
 from connectors.base import FrameSink
+from connectors.errors import SinkError
 from connectors.frame import Frame
 from connectors.kafka.config import FramesSinkConfig
 from connectors.kafka.sink import KafkaSink
@@ -13,15 +16,21 @@ from connectors.record import Record, Topic
 
 _log = logging.getLogger("maskstream.connectors.kafka")
 
+_END_S = 3.0
+
 
 class KafkaFrameSink(FrameSink):
     """Puts encoded frames on a topic, keyed by stream, for :class:`KafkaSource` to read.
 
-    A frame that cannot be encoded, or is too large for the broker, is dropped, logged and counted
-    in ``num_refused``; the others go on.
+    A thread of its own hands over what has gathered while it waited for the broker, so that a
+    write waits only while ``max_pending`` frames are unconfirmed. A frame that cannot be encoded,
+    or is too large for the broker, is dropped, logged and counted in ``num_refused``; the others
+    go on.
 
-    Guarantee: at least once, as :class:`connectors.kafka.sink.KafkaSink`; a repeat has the same
-        ``stream_epoch`` and ``frame_seq``. JPEG loses detail, PNG none.
+    Guarantee: at least once, as :class:`connectors.kafka.sink.KafkaSink`, once ``flush`` has
+        returned; a repeat has the same ``stream_epoch`` and ``frame_seq``. JPEG loses detail, PNG
+        none. A ``write`` that raises has not taken its frame, and tells of frames before it, which
+        are tried again by the next call.
     Ordering: that of the writes for each stream.
     Parallelism: one writer; several sinks may write to one topic.
     """
@@ -30,6 +39,12 @@ class KafkaFrameSink(FrameSink):
         self._config = config
         self._sink = KafkaSink(config=config.to_records())
         self._num_unfit = 0
+        self._waiting: deque[Record] = deque()
+        self._num_in_flight = 0
+        self._error: SinkError | None = None
+        self._is_closing = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
 
     @property
     @override
@@ -39,6 +54,9 @@ class KafkaFrameSink(FrameSink):
     @override
     def open(self) -> None:
         self._sink.open()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="kafka-frames", daemon=True)
+            self._thread.start()
 
     @override
     def write(self, frame: Frame) -> None:
@@ -50,15 +68,69 @@ class KafkaFrameSink(FrameSink):
             text = "frame %d of %r: %s; dropped"
             _log.error(text, frame.frame_seq, frame.stream_id, error, extra=extra)
             return
-        self._sink.write([record])
+        self._wait_until_at_most(self._config.max_pending - 1)
+        with self._changed:
+            self._waiting.append(record)
+            self._changed.notify_all()
 
     @override
     def flush(self) -> None:
-        self._sink.flush()
+        self._wait_until_at_most(0)
 
     @override
     def close(self) -> None:
-        self._sink.close()
+        try:
+            if self._thread is not None:
+                self.flush()
+        finally:
+            with self._changed:
+                self._is_closing = True
+                self._changed.notify_all()
+            self._sink.interrupt()
+            if self._thread is not None:
+                self._thread.join(_END_S)
+            self._sink.close()
+            self._thread = None
+
+    def _wait_until_at_most(self, num_pending: int) -> None:
+        """Wait until so many frames are unconfirmed. Raises what kept the thread from it."""
+        with self._changed:
+            while True:
+                error, self._error = self._error, None
+                if error is not None:
+                    self._changed.notify_all()  # for the thread to try again
+                    raise error
+                if len(self._waiting) + self._num_in_flight <= num_pending:
+                    return
+                self._changed.wait()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closing or self._waiting)
+                if self._is_closing:
+                    return
+                records = list(self._waiting)
+                self._waiting.clear()
+                self._num_in_flight = len(records)
+            while not self._write(records):
+                with self._changed:
+                    self._changed.wait_for(lambda: self._is_closing or self._error is None)
+                    if self._is_closing:
+                        return
+
+    def _write(self, records: list[Record]) -> bool:
+        """Write a batch; tell whether it is confirmed."""
+        error: SinkError | None = None
+        try:
+            self._sink.write(records)
+        except SinkError as failure:
+            error = failure
+        with self._changed:
+            self._error = error
+            self._num_in_flight = 0 if error is None else len(records)
+            self._changed.notify_all()
+        return error is None
 
     def _to_record(self, frame: Frame) -> Record:
         return Record(

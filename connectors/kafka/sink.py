@@ -1,104 +1,147 @@
 """Records to Kafka."""
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, cast
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError
 from typing_extensions import override
 
 from connectors.base import RecordSink, Refused
 from connectors.errors import SinkError, SinkUnreachableError
+from connectors.kafka.aside import Aside
 from connectors.kafka.client import (
     MAX_RECORD_BYTES,
+    MAY_PASS,
     PRODUCER_IS_LOST,
     RECORD_IS_REFUSED,
-    client_options,
-    require_listener,
+    RECORD_IS_TOO_LARGE,
     translate_sink_error,
 )
 from connectors.kafka.config import KafkaSinkConfig
+from connectors.kafka.producer import BATCH_BYTES, ProducerLink, check_options
 from connectors.record import Record, Topic
 
 _log = logging.getLogger("maskstream.connectors.kafka")
 
-_CLOSE_S = 1.0
+# How soon a write that waits notices an interruption.
+_LOOK_S = 0.05
+# What Kafka adds to a record of its own: lengths, time and offset, each a few bytes.
+_OVERHEAD_BYTES = 64
+# In percent of a refused size. Brokers weigh compressed batches, so that the limit for one body
+# is found by trying: from 64 MiB to 1 MiB in fifteen steps.
+_SHRINK_TO = 75
 
 
 @dataclass(slots=True)
-class _Pending:
-    record: Record
-    future: Any = None
+class _Batch:
+    """Records of one write, until all of them are settled.
+
+    Attributes:
+        records: As they were given.
+        waiting: Those not sent yet, in order.
+        sent: Those given to the producer, with their futures.
+        refused: Those at fault.
+        num_alone: How many of those that wait are to be sent one by one.
+    """
+
+    records: tuple[Record, ...]
+    waiting: deque[Record] = field(default_factory=deque[Record])
+    sent: list[tuple[Record, Any]] = field(default_factory=list[tuple[Record, Any]])
+    refused: list[Refused] = field(default_factory=list[Refused])
+    num_alone: int = 0
+
+    @property
+    def num_left(self) -> int:
+        return len(self.waiting) + sum(not future.is_done for _, future in self.sent)
+
+    def take_back(self) -> None:
+        """Let what was sent and is not confirmed wait again, before all others."""
+        left = [record for record, future in self.sent if not future.succeeded()]
+        self.sent.clear()
+        self.waiting.extendleft(reversed(left))
 
 
 class KafkaSink(RecordSink):
     """Writes records to topics, keyed by stream, with their headers and capture time.
 
-    A producer that the broker has forgotten (restarted without its state) or fenced is replaced.
-    A record that is refused, such as one too large, is dropped, logged and counted in
-    ``num_refused``; the others go on.
+    Opening waits for nothing: the broker is met by the first write. A broker that is away is an
+    error that may pass; the producer keeps what it has not confirmed, and the next write of the
+    same records waits for it. A producer that the broker has forgotten or turned away, or whose
+    cluster has moved to other addresses, is replaced. Records that are refused or cannot be
+    encoded are returned; the others go on.
 
-    Guarantee: at least once: a record is kept, up to ``max_pending`` of them, until the broker
-        has confirmed or refused it, and sent again with a new producer if need be; repeats carry
-        the same deterministic id. With ``acks`` all the producer is idempotent, so repeats happen
-        only after such a replacement. When ``flush`` returns all are confirmed or refused.
-        A ``write`` that raises has taken none of its records.
-    Ordering: that of the writes for each key; a repeat repeats a whole tail in order.
+    Guarantee: at least once: what ``write`` does not return as refused is confirmed by the
+        broker. With ``acks`` all the producer is idempotent, so that records arrive twice only
+        after its replacement: at most those of one write, with the same deterministic ids.
+    Ordering: that of the writes for each key.
     Parallelism: one writer; several sinks may write to one topic.
     """
 
+    needs_log: ClassVar[bool] = True
+
     def __init__(self, *, config: KafkaSinkConfig) -> None:
         self._config = config
-        self._producer: Any = None
-        self._pending: deque[_Pending] = deque()
-        self._must_resend = False
+        self._link: ProducerLink | None = None
+        self._connecting: Aside[ProducerLink] | None = None
+        self._examining: Aside[bool] | None = None
+        self._batch: _Batch | None = None
+        self._max_record_bytes = MAX_RECORD_BYTES
+        self._interrupted = threading.Event()
         self._num_refused = 0
-        self.num_rebuilt = 0
-
-    @property
-    def num_pending(self) -> int:
-        """Records taken and not confirmed yet; at most ``max_pending``."""
-        return len(self._pending)
 
     @property
     @override
     def num_refused(self) -> int:
         return self._num_refused
 
+    @property
+    @override
+    def max_record_bytes(self) -> int | None:
+        return self._max_record_bytes
+
     @override
     def open(self) -> None:
-        if self._producer is None:
-            self._producer = self._build_producer()
+        check_options(self._config, self._name)
+        self._interrupted.clear()
 
     @override
     def write(self, records: Sequence[Record]) -> Sequence[Refused]:
-        deadline = time.monotonic() + self._config.delivery_timeout_s
-        self._reap(deadline=None)
-        while self._pending and len(self._pending) + len(records) > self._config.max_pending:
-            self._reap(deadline=deadline, keep=max(self._config.max_pending - len(records), 0))
-        taken = [_Pending(record) for record in records]
-        self._pending.extend(taken)
-        if not self._must_resend:  # else they would overtake what is still to be sent again
-            self._send(taken)
-        return ()
+        deadline_s = time.monotonic() + self._config.delivery_timeout_s
+        batch = self._batch
+        if batch is None or batch.records != tuple(records):
+            batch = self._batch = _Batch(tuple(records), deque(records))
+        while batch.waiting or batch.sent:
+            if not batch.sent:
+                self._send_some(batch, deadline_s)
+            self._await(batch, deadline_s)
+            self._settle(batch)
+        self._batch = self._examining = None
+        return batch.refused
 
     @override
     def flush(self) -> None:
-        deadline = time.monotonic() + self._config.delivery_timeout_s
-        self._reap(deadline=deadline)
+        """Return at once: what a write has taken is durable."""
+
+    @override
+    def interrupt(self) -> None:
+        self._interrupted.set()
 
     @override
     def close(self) -> None:
-        try:
-            if self._producer is not None:
-                self.flush()
-        finally:
-            self._pending.clear()
-            self._drop_producer()
+        for aside in (self._connecting, self._examining):
+            if aside is not None:
+                aside.abandon()
+        self._connecting = self._examining = None
+        if self._link is not None:
+            (self._link.close if self._batch is None else self._link.end)()
+            self._link = None
+        self._batch = None
 
     def topic_of(self, topic: Topic) -> str:
         """Return the Kafka topic's name for a kind of record."""
@@ -106,107 +149,132 @@ class KafkaSink(RecordSink):
         names = cast("dict[str, str]", self._config.topics)
         return f"{self._config.topic_prefix}{names.get(kind, topic.value)}"
 
-    def _reap(self, *, deadline: float | None, keep: int = 0) -> None:
-        """Let go of confirmed records; with a deadline wait until at most ``keep`` are left."""
-        if self._must_resend:
-            self._resend_all()
-        while len(self._pending) > keep:
-            head = self._pending[0]
-            if not head.future.is_done:
-                if deadline is None:
-                    return
-                self._wait(head, deadline)
-            elif head.future.succeeded():
-                self._pending.popleft()
-            else:
-                self._recover(head)
-
-    def _wait(self, head: _Pending, deadline: float) -> None:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            reason = f"{len(self._pending)} records not confirmed in time"
-            raise SinkUnreachableError(self._name, reason)
-        try:
-            head.future.get(timeout=min(left_s, 1.0))
-        except KafkaError:
-            return  # looked at by the caller: done and failed, or still not done
-
-    def _recover(self, head: _Pending) -> None:
-        error = head.future.exception
-        if isinstance(error, RECORD_IS_REFUSED):
-            self._pending.popleft()
-            self._num_refused += 1
-            size = len(head.record.value)
-            _log.error("%s; dropped, %d bytes", self._translate(error, head.record), size)
-            return
-        self._must_resend = True
-        if not isinstance(error, PRODUCER_IS_LOST):
-            raise self._translate(error, head.record) from error
-        _log.warning("sink %r: %s; building a new producer", self._name, type(error).__name__)
-        self._resend_all()
-
-    def _resend_all(self) -> None:
-        self._drop_producer()
-        self._producer = self._build_producer()
-        self.num_rebuilt += 1
-        self._must_resend = False
-        self._send(list(self._pending))
-
-    def _send(self, batch: Sequence[_Pending]) -> None:
-        """Hand records to the producer; what it does not take now is sent at the next call.
-
-        The first that is not taken keeps the error, for when all before it are settled.
-        """
-        for one in batch:
-            record = one.record
-            try:
-                one.future = self._producer.send(
-                    self.topic_of(record.topic),
-                    value=record.value,
-                    key=record.key.encode(),
-                    headers=list(record.headers),
-                    timestamp_ms=record.timestamp_ms,
-                )
-            except RECORD_IS_REFUSED as error:
-                one.future = _NotTaken(error)
-            except KafkaError as error:
-                one.future = _NotTaken(error)
-                _log.warning("sink %r: cannot send: %s", self._name, error)
-                self._must_resend = True
+    def _send_some(self, batch: _Batch, deadline_s: float) -> None:
+        """Give the producer as many of the waiting records as go into one batch."""
+        link = self._connect(batch, deadline_s)
+        num_bytes = 0
+        while batch.waiting:
+            record = batch.waiting[0]
+            num_bytes += _size_of(record)
+            if batch.sent and (batch.num_alone or num_bytes > BATCH_BYTES):
                 return
+            try:
+                self._send(link, batch, record)
+            except RECORD_IS_TOO_LARGE as error:
+                self._refuse_size(batch, record, error)
+            except KafkaError as error:
+                raise self._translate(error, record) from error
+            batch.waiting.popleft()
 
-    def _build_producer(self) -> Any:  # noqa: ANN401 - kafka-python is untyped
-        config = self._config
-        timeout_ms = round(config.delivery_timeout_s * 1000)
-        options: dict[str, Any] = {
-            "acks": "all" if config.acks == "all" else 1,
-            "enable_idempotence": config.acks == "all",
-            "compression_type": None if config.compression == "none" else config.compression,
-            "linger_ms": 5,
-            "batch_size": 256 * 1024,
-            "max_request_size": MAX_RECORD_BYTES,
-            "max_block_ms": round(config.connect_timeout_s * 1000),
-            "request_timeout_ms": max(min(30_000, timeout_ms - 10), 1),
-            "delivery_timeout_ms": timeout_ms,
-        }
-        try:
-            require_listener(config)
-            return KafkaProducer(**{**options, **client_options(config)})
-        except (KafkaError, OSError) as error:
-            raise self._translate(error) from error
+    def _send(self, link: ProducerLink, batch: _Batch, record: Record) -> None:
+        size, limit = len(record.value), self._max_record_bytes
+        reason = _why_not_encodable(record)
+        if reason is not None:
+            self._refuse(batch, Refused(record=record, reason=reason))
+        elif size > limit:
+            reason = f"{size} bytes, after the broker has refused less; at most {limit} are sent"
+            self._refuse(batch, Refused(record=record, reason=reason, is_too_large=True))
+        else:
+            batch.sent.append((record, link.send(self.topic_of(record.topic), record)))
 
-    def _drop_producer(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is None:
+    def _await(self, batch: _Batch, deadline_s: float) -> None:
+        """Return once everything sent is settled, or waits to be sent again."""
+        while self._link is not None and not all(future.is_done for _, future in batch.sent):
+            refusal = self._link.refusal
+            if refusal is not None:
+                self._drop_link(batch)
+                raise self._translate(refusal) from refusal
+            if self._is_stranded():
+                _log.warning("sink %r: its brokers have other addresses now", self._name)
+                self._drop_link(batch)
+                return
+            self._check_time(batch, deadline_s)
+            self._link.wait(_LOOK_S)
+
+    def _settle(self, batch: _Batch) -> None:
+        """Let go of confirmed records, sort out those at fault, and let all others wait again."""
+        failed = [(record, future) for record, future in batch.sent if not future.succeeded()]
+        if not failed:
+            batch.num_alone = max(batch.num_alone - len(batch.sent), 0)
+            batch.sent.clear()
             return
-        # Only this ends a producer whose broker is gone: its close waits for the queue otherwise.
-        producer._sender.force_close()  # noqa: SLF001
-        try:
-            producer.close(timeout=_CLOSE_S)
-        except KafkaTimeoutError:
-            _log.warning("sink %r: a producer ended with records in flight", self._name)
+        is_alone = len(batch.sent) == 1
+        first, error = failed[0][0], failed[0][1].exception
+        # kafka-python gives up everything it holds when one record is refused, and after any
+        # other error it has lost count of what the broker has.
+        self._drop_link(batch)
+        if any(isinstance(future.exception, RECORD_IS_REFUSED) for _, future in failed):
+            batch.num_alone = max(batch.num_alone, len(failed))
+            if is_alone:
+                batch.waiting.popleft()
+                batch.num_alone -= 1
+                self._refuse_as_told(batch, first, error)
+        elif isinstance(error, (*PRODUCER_IS_LOST, MAY_PASS)):
+            _log.warning("sink %r: %s; building a new producer", self._name, type(error).__name__)
+        else:
+            raise self._translate(error, first) from error
+
+    def _refuse_as_told(self, batch: _Batch, record: Record, error: Exception) -> None:
+        if isinstance(error, RECORD_IS_TOO_LARGE):
+            self._refuse_size(batch, record, error)
+        else:
+            self._refuse(batch, Refused(record=record, reason=str(self._translate(error, record))))
+
+    def _refuse_size(self, batch: _Batch, record: Record, error: Exception) -> None:
+        self._max_record_bytes = max(len(record.value) * _SHRINK_TO // 100, 1)
+        reason = str(self._translate(error, record))
+        self._refuse(batch, Refused(record=record, reason=reason, is_too_large=True))
+
+    def _refuse(self, batch: _Batch, refused: Refused) -> None:
+        self._num_refused += 1
+        batch.refused.append(refused)
+        size = len(refused.record.value)
+        extra = {"stream": refused.record.key}
+        _log.error("left out a record of %d bytes: %s", size, refused.reason, extra=extra)
+
+    def _connect(self, batch: _Batch, deadline_s: float) -> ProducerLink:
+        """Return a producer that knows the topics of what waits; keeps on trying beyond a call."""
+        topics = {self.topic_of(record.topic) for record in batch.waiting}
+        while self._link is None or not topics <= self._link.topics:
+            self._check_time(batch, deadline_s)
+            if self._connecting is None:
+                call = partial(_connect, self._config, frozenset(topics), self._link)
+                self._connecting = Aside(call, ProducerLink.end)
+            elif self._connecting.wait(_LOOK_S):
+                connecting, self._connecting = self._connecting, None
+                try:
+                    self._link = connecting.result()
+                except Exception as error:
+                    raise self._translate(error) from error
+        return self._link
+
+    def _drop_link(self, batch: _Batch) -> None:
+        """End the producer; what it has not confirmed waits to be sent by the next."""
+        if self._link is not None:
+            self._link.end()
+            self._link = None
+        batch.take_back()
+
+    def _is_stranded(self) -> bool:
+        examining = self._examining
+        if examining is None or not examining.is_done:
+            return False
+        self._examining = None
+        return examining.result()
+
+    def _check_time(self, batch: _Batch, deadline_s: float) -> None:
+        if self._interrupted.is_set():
+            raise SinkError(self._name, "interrupted while it waited", recoverable=True)
+        if time.monotonic() < deadline_s:
+            return
+        if self._examining is None and self._link is not None:
+            self._examining = Aside(self._link.is_stranded)
+        reason = f"{batch.num_left} records not confirmed in {self._config.delivery_timeout_s} s"
+        raise SinkUnreachableError(self._name, reason, accepted=f"a Kafka broker at {self._name}")
 
     def _translate(self, error: Exception, record: Record | None = None) -> SinkError:
+        if isinstance(error, SinkError):
+            return error
         position: dict[str, int | float | str] = {}
         if record is not None:
             position = {
@@ -221,12 +289,27 @@ class KafkaSink(RecordSink):
         return f"kafka://{self._config.bootstrap}"
 
 
-@dataclass(frozen=True, slots=True)
-class _NotTaken:
-    """Stands for the future of a record that the producer did not even take."""
+def _connect(
+    config: KafkaSinkConfig, topics: frozenset[str], link: ProducerLink | None
+) -> ProducerLink:
+    if link is None:
+        return ProducerLink(config, topics)
+    link.learn(topics)
+    return link
 
-    exception: KafkaError
-    is_done: bool = True
 
-    def succeeded(self) -> bool:
-        return False
+def _size_of(record: Record) -> int:
+    headers = sum(len(name) + len(value) for name, value in record.headers)
+    return len(record.value) + len(record.key) + headers + _OVERHEAD_BYTES
+
+
+def _why_not_encodable(record: Record) -> str | None:
+    """Return what Kafka's format has no room for; ``None``: nothing."""
+    try:
+        for name in (record.key, *(name for name, _ in record.headers)):
+            name.encode()
+    except UnicodeEncodeError as error:
+        return f"a key or header that is no UTF-8: {error.reason}"
+    if not -(2**63) <= record.timestamp_ms < 2**63:
+        return f"a timestamp of {record.timestamp_ms} ms"
+    return None

@@ -1,9 +1,15 @@
-import numpy as np
+import time
 
+import numpy as np
+import pytest
+
+from connectors.errors import SinkUnreachableError
 from connectors.kafka.config import FramesSinkConfig, KafkaSourceConfig
 from connectors.kafka.frames import KafkaFrameSink
 from connectors.kafka.source import KafkaSource
+from tests.connectors.kafka.helpers import consume, write_until_taken
 from tests.media import make_frame, number_of
+from tests.servers import proxied_kafka_broker
 
 
 def read_all(bootstrap, topic):
@@ -43,4 +49,37 @@ def test_frames_need_no_model_and_go_to_their_topic_uncompressed():
     assert not config.needs_model
     records = config.to_records()
     assert (records.topics, records.compression) == ({"frames": "cams"}, "none")
-    assert (records.client_id, records.acks, records.max_pending) == ("gate", "leader", 256)
+    assert (records.client_id, records.acks) == ("gate", "leader")
+
+
+def test_frames_in_flight_are_bounded_and_follow_when_the_broker_is_back():
+    options = {"max_pending": 2, "delivery_timeout_s": 0.5, "connect_timeout_s": 1}
+    with proxied_kafka_broker() as (proxy, _):
+        config = FramesSinkConfig(bootstrap=proxy.address, topic="cams", **options)
+        with KafkaFrameSink(config=config) as sink:
+            sink.write(make_frame(0))
+            sink.flush()
+            proxy.stall()
+            sink.write(make_frame(1))
+            sink.write(make_frame(2))
+            for action in (lambda: sink.write(make_frame(3)), sink.flush):
+                with pytest.raises(SinkUnreachableError):
+                    action()
+            proxy.restore()
+            write_until_taken(sink.write, make_frame(3))
+            write_until_taken(sink.flush)
+        records = consume(proxy.address, "cams", 5, wait_s=0.5)
+    assert [dict(record.headers)["frame_seq"] for record in records] == [b"0", b"1", b"2", b"3"]
+
+
+def test_close_says_what_was_not_delivered_and_ends_though_the_broker_is_away():
+    options = {"delivery_timeout_s": 0.5, "connect_timeout_s": 1}
+    with proxied_kafka_broker() as (proxy, _):
+        sink = KafkaFrameSink(config=FramesSinkConfig(bootstrap=proxy.address, **options))
+        sink.open()
+        proxy.stall()
+        sink.write(make_frame(0))
+        began_s = time.monotonic()
+        with pytest.raises(SinkUnreachableError):
+            sink.close()
+        assert time.monotonic() - began_s < 3

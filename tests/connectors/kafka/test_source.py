@@ -1,7 +1,6 @@
-"""What of a topic counts as done, and who says so."""
+"""What is read from a topic, what of it counts as done, and who says so."""
 
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -10,10 +9,12 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import TopicPartition
 
-from connectors.errors import BadFrameError, SourceError
-from connectors.frame import KafkaOrigin
-from tests.connectors.kafka.test_kafka import PNG, kafka_source, produce, publish
-from tests.media import make_frame
+from connectors.errors import BadFrameError, NotFoundError, SourceError, UnreachableError
+from connectors.frame import CaptureClock, KafkaOrigin
+from connectors.pictures.encoding import encode_image
+from tests.connectors.kafka.helpers import PNG, kafka_source, produce, publish, wait_until
+from tests.media import make_frame, number_of, numbered_picture
+from tests.servers import free_port
 
 
 def committed(bootstrap, topic, *, partition=0):
@@ -23,14 +24,6 @@ def committed(bootstrap, topic, *, partition=0):
         return consumer.committed(TopicPartition(topic, partition))
     finally:
         consumer.close()
-
-
-def wait_until(is_so, timeout_s=20.0):
-    ends_s = time.monotonic() + timeout_s
-    pace = threading.Event()
-    while not is_so():
-        assert not pace.wait(0.05)
-        assert time.monotonic() < ends_s, "not in time"
 
 
 @contextmanager
@@ -143,3 +136,113 @@ def test_whatever_the_client_raises_is_one_of_ours(kafka_bootstrap, topic, error
             source.read()
     assert caught.value.recoverable
     assert caught.value.position["topic"] == topic
+
+
+def test_frames_come_back_as_they_were_published(kafka_bootstrap, topic):
+    sent = [make_frame(number, stream_id=f"camera{number % 2}", epoch=3) for number in range(20)]
+    publish(kafka_bootstrap, topic, sent)
+    with kafka_source(kafka_bootstrap, topic) as source:
+        frames = list(iter(source.read, None))
+    for stream_id in ("camera0", "camera1"):
+        got = [frame for frame in frames if frame.stream_id == stream_id]
+        want = [frame for frame in sent if frame.stream_id == stream_id]
+        assert [number_of(one.pixels) for one in got] == [one.frame_seq for one in want]
+        assert [one.captured_at for one in got] == [one.captured_at for one in want]
+    assert {frame.capture_clock for frame in frames} == {CaptureClock.KAFKA_TIMESTAMP}
+    assert (frames[0].stream_epoch, frames[0].pts_us) == (3, sent[frames[0].frame_seq].pts_us)
+
+
+def test_committed_frames_are_not_read_again_and_others_are(kafka_bootstrap, topic):
+    publish(kafka_bootstrap, topic, [make_frame(number) for number in range(6)])
+    with kafka_source(kafka_bootstrap, topic) as source:
+        first = [source.read().frame_seq for _ in range(2)]
+        done = source.position()
+        unsafe = [source.read().frame_seq for _ in range(2)]
+        source.commit(done)
+    with kafka_source(kafka_bootstrap, topic) as source:
+        again = [frame.frame_seq for frame in iter(source.read, None)]
+    assert (first, unsafe, again) == ([0, 1], [2, 3], [2, 3, 4, 5])
+
+
+def test_interrupt_ends_a_read_that_waits_and_leaves_the_commit_possible(kafka_bootstrap, topic):
+    publish(kafka_bootstrap, topic, [make_frame(number) for number in range(2)])
+    with kafka_source(kafka_bootstrap, topic, until_end=False) as source:
+        position = source.read().position or source.position()
+        source.read()
+        answers = []
+        reader = threading.Thread(target=lambda: answers.append(source.read()), daemon=True)
+        reader.start()
+        source.interrupt()
+        reader.join(10)
+        assert answers == [None]
+        source.commit(position)
+    with kafka_source(kafka_bootstrap, topic) as source:
+        assert [frame.frame_seq for frame in iter(source.read, None)] == [1]
+
+
+def test_given_position_is_where_reading_begins(kafka_bootstrap, topic):
+    publish(kafka_bootstrap, topic, [make_frame(number) for number in range(4)])
+    with kafka_source(kafka_bootstrap, topic) as source:
+        frames = list(iter(source.read, None))
+        (partition,) = source.position()
+    with kafka_source(kafka_bootstrap, topic, {partition: 3}, group_id=f"{topic}2") as source:
+        assert [frame.frame_seq for frame in iter(source.read, None)] == [frames[3].frame_seq]
+
+
+RGB = "application/x-maskstream-rgb24"
+JPEG = encode_image(numbered_picture(1), "jpeg")
+GARBAGE = (
+    ({"value": b"\xff\xd8\xff garbage"}, "without a size"),
+    ({"value": b"hello"}, "no picture"),
+    ({"value": None}, "no picture"),
+    ({"value": JPEG[: len(JPEG) // 2]}, "cut off"),
+    ({"value": b"x", "headers": [("content-type", RGB.encode())]}, "raw RGB of 0x0"),
+    ({"value": PNG, "key": None}, "without a key"),
+    ({"value": PNG, "headers": [("pts_us", b"soon")]}, "invalid literal"),
+    ({"value": PNG, "headers": [("frame_seq", b"-1")]}, "negative"),
+    ({"value": PNG, "headers": [("stream_epoch", b"-1")]}, "negative"),
+    ({"value": PNG, "headers": [("frame_seq", b"\xff")]}, "invalid literal"),
+)
+
+
+def test_garbage_is_a_typed_error_with_its_place_and_bytes_and_reading_goes_on(
+    kafka_bootstrap, topic
+):
+    for record, _ in GARBAGE:
+        produce(kafka_bootstrap, topic, partition=0, **record)
+    produce(kafka_bootstrap, topic, partition=0, value=PNG)
+    with kafka_source(kafka_bootstrap, topic) as source:
+        for offset, (record, reason) in enumerate(GARBAGE):
+            with pytest.raises(BadFrameError, match=reason) as caught:
+                source.read()
+            assert caught.value.position == {"topic": topic, "partition": 0, "offset": offset}
+            assert caught.value.payload == (record["value"] or b"")
+        assert number_of(source.read().pixels) == 1
+
+
+def test_binary_header_that_is_not_ours_does_no_harm(kafka_bootstrap, topic):
+    produce(kafka_bootstrap, topic, value=PNG, headers=[("trace", b"\xff\xfe")])
+    with kafka_source(kafka_bootstrap, topic) as source:
+        assert number_of(source.read().pixels) == 1
+
+
+def test_raw_pictures_and_stream_filter(kafka_bootstrap, topic):
+    pixels = numbered_picture(9, width=16, height=8)
+    headers = [("content-type", RGB.encode()), ("width", b"16"), ("height", b"8")]
+    for key in (b"gate", b"barn"):
+        produce(kafka_bootstrap, topic, value=pixels.tobytes(), headers=headers, key=key)
+    with kafka_source(kafka_bootstrap, topic, streams=("gate",)) as source:
+        (frame,) = iter(source.read, None)
+    assert frame.stream_id == "gate"
+    assert (frame.pixels == pixels).all()
+    assert frame.frame_seq == 0
+
+
+def test_broker_that_is_not_there_is_unreachable_at_once():
+    with pytest.raises(UnreachableError, match="stream 'frames'"):
+        kafka_source(f"127.0.0.1:{free_port()}", "t", connect_timeout_s=1).open()
+
+
+def test_missing_topic_is_not_found(kafka_bootstrap, topic):
+    with pytest.raises(NotFoundError, match=topic):
+        kafka_source(kafka_bootstrap, topic).open()

@@ -1,0 +1,195 @@
+"""Producers of kafka-python that end when told to, and say why they cannot go on."""
+
+import socket
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, cast
+
+from kafka import KafkaProducer, codec
+from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
+from kafka.net.compat import KafkaNetClient
+from kafka.record import default_records
+from typing_extensions import override
+
+from connectors.errors import SinkError
+from connectors.kafka.client import MAX_RECORD_BYTES, client_options, has_proxy, require_listener
+from connectors.kafka.config import KafkaSinkConfig
+from connectors.record import Record
+
+# kafka-python compresses at level 9 and has no option for it. Masklet records of 2 kB, one core:
+# 2,100 a second at level 9, 12,800 at level 1, in a sixth more bytes.
+_gzip_encode = cast("Any", codec).gzip_encode
+cast("Any", default_records).gzip_encode = partial(_gzip_encode, compresslevel=1)
+
+# One batch of a partition at a time, so that nothing overtakes a batch that fails. Brokers take
+# 1 MiB by default; half of it makes 10,000 records of 2 kB a second over loopback.
+BATCH_BYTES = 512 * 1024
+# kafka-python keeps a batch, with its sequence number, until this has passed: 24 days. While it
+# does, the broker tells a repeat from a new batch; a batch sent by another producer may be twice.
+_KEEP_MS = 2**31 - 1
+# How long records may wait for others; far longer than a write takes to hand over a batch, which
+# then asks for it to be sent.
+_LINGER_MS = 1000
+_RECONNECT_MS = 5_000
+_END_S = 1.0
+
+
+class _Network(KafkaNetClient):
+    """Connections of a producer, which remembers being turned away.
+
+    After a refused password kafka-python raises at every attempt, without making one.
+    """
+
+    refusal: KafkaError | None = None
+
+    @override
+    def maybe_connect(self, node_id: Any, **options: Any) -> None:
+        try:
+            super().maybe_connect(node_id, **options)
+        except (SaslAuthenticationFailedError, AuthorizationError) as error:
+            self.refusal = error
+
+
+class _Producer(KafkaProducer):
+    is_ending = False
+
+    @override
+    def flush(self, timeout: float | None = None) -> None:
+        # The first thing that close does; it gives up on closing where a broker that is away
+        # keeps this from coming to an end.
+        if not self.is_ending:
+            super().flush(timeout)
+
+
+class ProducerLink:
+    """A producer that has met its cluster.
+
+    Args:
+        config: Of the sink.
+        topics: Existing ones, about which the producer is to learn.
+
+    Raises:
+        KafkaError: Nobody answers in time, or the user is turned away.
+        OSError: Nobody listens.
+    """
+
+    def __init__(self, config: KafkaSinkConfig, topics: Iterable[str]) -> None:
+        require_listener(config)
+        self._config = config
+        self._network: Any = None
+        options: dict[str, Any] = {**_options_of(config), "kafka_client": self._build_network}
+        try:
+            self._producer: Any = _Producer(**options)
+        except BaseException:
+            if self._network is not None:  # else its sockets stay open
+                self._network.close()
+            raise
+        self.topics: frozenset[str] = frozenset()
+        try:
+            self.learn(topics)
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def refusal(self) -> KafkaError | None:
+        """Why the broker lets this producer in no more, if it does not."""
+        return self._network.refusal
+
+    def learn(self, topics: Iterable[str]) -> None:
+        """Ask for the partitions of topics, so that sending to them waits for nothing."""
+        for topic in topics:
+            self._producer.partitions_for(topic)
+        self.topics |= frozenset(topics)
+
+    def send(self, topic: str, record: Record) -> Any:  # noqa: ANN401 - kafka-python is untyped
+        """Hand over a record; returns its future. Raises what kafka-python raises."""
+        return self._producer.send(
+            topic,
+            value=record.value,
+            key=record.key.encode(),
+            headers=list(record.headers),
+            timestamp_ms=record.timestamp_ms,
+        )
+
+    def wait(self, timeout_s: float) -> None:
+        """Send what was handed over and wait until all of it is settled, or the time is over."""
+        try:
+            self._producer.flush(timeout_s)
+        except KafkaError:
+            return  # the futures say it
+
+    def is_stranded(self) -> bool:
+        """Whether the cluster has moved: it can be reached, but by none of the addresses known.
+
+        kafka-python asks the bootstrap addresses once only. Waits for connections.
+        """
+        if has_proxy(self._config) or self._can_reach_known():
+            return False
+        try:
+            require_listener(self._config)
+        except OSError:
+            return False
+        # Asked once more: an outage may have ended in between.
+        return not self._can_reach_known()
+
+    def _can_reach_known(self) -> bool:
+        timeout_s = self._config.connect_timeout_s
+        brokers = self._network.cluster.brokers()
+        return any(_listens(broker.host, broker.port, timeout_s) for broker in brokers)
+
+    def close(self) -> None:
+        """End a producer without unconfirmed records."""
+        self._producer.is_ending = True
+        self._producer.close(timeout=_END_S)
+
+    def end(self) -> None:
+        """End the producer at once, whatever it still holds, and wherever its broker is."""
+        self._producer.is_ending = True
+        self._producer.close(timeout=0)
+
+    def _build_network(self, **options: object) -> _Network:
+        limit_ms = round(self._config.connect_timeout_s * 1000)
+        self._network = _Network(**options, socket_connection_setup_timeout_max_ms=limit_ms)
+        return self._network
+
+
+def _options_of(config: KafkaSinkConfig) -> dict[str, Any]:
+    return {
+        "enable_idempotence": config.acks == "all",
+        "linger_ms": _LINGER_MS,
+        "batch_size": BATCH_BYTES,
+        "max_request_size": MAX_RECORD_BYTES,
+        "max_block_ms": round(config.connect_timeout_s * 1000),
+        "reconnect_backoff_max_ms": _RECONNECT_MS,
+        "metrics_enabled": False,
+        **client_options(config),
+        "acks": "all" if config.acks == "all" else 1,
+        "compression_type": None if config.compression == "none" else config.compression,
+        "request_timeout_ms": round(config.delivery_timeout_s * 1000),
+        "delivery_timeout_ms": _KEEP_MS,
+    }
+
+
+def _listens(host: str, port: int, timeout_s: float) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout_s):
+            return True
+    except OSError:
+        return False
+
+
+def check_options(config: KafkaSinkConfig, name: str) -> None:
+    """Return if a producer can be built from a configuration, as far as can be told from here.
+
+    Raises:
+        SinkError: An option that kafka-python does not know, a file that is not there.
+    """
+    for option in config.options:
+        if option not in KafkaProducer.DEFAULT_CONFIG:
+            raise SinkError(
+                name, f"option {option!r}", accepted="options of kafka-python's producer"
+            )
+    for path in (config.ssl_cafile, config.ssl_certfile, config.ssl_keyfile):
+        if path is not None and not path.is_file():
+            raise SinkError(name, f"no file {str(path)!r}", accepted="a file that exists")
