@@ -1,8 +1,9 @@
 """Entries of a segment: how a record is written down, and how good ones are found again.
 
 An entry is a head (magic, length of the payload, sequence number, time of appending, CRC-32 of
-all that and of the payload) and the payload, a record. A segment begins with a head of its own.
-Sequence numbers grow by one from entry to entry, so that a missing number is a lost record.
+the payload and of the head) and the payload, a record. A segment begins with a head of its own.
+Sequence numbers grow by one from entry to entry, so that a missing number is a lost record. As
+heads have a checksum of their own, the length of an entry whose payload is damaged can be trusted.
 """
 
 import struct
@@ -16,7 +17,7 @@ VERSION = 1
 _SEGMENT_MAGIC = b"MSTRMLOG"
 _SEGMENT = struct.Struct(">8sH")
 _ENTRY_MAGIC = b"\xf1REC"
-_ENTRY = struct.Struct(">4sIQQ")
+_ENTRY = struct.Struct(">4sIQQI")
 _CRC = struct.Struct(">I")
 SEGMENT_HEAD_BYTES = _SEGMENT.size + _CRC.size
 _ENTRY_HEAD_BYTES = _ENTRY.size + _CRC.size
@@ -68,8 +69,8 @@ def size_of(record: Record) -> int:
 def encode_entry(seq: int, appended_ms: int, record: Record) -> bytes:
     """Return a record as an entry of a segment."""
     payload = _encode_record(record)
-    head = _ENTRY.pack(_ENTRY_MAGIC, len(payload), seq, appended_ms)
-    return b"".join((head, _CRC.pack(crc32(payload, crc32(head))), payload))
+    head = _ENTRY.pack(_ENTRY_MAGIC, len(payload), seq, appended_ms, crc32(payload))
+    return b"".join((head, _CRC.pack(crc32(head)), payload))
 
 
 def _encode_record(record: Record) -> bytes:
@@ -132,43 +133,55 @@ def scan(data: bytes, start: int, last_seq: int, *, is_whole: bool) -> Iterator[
         at, last_seq = entry.end, entry.seq
 
 
-def is_complete(data: bytes, start: int) -> bool:
-    """Return whether an entry that is not good was at least written to its end."""
-    end = _end_by_length(data, start)
-    return end is not None and end <= len(data)
+def find_last_written(data: bytes, start: int, last_seq: int) -> int:
+    """Return the number of the last entry that was written to its end, good or not.
+
+    Args:
+        data: Bytes of a segment.
+        start: End of the last good entry.
+        last_seq: Number of that.
+    """
+    found, at = last_seq, start
+    while (at := data.find(_ENTRY_MAGIC, at)) >= 0:
+        head = _parse_head(data, at, found)
+        is_written = head is not None and head.end <= len(data)
+        at, found = (head.end, head.seq) if head and is_written else (at + 1, found)
+    # Zeros are what some file systems leave of a torn write after a power cut.
+    is_head_damaged = len(data) - start >= _ENTRY_HEAD_BYTES and any(data[start:])
+    if found == last_seq and is_head_damaged and _parse_head(data, start, last_seq) is None:
+        return last_seq + 1
+    return found
+
+
+def _parse_head(data: bytes, at: int, last_seq: int) -> Entry | None:
+    """Return what a head says, wherever the entry ends; ``None`` if it is damaged."""
+    if at + _ENTRY_HEAD_BYTES > len(data):
+        return None
+    magic, length, seq, appended_ms, _ = _ENTRY.unpack_from(data, at)
+    if magic != _ENTRY_MAGIC or seq <= last_seq:
+        return None
+    if _CRC.unpack_from(data, at + _ENTRY.size)[0] != crc32(data[at : at + _ENTRY.size]):
+        return None
+    return Entry(seq, appended_ms, at, at + _ENTRY_HEAD_BYTES + length)
 
 
 def _parse(data: bytes, at: int, last_seq: int) -> Entry | None:
-    if at + _ENTRY_HEAD_BYTES > len(data):
+    entry = _parse_head(data, at, last_seq)
+    if entry is None or entry.end > len(data):
         return None
-    magic, length, seq, appended_ms = _ENTRY.unpack_from(data, at)
-    end = at + _ENTRY_HEAD_BYTES + length
-    if magic != _ENTRY_MAGIC or end > len(data) or seq <= last_seq:
-        return None
-    payload = memoryview(data)[at + _ENTRY_HEAD_BYTES : end]
-    crc = crc32(payload, crc32(data[at : at + _ENTRY.size]))
-    if _CRC.unpack_from(data, at + _ENTRY.size)[0] != crc:
-        return None
-    return Entry(seq, appended_ms, at, end)
-
-
-def _end_by_length(data: bytes, at: int) -> int | None:
-    if at + _ENTRY_HEAD_BYTES > len(data):
-        return None
-    magic, length, _, _ = _ENTRY.unpack_from(data, at)
-    return at + _ENTRY_HEAD_BYTES + length if magic == _ENTRY_MAGIC else None
+    payload = memoryview(data)[at + _ENTRY_HEAD_BYTES : entry.end]
+    return entry if crc32(payload) == _ENTRY.unpack_from(data, at)[-1] else None
 
 
 def _find_next(data: bytes, at: int, last_seq: int) -> Entry | None:
     """Return the first good entry behind a damaged one: by its length, else by the magic."""
-    end = _end_by_length(data, at)
-    entry = None if end is None else _parse(data, end, last_seq)
-    if entry is not None:
-        return entry
     # A payload may hold the magic, even whole entries; such numbers are out of place, mostly.
     highest = last_seq + 1 + (len(data) - at) // _ENTRY_HEAD_BYTES
-    while (at := data.find(_ENTRY_MAGIC, at + 1)) >= 0:
+    head = _parse_head(data, at, last_seq)
+    at = at + 1 if head is None else head.end
+    while (at := data.find(_ENTRY_MAGIC, at)) >= 0:
         entry = _parse(data, at, last_seq)
         if entry is not None and entry.seq <= highest:
             return entry
+        at += 1
     return None

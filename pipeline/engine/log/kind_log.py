@@ -108,8 +108,11 @@ class KindLog:
             if seq > max(self._synced_seq, _least(self._with_log)):
                 if not self.is_disk_failing:
                     return
-                _shed(self._with_log, seq)
-            _shed(self._without_log, seq)
+                # They are not passed over: older ones may be on disk.
+                _shed(self._with_log, seq, seq)
+            _shed(self._without_log, seq, seq)
+            for position in self._without_log.values():
+                position.pass_over(seq)
             tail.drop_to(seq)
 
     def is_full(self, share: float) -> bool:
@@ -143,11 +146,14 @@ class KindLog:
         self._synced_seq = max(self._synced_seq, commit.last_seq)
         self.evict()
 
-    def give_up(self) -> None:
-        """Count what is in memory as lost for consumers with log: it cannot be written."""
-        if self.last_seq > self._synced_seq:
-            for position in self._with_log.values():
-                position.shed(self.last_seq, self.last_seq - position.unhanded_after)
+    def give_up_memory(self) -> None:
+        """Count what is in memory alone as lost: the process ends."""
+        tail = self._tail
+        _shed(self._without_log, tail.first_seq, tail.last_seq)
+        _shed(self._with_log, max(tail.first_seq, self._synced_seq + 1), tail.last_seq)
+        tail.drop_to(tail.last_seq)
+        for position in self.positions.values():
+            position.read_again()
 
     # Disk
 
@@ -165,16 +171,15 @@ class KindLog:
         """Size of all that is on disk."""
         return 0 if self.store is None else self.store.num_bytes
 
-    def take_confirmed(self) -> list[Segment]:
-        """Take out segments that nobody reads any more, but for the one in use."""
+    def take_confirmed(self, *, is_last_too: bool) -> list[Segment]:
+        """Take out segments that nobody reads any more, the one in use only where asked to."""
         if self.store is None:
             return []
         segments, least = self.store.segments, _least(self._with_log)
+        num_most = len(segments) - (0 if is_last_too else 1)
         num_done = 0
-        while num_done < len(segments) - 1 and segments[num_done].last_seq <= least:
+        while num_done < num_most and segments[num_done].last_seq <= least:
             num_done += 1
-        if self.store.segments and not self._with_log:
-            num_done = len(segments)
         taken, self.store.segments = segments[:num_done], segments[num_done:]
         return taken
 
@@ -184,8 +189,10 @@ class KindLog:
             return None
         segment = self.store.segments.pop(0)
         for position in self._with_log.values():
-            to = segment.last_seq
-            position.shed(to, segment.num_within(position.unhanded_after, to))
+            last = segment.last_seq
+            num_unhanded = segment.num_within(position.unhanded_after, last)
+            position.shed(segment.first_seq, last, num_unhanded)
+            position.pass_over(last)
         self._forget_confirmed()
         return segment
 
@@ -218,7 +225,7 @@ class KindLog:
             seq += 1
         if not records:
             # What lay before is lost, and counted where it was.
-            position.done = max(position.done, last_seq)
+            position.pass_over(last_seq)
             return None
         position.hand(seq - 1)
         return Batch(self.kind, seq - 1, records)
@@ -232,7 +239,7 @@ class KindLog:
         # It may have been shed, and counted, while it was read.
         records = [record for seq, record in chunk.records if seq > position.done]
         if not records:
-            position.done = max(position.done, chunk.last_seq)
+            position.pass_over(chunk.last_seq)
             self._forget_confirmed()
             return None
         position.hand(chunk.last_seq)
@@ -285,7 +292,7 @@ def _least(positions: dict[str, Position]) -> int:
     return min((position.done for position in positions.values()), default=1 << 63)
 
 
-def _shed(positions: dict[str, Position], seq: int) -> None:
-    """Pass over one record for all that have not confirmed it."""
+def _shed(positions: dict[str, Position], first: int, last: int) -> None:
+    """Count records as lost for all that have not confirmed them."""
     for position in positions.values():
-        position.shed(seq, int(seq > position.unhanded_after))
+        position.shed(first, last, max(0, last - max(first - 1, position.unhanded_after)))

@@ -27,38 +27,39 @@ class Position:
     @property
     def settled(self) -> int:
         """Records up to this number are confirmed, or shed for good."""
-        return self.done if self.doubt_to < self.doubt_from else self.doubt_from - 1
-
-    def confirm(self, seq: int) -> None:
-        """Take records up to a number as arrived."""
-        self.done = max(self.done, seq)
-        self.doubt_from = max(self.doubt_from, seq + 1)
-
-    def shed(self, to: int, num_not_handed: int) -> None:
-        """Pass over records up to a number.
-
-        Args:
-            to: Number of the last one.
-            num_not_handed: How many of them there were behind :attr:`unhanded_after`.
-        """
-        if to <= self.done:
-            return
-        if self.handed > self.done:
-            if self.doubt_to < self.doubt_from:
-                self.doubt_from = self.done + 1
-            self.doubt_to = min(to, self.handed)
-        self.num_shed += num_not_handed
-        self.done = to
+        return self.done if self.doubt_to < self.doubt_from else min(self.done, self.doubt_from - 1)
 
     @property
     def unhanded_after(self) -> int:
         """Records behind this number are neither confirmed nor in its hands."""
         return max(self.done, self.handed)
 
+    def confirm(self, seq: int) -> None:
+        """Take records up to a number as arrived."""
+        self.done = max(self.done, seq)
+        self.doubt_from = max(self.doubt_from, seq + 1)
+
+    def shed(self, first: int, last: int, num_unhanded: int) -> None:
+        """Count records as lost.
+
+        Args:
+            first: Number of the first of them.
+            last: Number of the last.
+            num_unhanded: How many of them there were behind :attr:`unhanded_after`.
+        """
+        if self.done < last and first <= self.handed:
+            if self.doubt_to < self.doubt_from:
+                self.doubt_from = max(first, self.done + 1)
+            self.doubt_to = min(last, self.handed)
+        self.num_shed += num_unhanded
+
+    def pass_over(self, seq: int) -> None:
+        """Go on behind a number: nothing up to there is left."""
+        self.done = max(self.done, seq)
+
     def read_again(self) -> None:
         """Count what was shed from its hands: it asks for more without having confirmed it."""
-        if self.doubt_to >= self.doubt_from:
-            self.num_shed += self.doubt_to - self.doubt_from + 1
+        self.num_shed += max(0, self.doubt_to - self.doubt_from + 1)
         self.doubt_from, self.doubt_to = 1, 0
         self.handed = self.done
 

@@ -289,16 +289,18 @@ class RecordLog:
         return Losses(shed=shed, corrupt=corrupt)
 
     def close(self) -> None:
-        """Write what consumers with log have not confirmed, and let go of the folder."""
+        """Write what consumers with log have not confirmed, and let go of the folder.
+
+        What is in memory alone then is lost, and counted. :meth:`lag` says what is on disk.
+        """
         with self._writing:
             if self._is_closed:
                 return
             self._is_closed = True
             self._write_out(is_everything=True)
-            if self._error is not None:
-                with self._changed:
-                    for log in self._kinds.values():
-                        log.give_up()
+            with self._changed:
+                for log in self._kinds.values():
+                    log.give_up_memory()
             self._tidy()
             self._save_cursors(is_last=True)
             for log in self._kinds.values():
@@ -363,19 +365,26 @@ class RecordLog:
 
     def _tidy(self) -> None:
         """Delete segments that all have confirmed and, over the log's bound, the oldest."""
-        for log in self._kinds.values():
-            with self._changed:
-                confirmed = log.take_confirmed()
-            for segment in confirmed:
-                log.delete(segment)
+        for is_last_too in (False, True):
+            if is_last_too and self._num_disk_bytes <= self._log_bytes:
+                return
+            for log in self._kinds.values():
+                with self._changed:
+                    confirmed = log.take_confirmed(is_last_too=is_last_too)
+                for segment in confirmed:
+                    log.delete(segment)
         # The least precious first, even where it is the segment in use.
         for log in reversed(self._kinds.values()):
-            while sum(item.num_disk_bytes for item in self._kinds.values()) > self._log_bytes:
+            while self._num_disk_bytes > self._log_bytes:
                 with self._changed:
                     oldest = log.take_oldest()
                 if oldest is None:
                     break
                 log.delete(oldest)
+
+    @property
+    def _num_disk_bytes(self) -> int:
+        return sum(log.num_disk_bytes for log in self._kinds.values())
 
     def _save_cursors(self, *, is_last: bool) -> None:
         if self._cursors is None:
@@ -388,7 +397,6 @@ class RecordLog:
             is_due = is_last or now_s - reader.saved_s >= _CURSOR_EVERY_S
             if done == reader.saved or not is_due:
                 continue
-            reader.saved_s = now_s
             try:
                 self._cursors.save(name, done)
             except NotWritableError as error:
@@ -396,7 +404,7 @@ class RecordLog:
                     _logger.warning("%s; a crash now would repeat records", error)
                 self._cursor_error = str(error)
                 continue
-            reader.saved = done
+            reader.saved, reader.saved_s = done, now_s
             self._cursor_error = None
 
     def _read_chunk(

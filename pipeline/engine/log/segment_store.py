@@ -12,7 +12,7 @@ from pipeline.engine.log.entries import (
     VERSION,
     decode_segment_head,
     encode_segment_head,
-    is_complete,
+    find_last_written,
     scan,
 )
 from pipeline.engine.log.folder_lock import unusable
@@ -221,7 +221,8 @@ class SegmentStore:
                 self.note_hole(segment, hole)
             segment.add_to_index(entry.seq, entry.start)
             segment.last_seq, segment.num_bytes = entry.seq, entry.end
-        if segment.num_bytes < len(data):
+        is_empty = next_seq is not None and segment.last_seq < first_seq
+        if segment.num_bytes < len(data) or is_empty:
             self._cut_end(segment, data, next_seq)
         return segment if segment.last_seq >= first_seq else None
 
@@ -232,18 +233,17 @@ class SegmentStore:
         has another file behind it, may have been.
         """
         end = segment.num_bytes
-        if next_seq is not None and next_seq > segment.last_seq + 1:
-            lost = Hole(segment.last_seq + 1, next_seq - 1, end)
-        elif is_complete(data, end):
-            lost = Hole(segment.last_seq + 1, segment.last_seq + 1, end)
+        last_seq = find_last_written(data, end, segment.last_seq)
+        if next_seq is not None:
+            last_seq = max(last_seq, next_seq - 1)
+        lost = Hole(segment.last_seq + 1, last_seq, end)
+        if last_seq > segment.last_seq:
+            segment.last_seq = last_seq
+            self.note_hole(segment, lost)
         else:
-            lost = None
             num_bytes = len(data) - end
             _logger.warning("%s ends torn at byte %d: %d bytes cut", segment.path, end, num_bytes)
-        if lost is not None:
-            segment.last_seq = lost.last_seq
-            self.note_hole(segment, lost)
-        if next_seq is None and segment.path.exists():
+        if next_seq is None:
             os.truncate(segment.path, end)
             _sync_file(segment.path)
 

@@ -1,6 +1,11 @@
 """Small logs and records that the tests of this folder share."""
 
+import resource
+from contextlib import contextmanager
+from dataclasses import replace
+
 from connectors.record import Record, Topic
+from pipeline.engine.log.entries import size_of
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.record_log import Consumer, RecordLog
 
@@ -12,10 +17,11 @@ TOPICS = {Kind.ALERTS: Topic.EVENTS, Kind.TRACKS: Topic.TRACKS, Kind.MASKLETS: T
 
 
 def make_record(number, kind=Kind.ALERTS, num_bytes=0):
-    """A record whose value says its number; its entry has ``num_bytes`` or some 90 bytes."""
-    value = str(number).encode().ljust(num_bytes - 80, b".")
-    headers = (("ce_id", str(number).encode()),)
-    return Record(topic=TOPICS[kind], key="cam", value=value, headers=headers, timestamp_ms=number)
+    """A record whose value and time stamp say its number; its entry has ``num_bytes`` if it can."""
+    value, headers = str(number).encode(), (("ce_id", str(number).encode()),)
+    topic = TOPICS[kind]
+    record = Record(topic=topic, key="cam", value=value, headers=headers, timestamp_ms=number)
+    return replace(record, value=value + b"." * (num_bytes - size_of(record)))
 
 
 def make_records(first, last, kind=Kind.ALERTS, num_bytes=0):
@@ -47,3 +53,17 @@ def crash(log):
 
 def num_disk_bytes(folder):
     return sum(path.stat().st_size for path in folder.glob("log/**/*.seg"))
+
+
+@contextmanager
+def limited_files(num_bytes):
+    """A disk that is full: no file may grow beyond a size, partial writes included."""
+    if num_bytes is None:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,0 +1,121 @@
+"""Records come back from entries byte for byte, and good entries are found beside damaged ones."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.record import Record, Topic
+from pipeline.engine.log.entries import (
+    SEGMENT_HEAD_BYTES,
+    VERSION,
+    decode_record,
+    decode_segment_head,
+    encode_entry,
+    encode_segment_head,
+    find_last_written,
+    scan,
+    size_of,
+)
+from tests.pipeline.engine.log.logs import make_record
+
+TEXTS = st.text("aZ9 /é€🦌\0\n", max_size=20)
+RECORDS = st.builds(
+    Record,
+    topic=st.sampled_from(Topic),
+    key=TEXTS | st.just("cam\udcff"),
+    value=st.binary(max_size=200),
+    headers=st.lists(st.tuples(TEXTS, st.binary(max_size=20)), max_size=9).map(tuple),
+    timestamp_ms=st.integers(-(1 << 63), (1 << 63) - 1),
+)
+ENTRIES = [encode_entry(number, 5000 + number, make_record(number)) for number in range(1, 6)]
+DATA = b"".join(ENTRIES)
+STARTS = [sum(map(len, ENTRIES[:place])) for place in range(6)]
+
+
+def seqs_of(data, start=0, last_seq=0, *, is_whole=True):
+    return [entry.seq for entry in scan(data, start, last_seq, is_whole=is_whole)]
+
+
+@given(record=RECORDS, seq=st.integers(1, 1 << 63))
+def test_record_comes_back_byte_for_byte(record, seq):
+    data = encode_entry(seq, 7, record)
+    (entry,) = scan(data, 0, 0, is_whole=True)
+    assert (entry.seq, entry.appended_ms, entry.start, entry.end) == (seq, 7, 0, len(data))
+    assert decode_record(data, entry) == record
+    assert len(data) == size_of(record)
+
+
+def test_entries_come_in_order_from_any_of_them_on():
+    assert seqs_of(DATA) == [1, 2, 3, 4, 5]
+    assert seqs_of(DATA, STARTS[3], 3) == [4, 5]
+
+
+@given(at=st.integers(0, len(DATA) - 1), bit=st.integers(0, 7))
+def test_a_flipped_bit_harms_one_entry(at, bit):
+    data = bytearray(DATA)
+    data[at] ^= 1 << bit
+    hit = next(seq for seq in range(1, 6) if at < STARTS[seq])
+    assert seqs_of(bytes(data)) == [seq for seq in range(1, 6) if seq != hit]
+
+
+@given(cut=st.integers(0, len(DATA)))
+def test_a_torn_end_leaves_whole_entries(cut):
+    whole = [seq for seq in range(1, 6) if STARTS[seq] <= cut]
+    assert seqs_of(DATA[:cut]) == seqs_of(DATA[:cut], is_whole=False) == whole
+    assert find_last_written(DATA[:cut], STARTS[len(whole)], len(whole)) == len(whole)
+
+
+def test_missing_bytes_are_looked_over():
+    assert seqs_of(DATA[: STARTS[1]] + DATA[STARTS[1] + 9 :]) == [1, 3, 4, 5]
+    assert seqs_of(DATA[: STARTS[1] - 9] + DATA[STARTS[2] + 9 :]) == [4, 5]
+    assert seqs_of(b"junk" + DATA) == [1, 2, 3, 4, 5]
+
+
+def test_scan_of_a_part_stops_at_what_is_not_good():
+    data = bytearray(DATA)
+    data[STARTS[3] - 1] ^= 1
+    assert seqs_of(bytes(data), is_whole=False) == [1, 2]
+
+
+def test_entries_in_a_payload_are_no_entries():
+    inner = encode_entry(4000, 0, make_record(1))
+    outer = Record(topic=Topic.DLQ, key="cam", value=ENTRIES[0] + inner, timestamp_ms=0)
+    data = bytearray(ENTRIES[0] + encode_entry(2, 0, outer) + ENTRIES[2])
+    assert seqs_of(bytes(data)) == [1, 2, 3]
+    data[STARTS[1]] ^= 1  # its magic: found again by scanning
+    assert seqs_of(bytes(data)) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("place", "last_written"),
+    [(STARTS[4], 5), (STARTS[4] + 5, 5), (len(DATA) - 1, 5), (STARTS[3] + 40, 5)],
+)
+def test_what_was_written_to_its_end_is_known_though_it_is_damaged(place, last_written):
+    data = bytearray(DATA)
+    data[place] ^= 1
+    data[-1] ^= 1
+    good = seqs_of(bytes(data))[-1]
+    assert find_last_written(bytes(data), STARTS[good], good) == last_written
+
+
+def test_zeros_of_a_power_cut_were_never_written():
+    assert find_last_written(DATA + bytes(500), len(DATA), 5) == 5
+
+
+def test_record_of_an_unknown_topic_is_none():
+    data = encode_entry(1, 0, make_record(1)).replace(
+        b"maskstream.events.v1", b"maskstream.other.v1x"
+    )
+    entry = next(scan(encode_entry(1, 0, make_record(1)), 0, 0, is_whole=True))
+    assert decode_record(data, entry) is None
+
+
+def test_head_of_a_segment_says_its_version():
+    head = encode_segment_head()
+    assert len(head) == SEGMENT_HEAD_BYTES
+    assert decode_segment_head(head + b"more") == VERSION
+    for place in range(len(head)):
+        damaged = bytearray(head)
+        damaged[place] ^= 1
+        assert decode_segment_head(bytes(damaged)) is None
+        assert decode_segment_head(head[:place]) is None
