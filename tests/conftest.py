@@ -57,11 +57,17 @@ def rtsp_server(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def gstreamer():
+def not_run():
+    """What this machine cannot run; named at the end of the run."""
+    return _not_run
+
+
+@pytest.fixture(scope="session")
+def gstreamer(not_run):
     """Skips, loudly, where GStreamer's RTSP server cannot run; gives its context manager."""
     reason = why_no_gstreamer()
     if reason is not None:
-        _not_run.add(f"RTSP over UDP and with a password: {reason}")
+        not_run.add(f"RTSP over UDP and with a password: {reason}")
         pytest.skip(reason)
     return gst_rtsp_server
 

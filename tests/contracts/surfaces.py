@@ -21,10 +21,15 @@ def write_schemas() -> None:
         (CONFIGS / place).write_text(text)
 
 
+def make_example(name: str, **changes):
+    """The example of a kind of record, changed and checked anew."""
+    topic = RECORDS[name]
+    return RECORD_TYPES[topic].model_validate(EXAMPLES[topic] | changes)
+
+
 def example_record(name: str):
     """The example of a kind of record, as its model and as bytes with headers."""
-    topic = RECORDS[name]
-    model = RECORD_TYPES[topic].model_validate_json(json.dumps(EXAMPLES[topic]))
+    model = make_example(name)
     return model, encode_record(model, deployment="site 1")
 
 

@@ -1,0 +1,25 @@
+// Print the records of topics, each once: node consume.mjs HOST:PORT TOPIC...
+// Needs kafkajs alone (npm install kafkajs), with its default settings.
+
+import { Kafka, logLevel } from "kafkajs";
+
+const MAX_SEEN = 100_000;
+const [broker, ...topics] = process.argv.slice(2);
+
+const kafka = new Kafka({ clientId: "consume", brokers: [broker], logLevel: logLevel.ERROR });
+const consumer = kafka.consumer({ groupId: "consume-js" });
+await consumer.connect();
+await consumer.subscribe({ topics, fromBeginning: true });
+
+const seen = new Set();
+await consumer.run({
+  eachMessage: async ({ message }) => {
+    const id = message.headers.ce_id.toString();
+    // A record may be delivered again after a fault; it has the same id and body then.
+    if (seen.has(id)) return;
+    seen.add(id);
+    if (seen.size > MAX_SEEN) seen.delete(seen.values().next().value);
+    const record = JSON.parse(message.value.toString());
+    console.log(JSON.stringify({ id, type: message.headers.ce_type.toString(), record }));
+  },
+});
