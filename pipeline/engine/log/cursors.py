@@ -10,7 +10,7 @@ from urllib.parse import quote
 from zlib import crc32
 
 from connectors.files.writing import write_whole
-from pipeline.engine.log.folder_lock import unusable
+from pipeline.engine.log.folder_lock import make_folder, unusable
 from pipeline.engine.log.kinds import Kind
 
 _logger = logging.getLogger("maskstream.log")
@@ -34,7 +34,7 @@ class CursorFolder:
         self._paths = {name: folder / f"{quote(name, safe='')}.json" for name in consumers}
         self._highest: Confirmed = dict.fromkeys(Kind, 0)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._found = {path: self._load(path) for path in sorted(folder.glob("*.json"))}
         except OSError as error:
             raise unusable(folder, error) from error

@@ -22,7 +22,7 @@ _CRC = struct.Struct(">I")
 SEGMENT_HEAD_BYTES = _SEGMENT.size + _CRC.size
 _ENTRY_HEAD_BYTES = _ENTRY.size + _CRC.size
 _RECORD = struct.Struct(">BHIIq")  # lengths of topic, headers (count), key and value; time stamp
-_HEADER = struct.Struct(">HI")  # lengths of name and value
+_HEADER = struct.Struct(">II")  # lengths of name and value
 
 
 @dataclass(slots=True)
@@ -60,9 +60,9 @@ def decode_segment_head(data: bytes) -> int | None:
 def size_of(record: Record) -> int:
     """Return how many bytes a record's entry has."""
     size = _ENTRY_HEAD_BYTES + _RECORD.size + len(record.topic) + len(record.value)
-    size += len(_encode_key(record.key)) + _HEADER.size * len(record.headers)
+    size += len(_encode(record.key)) + _HEADER.size * len(record.headers)
     for name, value in record.headers:
-        size += len(name.encode()) + len(value)
+        size += len(_encode(name)) + len(value)
     return size
 
 
@@ -74,11 +74,11 @@ def encode_entry(seq: int, appended_ms: int, record: Record) -> bytes:
 
 
 def _encode_record(record: Record) -> bytes:
-    topic, key = record.topic.encode(), _encode_key(record.key)
+    topic, key = record.topic.encode(), _encode(record.key)
     sizes = (len(topic), len(record.headers), len(key), len(record.value))
     parts = [_RECORD.pack(*sizes, record.timestamp_ms), topic, key]
     for name, value in record.headers:
-        encoded = name.encode()
+        encoded = _encode(name)
         parts += (_HEADER.pack(len(encoded), len(value)), encoded, value)
     parts.append(record.value)
     return b"".join(parts)
@@ -92,13 +92,13 @@ def decode_record(data: bytes, entry: Entry) -> Record | None:
         at += _RECORD.size
         topic = Topic(data[at : at + topic_size].decode())
         at += topic_size
-        key = data[at : at + key_size].decode("utf-8", "surrogatepass")
+        key = _decode(data[at : at + key_size])
         at += key_size
         headers: list[tuple[str, bytes]] = []
         for _ in range(num_headers):
             name_size, size = _HEADER.unpack_from(data, at)
             at += _HEADER.size + name_size + size
-            headers.append((data[at - size - name_size : at - size].decode(), data[at - size : at]))
+            headers.append((_decode(data[at - size - name_size : at - size]), data[at - size : at]))
     except (ValueError, struct.error):
         return None
     if at + value_size != entry.end:
@@ -107,9 +107,13 @@ def decode_record(data: bytes, entry: Entry) -> Record | None:
     return Record(topic=topic, key=key, value=value, headers=tuple(headers), timestamp_ms=stamp)
 
 
-def _encode_key(key: str) -> bytes:
-    # Names of files and keys from elsewhere may hold bytes that are no UTF-8.
-    return key.encode("utf-8", "surrogatepass")
+def _encode(text: str) -> bytes:
+    # Keys and headers from elsewhere may have held bytes that are no UTF-8.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
 
 
 def scan(data: bytes, start: int, last_seq: int, *, is_whole: bool) -> Iterator[Entry]:

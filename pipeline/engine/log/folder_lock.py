@@ -22,7 +22,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         path = folder / "lock"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             # Open for ever: the lock goes with the descriptor.
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -47,6 +47,23 @@ class FolderLock:
     def close(self) -> None:
         """Let go of the folder; once."""
         os.close(self._fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that a power cut leaves them."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names of new files durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def unusable(path: Path, error: OSError) -> StateError:

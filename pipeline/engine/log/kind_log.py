@@ -14,9 +14,6 @@ from pipeline.engine.log.positions import Position
 from pipeline.engine.log.segment_store import Commit, SegmentStore
 from pipeline.engine.log.segments import Chunk, Place, Segment, count
 
-COMMIT_BYTES = 4 << 20
-"""Written before each fsync at most: 20 ms of CPU, and all that is tried in vain on a full disk."""
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -125,17 +122,23 @@ class KindLog:
 
     # Memory to disk
 
-    def to_write(self, *, is_everything: bool) -> list[Held]:
-        """Return what is to be written now: one commit's worth of it, in order."""
+    def to_write(self, to: int, max_bytes: int, *, is_everything: bool) -> list[Held]:
+        """Return what is to be written now, in order.
+
+        Args:
+            to: Number of the last record that may be.
+            max_bytes: Size of it all; one record may be larger.
+            is_everything: Also what memory has room for.
+        """
         tail, after = self._tail, max(self._synced_seq, _least(self._with_log))
         entries: list[Held] = []
         num_bytes = 0
-        for seq in range(max(after + 1, tail.first_seq), tail.last_seq + 1):
+        for seq in range(max(after + 1, tail.first_seq), to + 1):
             is_within = tail.bytes_after(seq - 1) <= self._memory_bytes
             if is_within and not is_everything and self.kind is not Kind.ALERTS:
                 break
             num_bytes += tail[seq].num_bytes
-            if entries and num_bytes > COMMIT_BYTES:
+            if entries and num_bytes > max_bytes:
                 break
             entries.append(tail[seq])
         return entries

@@ -15,7 +15,7 @@ from pipeline.engine.log.entries import (
     find_last_written,
     scan,
 )
-from pipeline.engine.log.folder_lock import unusable
+from pipeline.engine.log.folder_lock import make_folder, sync_folder, unusable
 from pipeline.engine.log.segments import Hole, Segment
 from pipeline.errors import StateError
 
@@ -63,7 +63,7 @@ class SegmentStore:
         self.segments: list[Segment] = []
         self.num_corrupt = 0
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._recover()
         except OSError as error:
             raise unusable(folder, error) from error
@@ -155,7 +155,7 @@ class SegmentStore:
             view, at = view[num_written:], at + num_written
         os.fsync(self._fd)
         if is_new:
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
 
     def _take_back(self, segment: Segment, *, is_new: bool) -> None:
         """Cut off what may have been written, so that it takes no room.
@@ -254,15 +254,6 @@ def _first_seq(path: Path) -> int | None:
 
 def _sync_file(path: Path) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -1,0 +1,228 @@
+"""Kills, full disks and other processes: what was promised is kept, and the rest is said."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from pipeline.engine.log.kinds import Kind
+from pipeline.errors import StateError
+from tests.pipeline.engine.log.logs import (
+    JSONL,
+    KAFKA,
+    MQTT,
+    limited_files,
+    make_record,
+    make_records,
+    numbers_of,
+    open_log,
+    read_all,
+)
+
+KINDS = (Kind.ALERTS, Kind.TRACKS)
+
+
+def start_writer(folder, first):
+    command = [sys.executable, "-m", "tests.pipeline.engine.log.writer", str(folder), str(first)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def kill_after(writer, num_lines):
+    """Return what a writer had said, as numbers by kind and word, when it was killed."""
+    lines = [writer.stdout.readline() for _ in range(num_lines)]
+    writer.kill()
+    lines += writer.communicate(timeout=60)[0].splitlines(keepends=True)
+    said = {}
+    for line in lines:
+        if line.count(" ") == 2 and line.endswith("\n"):
+            kind, word, number = line.split()
+            said[kind, word] = max(int(number), said.get((kind, word), 0))
+    return said
+
+
+def test_kills_lose_nothing_that_was_safe_and_repeat_it_byte_for_byte(tmp_path):
+    chance, first = random.Random(8), 1  # noqa: S311 - no secret
+    for _ in range(4):
+        said = kill_after(start_writer(tmp_path, first), chance.randint(10, 150))
+        log = open_log(tmp_path, KAFKA, JSONL)
+        for kind in KINDS:
+            records = read_records(log, kind)
+            found = [record.timestamp_ms for record in records]
+            confirmed = said.get((kind, "confirmed"), first - 1)
+            assert {*range(confirmed + 1, said[kind, "safe"] + 1)} <= {*found}
+            assert found == list(range(found[0], found[-1] + 1)) if found else True
+            assert records == [make_record(number, kind, 200) for number in found]
+            first = max([first, *found])
+        log.close()
+        first += 1
+
+
+def read_records(log, kind):
+    records = []
+    while batch := log.read(kind, "kafka", max_bytes=5000, max_records=100):
+        records += batch.records
+        log.confirm(kind, "kafka", batch.last_seq)
+    return records
+
+
+def test_two_processes_on_one_folder_are_told_of_each_other(tmp_path):
+    writer = start_writer(tmp_path, 1)
+    assert writer.stdout.readline() == "open\n"
+    with pytest.raises(StateError, match=f"in use by process {writer.pid} ") as caught:
+        open_log(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    kill_after(writer, 1)
+    open_log(tmp_path).close()
+
+
+def test_full_disk_is_said_and_lets_alerts_pass(tmp_path):
+    log = open_log(tmp_path)
+    log.append(Kind.ALERTS, make_records(1, 50, num_bytes=200))
+    with limited_files(3000):
+        log.sync()
+        assert log.error == "the log cannot be written: File too large"
+        assert log.wait("kafka", 0)
+        assert numbers_of(log.read(Kind.ALERTS, "kafka", max_bytes=1000, max_records=2)) == [1, 2]
+        assert log.safe_seq(Kind.ALERTS) == 0
+        log.confirm(Kind.ALERTS, "kafka", 2)
+        log.sync()
+        assert log.error is not None
+    log.sync()
+    assert log.error is None
+    assert log.safe_seq(Kind.ALERTS) == 50
+    log.close()
+    assert read_all(open_log(tmp_path), Kind.ALERTS, "kafka") == list(range(3, 51))
+
+
+def test_full_disk_stays_said_though_nothing_waits_to_be_written(tmp_path, caplog):
+    log = open_log(tmp_path)
+    log.append(Kind.ALERTS, make_records(1, 5, num_bytes=200))
+    with limited_files(100):
+        log.sync()
+        assert read_all(log, Kind.ALERTS, "kafka") == [1, 2, 3, 4, 5]
+        for _ in range(3):
+            log.sync()
+            assert log.error is not None
+    assert caplog.text.count("the log cannot be written") == 1
+    log.sync()
+    assert log.error is None
+
+
+def test_full_disk_sheds_what_memory_cannot_hold_and_nothing_on_disk(tmp_path):
+    log = open_log(tmp_path, memory_bytes=2000)
+    log.append(Kind.TRACKS, make_records(1, 20, Kind.TRACKS, 200))
+    log.sync()
+    with limited_files(100):
+        log.append(Kind.TRACKS, make_records(21, 60, Kind.TRACKS, 200))
+        log.sync()
+        assert log.counts().shed["kafka", Kind.TRACKS] == 40
+        assert not log.has_room()
+    log.sync()
+    assert read_all(log, Kind.TRACKS, "kafka") == [*range(1, 11), *range(51, 61)]
+    assert log.has_room()
+
+
+def test_what_cannot_be_written_at_the_end_is_counted(tmp_path):
+    log = open_log(tmp_path, KAFKA, JSONL)
+    log.append(Kind.TRACKS, make_records(1, 5, Kind.TRACKS, 200))
+    log.confirm(Kind.TRACKS, "jsonl", 2)
+    with limited_files(100):
+        log.close()
+    assert log.counts().shed["kafka", Kind.TRACKS] == 5
+    assert log.counts().shed["jsonl", Kind.TRACKS] == 3
+    assert log.lag("kafka").num_records == log.lag("jsonl").num_records == 0
+
+
+def test_segment_deleted_by_others_is_counted_and_passed_over(tmp_path):
+    log = open_log(tmp_path, memory_bytes=200, segment_bytes=1000)
+    for first in (1, 11, 21):
+        log.append(Kind.TRACKS, make_records(first, first + 9, Kind.TRACKS, 200))
+        log.sync()
+    sorted(tmp_path.glob("log/tracks/*"))[1].unlink()
+    found = read_all(log, Kind.TRACKS, "kafka")
+    assert found == sorted({*range(1, 31)} & {*found})
+    assert len(found) + log.counts().corrupt[Kind.TRACKS] == 30
+    assert log.counts().corrupt[Kind.TRACKS] > 0
+
+
+def test_damage_while_running_is_counted_once_for_all_consumers(tmp_path):
+    log = open_log(tmp_path, KAFKA, MQTT, memory_bytes=200)
+    log.append(Kind.TRACKS, make_records(1, 10, Kind.TRACKS, 200))
+    log.sync()
+    (path,) = tmp_path.glob("log/tracks/*")
+    data = bytearray(path.read_bytes())
+    data[500] ^= 1
+    path.write_bytes(data)
+    for name in ("kafka", "mqtt"):
+        assert read_all(log, Kind.TRACKS, name) == [1, 2, *range(4, 11)]
+    assert log.counts().corrupt == {Kind.ALERTS: 0, Kind.TRACKS: 1, Kind.MASKLETS: 0}
+
+
+def test_threads_get_everything_while_it_is_written_spilled_and_deleted(tmp_path):
+    log = open_log(
+        tmp_path, KAFKA, MQTT, JSONL, log_bytes=1 << 24, memory_bytes=10_000, segment_bytes=5000
+    )
+    total = 3000
+    feeds = [Feed(log, name, total) for name in ("kafka", "mqtt", "jsonl")]
+    for first in range(1, total, 30):
+        for kind in Kind:
+            log.append(kind, make_records(first, first + 29, kind, 200))
+        log.sync()
+    for feed in feeds:
+        feed.thread.join(60)
+        assert not feed.thread.is_alive()
+        for kind, found in feed.found.items():
+            num_shed = log.counts().shed[feed.name, kind]
+            assert found == sorted(set(found))
+            assert len(found) + num_shed == total
+            assert num_shed == 0 or feed.name == "jsonl"
+    log.close()
+
+
+class Feed:
+    """A thread that reads until it has everything that was not shed."""
+
+    def __init__(self, log, name, total):
+        self.log, self.name, self.total = log, name, total
+        self.found = {kind: [] for kind in Kind}
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not all(self.has_all(kind) for kind in Kind):
+            self.log.wait(self.name, 1)
+            for kind in Kind:
+                batch = self.log.read(kind, self.name, max_bytes=3000, max_records=50)
+                if batch is not None:
+                    self.found[kind] += numbers_of(batch)
+                    self.log.confirm(kind, self.name, batch.last_seq)
+
+    def has_all(self, kind):
+        num_shed = self.log.counts().shed[self.name, kind]
+        return len(self.found[kind]) + num_shed >= self.total
+
+
+def test_append_does_not_wait_for_a_slow_disk(tmp_path, monkeypatch):
+    log = open_log(tmp_path, KAFKA, JSONL)
+    is_syncing, may_end = threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def slow_fsync(fd):
+        is_syncing.set()
+        assert may_end.wait(30)
+        fsync(fd)
+
+    log.append(Kind.ALERTS, [make_record(1)])
+    monkeypatch.setattr(os, "fsync", slow_fsync)
+    thread = threading.Thread(target=log.sync, daemon=True)
+    thread.start()
+    assert is_syncing.wait(30)
+    assert log.append(Kind.ALERTS, [make_record(2)]) == 2
+    assert read_all(log, Kind.ALERTS, "jsonl") == [1, 2]
+    assert log.lag("kafka").num_records == 2
+    may_end.set()
+    thread.join(30)
+    assert read_all(log, Kind.ALERTS, "kafka") == [1]
