@@ -17,6 +17,7 @@
     └── SinkError                  sink, recoverable
         ├── SinkUnreachableError   nobody answers at that address            (recoverable)
         ├── SinkUnauthorizedError  user, password or access right refused    (recoverable)
+        ├── TopicMissingError      the topic to write to is not there        (recoverable)
         ├── NotWritableError       the file or folder cannot be written
         └── DeliveryFailedError    records were taken but could not be delivered
 
@@ -300,6 +301,12 @@ class SinkUnreachableError(SinkError):
 
 class SinkUnauthorizedError(SinkError):
     """The user, the password or the access right was refused; both may be changed."""
+
+    recoverable = True
+
+
+class TopicMissingError(SinkError):
+    """The topic to write to is not there, and is not to be made or may not be."""
 
     recoverable = True
 

@@ -1,10 +1,11 @@
 """Configurations of Kafka's clients: a source of frames, a sink of records."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import override
 
 from connectors.config import BaseSinkConfig, BaseSourceConfig, ConnectorConfig, refuse_stray_at
@@ -23,6 +24,9 @@ _FIXED_OPTIONS = frozenset(
 )
 
 TopicKind = Literal["masklets", "tracks", "events", "status", "frames", "dlq"]
+
+
+_TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 class KafkaClientConfig(ConnectorConfig, frozen=True):
@@ -105,6 +109,46 @@ class KafkaSourceConfig(KafkaClientConfig, BaseSourceConfig, frozen=True):
         return cls.model_validate(_fields_of(url))
 
 
+class TopicSetupConfig(ConnectorConfig, frozen=True):
+    """Who makes topics, and how. Existing ones are left as they are."""
+
+    create: Literal["missing", "never"] = Field(
+        default="missing",
+        description="missing: a topic that is not there is made, so that a fresh broker works and "
+        "status is compacted; needs the right to create. never: it is an error until somebody "
+        "makes it.",
+    )
+    partitions: int = Field(
+        default=8, ge=1, le=10_000, description="Of a new topic: what consumers can share."
+    )
+    replication: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Copies of each partition of a new topic; null: the broker's default.",
+    )
+
+
+class TopicsConfig(TopicSetupConfig, frozen=True):
+    """The topics of a sink of records: masklets, tracks, events, status, dlq."""
+
+    prefix: str = Field(default="", description="Put before every topic's name.")
+    names: dict[TopicKind, str] = Field(
+        default_factory=dict[TopicKind, str],
+        description="Other names for single kinds, without the prefix.",
+    )
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        for name in ("x", *self.names.values()):
+            if not _TOPIC_NAME.fullmatch(self.prefix + name):
+                raise ValueError(
+                    f"bad topic name {self.prefix + name!r}; accepted: 1 to 249 letters, digits, "
+                    "dots, hyphens and underscores"
+                )
+        return self
+
+
 class KafkaProducerConfig(KafkaClientConfig, BaseSinkConfig, frozen=True):
     """What every sink to Kafka needs."""
 
@@ -132,10 +176,8 @@ class KafkaSinkConfig(KafkaProducerConfig, frozen=True):
     """Records to Kafka topics, keyed by stream."""
 
     type: Literal["kafka"] = "kafka"
-    topic_prefix: str = Field(default="", description="Put before every topic's name.")
-    topics: dict[TopicKind, str] = Field(
-        default_factory=dict[TopicKind, str],
-        description="Other names for single topics, without the prefix.",
+    topics: TopicsConfig = Field(
+        default_factory=TopicsConfig, description="Their names, and whether they are made."
     )
     compression: Literal["gzip", "zstd", "lz4", "none"] = Field(
         default="gzip",
@@ -158,6 +200,9 @@ class FramesSinkConfig(KafkaProducerConfig, frozen=True):
 
     type: Literal["frames"] = "frames"
     topic: str = Field(default="maskstream.frames.v1", min_length=1, max_length=249)
+    topic_setup: TopicSetupConfig = Field(
+        default_factory=TopicSetupConfig, description="Whether the topic is made, and how."
+    )
     image: Literal["jpeg", "png"] = Field(
         default="jpeg", description="jpeg is small and loses detail; png loses none."
     )
@@ -181,7 +226,8 @@ class FramesSinkConfig(KafkaProducerConfig, frozen=True):
         names = KafkaProducerConfig.model_fields.keys() - {"type"}
         shared = {name: getattr(self, name) for name in names}
         # Pictures are compressed already.
-        return KafkaSinkConfig(**shared, topics={"frames": self.topic}, compression="none")
+        topics = TopicsConfig(names={"frames": self.topic}, **self.topic_setup.model_dump())
+        return KafkaSinkConfig(**shared, topics=topics, compression="none")
 
 
 def _fields_of(url: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class KafkaFrameSink(FrameSink):
 
     def __init__(self, *, config: FramesSinkConfig) -> None:
         self._config = config
-        self._sink = KafkaSink(config=config.to_records())
+        self._sink = KafkaSink(config=config.to_records(), kinds=[Topic.FRAMES])
         self._num_unfit = 0
         self._waiting: deque[Record] = deque()
         self._num_in_flight = 0

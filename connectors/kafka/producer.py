@@ -1,7 +1,7 @@
 """Producers of kafka-python that end when told to, and say why they cannot go on."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import partial
 from typing import Any, cast
 
@@ -66,14 +66,13 @@ class ProducerLink:
 
     Args:
         config: Of the sink.
-        topics: Existing ones, about which the producer is to learn.
 
     Raises:
         KafkaError: Nobody answers in time, or the user is turned away.
         OSError: Nobody listens.
     """
 
-    def __init__(self, config: KafkaSinkConfig, topics: Iterable[str]) -> None:
+    def __init__(self, config: KafkaSinkConfig) -> None:
         require_listener(config)
         self._config = config
         self._network: Any = None
@@ -85,19 +84,16 @@ class ProducerLink:
                 self._network.close()
             raise
         self.topics: frozenset[str] = frozenset()
-        try:
-            self.learn(topics)
-        except BaseException:
-            self.end()
-            raise
 
     @property
     def refusal(self) -> KafkaError | None:
         """Why the broker lets this producer in no more, if it does not."""
         return self._network.refusal
 
-    def learn(self, topics: Iterable[str]) -> None:
-        """Ask for the partitions of topics, so that sending to them waits for nothing."""
+    def learn(self, topics: Collection[str]) -> None:
+        """Ask for the partitions of existing topics, so that sending to them waits for nothing."""
+        for topic in topics:  # or each would be asked for on its own, 100 ms after the one before
+            self._network.cluster.add_topic(topic)
         for topic in topics:
             self._producer.partitions_for(topic)
         self.topics |= frozenset(topics)
@@ -151,6 +147,8 @@ class ProducerLink:
     def _build_network(self, **options: object) -> _Network:
         limit_ms = round(self._config.connect_timeout_s * 1000)
         self._network = _Network(**options, socket_connection_setup_timeout_max_ms=limit_ms)
+        # Topics are made on purpose or not at all, as their settings say.
+        self._network.cluster.config["allow_auto_create_topics"] = False
         return self._network
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from kafka.errors import KafkaError
 from typing_extensions import override
@@ -25,6 +25,7 @@ from connectors.kafka.client import (
 )
 from connectors.kafka.config import KafkaSinkConfig
 from connectors.kafka.producer import BATCH_BYTES, ProducerLink, check_options
+from connectors.kafka.topics import RECORD_TOPICS, Topics
 from connectors.record import Record, Topic
 
 _log = logging.getLogger("maskstream.connectors.kafka")
@@ -85,8 +86,9 @@ class KafkaSink(RecordSink):
 
     needs_log: ClassVar[bool] = True
 
-    def __init__(self, *, config: KafkaSinkConfig) -> None:
+    def __init__(self, *, config: KafkaSinkConfig, kinds: Sequence[Topic] = RECORD_TOPICS) -> None:
         self._config = config
+        self._topics = Topics(config, kinds)
         self._link: ProducerLink | None = None
         self._connecting: Aside[ProducerLink] | None = None
         self._examining: Aside[bool] | None = None
@@ -143,12 +145,6 @@ class KafkaSink(RecordSink):
             self._link = None
         self._batch = None
 
-    def topic_of(self, topic: Topic) -> str:
-        """Return the Kafka topic's name for a kind of record."""
-        kind = topic.value.split(".")[1]
-        names = cast("dict[str, str]", self._config.topics)
-        return f"{self._config.topic_prefix}{names.get(kind, topic.value)}"
-
     def _send_some(self, batch: _Batch, deadline_s: float) -> None:
         """Give the producer as many of the waiting records as go into one batch."""
         link = self._connect(batch, deadline_s)
@@ -175,7 +171,7 @@ class KafkaSink(RecordSink):
             reason = f"{size} bytes, after the broker has refused less; at most {limit} are sent"
             self._refuse(batch, Refused(record=record, reason=reason, is_too_large=True))
         else:
-            batch.sent.append((record, link.send(self.topic_of(record.topic), record)))
+            batch.sent.append((record, link.send(self._topics.name_of(record.topic), record)))
 
     def _await(self, batch: _Batch, deadline_s: float) -> None:
         """Return once everything sent is settled, or waits to be sent again."""
@@ -234,11 +230,11 @@ class KafkaSink(RecordSink):
 
     def _connect(self, batch: _Batch, deadline_s: float) -> ProducerLink:
         """Return a producer that knows the topics of what waits; keeps on trying beyond a call."""
-        topics = {self.topic_of(record.topic) for record in batch.waiting}
+        topics = {self._topics.name_of(record.topic) for record in batch.waiting}
         while self._link is None or not topics <= self._link.topics:
             self._check_time(batch, deadline_s)
             if self._connecting is None:
-                call = partial(_connect, self._config, frozenset(topics), self._link)
+                call = partial(_connect, self._config, self._topics, topics, self._link)
                 self._connecting = Aside(call, ProducerLink.end)
             elif self._connecting.wait(_LOOK_S):
                 connecting, self._connecting = self._connecting, None
@@ -278,7 +274,7 @@ class KafkaSink(RecordSink):
         position: dict[str, int | float | str] = {}
         if record is not None:
             position = {
-                "topic": self.topic_of(record.topic),
+                "topic": self._topics.name_of(record.topic),
                 "key": record.key,
                 "timestamp_ms": record.timestamp_ms,
             }
@@ -290,12 +286,17 @@ class KafkaSink(RecordSink):
 
 
 def _connect(
-    config: KafkaSinkConfig, topics: frozenset[str], link: ProducerLink | None
+    config: KafkaSinkConfig, topics: Topics, required: set[str], link: ProducerLink | None
 ) -> ProducerLink:
-    if link is None:
-        return ProducerLink(config, topics)
-    link.learn(topics)
-    return link
+    """Return a producer that knows the required topics, and more if there are more."""
+    connected = link or ProducerLink(config)
+    try:
+        connected.learn(topics.ensure(required))
+    except BaseException:
+        if link is None:
+            connected.end()
+        raise
+    return connected
 
 
 def _size_of(record: Record) -> int:

@@ -40,7 +40,7 @@ streams:
       - {{type: appear, name: seen}}
       - {{type: enter, name: comes in, zone: right, concepts: [deer]}}
 sinks:
-  - {{type: kafka, bootstrap: "${{KAFKA}}", topic_prefix: {PREFIX}}}
+  - {{type: kafka, bootstrap: "${{KAFKA}}", topics: {{prefix: {PREFIX}}}}}
 """
 
 

@@ -41,7 +41,7 @@ streams:
     rules:
       - {{type: appear, name: seen}}
 sinks:
-  - {{type: kafka, bootstrap: "${{KAFKA}}", topic_prefix: {PREFIX}}}
+  - {{type: kafka, bootstrap: "${{KAFKA}}", topics: {{prefix: {PREFIX}}}}}
 """
 
 

@@ -18,8 +18,10 @@ from tests.media import numbered_picture
 PNG = encode_image(numbered_picture(1), "png")
 
 
-def sink_config(bootstrap, topic="events", **options):
-    return KafkaSinkConfig(bootstrap=bootstrap, topics={"events": topic}, **options)
+def sink_config(bootstrap, topic="events", topics=None, **options):
+    return KafkaSinkConfig(
+        bootstrap=bootstrap, topics={"names": {"events": topic}, **(topics or {})}, **options
+    )
 
 
 def event(number, **fields):

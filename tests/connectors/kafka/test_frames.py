@@ -48,7 +48,7 @@ def test_frames_need_no_model_and_go_to_their_topic_uncompressed():
     config = FramesSinkConfig(bootstrap="h:1", topic="cams", client_id="gate", acks="leader")
     assert not config.needs_model
     records = config.to_records()
-    assert (records.topics, records.compression) == ({"frames": "cams"}, "none")
+    assert (records.topics.names, records.compression) == ({"frames": "cams"}, "none")
     assert (records.client_id, records.acks) == ("gate", "leader")
 
 

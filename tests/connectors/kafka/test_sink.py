@@ -11,7 +11,6 @@ from kafka.errors import TopicAuthorizationFailedError
 
 from connectors.errors import SinkError, SinkUnauthorizedError, SinkUnreachableError
 from connectors.kafka.sink import KafkaSink
-from connectors.record import Topic
 from tests.connectors.kafka.helpers import (
     consume,
     event,
@@ -55,12 +54,6 @@ def test_client_without_codecs_reads_what_is_written_by_default(kafka_bootstrap,
     command = [sys.executable, "-c", BARE_CONSUMER, kafka_bootstrap, topic]
     read = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert read.stdout.startswith("deer deer")
-
-
-def test_topic_names_take_prefix_and_replacement():
-    sink = KafkaSink(config=sink_config("h:1", "alerts", topic_prefix="farm."))
-    assert sink.topic_of(Topic.EVENTS) == "farm.alerts"
-    assert sink.topic_of(Topic.TRACKS) == "farm.maskstream.tracks.v1"
 
 
 def test_batch_larger_than_one_request_arrives_in_order(kafka_bootstrap, topic):
@@ -133,7 +126,7 @@ def test_broker_that_is_not_there_yet_is_no_error_at_open_and_is_met_by_a_later_
 def test_nothing_is_lost_or_doubled_by_a_connection_that_breaks(how):
     with proxied_kafka_broker() as (proxy, _):
         with KafkaSink(config=sink_config(proxy.address, **QUICK)) as sink:
-            sink.write(events(0, 1))
+            write_until_taken(sink.write, events(0, 1))
             if how == "cut":
                 proxy.cut()
             else:
@@ -153,7 +146,7 @@ def test_nothing_is_lost_or_doubled_by_a_connection_that_breaks(how):
 def test_other_records_may_follow_a_batch_that_was_given_up():
     with proxied_kafka_broker() as (proxy, _):
         with KafkaSink(config=sink_config(proxy.address, **QUICK)) as sink:
-            sink.write(events(0))
+            write_until_taken(sink.write, events(0))
             proxy.cut()
             with pytest.raises(SinkUnreachableError):
                 sink.write(events(1))
@@ -167,7 +160,7 @@ def test_producer_that_a_restarted_broker_forgot_is_replaced():
     sink = KafkaSink(config=sink_config(f"127.0.0.1:{port}", **QUICK))
     with kafka_broker(port):
         sink.open()
-        sink.write(events(0))
+        write_until_taken(sink.write, events(0))
     with kafka_broker(port) as (address, _), sink:
         write_until_taken(sink.write, events(1, 2))
         write_until_taken(sink.write, events(3))
@@ -180,7 +173,7 @@ def test_cluster_that_moved_to_another_address_is_found_again():
     sink = KafkaSink(config=config)
     with kafka_broker(old):
         sink.open()
-        sink.write(events(0))
+        write_until_taken(sink.write, events(0))
     with kafka_broker(new) as (address, _), sink:
         write_until_taken(sink.write, events(1, 2))
         assert numbers(consume(address, "events", 3, wait_s=0.5)) == [1, 2]
@@ -208,7 +201,7 @@ def test_interrupt_ends_a_write_that_waits(is_connected):
     with proxied_kafka_broker() as (proxy, _):
         with KafkaSink(config=sink_config(proxy.address, connect_timeout_s=5)) as sink:
             if is_connected:
-                sink.write(events(0))
+                write_until_taken(sink.write, events(0))
             proxy.stall()
             threading.Timer(0.1, sink.interrupt).start()
             began_s = time.monotonic()

@@ -1,0 +1,117 @@
+"""Topics that a sink writes to: looked for, and made where they are missing."""
+
+import logging
+from collections.abc import Collection, Iterable
+from typing import Any, cast
+
+from kafka import KafkaAdminClient, errors
+from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+
+from connectors.errors import TopicMissingError
+from connectors.kafka.client import client_options
+from connectors.kafka.config import KafkaSinkConfig
+from connectors.record import Topic
+
+_log = logging.getLogger("maskstream.connectors.kafka")
+
+RECORD_TOPICS = (Topic.MASKLETS, Topic.TRACKS, Topic.EVENTS, Topic.STATUS, Topic.DLQ)
+# The last status of a stream is of use however old it is; all others are history.
+_COMPACTED = frozenset([Topic.STATUS])
+
+
+class Topics:
+    """The topics of one sink.
+
+    Args:
+        config: Of the sink.
+        kinds: What it may ever write.
+    """
+
+    def __init__(self, config: KafkaSinkConfig, kinds: Iterable[Topic]) -> None:
+        self._config = config
+        self._kinds = {self.name_of(kind): kind for kind in kinds}
+        self._has_warned = False
+
+    def name_of(self, kind: Topic) -> str:
+        """Return the Kafka topic's name for a kind of record."""
+        topics = self._config.topics
+        names = cast("dict[str, str]", topics.names)
+        return topics.prefix + names.get(kind.value.split(".")[1], kind.value)
+
+    def ensure(self, required: Collection[str]) -> frozenset[str]:
+        """Make what is missing, if that is wanted, and return what is there. Waits for brokers.
+
+        Raises:
+            TopicMissingError: One that is required is not there.
+            KafkaError: It may not be seen, or nobody answers.
+        """
+        known = client_options(self._config).items()
+        options: dict[str, Any] = {
+            name: value for name, value in known if name in KafkaAdminClient.DEFAULT_CONFIG
+        }
+        admin: Any = KafkaAdminClient(**options)
+        try:
+            faults = self._look(admin)
+            missing = [
+                name for name, error in faults.items() if error is UnknownTopicOrPartitionError
+            ]
+            refusal = ""
+            if missing and self._config.topics.create == "missing":
+                refusal = self._make(admin, missing)
+                faults = self._look(admin)
+        finally:
+            admin.close()
+        for name in required:
+            self._check(name, faults.get(name), refusal)
+        return frozenset(name for name, error in faults.items() if error is None)
+
+    def _look(self, admin: Any) -> dict[str, type[KafkaError] | None]:  # noqa: ANN401 - untyped
+        """Return for each topic what the broker says against it."""
+        return {
+            topic["name"]: _error_of(topic["error_code"]) if topic["error_code"] else None
+            for topic in admin.describe_topics(list(self._kinds))
+        }
+
+    def _make(self, admin: Any, names: list[str]) -> str:  # noqa: ANN401 - untyped
+        """Make topics; returns why some could not be made."""
+        setup = self._config.topics
+        wanted = {
+            name: {
+                "num_partitions": setup.partitions,
+                "replication_factor": setup.replication or -1,
+                "configs": {
+                    "cleanup.policy": "compact" if self._kinds[name] in _COMPACTED else "delete"
+                },
+            }
+            for name in names
+        }
+        try:
+            answers = admin.create_topics(wanted, raise_errors=False)["topics"]
+            codes = {answer["error_code"]: answer.get("error_message") for answer in answers}
+            reasons = {
+                f"{_error_of(code).__name__}{f': {text}' if text else ''}"
+                for code, text in codes.items()
+                if code not in (0, TopicAlreadyExistsError.errno)
+            }
+        except KafkaError as error:  # an old broker asks for more than it is told
+            reasons = {str(error)}
+        refusal = ", ".join(sorted(reasons))
+        if refusal and not self._has_warned:
+            self._has_warned = True
+            _log.warning("topics %s are missing and cannot be made: %s", ", ".join(names), refusal)
+        elif not refusal:
+            _log.info("made the topics %s", ", ".join(names))
+        return refusal
+
+    def _check(self, name: str, error: type[KafkaError] | None, refusal: str) -> None:
+        if error is None:
+            return
+        if error is not UnknownTopicOrPartitionError:
+            raise error(name)
+        reason = f"no topic {name!r}" + (f", and it cannot be made: {refusal}" if refusal else "")
+        sink = f"kafka://{self._config.bootstrap}"
+        raise TopicMissingError(sink, reason, accepted="a topic that exists, or create: missing")
+
+
+def _error_of(code: int) -> type[KafkaError]:
+    return cast("Any", errors).for_code(code)
