@@ -2,8 +2,9 @@
 
 import re
 
-# C0 and C1 controls, line separators, and the overrides of writing direction.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls, line separators, the overrides of writing direction, and halves of characters
+# that no terminal can be sent.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def escape_controls(text: str) -> str:

@@ -1,9 +1,13 @@
 import io
 import json
+import os
+import sys
+from pathlib import Path
 
 import pytest
 
 from connectors.console import ConsoleSink, ConsoleSinkConfig
+from connectors.errors import DeliveryFailedError
 from connectors.record import Record, Topic
 
 
@@ -60,3 +64,47 @@ def test_control_characters_and_markup_do_nothing(json_lines):
     [line] = printed([event], json_lines=json_lines)
     assert not set(line) & set("\x1b\x9b\r\u202e")
     assert "[/b]" in line
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_lines_are_handed_over_at_once_and_a_broken_pipe_ends_nothing(json_lines, caplog):
+    reader, writer = os.pipe()
+    event = record(Topic.EVENTS, rule="enter")
+    with os.fdopen(writer, "w", encoding="utf-8") as stream:
+        sink = ConsoleSink(config=ConsoleSinkConfig(json_lines=json_lines), stream=stream)
+        sink.write([event])
+        assert b"enter" in os.read(reader, 1000)
+        os.close(reader)
+        for _ in range(2):
+            sink.write([event, event])
+        sink.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
+    assert sink.num_refused >= 3
+    assert caplog.text.count("nobody reads the console") == 1
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_a_console_that_is_closed_already_takes_nothing(json_lines, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with ConsoleSink(config=ConsoleSinkConfig(json_lines=json_lines)) as sink:
+        sink.write([record(Topic.EVENTS, rule="enter")])
+    assert sink.num_refused == 1
+
+
+def test_a_full_disk_behind_the_console_is_told():
+    with Path("/dev/full").open("w", encoding="utf-8") as stream:
+        sink = ConsoleSink(config=ConsoleSinkConfig(), stream=stream)
+        with pytest.raises(DeliveryFailedError, match="No space left") as caught:
+            sink.write([record(Topic.EVENTS, rule="enter")])
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    assert caught.value.recoverable
+
+
+def test_what_a_terminal_or_a_calendar_does_not_know_is_written_out():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with ConsoleSink(config=ConsoleSinkConfig(), stream=stream) as sink:
+        sink.write([Record(topic=Topic.EVENTS, key="Tür", value=b'"', timestamp_ms=10**18)])
+        sink.write([record(Topic.EVENTS, rule="\ud800")])
+    shown = stream.buffer.getvalue().decode()
+    assert "1000000000000000000 ms  events    T\\xfcr" in shown
+    assert "rule=\\ud800" in shown

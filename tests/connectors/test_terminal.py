@@ -14,6 +14,7 @@ from connectors.terminal import escape_controls
         ("\x00\x1f\x7f\x80\x9f", "\\x00\\x1f\\x7f\\x80\\x9f"),
         ("\u202egnp.exe\u2066", "\\u202egnp.exe\\u2066"),
         ("\u2028\u2029", "\\u2028\\u2029"),
+        ("\ud800", "\\ud800"),
     ],
 )
 def test_controls_are_written_out_and_letters_are_not(raw, shown):
