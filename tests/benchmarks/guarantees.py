@@ -41,6 +41,10 @@ def _engine(*names: str) -> tuple[str, ...]:
     return tuple(f"tests/pipeline/engine/test_{name}.py" for name in names)
 
 
+def _log(name: str) -> tuple[str, ...]:
+    return (f"tests/pipeline/engine/log/test_{name}.py",)
+
+
 _KAFKA = ("tests/connectors/kafka/test_kafka.py", "tests/connectors/kafka/test_source.py")
 _CLOCK = ("tests/pipeline/streams/test_clock.py",)
 
@@ -221,5 +225,89 @@ GUARANTEES = (
         before="begins_session = time_us - self._time_us > self._session_gap_us",
         after="begins_session = False",
         tests=_CLOCK,
+    ),
+    Guarantee(
+        promise="alerts are on disk before a sink with log sees them",
+        path="pipeline/engine/log/kind_log.py",
+        before="is_held = self.kind is Kind.ALERTS and",
+        after="is_held = False and",
+        tests=_log("record_log"),
+    ),
+    Guarantee(
+        promise="what memory has no room for is on disk before memory lets go of it",
+        path="pipeline/engine/log/kind_log.py",
+        before="                if not self.is_disk_failing:\n                    return\n",
+        after="",
+        tests=_log("record_log"),
+    ),
+    Guarantee(
+        promise="what is shed while the disk fails is counted",
+        path="pipeline/engine/log/kind_log.py",
+        before="                _shed(self._with_log, seq, seq)\n",
+        after="",
+        tests=_log("crashes"),
+    ),
+    Guarantee(
+        promise="a batch shed from a consumer's hands counts as lost only if it is not confirmed",
+        path="pipeline/engine/log/positions.py",
+        before="        self.doubt_from = max(self.doubt_from, seq + 1)\n",
+        after="",
+        tests=_log("record_log"),
+    ),
+    Guarantee(
+        promise="segments are kept until all consumers have confirmed them",
+        path="pipeline/engine/log/kind_log.py",
+        before="segments[num_done].last_seq <= least",
+        after="segments[num_done].first_seq <= least",
+        tests=_log("record_log"),
+    ),
+    Guarantee(
+        promise="a full log sheds masklets, then tracks, then alerts",
+        path="pipeline/engine/log/record_log.py",
+        before="for log in reversed(self._kinds.values()):",
+        after="for log in self._kinds.values():",
+        tests=_log("record_log"),
+    ),
+    Guarantee(
+        promise="a failed write of the log leaves nothing of it",
+        path="pipeline/engine/log/segment_store.py",
+        before="            self._take_back(segment, is_new=is_new)\n",
+        after="",
+        tests=_log("segment_store"),
+    ),
+    Guarantee(
+        promise="a damaged entry of the log harms itself alone",
+        path="pipeline/engine/log/entries.py",
+        before="        if entry is None and is_whole:\n",
+        after="        if False:\n",
+        tests=_log("segment_store"),
+    ),
+    Guarantee(
+        promise="damage in the log is counted",
+        path="pipeline/engine/log/segments.py",
+        before="    if is_whole and last_seq < place.last_seq:\n",
+        after="    if False:\n",
+        tests=_log("segment_store"),
+    ),
+    Guarantee(
+        promise="a damaged cursor passes over no record",
+        path="pipeline/engine/log/cursors.py",
+        before='if content["crc32"] != _checksum(numbers):',
+        after="if False:",
+        tests=_log("record_log"),
+    ),
+    Guarantee(
+        promise="a state folder has one process",
+        path="pipeline/engine/log/folder_lock.py",
+        before="            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        after="            pass\n",
+        tests=_log("record_log"),
+    ),
+    Guarantee(
+        promise="the log keeps at its end what was in memory",
+        path="pipeline/engine/log/record_log.py",
+        before="            self._write_out(is_everything=True)\n",
+        after="            self._write_out(is_everything=False)\n",
+        tests=_log("record_log"),
     ),
 )

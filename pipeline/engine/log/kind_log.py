@@ -179,7 +179,7 @@ class KindLog:
         if self.store is None:
             return []
         segments, least = self.store.segments, _least(self._with_log)
-        num_most = len(segments) - (0 if is_last_too else 1)
+        num_most = len(segments) - (0 if is_last_too or not self._with_log else 1)
         num_done = 0
         while num_done < num_most and segments[num_done].last_seq <= least:
             num_done += 1

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import subprocess
 import sys
 import threading
@@ -97,6 +98,19 @@ def test_full_disk_is_said_and_lets_alerts_pass(tmp_path):
     assert read_all(open_log(tmp_path), Kind.ALERTS, "kafka") == list(range(3, 51))
 
 
+def test_what_finds_room_on_a_full_disk_is_written(tmp_path):
+    log = open_log(tmp_path)
+    log.append(Kind.ALERTS, make_records(1, 100, num_bytes=5000))
+    with limited_files(100_000):
+        log.sync()
+        assert log.safe_seq(Kind.ALERTS) == 0
+        log.sync()
+        assert log.safe_seq(Kind.ALERTS) == 13  # 64 kB of them
+        assert log.error is not None
+    log.sync()
+    assert log.safe_seq(Kind.ALERTS) == 100
+
+
 def test_full_disk_stays_said_though_nothing_waits_to_be_written(tmp_path, caplog):
     log = open_log(tmp_path)
     log.append(Kind.ALERTS, make_records(1, 5, num_bytes=200))
@@ -146,6 +160,20 @@ def test_segment_deleted_by_others_is_counted_and_passed_over(tmp_path):
     assert found == sorted({*range(1, 31)} & {*found})
     assert len(found) + log.counts().corrupt[Kind.TRACKS] == 30
     assert log.counts().corrupt[Kind.TRACKS] > 0
+
+
+def test_segment_that_cannot_be_opened_now_is_tried_again(tmp_path):
+    log = open_log(tmp_path, memory_bytes=200)
+    log.append(Kind.TRACKS, make_records(1, 10, Kind.TRACKS, 200))
+    log.sync()
+    log.wake("kafka")  # else it would wait a second before the next try
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        assert log.read(Kind.TRACKS, "kafka", max_bytes=1000, max_records=10) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert read_all(log, Kind.TRACKS, "kafka") == list(range(1, 11))
 
 
 def test_damage_while_running_is_counted_once_for_all_consumers(tmp_path):

@@ -1,6 +1,7 @@
 """Records reach each consumer in order, none twice, none left out but those counted."""
 
 import logging
+import os
 import threading
 
 import pytest
@@ -111,6 +112,35 @@ def test_full_memory_sheds_the_oldest_for_consumers_without_log(tmp_path):
     assert log.safe_seq(Kind.TRACKS) == num_shed
     assert read_all(log, Kind.TRACKS, "jsonl") == ALL[num_shed:]
     assert log.has_room()
+
+
+def test_record_larger_than_memory_is_delivered():
+    log = open_log(None, JSONL, memory_bytes=100)
+    log.append(Kind.TRACKS, make_records(1, 2, Kind.TRACKS, 500))
+    assert read_all(log, Kind.TRACKS, "jsonl", max_bytes=1) == [2]
+    assert log.counts().shed["jsonl", Kind.TRACKS] == 1
+
+
+def test_what_all_with_log_have_confirmed_is_not_written(tmp_path):
+    log = open_log(tmp_path, KAFKA, JSONL)
+    for kind in Kind:
+        log.append(kind, make_records(1, 10, kind))
+    log.confirm(Kind.TRACKS, "kafka", 10)
+    log.confirm(Kind.MASKLETS, "kafka", 9)
+    log.close()
+    assert not list(tmp_path.glob("log/tracks/*"))
+    assert [path.stem for path in tmp_path.glob("log/masklets/*")] == [f"{10:020}"]
+
+
+def test_long_syncs_are_written_in_parts(tmp_path, monkeypatch):
+    log, sizes, fsync = open_log(tmp_path, log_bytes=1 << 28), [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (sizes.append(os.fstat(fd).st_size), fsync(fd)))
+    log.append(Kind.ALERTS, make_records(1, 60, num_bytes=100_000))
+    log.append(Kind.ALERTS, make_records(61, 61, num_bytes=5_000_000))
+    log.sync()
+    written = [size for size in sizes if size > 10_000]
+    assert [size // 1_000_000 for size in written] == [4, 6, 11]
+    assert log.safe_seq(Kind.ALERTS) == 61
 
 
 def test_batch_in_hand_is_no_loss_if_it_is_confirmed(tmp_path):
@@ -233,6 +263,25 @@ def test_folder_has_one_owner(tmp_path):
         open_log(tmp_path)
     log.close()
     open_log(tmp_path).close()
+
+
+def test_log_that_no_sink_reads_is_dropped_and_that_is_said(tmp_path, caplog):
+    log = open_log(tmp_path)
+    log.append(Kind.ALERTS, make_records(1, 9))
+    log.close()
+    open_log(tmp_path, JSONL).close()
+    assert "9 alerts of the log are dropped: no sink reads them" in caplog.text
+    assert num_disk_bytes(tmp_path) == 0
+
+
+def test_smaller_bound_holds_from_the_start(tmp_path):
+    log = open_log(tmp_path)
+    log.append(Kind.TRACKS, make_records(1, 100, Kind.TRACKS, 200))
+    log.close()
+    again = open_log(tmp_path, log_bytes=8000)
+    assert num_disk_bytes(tmp_path) <= 8000
+    found = read_all(again, Kind.TRACKS, "kafka")
+    assert len(found) + again.counts().shed["kafka", Kind.TRACKS] == 100
 
 
 def test_unreadable_cursor_starts_at_the_beginning(tmp_path, caplog):
