@@ -21,7 +21,18 @@ from pipeline.library import (  # noqa: E402
     read_records,
     run,
     segment,
+    to_coco,
+    to_supervision,
     track,
 )
 
-__all__ = ["events", "load_config", "read_records", "run", "segment", "track"]
+__all__ = [
+    "events",
+    "load_config",
+    "read_records",
+    "run",
+    "segment",
+    "to_coco",
+    "to_supervision",
+    "track",
+]

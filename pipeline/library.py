@@ -11,17 +11,19 @@ from contextlib import closing, suppress
 from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 if TYPE_CHECKING:
     import numpy as np
+    import supervision
     from numpy.typing import NDArray
 
     from connectors.config import BaseSourceConfig
     from pipeline.config.run import RunConfig
     from pipeline.engine.summary import RunSummary
-    from pipeline.records.schema import AnyRecord, EventRecord
+    from pipeline.records.reading import Message
+    from pipeline.records.schema import AnyRecord, EventRecord, MaskletsRecord
     from pipeline.segment.results import PictureResult
     from pipeline.streams.result import FrameResult
 
@@ -175,11 +177,12 @@ def events(  # noqa: PLR0913 - all but the first two may be left out
     return _events_of(_follow(stream.to_config(name="events")))
 
 
-def read_records(source: "AnyPath | Iterable[str]") -> "Iterator[AnyRecord]":
-    """Yield the records of a ``.jsonl`` file, a folder of them, or lines.
+def read_records(source: "AnyPath | Iterable[str | Message]") -> "Iterator[AnyRecord]":
+    """Yield the records of a ``.jsonl`` file, a folder of them, lines, or Kafka messages.
 
     Args:
-        source: What a ``jsonl`` sink has written.
+        source: What a ``jsonl`` sink has written, or pairs of the headers and the value of messages
+            that a ``kafka`` sink has.
 
     Raises:
         pipeline.errors.RecordError: If a line is no record; names file and line.
@@ -193,6 +196,34 @@ def read_records(source: "AnyPath | Iterable[str]") -> "Iterator[AnyRecord]":
     from pipeline.records import reading
 
     return reading.read_records(Path(source) if isinstance(source, PathLike) else source)
+
+
+def to_coco(records: "Iterable[AnyRecord]") -> "dict[str, Any]":
+    """Return masklets records as a COCO dataset; see :func:`pipeline.records.coco.to_coco`.
+
+    Example:
+        >>> dataset = to_coco(read_records("demo-out/masklets.jsonl"))
+        >>> [image["file_name"] for image in dataset["images"]]
+        ['meadow/0/0', 'meadow/0/1', 'meadow/0/2']
+    """
+    from pipeline.records import coco
+
+    return coco.to_coco(records)
+
+
+def to_supervision(record: "MaskletsRecord") -> "supervision.Detections":
+    """Return the objects of a frame; see :func:`pipeline.records.supervision.to_supervision`.
+
+    Raises:
+        ModuleNotFoundError: If supervision is not installed.
+
+    Example:
+        >>> for record in read_records("demo-out/masklets.jsonl"):
+        ...     print(record.frame_seq, to_supervision(record).tracker_id)
+    """
+    from pipeline.records import supervision
+
+    return supervision.to_supervision(record)
 
 
 def segment(  # noqa: PLR0913 - one per way of asking

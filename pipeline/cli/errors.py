@@ -19,6 +19,7 @@ DEBUG_VARIABLE = "MASKSTREAM_DEBUG"
 EXTRAS: dict[str, frozenset[str]] = {
     "lab": frozenset({"fontTools", "matplotlib", "pycocotools", "tensorboard"}),
     "export": frozenset({"onnx", "onnxscript"}),
+    "supervision": frozenset({"supervision"}),
 }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from connectors.annotate.draw import Marks, Style, draw
 from connectors.base import Overlay
@@ -25,6 +25,7 @@ from connectors.errors import NotWritableError
 from connectors.files.writing import write_whole
 from connectors.pictures.stills import write_picture
 from pipeline.observe.metrics import package_version
+from pipeline.records.coco import CocoAnnotation, CocoCategory, CocoImage, CocoModel, CocoRle
 from pipeline.segment.results import Findings, FoundObject
 
 ANNOTATIONS, MASKS, OVERLAYS = "annotations.json", "masks", "overlays"
@@ -33,51 +34,16 @@ _STYLE = Style(min_width=1000, max_factor=8, max_side=2048)
 _MAX_PLATES = 40
 
 
-class _Coco(BaseModel):
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+class PictureImage(CocoImage):
+    """One picture; ``file_name`` is relative to ``info.image_folder``."""
 
-
-class CocoRle(_Coco):
-    """A mask as COCO's compressed run lengths."""
-
-    size: tuple[int, int]
-    """Height and width."""
-    counts: str
-
-
-class CocoImage(_Coco):
-    """One picture."""
-
-    id: int
-    file_name: str
-    """Relative to ``info.image_folder``."""
-    width: int
-    height: int
     presence_scores: dict[str, float] | None = None
     """By phrase: the probability that it is on the picture at all; beyond COCO."""
 
 
-class CocoCategory(_Coco):
-    """One phrase, or "object" where no phrase was given."""
+class FoundAnnotation(CocoAnnotation):
+    """One object that was found on a picture."""
 
-    id: int
-    name: str
-    supercategory: str = ""
-
-
-class CocoAnnotation(_Coco):
-    """One object. ``score`` and all after it are beyond COCO's detection format."""
-
-    id: int
-    image_id: int
-    category_id: int
-    segmentation: CocoRle
-    bbox: tuple[float, float, float, float]
-    """x, y, width, height of the mask in px."""
-    area: int
-    """Of the mask in px."""
-    iscrowd: int = 0
-    score: float
     mask: str
     """The file with the mask, relative to this one."""
     presence_score: float | None = None
@@ -85,7 +51,7 @@ class CocoAnnotation(_Coco):
     stability_score: float | None = None
 
 
-class CocoInfo(_Coco):
+class CocoInfo(CocoModel):
     """Where the file comes from."""
 
     description: str
@@ -93,14 +59,14 @@ class CocoInfo(_Coco):
     image_folder: str
 
 
-class CocoFile(_Coco):
+class CocoFile(CocoModel):
     """``annotations.json``."""
 
     info: CocoInfo
     licenses: tuple[str, ...] = ()
-    images: list[CocoImage] = Field(default_factory=list[CocoImage])
+    images: list[PictureImage] = Field(default_factory=list[PictureImage])
     categories: list[CocoCategory]
-    annotations: list[CocoAnnotation] = Field(default_factory=list[CocoAnnotation])
+    annotations: list[FoundAnnotation] = Field(default_factory=list[FoundAnnotation])
 
 
 class ResultWriter:
@@ -155,7 +121,7 @@ class ResultWriter:
         drawn = draw(pixels, self._overlays(findings.objects), (), _STYLE, marks=marks)
         write_picture(self._folder / OVERLAYS / f"{name}.jpg", drawn)
         self._coco.images.append(
-            CocoImage(
+            PictureImage(
                 id=image_id,
                 file_name=picture.absolute().relative_to(self._root).as_posix(),
                 width=pixels.shape[1],
@@ -188,8 +154,8 @@ class ResultWriter:
 
 def _annotation(
     found: FoundObject, number: int, image_id: int, category_id: int, file: str
-) -> CocoAnnotation:
-    return CocoAnnotation(
+) -> FoundAnnotation:
+    return FoundAnnotation(
         id=number,
         image_id=image_id,
         category_id=category_id,

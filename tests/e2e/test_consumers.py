@@ -76,7 +76,7 @@ def run_node(packages, tmp_path):
 def broker():
     """A broker that holds the records, written by the Kafka sink with its default settings."""
     with kafka_broker() as (address, _):
-        with KafkaSink(config=KafkaSinkConfig(bootstrap=address, compression="gzip")) as sink:
+        with KafkaSink(config=KafkaSinkConfig(bootstrap=address)) as sink:
             assert not sink.write(RECORDS_SENT)
         yield address
 

@@ -75,6 +75,7 @@ def test_examples_run(folder, capsys):
             exec(compile(example.source, name, "single"), names)  # noqa: S102 - our own docstring
     shown = capsys.readouterr().out
     assert "['meadow']" in shown
+    assert "['meadow/0/0', 'meadow/0/1', 'meadow/0/2']" in shown
     assert "bus" not in shown or "photos" in shown
 
 
