@@ -110,6 +110,16 @@ def test_garbage_is_passed_once_its_dead_letter_is_durable():
     assert kind.commits[-1][0] == 4
 
 
+def test_frames_that_the_model_fails_on_hold_nothing_back():
+    sink, walk = MemorySink(), make_walk(20)
+    for frame in walk[5:8]:
+        frame.pixels[0, 0] = 255
+    build, kind = kept(*walk, sink=sink)
+    summary, _ = run(make_config(), sink=sink, build=build)
+    assert counts_of(summary).dropped["model_error"] >= 3
+    assert kind.commits[-1][0] == 20
+
+
 @pytest.mark.parametrize("fields", [{"max_fps": 2}, {"overflow": "drop_oldest"}])
 def test_frames_left_out_on_the_way_hold_nothing_back(fields):
     sink = MemorySink()

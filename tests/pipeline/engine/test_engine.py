@@ -3,7 +3,7 @@
 import pytest
 
 from connectors.base import FrameSink
-from connectors.memory import Corrupt, Disconnect, MemorySink
+from connectors.memory import Corrupt, Disconnect, MemorySink, Pause
 from connectors.record import Topic
 from models.protocols import DeviceLostError
 from pipeline.app import build_app
@@ -29,11 +29,14 @@ def test_every_frame_gives_one_masklets_record_in_order():
 
 
 def test_a_walk_is_confirmed_enters_the_zone_and_ends():
-    _, sink = run(make_config(), make_walk(20))
+    summary, sink = run(make_config(), make_walk(20))
     kinds = [record["kind"] for record in bodies(sink, Topic.TRACKS)]
     events = [(event["rule"], event["phase"]) for event in bodies(sink, Topic.EVENTS)]
     assert kinds == ["started", "confirmed", "ended"]
     assert events == [("seen", "new"), ("in-right", "new"), ("seen", "end"), ("in-right", "end")]
+    [stream] = summary.streams
+    assert (stream.num_started, stream.num_tracks, stream.concepts) == (1, 1, {"red": 1})
+    assert stream.events == {"seen": 1, "in-right": 1}
 
 
 def test_an_empty_stream_still_gives_records():
@@ -74,7 +77,10 @@ def test_a_new_frame_size_begins_a_new_session():
         {"width": 32, "height": 24},
         {"width": 40, "height": 20},
     ]
-    assert len({track["track_uid"] for track in bodies(sink, Topic.TRACKS)}) == 2
+    tracks = bodies(sink, Topic.TRACKS)
+    assert len({track["track_uid"] for track in tracks}) == 2
+    ends = [track["reason"] for track in tracks if track["kind"] == "ended"]
+    assert ends == ["discontinuity", "stream_ended"]
 
 
 def test_a_broken_source_fails_its_stream_and_leaves_the_others():
@@ -155,6 +161,12 @@ def test_a_failing_sink_is_reported():
     summary, _ = run(make_config(), make_walk(10), sink=MemorySink(capacity=3))
     assert "MemorySink" in summary.sink_errors
     assert summary.exit_code() == 1
+
+
+def test_an_engine_without_frames_rests():
+    turns = []
+    run(make_config(), [*make_walk(3), Pause(0.3)], on_turn=lambda: turns.append(None))
+    assert len(turns) < 30
 
 
 def test_stop_drops_what_waits_counts_it_and_ends_the_tracks():

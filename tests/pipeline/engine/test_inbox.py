@@ -17,10 +17,12 @@ def test_messages_come_in_order_and_once():
 
 def test_requested_stop_comes_before_everything_else_and_once():
     inbox = Inbox()
-    inbox.post(RemoveStream(stream_id="cam"))
+    posted = [SourceEnded(source=0), RemoveStream(stream_id="cam")]
+    for message in posted:
+        inbox.post(message)
     assert not inbox.is_stop_requested
     inbox.request_stop()
-    assert inbox.drain() == [Stop(), RemoveStream(stream_id="cam")]
+    assert inbox.drain() == [Stop(), *posted]
     assert inbox.drain() == []
     assert inbox.is_stop_requested
 

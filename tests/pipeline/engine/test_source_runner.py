@@ -12,7 +12,7 @@ from connectors.errors import (
     UnreachableError,
 )
 from connectors.memory import Disconnect, MemorySource, Pause
-from pipeline.clock import SystemClock
+from pipeline.clock import ManualClock, SystemClock
 from pipeline.config.sections.stream import Overflow
 from pipeline.engine.buffer import FrameBuffer
 from pipeline.engine.inbox import FileSkipped, Inbox, SourceEnded, SourceLost, SourceOpened
@@ -26,7 +26,9 @@ from tests.pipeline.fakes import make_frame, make_walk
 class Bench:
     """A runner without an engine: its inbox is drained by hand, its one buffer holds all."""
 
-    def __init__(self, build, *, source=FILE, retry=SOON, overflow="wait", capacity=256):
+    def __init__(
+        self, build, *, source=FILE, retry=SOON, overflow="wait", capacity=256, clock=None
+    ):
         self.inbox, self.ledger, self.news = Inbox(), Ledger(), []
         config = make_config(source=source, retry=retry).streams[0]
         self.parts = RunnerParts(
@@ -35,7 +37,7 @@ class Bench:
             inbox=self.inbox,
             ledger=self.ledger,
             hosts=HostLimit(4),
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
         )
         self.runner = SourceRunner(7, config, self.parts)
         self.buffer = FrameBuffer(
@@ -72,9 +74,9 @@ def bench(build, **fields):
         one.inbox.close()
 
 
-def playing(*script, kind=MemorySource, built=None):
+def playing(*script, kind=MemorySource, built=None, **fields):
     def build(stream, position):
-        source = kind(script, stream_id=stream.id, position=position)
+        source = kind(script, stream_id=stream.id, position=position, **fields)
         if built is not None:
             built.append((source, position))
         return source
@@ -82,13 +84,15 @@ def playing(*script, kind=MemorySource, built=None):
     return build
 
 
-def test_a_source_is_opened_read_and_ended():
-    with bench(playing(*make_walk(5))) as one:
+def test_a_source_is_opened_read_ended_and_closed():
+    built = []
+    with bench(playing(*make_walk(5), built=built)) as one:
         [ended] = one.await_news(SourceEnded)
         assert [type(news) for news in one.news] == [SourceOpened, SourceEnded]
         assert (ended.source, ended.error) == (7, None)
         assert one.seqs() == list(range(5))
         assert one.runner.join(10)
+        assert built[0][0]._closed.is_set()
 
 
 def test_a_lost_source_is_built_anew_where_it_was_lost():
@@ -101,6 +105,15 @@ def test_a_lost_source_is_built_anew_where_it_was_lost():
         assert [position for _, position in built] == [None, {"index": 3, "lost_connections": 1}]
         assert built[0][0]._closed.is_set()
         assert one.seqs() == list(range(4))
+
+
+def test_the_wait_is_short_again_after_a_connection_that_lasted():
+    clock = ManualClock()
+    script = [*[Disconnect()] * 5, Pause(30.0), Disconnect()]
+    with bench(playing(*script, wait=clock.advance), clock=clock) as one:
+        one.await_news(SourceEnded)
+        waits = [news.retry_s for news in one.await_news(SourceLost, num=6)]
+    assert waits[5] <= SOON["initial_s"] < waits[4]
 
 
 class Away(MemorySource):
@@ -244,6 +257,17 @@ def test_marks_reach_the_source_at_once_and_the_last_one_before_it_is_closed():
         one.runner.finish()
         assert one.runner.join(10)
     assert kind.commits == ({"index": 2}, {"index": 5}, {"index": 6})
+
+
+def test_a_mark_that_comes_while_a_source_is_away_reaches_the_next_one():
+    kind = type("Kept", (Committing,), {})
+    walk = make_walk(4)
+    retry = {**SOON, "initial_s": 0.2, "maximum_s": 0.2}
+    with bench(playing(*walk[:2], Disconnect(), *walk[2:], kind=kind), retry=retry) as one:
+        one.await_news(SourceLost)
+        one.runner.commit({"index": 2})
+        one.await_news(SourceEnded)
+        assert kind.commits == ({"index": 2},)
 
 
 def test_every_frame_has_a_ticket_and_the_end_of_the_source_too():

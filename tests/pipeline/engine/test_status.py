@@ -90,6 +90,9 @@ def test_a_stream_connects_and_runs_with_its_first_frame():
     bench.frames(1)
     assert bench.states == ["connecting", "running"]
     assert bench.health.readiness().streams["cam"].state == "running"
+    shown = bench.metrics.exposition()
+    assert b'maskstream_stream_state{state="running",stream="cam"} 1.0' in shown
+    assert b'maskstream_stream_state{state="connecting",stream="cam"} 0.0' in shown
 
 
 def test_a_camera_down_at_the_start_is_reconnecting_then_offline_with_its_error():

@@ -13,6 +13,7 @@ BROKEN = StreamSummary(stream_id="broken", counts=FrameCounts(received=3), error
 GARBAGE = StreamSummary(
     stream_id="garbage", counts=FrameCounts(received=4, dropped={"bad_frame": 4})
 )
+PICTURE = StreamSummary(stream_id="one", counts=FrameCounts(received=1, dropped={"bad_file": 1}))
 CARD = StreamSummary(
     stream_id="card",
     counts=FrameCounts(received=9, processed=6, dropped={"bad_file": 3}),
@@ -36,6 +37,7 @@ def summary_of(*streams, **fields):
         ([GOOD, DARK], 1, 1, 1),
         ([GOOD, BROKEN], 1, 0, 1),
         ([GOOD, GARBAGE], 4, 1, 1),
+        ([GOOD, PICTURE], 1, 1, 1),
         ([GOOD, FLAWED], 2, 0, 1),
         ([GOOD, CARD], 3, 0, 1),
         ([GOOD, BAD_CARD], 3, 1, 1),

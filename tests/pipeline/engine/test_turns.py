@@ -1,6 +1,7 @@
 """Whatever raises costs one frame of one stream, counted by cause, and disturbs no other."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_a_model_that_always_fails_is_stated_and_the_stream_is_never_given_up():
     tracker = BlobTracker()
     summary, sink = run(make_config(), frames, tracker=tracker)
     status = bodies(sink, Topic.STATUS)
-    errors = [body["error"]["type"] if body["error"] else None for body in status]
+    errors = [body["error"]["type"] if body.get("error") else None for body in status]
     counts = counts_of(summary)
     # Failures at 0, 0.1, then left out for 0.5, 1, 2 and 4 s: frames 6, 16, 36 and 76.
     assert len(tracker.batches) == 6
@@ -80,7 +81,7 @@ def test_a_model_that_works_again_is_no_failure_any_more():
     counts = counts_of(summary)
     # After the second failure half a second, five frames, is left out; then it works.
     assert (counts.processed, counts.dropped) == (34, {"model_error": 6})
-    assert bodies(sink, Topic.STATUS)[-1]["error"] is None
+    assert bodies(sink, Topic.STATUS)[-1].get("error") is None
     assert summary.num_failed == 0
 
 
@@ -98,8 +99,31 @@ def test_concepts_that_the_model_refuses_are_stated_and_tried_again(source_field
     summary, sink = run(config, make_walk(30))
     assert "mauve" in summary.errors[0]
     assert counts_of(summary).dropped == {"model_error": 30}
-    assert any(body["error"] for body in bodies(sink, Topic.STATUS))
+    assert any(body.get("error") for body in bodies(sink, Topic.STATUS))
     assert_settled(summary)
+
+
+def test_the_model_forgets_a_stream_that_it_fails_on():
+    frames = make_walk(12)
+    white(*frames[2:])
+    tracker, held = BlobTracker(), []
+    app = make_app(make_config(), frames, tracker=tracker)
+
+    def on_turn():
+        if app.engine._parts.ledger.counts("cam").dropped:
+            held.append("cam" in tracker.streams)
+
+    app.engine.run(on_turn)
+    assert held
+    assert not any(held)
+
+
+def test_a_camera_clock_that_was_set_back_is_counted():
+    frames = make_walk(12)
+    late = [replace(f, captured_at=f.captured_at - timedelta(seconds=30)) for f in frames[6:]]
+    app = make_app(make_config(), [*frames[:6], *late])
+    app.engine.run()
+    assert b'maskstream_clock_reanchors_total{stream="cam"} 1.0' in app.metrics.exposition()
 
 
 def raise_on(monkeypatch, name, frames):

@@ -13,8 +13,8 @@ def white(frame):
     return frame
 
 
-def make_worker(*stream_ids, tracker=None):
-    worker = Worker(tracker or BlobTracker(), Metrics(tuple))
+def make_worker(*stream_ids, tracker=None, metrics=None):
+    worker = Worker(tracker or BlobTracker(), metrics or Metrics(tuple))
     for stream_id in stream_ids:
         assert worker.open(stream_id, ["red"]) is None
     return worker
@@ -49,11 +49,14 @@ def test_only_the_guilty_frame_fails_wherever_it_stands(guilty):
 
 
 def test_two_guilty_frames_are_both_found():
-    worker = make_worker(*"abcd")
+    metrics = Metrics(tuple)
+    worker = make_worker(*"abcd", metrics=metrics)
     frames = {"a": white(make_frame()), "b": make_frame(), "c": make_frame(), "d": make_frame()}
     white(frames["d"])
     outcomes = worker.step(inputs(**frames))
     assert [one.prediction is None for one in outcomes] == [True, False, False, True]
+    for stream_id in "ad":
+        assert f'model_errors_total{{stream="{stream_id}"}} 1.0' in metrics.exposition().decode()
 
 
 class Once(BlobTracker):
@@ -100,6 +103,13 @@ def test_a_stream_that_the_model_refuses_is_told_and_not_open():
     assert "mauve" in worker.open("a", ["mauve"])
     worker.close("a")
     assert worker.open("a", ["red"]) is None
+
+
+def test_closing_again_does_nothing(caplog):
+    worker = make_worker("a")
+    worker.close("a")
+    worker.close("a")
+    assert not caplog.records
 
 
 def test_opening_again_begins_anew():

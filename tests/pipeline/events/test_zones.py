@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.events.zones import Anchor, anchor_of, contains
 
+OBLONG = ((0.1, 0.3), (0.6, 0.3), (0.6, 0.9), (0.1, 0.9))
 SQUARE = ((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8))
 NOTCHED = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5), (0.0, 1.0))
 SLANTED = ((0.1, 0.1), (0.9, 0.3), (0.3, 0.9))
@@ -31,6 +32,15 @@ POINTS = st.tuples(UNIT, UNIT)
 )
 def test_contains(polygon, point, expected):
     assert contains(polygon, point) is expected
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize(("share", "expected"), [(-0.25, False), (0.75, True), (1.25, False)])
+def test_edges_belong_to_a_polygon_and_what_lies_in_line_with_them_does_not(
+    number, share, expected
+):
+    (x1, y1), (x2, y2) = OBLONG[number - 1], OBLONG[number]
+    assert contains(OBLONG, (x1 + share * (x2 - x1), y1 + share * (y2 - y1))) is expected
 
 
 @given(st.lists(POINTS, min_size=3, max_size=8), POINTS, st.integers(0, 7))

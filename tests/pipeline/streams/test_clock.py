@@ -195,6 +195,13 @@ def test_a_clock_set_back_is_followed_from_its_second_stamp_on():
     assert to_us(clock.utc_of(times(ticks)[-1])) == stamps[-1]
 
 
+def test_a_clock_set_back_is_followed_over_a_gap_that_ends_no_session():
+    stamps = [*every(S, 5), BEGAN - 100 * S, BEGAN - 40 * S, BEGAN - 39 * S]
+    ticks, clock = play(stamps)
+    assert times(ticks)[4:] == [4 * S, 5 * S, 65 * S, 66 * S]
+    assert clock.num_reanchored == 1
+
+
 def test_a_stamp_set_back_and_not_followed_up_moves_nothing():
     stamps = [*every(S, 5), BEGAN - 30 * S, BEGAN - 30 * S, *every(S, 3, start=BEGAN + 7 * S)]
     ticks, clock = play(stamps)
@@ -232,6 +239,26 @@ def test_a_camera_clock_that_switches_leaves_no_hole(late_us):
     assert clock.num_reanchored == (0 if is_small else 1)
     if not is_small:
         assert to_us(clock.utc_of(times(ticks)[-1])) == stamps[-1]
+
+
+@pytest.mark.parametrize(("off_us", "is_believed"), [(2 * S, True), (2 * S + 1, False)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_camera_clock_is_believed_within_two_seconds_of_arrival(off_us, is_believed, sign):
+    arrivals = every(3 * S, 5, start=0)
+    stamps = [BEGAN + at for at in arrivals]
+    stamps[3] += sign * off_us
+    ticks, _ = play(stamps, is_live=True, arrivals=arrivals)
+    assert times(ticks)[3] == 9 * S + sign * off_us * is_believed
+
+
+@pytest.mark.parametrize(("wrong_for_s", "num_reanchored"), [(9, 0), (10, 1)])
+def test_a_camera_clock_must_be_wrong_for_ten_seconds_to_be_taken_anew(wrong_for_s, num_reanchored):
+    arrivals = every(S, 40, start=0)
+    wrong = range(10, 11 + wrong_for_s)
+    stamps = [BEGAN + at - 3600 * S * (number in wrong) for number, at in enumerate(arrivals)]
+    ticks, clock = play(stamps[: wrong[-1] + 1], is_live=True, arrivals=arrivals[: wrong[-1] + 1])
+    assert clock.num_reanchored == num_reanchored
+    assert times(ticks) == arrivals[: wrong[-1] + 1]
 
 
 @given(st.integers(-20_000, 20_000))

@@ -27,6 +27,7 @@ def test_watching_gives_what_the_engine_s_calls_give():
     results = list(watch(frames, tracker, stream, ["red"]))
     assert [steps_of(result) for result in results] == [steps_of(one) for one in player.results]
     assert [[track.no for track in one.tracks] for one in results] == [[1], [1], [], [2], [2], []]
+    assert [one.scene.dropped_since_last for one in results if one.scene] == [0] * 4
     assert [result.result_time for result in results[:2]] == [one.captured_at for one in frames[:2]]
     assert tracker.streams == {}
 

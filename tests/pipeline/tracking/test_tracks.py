@@ -78,13 +78,14 @@ def test_a_masklet_that_the_model_lets_go_ends_its_track():
     assert len(book) == 0
 
 
-def test_a_duplicate_is_merged_into_the_one_that_stays():
+@pytest.mark.parametrize("step_s", [0.1, 5.0])
+def test_a_duplicate_is_merged_into_the_one_that_stays_whatever_the_pace(step_s):
     both = [make_observation(1), make_observation(2)]
     book = TrackBook(KEY, CONFIG)
     first = book.apply(make_prediction(*both), now=moment(0.0))
-    last = book.apply(make_prediction(both[0], ended=(2,)), now=moment(0.1))
-    assert [change.kind.value for change in last.changes] == ["merged", "ended"]
-    assert last.changes[0].merged_into == first.tracks[0].uid
+    last = book.apply(make_prediction(both[0], ended=(2,)), now=moment(step_s))
+    assert reasons(last)[-2:] == [("merged", None), ("ended", "merged")]
+    assert {change.merged_into for change in last.changes[-2:]} == {first.tracks[0].uid}
 
 
 def test_another_concept_in_the_same_place_is_no_heir():
@@ -92,7 +93,46 @@ def test_another_concept_in_the_same_place_is_no_heir():
     book = TrackBook(KEY, CONFIG)
     book.apply(make_prediction(*both), now=moment(0.0))
     last = book.apply(make_prediction(both[0]), now=moment(0.1))
-    assert [change.kind.value for change in last.changes] == ["ended"]
+    assert reasons(last) == [("ended", "tracker")]
+
+
+@pytest.mark.parametrize(("unseen_s", "is_merged"), [(1.0, True), (1.1, False)])
+def test_an_object_unseen_for_more_than_a_second_has_no_heir(unseen_s, is_merged):
+    both = [make_observation(1), make_observation(2)]
+    book = TrackBook(KEY, CONFIG)
+    book.apply(make_prediction(*both), now=moment(0.0))
+    hidden = make_observation(2, box=None)
+    book.apply(make_prediction(both[0], hidden), now=moment(unseen_s - 0.1))
+    last = book.apply(make_prediction(both[0]), now=moment(unseen_s))
+    assert reasons(last)[-1] == ("ended", "merged" if is_merged else "tracker")
+
+
+def test_hiding_for_less_than_its_delay_is_nothing_to_tell():
+    told, _, _ = play([*seen(6), *seen(1, box=None), *seen(1)], step_s=0.1)
+    assert told == [(0, "started"), (5, "confirmed")]
+
+
+def test_without_a_delay_what_is_seen_is_confirmed_and_what_is_hidden_occluded():
+    config = replace_config(occluded_s=0.0)
+    told, _, _ = play([*seen(4), *seen(1, box=None), *seen(1)], config=config)
+    assert told[1:] == [(2, "confirmed"), (4, "occluded"), (5, "recovered")]
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "is_complete", "is_confirmed"),
+    [(1, True, True), (2, True, True), (1, False, False)],
+)
+def test_a_visit_too_short_to_confirm_anything_confirms_what_was_on_all_of_it(
+    num_frames, is_complete, is_confirmed
+):
+    _, _, book = play(seen(num_frames), step_s=0.04)
+    last = book.close("stream_ended", is_complete=is_complete)
+    assert [track.state.value for track in last.tracks] == ["confirmed"] * is_confirmed
+    assert reasons(last) == [("confirmed", None)] * is_confirmed + [("ended", "stream_ended")]
+
+
+def reasons(update):
+    return [(change.kind.value, change.reason) for change in update.changes]
 
 
 @pytest.mark.parametrize(
