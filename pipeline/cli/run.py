@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from pipeline.engine.engine import Engine
     from pipeline.engine.summary import RunSummary
 
+# Times of files go by a clock that ticks every 10 ms at most.
+_TICK_S = 0.01
 MetricsPort = Annotated[
     int | None, typer.Option(help="Port for /metrics, /livez, /readyz; 0 switches it off.")
 ]
@@ -103,10 +106,24 @@ def run_to_end(
     from pipeline.app import open_app
 
     set_up_logs(style=config.observe.log_format, level=log_level(level))
+    began_s = time.time()
     with open_app(config) as app:
         summary = run_engine(app.engine, json_lines=json_lines)
-    files = sorted({path for sink in config.sinks for path in sink.list_files()})
+    files = files_since(config, began_s)
     finish(summary, files=files, json_lines=json_lines, is_strict=is_strict)
+
+
+def files_since(config: RunConfig, began_s: float) -> list[Path]:
+    """Return the files that sinks have written to since a time, in seconds since the epoch."""
+    found = {path for sink in config.sinks for path in sink.list_files()}
+    return sorted(path for path in found if _written_s(path) > began_s - _TICK_S)
+
+
+def _written_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # rotated files may be taken away at any time
+        return 0.0
 
 
 def run_engine(engine: "Engine", *, json_lines: bool) -> "RunSummary":

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.annotate.config import PictureSinkConfig, VideoSinkConfig
+from connectors.annotate.encoder import VideoEncoder
 from connectors.annotate.files import StreamFaults, StreamFiles, encode_name
 from connectors.annotate.picture import BestPictureSink
 from connectors.annotate.video import VideoSink
@@ -139,6 +140,20 @@ def test_the_longest_unused_file_is_closed_and_goes_on_in_another(tmp_path):
     write_all(video_sink(tmp_path / "{stream_id}.mp4", max_open=2), frames)
     found = {name: numbers_in(tmp_path / name) for name in names_in(tmp_path)}
     assert found == {"a.mp4": [1, 3, 5], f"b-{STAMP}.mp4": [6], "b.mp4": [2], "c.mp4": [4]}
+
+
+def test_a_file_that_appears_at_the_last_moment_is_not_touched(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"of somebody else")
+    with pytest.raises(NotWritableError, match=r"a\.mp4.*File exists"):
+        VideoEncoder.begin(path, (48, 64), fps=10)
+    assert path.read_bytes() == b"of somebody else"
+
+
+def test_gaps_count_towards_the_length_of_a_file(tmp_path):
+    frames = [tiny(number) for number in (0, 100, 101)]
+    write_all(video_sink(tmp_path / "a.mp4", segment_s=10), frames)
+    assert sorted(numbers_in(path) for path in tmp_path.iterdir()) == [[0, 100], [101]]
 
 
 def test_a_thousand_keys_have_a_thousand_whole_videos(tmp_path):

@@ -1,12 +1,15 @@
 """How a run of the command ends."""
 
 import json
+import os
+import time
 
 import pytest
 import typer
 
 from models.protocols import DeviceLostError
-from pipeline.cli.run import finish, run_engine
+from pipeline.cli.demo import demo_config
+from pipeline.cli.run import files_since, finish, run_engine
 from tests.pipeline.engine.runs import make_app, make_config
 from tests.pipeline.fakes import BlobTracker, make_walk
 
@@ -41,3 +44,13 @@ def test_a_lost_accelerator_is_code_3_and_said_to_people_and_programs(tracker, n
     assert "illegal memory access" in shown.err
     assert (told["type"], told["ok"], told["failed"]) == ("summary", False, 1)
     assert told["streams"][0]["counts"]["processed"] == num
+
+
+def test_files_of_former_runs_are_not_named_at_the_end(tmp_path):
+    former = tmp_path / "events-20261129T014500Z.jsonl"
+    for path in (former, tmp_path / "events.jsonl", tmp_path / "demo.mp4"):
+        path.touch()
+    os.utime(former, (0, 0))
+    (tmp_path / "gone.jsonl").symlink_to("nowhere")
+    names = [path.name for path in files_since(demo_config(tmp_path), time.time() - 60)]
+    assert names == ["demo.mp4", "events.jsonl"]
