@@ -78,6 +78,8 @@ class Source(ABC):
 class Sink(ABC):
     """What all sinks promise; each kind adds its own ``write``. Used by one thread at a time.
 
+    Opening is local: whoever writes to a network connects with the first write.
+
     Attributes:
         is_durable: Whether what it takes must arrive, so that a run is not ready while it is down.
     """
@@ -99,6 +101,9 @@ class Sink(ABC):
 
     def close_stream(self, stream_id: str) -> None:  # noqa: B027 - most sinks hold nothing
         """Let go of what is held for one stream; it may come back. By default nothing is."""
+
+    def interrupt(self) -> None:  # noqa: B027 - most sinks do not wait
+        """End a write that waits, which then raises; called by another thread, at a stop."""
 
     @abstractmethod
     def close(self) -> None:
@@ -137,9 +142,11 @@ class RecordSink(Sink):
 
     Attributes:
         needs_log: Records wait for it on disk while it is away.
+        pace_s: Least time between two writes, where each costs much.
     """
 
     needs_log: ClassVar[bool] = False
+    pace_s: ClassVar[float] = 0.0
 
     @property
     def max_record_bytes(self) -> int | None:
@@ -157,9 +164,6 @@ class RecordSink(Sink):
             SinkError: Nobody knows how many have arrived. The same records are to be written
                 again; what arrived in the meantime is then not written twice.
         """
-
-    def interrupt(self) -> None:
-        """End a write that waits, which then raises; called by another thread, at a stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

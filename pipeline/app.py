@@ -18,11 +18,12 @@ from pipeline.config.sections.stream import StreamConfig
 from pipeline.engine.engine import Engine
 from pipeline.engine.inbox import Inbox
 from pipeline.engine.ledger import Ledger
-from pipeline.engine.outbox import Outbox, name_sinks
+from pipeline.engine.outbox import Outbox
 from pipeline.engine.parts import EngineParts
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.retry import HostLimit
 from pipeline.engine.scheduler import Scheduler
+from pipeline.engine.sink_watch import Observers
 from pipeline.engine.source_runner import BuildSource, RunnerParts
 from pipeline.engine.status import StatusBook
 from pipeline.engine.stream_table import StreamTable
@@ -62,7 +63,7 @@ def build_app(
     observations: Observations | None = None,
     on_result: Callable[[FrameResult], None] | None = None,
 ) -> App:
-    """Wire an engine. Nothing is opened yet.
+    """Wire an engine. Nothing is opened yet but the log of records, if a sink needs one.
 
     Args:
         config: Everything; the other arguments replace what it would build.
@@ -78,18 +79,13 @@ def build_app(
     inbox = Inbox()
     outbox = Outbox(
         _named_sinks(config, sinks or ()),
-        capacity=config.engine.publish_queue,
-        retry_s=config.engine.sink_retry_s,
-        metrics=seen.metrics,
-        health=seen.health,
-    )
-    publisher = Publisher(
-        outbox,
+        config=config.delivery,
+        state_folder=config.state.folder_of(config.deployment),
         deployment=config.deployment,
-        metrics=seen.metrics,
-        is_stopping=lambda: inbox.is_stop_requested,
-        on_result=on_result,
+        observers=Observers(metrics=seen.metrics, health=seen.health, clock=clock),
+        on_room=inbox.wake,
     )
+    publisher = Publisher(outbox, metrics=seen.metrics, on_result=on_result)
     runners = RunnerParts(
         build=build or _build_source,
         host_of=_host_of,
@@ -176,9 +172,12 @@ def open_app(
 
 
 def _named_sinks(config: RunConfig, extra: Sequence[Sink]) -> dict[str, Sink]:
-    built = [build_sink(sink) for sink in config.sinks]
-    kinds = [sink.type for sink in config.sinks] + [type(sink).__name__ for sink in extra]
-    return dict(zip(name_sinks(kinds), [*built, *extra], strict=True))
+    sinks = {one.name: build_sink(one) for one in config.sinks}
+    for sink in extra:
+        kind = type(sink).__name__
+        names = (kind, *(f"{kind}-{number}" for number in range(2, len(extra) + 1)))
+        sinks[next(name for name in names if name not in sinks)] = sink
+    return sinks
 
 
 def _build_source(stream: StreamConfig, position: Position | None) -> Source:

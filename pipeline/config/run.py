@@ -10,9 +10,11 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from connectors.unions import SinkConfig
 from models.catalogue import Family, sizes_of
+from pipeline.config.sections.delivery import DeliveryConfig
 from pipeline.config.sections.engine import EngineConfig
 from pipeline.config.sections.model import ModelConfig
 from pipeline.config.sections.observe import ObserveConfig
+from pipeline.config.sections.state import StateConfig
 from pipeline.config.sections.status import StatusConfig
 from pipeline.config.sections.stream import StreamConfig
 from pipeline.fields import Name, StrictModel, refuse_twice
@@ -29,6 +31,8 @@ class RunConfig(StrictModel):
     sinks: tuple[SinkConfig, ...] = ()
     observe: ObserveConfig = ObserveConfig()
     engine: EngineConfig = EngineConfig()
+    delivery: DeliveryConfig = DeliveryConfig()
+    state: StateConfig = StateConfig()
     status: StatusConfig = StatusConfig()
     tracking: TrackingConfig = TrackingConfig()
 

@@ -45,7 +45,6 @@ class CommitLog:
 
     def __init__(self) -> None:
         self._tickets: deque[Ticket] = deque()
-        self._is_given_up = False
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -53,14 +52,8 @@ class CommitLog:
     def begin(self, position: Position | None) -> Ticket:
         """Return the ticket of what was just read."""
         ticket = Ticket(position)
-        if not self._is_given_up:
-            self._tickets.append(ticket)
+        self._tickets.append(ticket)
         return ticket
-
-    def give_up(self) -> None:
-        """Keep nothing more: a sink is gone, so no later position will ever be safe."""
-        self._is_given_up = True
-        self._tickets.clear()
 
     def take_mark(self, acknowledged: int) -> Position | None:
         """Return how far the position has moved since the last call; ``None``: it has not.

@@ -5,7 +5,7 @@ from pipeline.engine.stream_table import RunningSource
 
 
 class Committer:
-    """Asks sinks for durability now and then, and tells sources how far their frames are done.
+    """Tells sources how far the results of their frames are safe.
 
     Args:
         parts: Table of sources, outbox, clock and the interval.
@@ -16,38 +16,39 @@ class Committer:
         self._outbox = parts.outbox
         self._clock = parts.clock
         self._every_s = parts.config.commit_every_s
-        self._asked_s = parts.clock.monotonic_s()
+        self._patience_s = parts.config.stop_timeout_s
+        self._handed_over_s = self._moved_s = parts.clock.monotonic_s()
+        self._acknowledged = 0
 
     def advance(self) -> None:
         """Hand over new marks, and take out sources that have nothing left to commit."""
-        sources = self._table.sources
-        if any(source.runner.commits is not None for source in sources):
-            now_s = self._clock.monotonic_s()
-            if now_s - self._asked_s >= self._every_s:
-                self._asked_s = now_s
-                self._outbox.request_flush()
-        for source in sources:
-            self._hand_over_mark(source)
+        now_s = self._clock.monotonic_s()
+        acknowledged = self._outbox.acknowledged
+        if acknowledged != self._acknowledged:
+            self._acknowledged, self._moved_s = acknowledged, now_s
+        is_due = now_s - self._handed_over_s >= self._every_s
+        if is_due:
+            self._handed_over_s = now_s
+        for source in self._table.sources:
+            if is_due:
+                self._hand_over_mark(source)
             if source.has_ended and not self._table.streams_of(source):
-                self._let_leave(source)
+                self._let_leave(source, now_s)
 
     def _hand_over_mark(self, source: RunningSource) -> None:
         commits = source.runner.commits
-        if commits is None:
-            return
-        mark = commits.take_mark(self._outbox.acknowledged)
+        mark = None if commits is None else commits.take_mark(self._acknowledged)
         if mark is not None:
             source.runner.commit(mark)
-        if self._outbox.has_lost:
-            commits.give_up()
 
-    def _let_leave(self, source: RunningSource) -> None:
-        """Take a source out once the results of all its frames are durable, or never will be."""
+    def _let_leave(self, source: RunningSource, now_s: float) -> None:
+        """Take a source out once the results of all its frames are safe, or nothing gets on."""
         if source.runner.commits is not None:
             if source.last_delivery is None:
                 source.last_delivery = self._outbox.num_put
-            if self._outbox.acknowledged < source.last_delivery and not self._outbox.has_lost:
-                self._outbox.request_flush()
+                self._moved_s = now_s
+            is_stuck = now_s - self._moved_s >= self._patience_s
+            if self._acknowledged < source.last_delivery and not is_stuck:
                 return
             self._hand_over_mark(source)
         source.runner.finish()

@@ -20,7 +20,8 @@ _logger = logging.getLogger("maskstream.engine")
 
 _POLL_S = 0.1  # how soon a stop and the passing of time are noticed while nothing comes
 _SOURCES_SHARE = 0.5  # of the time to stop, for sources that end and frames that are under way
-_JOIN_SHARE = 0.1  # for letting go of what sources hold; the rest is for the sinks
+_JOIN_SHARE = 0.1  # for letting go of what sources hold; the rest is for the sinks, of which
+_SINKS_SHARE = 0.8  # is the end; then what still writes is broken off, and the log is closed
 
 
 class Engine:
@@ -38,6 +39,7 @@ class Engine:
         self._turns = Turns(parts)
         self._committer = Committer(parts)
         self._unfinished: list[str] = []
+        self._sink_errors: dict[str, str] | None = None
         self._stop_s: float | None = None
         self._device_error: str | None = None
 
@@ -56,7 +58,7 @@ class Engine:
             on_turn: Called after every turn, for showing progress.
 
         Raises:
-            ConnectorError: If a sink cannot be opened; nothing was read then.
+            SinkError: If a sink can never work; nothing was read then.
         """
         for _ in self.iterate():
             on_turn()
@@ -105,7 +107,7 @@ class Engine:
                 (ANY_STREAM if stream_id in named_by_source else stream_id, counts)
                 for stream_id, counts in parts.ledger.snapshot()
             ],
-            sink_errors=parts.outbox.errors,
+            sink_errors=parts.outbox.errors if self._sink_errors is None else self._sink_errors,
             unfinished=self._unfinished,
             device_error=self._device_error,
         )
@@ -115,9 +117,7 @@ class Engine:
         while parts.table.sources and not self._is_late(_SOURCES_SHARE):
             self.step()
             yield
-            if parts.outbox.is_useless:
-                parts.inbox.request_stop()
-            if not any(running.buffer.num_frames for running in parts.table):
+            if self._turns.is_idle:
                 parts.inbox.wait(_POLL_S)
 
     def _is_late(self, share: float = 1.0) -> bool:
@@ -142,10 +142,22 @@ class Engine:
             parts.worker.close_all()
         sources = parts.table.join(_JOIN_SHARE * parts.config.stop_timeout_s)
         parts.inbox.close()
-        parts.outbox.request_stop()
-        while (sinks := parts.outbox.join(_POLL_S)) and not self._is_late():
-            pass
+        self._finish_sinks()
         self._unfinished = [f"source {name}" for name in sources]
-        self._unfinished += [f"sink {name}" for name in sinks]
         for name in self._unfinished:
             _logger.error("%s did not end in time and is left behind", name)
+
+    def _finish_sinks(self) -> None:
+        """Let the sinks write what waits as long as they get on and there is time."""
+        parts = self._parts
+        parts.outbox.request_stop()
+        num_waiting, since_s = parts.outbox.num_waiting, parts.clock.monotonic_s()
+        while parts.outbox.join(_POLL_S) and not self._is_late(_SINKS_SHARE):
+            now_s = parts.clock.monotonic_s()
+            if parts.outbox.num_waiting < num_waiting:
+                num_waiting, since_s = parts.outbox.num_waiting, now_s
+            elif now_s - since_s >= parts.config.stop_timeout_s:
+                break
+        self._sink_errors = parts.outbox.close()
+        for name, text in self._sink_errors.items():
+            _logger.error("%s", text, extra={"sink": name})

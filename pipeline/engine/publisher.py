@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 from connectors.frame import CaptureClock, Frame
 from connectors.record import Record
-from pipeline.config.sections.stream import Overflow
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.outbox import Outbox
 from pipeline.engine.stream_table import RunningStream
@@ -28,9 +27,7 @@ class Publisher:
 
     Args:
         outbox: Takes deliveries.
-        deployment: Name of this installation.
         metrics: Where changes, events and rules that raised are counted.
-        is_stopping: Whether slow sinks are to be hurried.
         on_result: Called with each result before any sink gets it.
     """
 
@@ -38,15 +35,11 @@ class Publisher:
         self,
         outbox: Outbox,
         *,
-        deployment: str,
         metrics: Metrics,
-        is_stopping: Callable[[], bool],
         on_result: Callable[[FrameResult], None] | None = None,
     ) -> None:
         self._outbox = outbox
-        self._deployment = deployment
         self._metrics = metrics
-        self._is_stopping = is_stopping
         self._on_result = on_result
 
     def result(self, running: RunningStream, result: FrameResult) -> int:
@@ -60,15 +53,11 @@ class Publisher:
         for event in result.events:
             self._metrics.events.labels(stream_id, event.rule, event.phase.value).inc()
         self._tell_rule_failures(running, result)
-        may_wait = running.config.buffer_overflow is Overflow.WAIT
-        can_shed = not (may_wait or result.changes or result.events)
         self._show_tracks(stream_id, [track.state for track in result.tracks])
         if result.scene is not None:
             self._observe_latency(stream_id, result)
         with self._metrics.stage.labels("publish").time():
-            return self._put(
-                Delivery(deployment=self._deployment, result=result, can_shed=can_shed)
-            )
+            return self._outbox.put(Delivery(result=result, is_live=not running.may_wait))
 
     def end_session(self, running: RunningStream, reason: str, *, now: datetime) -> int:
         """End a stream's session and publish what that led to; a bug in it ends nothing else."""
@@ -85,25 +74,21 @@ class Publisher:
 
     def status(self, status: StatusRecord) -> int:
         """Publish what a stream is doing."""
-        return self._put(Delivery(deployment=self._deployment, status=status))
+        return self._outbox.put(Delivery(status=status))
 
     def dead_letter(self, letter: Record) -> int:
         """Publish input that was refused."""
-        return self._put(Delivery(deployment=self._deployment, dead_letter=letter))
+        return self._outbox.put(Delivery(dead_letter=letter))
 
     def frame(self, running: RunningStream, frame: Frame) -> int:
         """Publish a frame as it was taken, if some sink takes frames."""
         if not self._outbox.takes_frames:
             return self._outbox.num_put
-        can_shed = running.config.buffer_overflow is not Overflow.WAIT
-        return self._put(Delivery(deployment=self._deployment, frame=frame, can_shed=can_shed))
+        return self._outbox.put(Delivery(frame=frame, is_live=not running.may_wait))
 
     def close_stream(self, stream_id: str) -> int:
         """Let sinks close what they keep open for a stream that is gone."""
-        return self._put(Delivery(deployment=self._deployment, closed_stream=stream_id))
-
-    def _put(self, delivery: Delivery) -> int:
-        return self._outbox.put(delivery, is_stopping=self._is_stopping)
+        return self._outbox.put(Delivery(closed_stream=stream_id))
 
     def _tell_rule_failures(self, running: RunningStream, result: FrameResult) -> None:
         """Count every rule that raised; log each once in a while."""

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from pipeline.clock import seconds_to_us
 from pipeline.config.run import RunConfig
-from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
+from pipeline.config.sections.stream import ANY_STREAM, Overflow, StreamConfig
 from pipeline.engine.backoff import ModelBackoff
 from pipeline.engine.buffer import FrameBuffer
 from pipeline.engine.gate import RateGate
@@ -56,6 +56,11 @@ class RunningStream:
     def is_named_by_source(self) -> bool:
         """Whether its configuration is a template."""
         return self.config.id == ANY_STREAM
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether its source can be slowed, so that a slow sink costs no result."""
+        return self.config.buffer_overflow is Overflow.WAIT
 
 
 @dataclass(slots=True, kw_only=True)

@@ -40,17 +40,24 @@ class Turns:
         self._worker = parts.worker
         self._scheduler = parts.scheduler
         self._publisher = parts.publisher
+        self._outbox = parts.outbox
         self._ledger = parts.ledger
         self._status = parts.status
         self._metrics = parts.metrics
         self._clock = parts.clock
 
     def plan(self) -> tuple[Turn, ...]:
-        """Choose the streams whose turn it is, and take a frame of each."""
+        """Choose the streams whose turn it is, and take a frame of each.
+
+        Streams that may wait have no turn while the sinks have no room for what it leads to.
+        """
+        has_room = self._outbox.has_room
         waiting = [
             Waiting(stream_id=one.stream_id, num_frames=one.buffer.num_frames)
             for one in self._table
+            if has_room or not one.may_wait
         ]
+        self.is_idle = not any(stream.num_frames for stream in waiting)
         batch = self._scheduler.next_batch(waiting)
         return tuple(turn for stream_id in batch if (turn := self._take(self._table[stream_id])))
 

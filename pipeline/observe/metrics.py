@@ -164,18 +164,27 @@ class Metrics:
             "sink",
             "state",
         )
-        self.records = self._counter(
-            "records_written", "Records that a sink has taken, by topic.", "sink", "topic"
+        self.delivered = self._counter(
+            "records_delivered", "Records that a sink has confirmed, by topic.", "sink", "topic"
         )
-        self.sink_errors = self._counter(
-            "sink_errors",
-            "Opening, writing, flushing or closing that failed, each retry included.",
+        self.refused = self._counter(
+            "records_refused",
+            "Records that a sink does not take because they are at fault; each has a dead letter.",
             "sink",
         )
-        self.shed = self._counter(
-            "results_shed", "Live results without news that a slow sink did not get.", "sink"
+        self.sink_errors = self._counter(
+            "sink_errors", "Writing or closing that failed, each retry included.", "sink"
         )
-        self.queue = self._gauge("publish_queue", "Results that wait for a sink.", "sink")
+        self.shed = self._counter(
+            "shed", "Records, pictures or frames that a sink did not get for want of room.",
+            "sink", "kind",
+        )  # fmt: skip
+        self.sink_waiting = self._gauge(
+            "sink_waiting", "Records, pictures or frames that a sink has not confirmed.", "sink"
+        )
+        self.sink_oldest = self._gauge(
+            "sink_oldest_record_seconds", "Age of the oldest record that waits for a sink.", "sink"
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         metric = Counter(f"{_PREFIX}{name}", text, labels, registry=self.registry)

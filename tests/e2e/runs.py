@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from jsonschema import Draft202012Validator
 from kafka import KafkaConsumer
@@ -76,7 +77,7 @@ def assert_published_as_promised(kind: str, record) -> None:
     assert headers["content-type"] == "application/json"
     assert headers["ce_specversion"] == "1.0"
     assert headers["ce_type"] == f"maskstream.{kind}.v1"
-    assert headers["ce_source"] == f"/maskstream/test/{body['stream_id']}"
+    assert headers["ce_source"] == f"/maskstream/test/{quote(body['stream_id'], safe='')}"
     assert headers["ce_time"] == body["time" if kind == "status" else "capture_time"]
     assert headers["ce_subject"]
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.fields import Seconds, StrictModel
+from pipeline.fields import StrictModel
 
 
 class EngineConfig(StrictModel):
@@ -14,8 +14,6 @@ class EngineConfig(StrictModel):
     """Frames in one turn of the model, at most one per stream."""
     buffer_frames: Annotated[int, Field(ge=1, le=256)] = 4
     """Frames that wait for the model, per stream."""
-    publish_queue: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Results that wait for the sinks."""
     max_streams: Annotated[int, Field(ge=1, le=4096)] = 64
     """Open at once, those that sources name by themselves included."""
     idle_close_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
@@ -26,5 +24,3 @@ class EngineConfig(StrictModel):
     """Sources that try at once to connect to one host."""
     stop_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     """The run ends within this time after SIGTERM or SIGINT, whatever sources and sinks do."""
-    sink_retry_s: Seconds = 30.0
-    """How long a failing sink is tried again before it is given up."""

@@ -22,8 +22,9 @@ CAMERA = RtspSourceConfig(url="rtsp://camera.example/1")
 SOON = {"initial_s": 0.001, "maximum_s": 0.01, "unauthorized_s": 0.001}
 
 
-def make_config(*stream_ids, concepts=("red",), source=FILE, engine=None, status=None, **stream):
+def make_config(*stream_ids, concepts=("red",), source=FILE, **fields):
     """A configuration of streams that are alike; waits are short."""
+    sections = {name: fields.pop(name, {}) for name in ("engine", "status", "delivery")}
     streams = [
         {
             "id": stream_id,
@@ -32,12 +33,11 @@ def make_config(*stream_ids, concepts=("red",), source=FILE, engine=None, status
             "zones": ZONES,
             "rules": RULES,
             "retry": SOON,
-            **stream,
+            **fields,
         }
         for stream_id in stream_ids or ("cam",)
     ]
-    fields = {"streams": streams, "engine": engine or {}, "status": status or {}}
-    return RunConfig.model_validate(fields)
+    return RunConfig.model_validate({"streams": streams, **sections})
 
 
 def playing(scripts: dict) -> Callable:

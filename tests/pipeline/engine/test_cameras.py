@@ -87,7 +87,7 @@ class Watched:
 
     @property
     def state(self):
-        return states_of(self.sink, "cam")[-1]
+        return next(reversed(states_of(self.sink, "cam")), None)
 
     @property
     def changes(self):

@@ -55,15 +55,6 @@ def test_mark_names_only_what_has_moved():
     assert log.take_mark(0) == {"frames/1": 10}
 
 
-def test_nothing_is_kept_after_a_sink_was_given_up():
-    log = CommitLog()
-    begin(log, 1, 2)[0].finish()
-    log.give_up()
-    begin(log, 3)[0].finish()
-    assert len(log) == 0
-    assert log.take_mark(100) is None
-
-
 def test_what_has_no_position_holds_the_mark_back_until_it_is_done():
     log = CommitLog()
     letter = log.begin(None)

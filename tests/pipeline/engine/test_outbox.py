@@ -1,4 +1,4 @@
-"""Sinks that are slow, fail for a while or fail for good."""
+"""What all sinks together promise: nothing lost, nobody held up, nothing claimed too early."""
 
 import logging
 import threading
@@ -6,34 +6,38 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from connectors.base import RecordSink
+from connectors.base import FrameSink, PictureSink, RecordSink, Refused
 from connectors.errors import NotWritableError, SinkUnreachableError
 from connectors.memory import MemorySink
-from pipeline.clock import ManualClock
+from connectors.record import Topic
+from pipeline.clock import SystemClock
+from pipeline.config.sections.delivery import DeliveryConfig
 from pipeline.engine.delivery import Delivery
-from pipeline.engine.outbox import Outbox, name_sinks
+from pipeline.engine.outbox import Outbox
+from pipeline.engine.sink_watch import Observers
 from pipeline.observe.health import Health, SinkState
 from pipeline.observe.metrics import Metrics
 from pipeline.records.schema import StatusRecord
 from tests.pipeline.engine.runs import wait_until
-from tests.pipeline.fakes import START
+from tests.pipeline.fakes import START, make_frame
 
 
-def make_delivery(number=0, **fields):
-    status = StatusRecord(stream_id=f"s{number}", state="running", since=START, time=START)
-    return Delivery(deployment="d", status=status, **fields)
+def status(number=0):
+    return Delivery(
+        status=StatusRecord(stream_id=f"s{number}", state="running", since=START, time=START)
+    )
 
 
 @dataclass
 class GateSink(RecordSink):
-    """Writes only while its gate is open; fails the first ``num_failures`` times."""
+    """Writes only while its gate is open; is away while ``is_away``."""
 
     gate: threading.Event = field(default_factory=threading.Event)
-    num_failures: int = 0
-    num_flush_failures: int = 0
-    keys: list[str] = field(default_factory=list)
+    is_away: bool = False
+    records: list = field(default_factory=list)
     entered: threading.Event = field(default_factory=threading.Event)
     is_closed: bool = False
+    refuses: frozenset = frozenset()
 
     def open(self):
         pass
@@ -41,29 +45,58 @@ class GateSink(RecordSink):
     def write(self, records):
         self.entered.set()
         self.gate.wait(30)
-        if self.num_failures:
-            self.num_failures -= 1
+        if self.is_away:
             raise SinkUnreachableError("gate", "away")
-        self.keys += [record.key for record in records]
+        refused = [one for one in records if one.key in self.refuses]
+        self.records += [one for one in records if one not in refused]
+        return [Refused(record=one, reason="odd") for one in refused]
 
     def flush(self):
-        if self.num_flush_failures:
-            self.num_flush_failures -= 1
-            raise SinkUnreachableError("gate", "away")
+        pass
 
-    def close_stream(self, stream_id):
-        self.keys.append(f"{stream_id} closed")
+    def interrupt(self):
+        self.is_away = True
+        self.gate.set()
 
     def close(self):
         self.is_closed = True
 
+    @property
+    def keys(self):
+        return [record.key for record in self.records]
 
-def make_outbox(*sinks, capacity=2, retry_s=30.0):
-    metrics = Metrics(tuple)
-    health = Health(ManualClock(), stall_s=60)
-    named = {f"sink-{i}": sink for i, sink in enumerate(sinks)}
-    fields = {"capacity": capacity, "retry_s": retry_s, "metrics": metrics, "health": health}
-    return Outbox(named, **fields), metrics, health
+
+class LoggedSink(GateSink):
+    needs_log = True
+
+
+def opened(**fields):
+    sink = fields.pop("kind", GateSink)(**fields)
+    sink.gate.set()
+    return sink
+
+
+@pytest.fixture
+def make_outbox(tmp_path):
+    """Builds outboxes over one state folder; those left open are closed."""
+    made = []
+
+    def make(*sinks, **config):
+        metrics = Metrics(tuple)
+        health = Health(SystemClock(), stall_s=60)
+        outbox = Outbox(
+            {f"sink-{number}": sink for number, sink in enumerate(sinks)},
+            config=DeliveryConfig(**config),
+            state_folder=tmp_path / "state",
+            deployment="d",
+            observers=Observers(metrics=metrics, health=health, clock=SystemClock()),
+        )
+        made.append(outbox)
+        return outbox, metrics, health
+
+    yield make
+    for outbox in made:
+        outbox.close()
 
 
 def value_of(metrics, name, **labels):
@@ -72,182 +105,288 @@ def value_of(metrics, name, **labels):
 
 def stop(outbox):
     outbox.request_stop()
-    assert outbox.join(30.0) == []
+    wait_until(lambda: outbox.join(0.1) == [])
+    return outbox.close()
 
 
-def test_deliveries_are_numbered_and_written_in_order():
+def test_deliveries_are_numbered_and_written_in_order(make_outbox):
     sink = MemorySink()
-    outbox, metrics, _ = make_outbox(sink, capacity=4)
+    outbox, metrics, _ = make_outbox(sink)
     outbox.start()
-    numbers = [outbox.put(make_delivery(number)) for number in range(20)]
-    stop(outbox)
+    numbers = [outbox.put(status(number)) for number in range(20)]
+    assert stop(outbox) == {}
     assert numbers == list(range(1, 21))
     assert [record.key for record in sink.records] == [f"s{i}" for i in range(20)]
-    written = value_of(
-        metrics, "records_written_total", sink="sink-0", topic="maskstream.status.v1"
-    )
-    assert written == 20
+    topic = Topic.STATUS.value
+    assert value_of(metrics, "records_delivered_total", sink="sink-0", topic=topic) == 20
 
 
-def test_nothing_is_acknowledged_before_every_sink_was_flushed():
+def test_nothing_is_acknowledged_before_every_sink_has_confirmed_it(make_outbox):
     quick, slow = MemorySink(), GateSink()
-    outbox, *_ = make_outbox(quick, slow, capacity=8)
+    outbox, *_ = make_outbox(quick, slow)
     outbox.start()
     for number in range(3):
-        outbox.put(make_delivery(number))
+        outbox.put(status(number))
     wait_until(lambda: len(quick.records) == 3)
-    assert (outbox.acknowledged, quick.num_flushes) == (0, 0)
-    outbox.request_flush()
-    wait_until(lambda: quick.num_flushes == 1)
     assert outbox.acknowledged == 0
     slow.gate.set()
     wait_until(lambda: outbox.acknowledged == 3)
     assert len(slow.keys) == 3
-    outbox.put(make_delivery(3))
-    assert outbox.acknowledged == 3
     stop(outbox)
 
 
-def test_without_sinks_everything_is_acknowledged_at_once():
-    outbox, *_ = make_outbox()
-    assert outbox.put(make_delivery()) == outbox.acknowledged == 1
-
-
-def test_a_sink_that_fails_to_flush_acknowledges_nothing():
-    sink = GateSink(num_flush_failures=10**6)
-    sink.gate.set()
-    outbox, *_ = make_outbox(sink, retry_s=0.0)
-    outbox.start()
-    outbox.put(make_delivery())
-    outbox.request_flush()
-    wait_until(lambda: outbox.errors)
-    assert outbox.acknowledged == 0
-    stop(outbox)
-
-
-def test_a_slow_sink_sheds_only_what_may_be_shed():
-    sink = GateSink()
-    outbox, metrics, _ = make_outbox(sink, capacity=2)
-    outbox.start()
-    outbox.put(make_delivery(0))
-    assert sink.entered.wait(30)
-    for number in range(1, 6):
-        outbox.put(make_delivery(number, can_shed=True))
-    sink.gate.set()
-    outbox.put(make_delivery(6))
-    stop(outbox)
-    assert sink.keys == ["s0", "s1", "s2", "s6"]
-    assert value_of(metrics, "results_shed_total", sink="sink-0") == 3
-
-
-def test_a_sink_that_is_away_for_a_while_loses_nothing():
-    sink = GateSink(num_failures=2)
-    sink.gate.set()
+def test_what_lies_in_the_log_is_acknowledged_while_its_sink_is_away(make_outbox):
+    sink = opened(kind=LoggedSink, is_away=True)
     outbox, metrics, _ = make_outbox(sink)
     outbox.start()
-    outbox.put(make_delivery(0))
-    wait_until(lambda: sink.keys == ["s0"])
-    stop(outbox)
-    assert value_of(metrics, "sink_errors_total", sink="sink-0") == 2
-    assert value_of(metrics, "sink_state", sink="sink-0", state="up") == 1
+    outbox.put(status(0))
+    wait_until(lambda: outbox.acknowledged == 1)
+    assert sink.keys == []
+    assert value_of(metrics, "sink_waiting", sink="sink-0") == 1
 
 
-def test_a_sink_is_behind_while_it_is_tried_again_and_says_when_it_is_back(caplog):
-    caplog.set_level(logging.INFO, "maskstream")
-    sink = GateSink(num_failures=10**6)
-    sink.gate.set()
-    outbox, metrics, health = make_outbox(sink)
+def test_without_sinks_everything_is_acknowledged_at_once(make_outbox):
+    outbox, *_ = make_outbox()
     outbox.start()
-    outbox.put(make_delivery(0))
-    wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.BEHIND)
-    assert "away" in health.readiness().sinks["sink-0"].error
-    assert value_of(metrics, "sink_state", sink="sink-0", state="behind") == 1
-    sink.num_failures = 0
+    number = outbox.put(status())
+    wait_until(lambda: outbox.acknowledged == number == 1)
+
+
+@pytest.mark.parametrize("kind", [GateSink, LoggedSink])
+def test_a_sink_that_hangs_holds_up_neither_the_engine_nor_another_sink(kind, make_outbox):
+    hanging, healthy = kind(), MemorySink()
+    outbox, *_ = make_outbox(hanging, healthy, queue=1)
+    outbox.start()
+    for number in range(500):  # would never return
+        outbox.put(status(number))
+    wait_until(lambda: len(healthy.records) == 500)
+    assert hanging.keys == []
+    hanging.gate.set()
+    wait_until(lambda: len(hanging.keys) == 500)
+    assert hanging.keys == [f"s{number}" for number in range(500)]
+
+
+@pytest.mark.parametrize("kind", [GateSink, LoggedSink])
+def test_a_sink_that_was_away_gets_everything_in_order_and_once(kind, make_outbox, caplog):
+    caplog.set_level(logging.INFO, "maskstream")
+    sink = opened(kind=kind, is_away=True)
+    outbox, metrics, health = make_outbox(sink, down_s=1e-6)
+    outbox.start()
+    for number in range(50):
+        outbox.put(status(number))
+    wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.DOWN)
+    assert "away" in str(health.readiness().reasons)
+    assert "away" in outbox.errors["sink-0"]
+    assert value_of(metrics, "sink_state", sink="sink-0", state="down") == 1
+    delivered = {"sink": "sink-0", "topic": Topic.STATUS.value}
+    assert not value_of(metrics, "records_delivered_total", **delivered)
+    sink.is_away = False
     wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.UP)
     stop(outbox)
-    told = [(record.sink, record.getMessage().split(" after")[0]) for record in caplog.records]
-    assert (told[0], told[-1]) == (("sink-0", "opened"), ("sink-0", "works again"))
+    assert sink.keys == [f"s{number}" for number in range(50)]
+    assert value_of(metrics, "records_delivered_total", **delivered) == 50
+    told = [r.getMessage() for r in caplog.records if getattr(r, "sink", None) == "sink-0"]
+    assert told[0] == "opened"
+    assert "away" in told[1]
+    assert told[-1].startswith("works again after")
+    assert len(told) <= 5  # not one a try
 
 
-@pytest.mark.parametrize("is_durable", [False, True])
-def test_readiness_needs_the_sinks_whose_records_must_arrive(is_durable):
-    sink = GateSink(num_failures=10**6)
-    sink.gate.set()
-    sink.is_durable = is_durable
-    outbox, _, health = make_outbox(sink, retry_s=0.0)
-    outbox.start()
-    outbox.put(make_delivery(0))
-    stop(outbox)
-    health.beat()
-    assert health.readiness().sinks["sink-0"].state is SinkState.DOWN
-    assert health.readiness().is_good is not is_durable
-
-
-def test_a_sink_that_stays_away_is_given_up_and_the_others_go_on():
-    bad, good = GateSink(num_failures=10**6), MemorySink()
-    bad.gate.set()
-    outbox, metrics, health = make_outbox(bad, good, retry_s=0.0)
-    outbox.start()
-    for number in range(10):
-        outbox.put(make_delivery(number))
-    stop(outbox)
-    assert outbox.errors.keys() == {"sink-0"}
-    assert not outbox.is_useless
-    assert len(good.records) == 10
-    assert bad.is_closed
-    assert value_of(metrics, "sink_state", sink="sink-0", state="down") == 1
-    assert "away" in str(health.readiness().reasons)
-
-
-def test_retries_are_cut_short_when_the_run_is_to_stop():
-    sink = GateSink(num_failures=10**6)
-    sink.gate.set()
-    outbox, *_ = make_outbox(sink, capacity=1, retry_s=3600.0)
-    outbox.start()
-    for number in range(4):
-        outbox.put(make_delivery(number), is_stopping=lambda: True)
-    stop(outbox)
-    assert "away" in outbox.errors["sink-0"]
-
-
-def test_a_sink_that_hangs_is_left_behind():
+def test_a_slow_sink_is_behind_without_having_failed(make_outbox):
     sink = GateSink()
-    outbox, *_ = make_outbox(sink, capacity=1)
+    outbox, _, health = make_outbox(sink, behind_s=1e-6)
     outbox.start()
-    outbox.put(make_delivery())
+    outbox.put(status())
+    wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.BEHIND)
+    sink.gate.set()
+    wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.UP)
+
+
+def test_what_a_sink_did_not_get_is_delivered_by_the_next_run(make_outbox):
+    sink = opened(kind=LoggedSink, is_away=True)
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    for number in range(5):
+        outbox.put(status(number))
+    left = stop(outbox)
+    assert "5 records are kept" in left["sink-0"]
+    assert sink.is_closed
+    back = opened(kind=LoggedSink)
+    outbox, *_ = make_outbox(back)
+    outbox.start()
+    wait_until(lambda: back.keys == [f"s{number}" for number in range(5)])
+    assert stop(outbox) == {}
+
+
+def test_records_of_a_sink_without_a_log_are_said_to_be_lost(make_outbox):
+    outbox, *_ = make_outbox(opened(is_away=True))
+    outbox.start()
+    outbox.put(status())
+    outbox.request_stop()
+    assert "1 did not arrive" in outbox.close()["sink-0"]
+
+
+def test_a_sink_that_hangs_at_the_end_is_interrupted(make_outbox):
+    sink = GateSink()
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    outbox.put(status())
     assert sink.entered.wait(30)
     outbox.request_stop()
     assert outbox.join(0.0) == ["sink-0"]
-    sink.gate.set()
-    assert outbox.join(30.0) == []
+    outbox.close()
+    assert sink.is_closed
 
 
-def test_a_result_that_cannot_be_encoded_is_dropped_and_the_sink_goes_on(monkeypatch):
+def test_a_refused_record_becomes_a_dead_letter_and_the_others_go_on(make_outbox):
+    odd, other = opened(refuses=frozenset({"s1"})), MemorySink()
+    outbox, metrics, _ = make_outbox(odd, other)
+    outbox.start()
+    for number in range(3):
+        outbox.put(status(number))
+    wait_until(lambda: other.of(Topic.DLQ))
+    stop(outbox)
+    assert odd.keys == ["s0", "s2"]  # the letter is about s1 too, and refused without a letter
+    assert [record.key for record in other.of(Topic.STATUS)] == ["s0", "s1", "s2"]
+    (letter,) = other.of(Topic.DLQ)
+    assert letter.value == other.of(Topic.STATUS)[1].value
+    assert dict(letter.headers)["maskstream_error_reason"] == b"odd"
+    assert value_of(metrics, "records_refused_total", sink="sink-0") == 2
+
+
+class Buggy(GateSink):
+    def write(self, records):
+        if any(record.key == "s5" and record.topic is Topic.STATUS for record in records):
+            raise ZeroDivisionError("a bug")
+        return super().write(records)
+
+
+def test_a_record_that_a_sink_raises_on_harms_itself_alone(make_outbox):
+    sink = opened(kind=Buggy)
+    outbox, *_ = make_outbox(sink)
+    for number in range(12):
+        outbox.put(status(number))
+    outbox.start()
+    wait_until(lambda: any(record.topic is Topic.DLQ for record in sink.records))
+    stop(outbox)
+    kept = [record.key for record in sink.records if record.topic is Topic.STATUS]
+    assert kept == [f"s{number}" for number in range(12) if number != 5]
+
+
+def test_a_record_that_cannot_be_encoded_becomes_a_dead_letter(make_outbox):
     sink = MemorySink()
-    outbox, metrics, _ = make_outbox(sink, capacity=4)
-    bad = make_delivery(1)
-    encode = Delivery.records
-    monkeypatch.setattr(
-        Delivery, "records", lambda self: StatusRecord() if self is bad else encode(self)
-    )
+    outbox, *_ = make_outbox(sink)
     outbox.start()
-    for delivery in (make_delivery(0), bad, make_delivery(2)):
+    bad = StatusRecord.model_construct(stream_id="bad", state="odd", since="never", time=START)
+    for delivery in (status(0), Delivery(status=bad), status(2)):
         outbox.put(delivery)
-    stop(outbox)
-    assert [record.key for record in sink.records] == ["s0", "s2"]
-    assert not outbox.errors
-    assert value_of(metrics, "sink_errors_total", sink="sink-0") == 1
+    assert stop(outbox) == {}
+    assert [(record.key, record.topic) for record in sink.records] == [
+        ("s0", Topic.STATUS), ("bad", Topic.DLQ), ("s2", Topic.STATUS)
+    ]  # fmt: skip
 
 
-def test_a_stream_that_is_gone_is_closed_behind_its_last_result():
-    sink = GateSink()
-    sink.gate.set()
-    outbox, *_ = make_outbox(sink, capacity=4)
+@pytest.mark.parametrize("is_durable", [False, True])
+def test_readiness_needs_the_sinks_whose_records_must_arrive(is_durable, make_outbox):
+    sink = opened(is_away=True)
+    sink.is_durable = is_durable
+    outbox, metrics, health = make_outbox(sink, down_s=1e-6)
     outbox.start()
-    outbox.put(make_delivery(0))
-    outbox.put(Delivery(deployment="d", closed_stream="s0"))
+    outbox.put(status())
+    health.beat()
+    wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.DOWN)
+    assert health.readiness().is_good is not is_durable
+    shed = value_of(metrics, "shed_total", sink="sink-0", kind="records")
+    assert (shed == 1) is not is_durable
+
+
+@dataclass
+class FilmSink(PictureSink):
+    """Notes the frames drawn; the gate holds it up."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    told: list = field(default_factory=list)
+    entered: threading.Event = field(default_factory=threading.Event)
+
+    def open(self):
+        pass
+
+    def write(self, frame, overlays, captions):
+        self.entered.set()
+        self.gate.wait(30)
+        self.told.append(frame.frame_seq)
+
+    def flush(self):
+        pass
+
+    def close_stream(self, stream_id):
+        self.told.append(f"{stream_id} closed")
+
+    def close(self):
+        pass
+
+
+@dataclass
+class Frames(FrameSink):
+    """Takes frames; the first ``num_failures`` writes fail."""
+
+    num_failures: int = 0
+    told: list = field(default_factory=list)
+    num_flushes: int = 0
+
+    def open(self):
+        pass
+
+    def write(self, frame):
+        if self.num_failures:
+            self.num_failures -= 1
+            raise SinkUnreachableError("frames", "away")
+        self.told.append(frame.frame_seq)
+
+    def flush(self):
+        self.num_flushes += 1
+
+    def close(self):
+        pass
+
+
+def frame_of(seq, *, is_live=False):
+    return Delivery(frame=make_frame(seq), is_live=is_live)
+
+
+def test_frames_are_tried_again_until_they_arrive(make_outbox):
+    sink = Frames(num_failures=2)
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    for seq in range(4):
+        outbox.put(frame_of(seq))
+    wait_until(lambda: outbox.acknowledged == 4)
     stop(outbox)
-    assert sink.keys == ["s0", "s0 closed"]
+    assert sink.told == [0, 1, 2, 3]
+    assert sink.num_flushes > 0
+
+
+def test_live_frames_are_left_out_where_there_is_no_room_and_others_wait(make_outbox):
+    sink = Frames(num_failures=10**6)
+    outbox, metrics, _ = make_outbox(sink, queue=2)
+    outbox.start()
+    for seq in range(5):
+        outbox.put(frame_of(seq, is_live=True))
+    assert not outbox.has_room
+    outbox.put(frame_of(5))  # under way when its source was told to wait
+    assert value_of(metrics, "shed_total", sink="sink-0", kind="frames") == 3
+    sink.num_failures = 0
+    stop(outbox)
+    assert sink.told == [0, 1, 5]
+
+
+def test_a_stream_that_is_gone_is_closed_behind_its_last_frame(make_outbox):
+    sink = FilmSink()
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    outbox.put(Delivery(closed_stream="s0"))
+    stop(outbox)
+    assert sink.told == ["s0 closed"]
 
 
 class BrokenSink(GateSink):
@@ -255,15 +394,9 @@ class BrokenSink(GateSink):
         raise NotWritableError("folder", "no right to write")
 
 
-def test_a_sink_that_cannot_be_opened_stops_the_start_and_closes_the_others():
+def test_a_sink_that_cannot_be_opened_stops_the_start_and_closes_the_others(make_outbox):
     good = MemorySink()
     outbox, *_ = make_outbox(good, BrokenSink())
     with pytest.raises(NotWritableError):
         outbox.start()
     assert not good.is_open
-
-
-def test_names_are_unique():
-    assert name_sinks(["jsonl", "video", "jsonl", "jsonl"]) == [
-        "jsonl", "video", "jsonl-2", "jsonl-3"
-    ]  # fmt: skip

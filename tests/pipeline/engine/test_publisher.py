@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 from connectors.frame import CaptureClock
-from pipeline.config.sections.stream import Overflow
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.summary import StreamTotals
 from pipeline.events.event import RuleFailure
@@ -30,7 +29,7 @@ class Outbox:
     def num_put(self):
         return len(self.deliveries)
 
-    def put(self, delivery, *, is_stopping):
+    def put(self, delivery):
         self.deliveries.append(delivery)
         return self.num_put
 
@@ -45,31 +44,24 @@ def make_result(*changes, frame=None, tracks=()):
     return FrameResult(stamp=stamp, result_time=now, model="m", changes=changes, scene=scene)
 
 
-def make_publisher(overflow=Overflow.DROP_OLDEST, **fields):
+def make_publisher(*, may_wait=False, **fields):
     outbox, metrics = Outbox(**fields), Metrics(tuple)
     running = SimpleNamespace(
         stream_id="cam",
         totals=StreamTotals(),
-        config=SimpleNamespace(buffer_overflow=overflow),
+        may_wait=may_wait,
         rules_told={},
     )
-    publisher = Publisher(outbox, deployment="d", metrics=metrics, is_stopping=lambda: False)
+    publisher = Publisher(outbox, metrics=metrics)
     return publisher, running, outbox, metrics
 
 
-@pytest.mark.parametrize(
-    ("overflow", "changes", "can_shed"),
-    [
-        (Overflow.DROP_OLDEST, (), True),
-        (Overflow.DROP_NEWEST, (), True),
-        (Overflow.DROP_OLDEST, (STARTED,), False),
-        (Overflow.WAIT, (), False),
-    ],
-)
-def test_only_live_results_without_news_may_be_shed(overflow, changes, can_shed):
-    publisher, running, outbox, _ = make_publisher(overflow)
-    assert publisher.result(running, make_result(*changes)) == 1
-    assert outbox.deliveries[0].can_shed is can_shed
+@pytest.mark.parametrize("may_wait", [False, True])
+def test_results_and_frames_of_streams_that_cannot_wait_are_live(may_wait):
+    publisher, running, outbox, _ = make_publisher(may_wait=may_wait)
+    assert publisher.result(running, make_result()) == 1
+    assert publisher.frame(running, make_frame()) == 2
+    assert [delivery.is_live for delivery in outbox.deliveries] == [not may_wait] * 2
 
 
 def test_results_are_counted_by_track_change_and_state():

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from connectors.memory import MemorySink
+from connectors.memory import MemorySink, Pause
 from connectors.record import Topic
 from pipeline.events.event import RuleFailure
 from pipeline.events.rules.machine import RuleBook, RuleMachine
@@ -16,11 +16,13 @@ from tests.pipeline.engine.runs import (
     assert_settled,
     bodies,
     counts_of,
+    in_turn,
     make_app,
     make_config,
     run,
     states_of,
 )
+from tests.pipeline.engine.test_outbox import FilmSink
 from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
 
 
@@ -217,7 +219,7 @@ def test_a_bug_at_the_end_of_a_stream_ends_it_all_the_same(monkeypatch):
     assert states_of(sink, "cam")[-1] == "ended"
     assert 'maskstream_session_errors_total{stream="cam"} 1.0' in shown
     assert 'maskstream_tracks{state="confirmed",stream="cam"} 0.0' in shown
-    assert 'maskstream_publish_queue{sink="MemorySink"} 0.0' in shown
+    assert 'maskstream_sink_waiting{sink="MemorySink"} 0.0' in shown
 
 
 def test_garbage_of_one_source_costs_the_others_nothing():
@@ -226,3 +228,28 @@ def test_garbage_of_one_source_costs_the_others_nothing():
     assert counts_of(summary, "good").processed == 12
     assert len(uids(sink, "good")) == 1
     assert_settled(summary)
+
+
+def test_a_hanging_sink_slows_files_and_never_cameras():
+    film = FilmSink()
+    config = make_config("file", "live", delivery={"queue": 2})
+    file, live = config.streams
+    live = live.model_copy(update={"source": CAMERA})
+    config = config.model_copy(update={"streams": (file, live)})
+    file_walk, live_walk = (make_walk(30, stream_id=name) for name in ("file", "live"))
+    app = make_app(config, file_walk, [*live_walk, Pause(600)], sink=film)
+
+    def is_live_done():
+        counts = counts_of(app.engine.summary(), "live")
+        return counts.received == 30 and counts.waiting == 0
+
+    def let_go():
+        assert counts_of(app.engine.summary(), "file").processed <= 3
+        film.gate.set()
+
+    summary = in_turn(
+        app.engine,
+        (is_live_done, let_go),
+        (lambda: counts_of(app.engine.summary(), "file").processed == 30, lambda: None),
+    )
+    assert not counts_of(summary, "file").dropped

@@ -1,0 +1,203 @@
+"""Carries pictures or frames to one sink by a bounded queue of its own."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from connectors.backoff import Backoff
+from connectors.base import FrameSink, PictureSink
+from connectors.errors import SinkError
+from pipeline.engine.delivery import Delivery
+from pipeline.engine.sink_watch import SinkWatch
+from pipeline.observe.metrics import Metrics
+from pipeline.records.translate import to_overlays
+
+_logger = logging.getLogger("maskstream.feed")
+
+_BACKOFF = Backoff(initial_s=0.1, maximum_s=5.0)
+_FLUSH_EVERY = 64  # deliveries, while the queue never runs empty
+
+
+class MediaFeed:
+    """One sink of pictures or frames with its thread.
+
+    Pictures are best effort: one that cannot be written is left out, counted. Frames must arrive
+    and are tried again for ever. Where the queue is full, live ones are left out, counted.
+
+    Args:
+        sink: Not open yet.
+        watch: Judges it.
+        capacity: Pictures or frames that may wait.
+        metrics: Where what is left out is counted.
+        on_room: Called when the sink has caught up.
+    """
+
+    def __init__(
+        self,
+        sink: PictureSink | FrameSink,
+        watch: SinkWatch,
+        *,
+        capacity: int,
+        metrics: Metrics,
+        on_room: Callable[[], None],
+    ) -> None:
+        self.name = watch.name
+        self.watch = watch
+        self.sink = sink
+        self._capacity = capacity
+        self._metrics = metrics
+        self._on_room = on_room
+        self._waiting: deque[tuple[int, Delivery]] = deque()
+        self._changed = threading.Condition()
+        self._draining = threading.Event()
+        self._hurry = threading.Event()
+        self._written = 0
+        self._flushed = 0
+        self._thread = threading.Thread(target=self._run, name=f"sink-{self.name}", daemon=True)
+
+    def open(self) -> None:
+        """Open the sink. Raises a ``SinkError``."""
+        self.sink.open()
+        self.watch.open()
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether fewer wait than may."""
+        return len(self._waiting) < self._capacity
+
+    @property
+    def num_waiting(self) -> int:
+        """Pictures or frames that were not written yet."""
+        return len(self._waiting)
+
+    def put(self, number: int, delivery: Delivery) -> None:
+        """Take a delivery if it is of the sink's kind; never waits."""
+        if not self._takes(delivery):
+            return
+        if delivery.is_live and not self.has_room:
+            self._metrics.shed.labels(self.name, self._kind).inc()
+            return
+        with self._changed:
+            self._waiting.append((number, delivery))
+            self._changed.notify()
+
+    def acknowledged(self, num_put: int) -> int:
+        """Return the number up to which all that must arrive has.
+
+        Args:
+            num_put: The number of the last delivery.
+        """
+        with self._changed:
+            is_idle = self._written == self._flushed and not self._waiting
+            return num_put if is_idle else self._flushed
+
+    def drain(self) -> None:
+        """Ask to end once everything that waits was written."""
+        self._draining.set()
+        with self._changed:
+            self._changed.notify()
+
+    def interrupt(self) -> None:
+        """Ask to end at once; what waits is lost."""
+        self._hurry.set()
+        self.sink.interrupt()
+        self.drain()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; tell whether it has come."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def abandon(self) -> None:
+        """Close a sink whose thread never began."""
+        self._close()
+
+    def judge(self) -> None:
+        """Judge the sink by the time."""
+        self.watch.judge(0.0)
+
+    @property
+    def _kind(self) -> str:
+        return "frames" if isinstance(self.sink, FrameSink) else "pictures"
+
+    def _takes(self, delivery: Delivery) -> bool:
+        if delivery.closed_stream is not None:
+            return True
+        if isinstance(self.sink, FrameSink):
+            return delivery.frame is not None
+        return delivery.result is not None and delivery.result.scene is not None
+
+    def _run(self) -> None:
+        try:
+            while (item := self._next()) is not None:
+                number, delivery = item
+                if self._try(lambda delivery=delivery: self._write(delivery)):
+                    self._written = number
+                elif delivery.closed_stream is None:
+                    self._metrics.shed.labels(self.name, self._kind).inc()
+                self._done()
+        finally:
+            self._close()
+
+    def _next(self) -> tuple[int, Delivery] | None:
+        """Return the oldest delivery, which stays in the queue; ``None`` at the end.
+
+        Before it waits for more, everything written is made durable.
+        """
+        num_unflushed = self._written - self._flushed
+        with self._changed:
+            if self._waiting and num_unflushed < _FLUSH_EVERY and not self._hurry.is_set():
+                return self._waiting[0]
+        if num_unflushed and self._try(self.sink.flush):
+            self._flushed = self._written
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._waiting or self._draining.is_set() or self._hurry.is_set()
+            )
+            return self._waiting[0] if self._waiting and not self._hurry.is_set() else None
+
+    def _done(self) -> None:
+        with self._changed:
+            self._waiting.popleft()
+            has_room_again = len(self._waiting) == self._capacity - 1
+        if has_room_again:
+            self._on_room()
+
+    def _write(self, delivery: Delivery) -> None:
+        sink, result = self.sink, delivery.result
+        if delivery.closed_stream is not None:
+            sink.close_stream(delivery.closed_stream)
+        elif isinstance(sink, FrameSink):
+            if delivery.frame is not None:
+                sink.write(delivery.frame)
+        elif result is not None and result.scene is not None:
+            scene = result.scene
+            sink.write(scene.frame, to_overlays(scene.tracks), scene.captions)
+
+    def _try(self, action: Callable[[], None]) -> bool:
+        """Carry out what is to be done; frames are tried again for ever, pictures are left out."""
+        for delay_s in _BACKOFF.delays():
+            try:
+                with self._metrics.stage.labels("sink_write").time():
+                    action()
+            except SinkError as error:
+                self.watch.fail(error)
+            except Exception as error:
+                _logger.exception("failed to write", extra={"sink": self.name})
+                self.watch.fail(error)
+                break
+            else:
+                self.watch.succeed()
+                return True
+            if not self.sink.is_durable or self._hurry.wait(delay_s):
+                break
+        return False
+
+    def _close(self) -> None:
+        self._try(self.sink.close)

@@ -1,0 +1,204 @@
+"""Carries records from the log to one sink: in order, for ever, until it has confirmed them."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from connectors.backoff import Backoff
+from connectors.base import RecordSink, Refused
+from connectors.errors import SinkError
+from connectors.record import Record, Topic
+from pipeline.clock import Clock
+from pipeline.engine.dead_letters import refused_letter
+from pipeline.engine.log.kinds import Kind
+from pipeline.engine.log.record_log import Batch, RecordLog
+from pipeline.engine.sink_watch import SinkWatch
+from pipeline.observe.metrics import Metrics
+from pipeline.records.codec import omit_masks
+
+_logger = logging.getLogger("maskstream.feed")
+
+_WAIT_S = 0.5
+_MAX_RECORDS = 500
+_MAX_BYTES = 4 * 1024 * 1024  # half a second of a broker that takes 8 MB/s
+_BACKOFF = Backoff(initial_s=0.1, maximum_s=5.0)
+
+
+class RecordFeed:
+    """One sink of records with its thread.
+
+    Args:
+        sink: Not open yet.
+        watch: Judges it.
+        log: Holds what it has not confirmed.
+        metrics: Where deliveries are counted.
+        clock: For stamps of dead letters.
+        on_progress: Called when the sink has confirmed something.
+    """
+
+    def __init__(
+        self,
+        sink: RecordSink,
+        watch: SinkWatch,
+        log: RecordLog,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self.name = watch.name
+        self.watch = watch
+        self.sink = sink
+        self._log = log
+        self._metrics = metrics
+        self._clock = clock
+        self._on_progress = on_progress
+        self._draining = threading.Event()
+        self._hurry = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"sink-{self.name}", daemon=True)
+
+    def open(self) -> None:
+        """Open the sink; local, so it waits for nobody. Raises a ``SinkError``."""
+        self.sink.open()
+        self.watch.open()
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Ask to end once everything in the log was written; nothing more is appended to it."""
+        self._draining.set()
+        self._log.wake(self.name)
+
+    def interrupt(self) -> None:
+        """Ask to end at once; a write that waits is broken off."""
+        self._draining.set()
+        self._hurry.set()
+        self.sink.interrupt()
+        self._log.wake(self.name)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; tell whether it has come."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def abandon(self) -> None:
+        """Close a sink whose thread never began."""
+        self._close()
+
+    @property
+    def num_waiting(self) -> int:
+        """Records that it has not confirmed."""
+        return self._log.lag(self.name).num_records
+
+    def judge(self) -> None:
+        """Judge the sink by the age of what waits for it."""
+        self.watch.judge(self._log.lag(self.name).oldest_age_s)
+
+    def _run(self) -> None:
+        try:
+            while not self._is_over():
+                if self._log.wait(self.name, _WAIT_S):
+                    self._deliver_all()
+                if self.sink.pace_s and not self._draining.is_set():
+                    self._hurry.wait(self.sink.pace_s)
+        except Exception:
+            _logger.exception("the feed of a sink failed", extra={"sink": self.name})
+            raise
+        finally:
+            self._close()
+
+    def _is_over(self) -> bool:
+        return self._hurry.is_set() or (self._draining.is_set() and not self.num_waiting)
+
+    def _deliver_all(self) -> None:
+        """Write what can be read now, news before masklets."""
+        for kind in Kind:
+            batch = self._log.read(kind, self.name, max_bytes=_MAX_BYTES, max_records=_MAX_RECORDS)
+            if batch is None:
+                continue
+            if not self._deliver(batch):
+                self._hurry.set()
+                return
+            self._log.confirm(kind, self.name, batch.last_seq)
+            self._on_progress()
+
+    def _deliver(self, batch: Batch) -> bool:
+        """Write a batch until it has arrived; False if the run ends before that."""
+        records = [self._fit(record) for record in batch.records]
+        refused = self._write(records)
+        if refused is None:
+            return False
+        left_out = {id(one.record) for one in refused}
+        delivered = [record for record in records if id(record) not in left_out]
+        for one in refused:
+            smaller = omit_masks(one.record) if one.is_too_large else None
+            again = [one] if smaller is None else self._write([smaller])
+            if again is None:
+                return False
+            if again:
+                self._bury(one)
+            else:
+                delivered.append(one.record)
+        for record in delivered:
+            self._metrics.delivered.labels(self.name, record.topic.value).inc()
+        return True
+
+    def _fit(self, record: Record) -> Record:
+        limit = self.sink.max_record_bytes
+        if limit is None or len(record.value) <= limit:
+            return record
+        return omit_masks(record) or record
+
+    def _write(self, records: Sequence[Record]) -> Sequence[Refused] | None:
+        """Return what the sink refused; ``None`` if the run ends before the rest has arrived."""
+        for delay_s in _BACKOFF.delays():
+            try:
+                with self._metrics.stage.labels("sink_write").time():
+                    refused = self.sink.write(records)
+                    self.sink.flush()
+            except SinkError as error:
+                self.watch.fail(error)
+            except Exception as error:
+                _logger.exception("failed to write", extra={"sink": self.name})
+                if len(records) == 1:
+                    reason = f"{type(error).__name__}: {error}"
+                    return [Refused(record=records[0], reason=reason)]
+                return self._write_halves(records)
+            else:
+                self.watch.succeed()
+                return refused
+            if not self.sink.is_durable:
+                self._metrics.shed.labels(self.name, "records").inc(len(records))
+                return []
+            if self._draining.is_set() and self.sink.needs_log:
+                return None  # the log keeps them for the next start
+            if self._hurry.wait(delay_s):
+                return None
+        raise AssertionError("delays never end")
+
+    def _write_halves(self, records: Sequence[Record]) -> Sequence[Refused] | None:
+        """Find the record that the sink fails on, so that the others arrive."""
+        middle = len(records) // 2
+        first = self._write(records[:middle])
+        second = None if first is None else self._write(records[middle:])
+        return None if first is None or second is None else [*first, *second]
+
+    def _bury(self, refused: Refused) -> None:
+        """Let every sink of records know of one that this sink refuses."""
+        record = refused.record
+        self._metrics.refused.labels(self.name).inc()
+        extra = {"sink": self.name, "stream": record.key}
+        _logger.error("refused a record of %s: %s", record.topic.value, refused.reason, extra=extra)
+        if record.topic is not Topic.DLQ:  # no letter about a letter
+            letter = refused_letter(refused, sink=self.name, now=self._clock.utc_now())
+            self._log.append(Kind.ALERTS, [letter])
+
+    def _close(self) -> None:
+        try:
+            self.sink.close()
+        except Exception as error:
+            self.watch.fail(error)
+            _logger.exception("failed to close", extra={"sink": self.name})
