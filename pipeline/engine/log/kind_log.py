@@ -242,8 +242,6 @@ class KindLog:
         # It may have been shed, and counted, while it was read.
         records = [record for seq, record in chunk.records if seq > position.done]
         if not records:
-            position.pass_over(chunk.last_seq)
-            self._forget_confirmed()
             return None
         position.hand(chunk.last_seq)
         return Batch(self.kind, chunk.last_seq, records)

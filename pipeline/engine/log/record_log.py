@@ -108,7 +108,7 @@ class RecordLog:
     Args:
         folder: Holds log and cursors; ``None`` if no consumer uses the log.
         consumers: All that read.
-        log_bytes: Size on disk of all kinds together.
+        log_bytes: Size on disk of all kinds together, exceeded by one write at most.
         memory_bytes: Size in memory of each kind, in bytes as on disk; as Python objects small
             records take about 1 kB more each.
         segment_bytes: Size at which a new segment is begun; an eighth of the log at most.
@@ -318,7 +318,8 @@ class RecordLog:
     # Files
 
     def _write_out(self, *, is_everything: bool) -> None:
-        max_bytes = _COMMIT_BYTES if self._error is None else _RETRY_BYTES
+        commit_bytes = min(_COMMIT_BYTES, self._segment_bytes)
+        max_bytes = commit_bytes if self._error is None else min(_RETRY_BYTES, commit_bytes)
         try:
             for log in self._kinds.values():
                 store = log.store
@@ -327,7 +328,7 @@ class RecordLog:
                 # Only so far: what is appended meanwhile could go on for ever.
                 to = log.last_seq
                 while self._write_commit(log, store, to, max_bytes, is_everything=is_everything):
-                    max_bytes = _COMMIT_BYTES
+                    max_bytes = commit_bytes
                 if self._error is not None:
                     # There may be nothing to write: consumers got it from memory.
                     store.probe()
@@ -348,6 +349,7 @@ class RecordLog:
         with self._changed:
             log.publish(commit, store)
             self._changed.notify_all()
+        self._tidy()
         return True
 
     def _encode(self, held: Sequence[Held]) -> list[tuple[int, bytes]]:

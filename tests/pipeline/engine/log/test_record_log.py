@@ -62,6 +62,15 @@ def test_alerts_are_seen_once_they_are_on_disk(tmp_path):
     assert read_all(log, Kind.ALERTS, "kafka") == [1, 2, 3]
 
 
+def test_records_are_safe_once_each_consumer_has_confirmed_them(tmp_path):
+    log = open_log(tmp_path, KAFKA, MQTT, JSONL)
+    log.append(Kind.TRACKS, make_records(1, 9, Kind.TRACKS))
+    for name, seq, safe in (("kafka", 7, 0), ("jsonl", 5, 0), ("mqtt", 8, 5), ("jsonl", 9, 7)):
+        log.confirm(Kind.TRACKS, name, seq)
+        assert log.safe_seq(Kind.TRACKS) == safe
+    assert len(log._kinds[Kind.TRACKS]._tail) == 2  # and memory has let go of them
+
+
 def test_synced_alerts_survive_a_kill_byte_for_byte(tmp_path):
     log, records = open_log(tmp_path), make_records(1, 100, num_bytes=500)
     log.append(Kind.ALERTS, records)
@@ -180,6 +189,29 @@ def test_full_log_sheds_masklets_then_tracks_then_alerts(tmp_path):
         found = read_all(log, kind, "kafka")
         assert found == list(range(401 - len(found), 401))
         assert len(found) + log.counts().shed["kafka", kind] == 400
+
+
+def test_bound_of_the_log_holds_between_the_writes_of_one_sync(tmp_path, monkeypatch):
+    log = open_log(tmp_path, log_bytes=20_000, memory_bytes=100, segment_bytes=1000)
+    sizes, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (sizes.append(num_disk_bytes(tmp_path)), fsync(fd)))
+    for kind in Kind:
+        log.append(kind, make_records(1, 150, kind, 200))
+    log.close()
+    assert 19_000 < max(sizes) <= 21_100
+    assert num_disk_bytes(tmp_path) <= 20_000
+    assert log.lag("kafka").num_records + sum(log.counts().shed.values()) == 450
+
+
+def test_what_is_shed_from_disk_is_not_delivered_from_memory(tmp_path):
+    log = open_log(tmp_path, log_bytes=2000, segment_bytes=400)
+    for first in range(1, 30, 2):
+        log.append(Kind.ALERTS, make_records(first, first + 1, num_bytes=200))
+        log.sync()
+    num_shed = log.counts().shed["kafka", Kind.ALERTS]
+    assert num_shed > 0
+    assert log.lag("kafka").num_records == 30 - num_shed
+    assert read_all(log, Kind.ALERTS, "kafka") == list(range(num_shed + 1, 31))
 
 
 def test_one_consumer_holds_records_for_itself_alone(tmp_path):
