@@ -39,7 +39,9 @@ SUBJECTS = (
 )
 # What the subjects' tests are; others run too long to be run once a mutant.
 TESTS = tuple(f"tests/{subject}" for subject in SUBJECTS)
-_MOST_TESTS = 60  # of one mutant; with more, those beside the module's own tests are drawn from
+# Holds each default and bound of configuration and records against the schemas in the tree.
+_SCHEMA_TEST = "tests/contracts/test_frozen_surfaces.py::test_schema_files_are_what_the_models_say"
+_MOST_TESTS = 60  # of one mutant; with more, the farther ones are drawn from
 _TIMEOUT_S = 120.0
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
@@ -180,18 +182,20 @@ def over(
 
 
 def tests_of(site: Site, covered: dict[tuple[str, int], list[str]], seed: int) -> list[str]:
-    """Return the tests that execute a site, those of its own module first."""
+    """Return the tests that execute a site: those of its own module, of its subject, others."""
     own = f"test_{Path(site.path).stem}.py"
+    (subject,) = (f"tests/{name}/" for name in SUBJECTS if site.path.startswith(f"{name}/"))
     tests = covered.get((site.path, site.line), [])
+    first: list[str] = []
     if not tests:  # executed at import: by every test of the module
         lines = [names for (path, _), names in covered.items() if path == site.path]
         tests = sorted({name for names in lines for name in names})
-    first = [name for name in tests if own in name]
-    rest = [name for name in tests if own not in name]
-    room = max(_MOST_TESTS - len(first), 0)
-    if len(rest) > room:
-        rest = random.Random(seed).sample(rest, room)  # noqa: S311
-    return first[:_MOST_TESTS] + rest
+        first = [_SCHEMA_TEST]
+    draw = random.Random(seed)  # noqa: S311
+    # By distance, and of those equally far in a random order.
+    tests = sorted(draw.sample(tests, len(tests)), key=lambda name: not name.startswith(subject))
+    first += [name for name in tests if own in name]
+    return [*first, *(name for name in tests if own not in name)][:_MOST_TESTS]
 
 
 def judge_in(

@@ -18,6 +18,8 @@ _LEFT_OUT = re.compile(r"Variable|RemoveDecorator|ExceptionReplacer|_Is(Not)?(_|
 _KEPT = frozenset(
     {"core/ReplaceComparisonOperator_Is_IsNot", "core/ReplaceComparisonOperator_IsNot_Is"}
 )
+# Where "*" and "**" are no operation: f(a, *, b), {**d}. With another sign nothing is imported.
+_BY_SYNTAX = frozenset({"parameters", "dictorsetmaker"})
 _FORM = re.compile(r"^core/(Replace(?:Binary|Comparison|Unary)Operator_[A-Za-z]+|[A-Za-z]+)")
 
 
@@ -54,7 +56,7 @@ def find_sites(path: Path, root: Path) -> list[Site]:
         kind = _kind(operator_name)
         for node in nodes:
             for (line, column), _ in operator.mutation_positions(node):
-                if line not in skipped:
+                if line not in skipped and node.parent.type not in _BY_SYNTAX:
                     key = line, column, kind
                     found.setdefault(key, []).append((operator_name, occurrence))
                 occurrence += 1
@@ -91,24 +93,41 @@ def _kind(operator_name: str) -> str:
 
 
 def _lines_without_behaviour(tree: ast.Module) -> set[int]:
-    """Return lines of annotations, imports, class decorators and log calls: no test can tell."""
+    """Return lines of types, imports, class options and log calls.
+
+    No test can tell, or all can: a union of types with another sign fails at import.
+    """
     lines: set[int] = set()
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
         if isinstance(node, ast.ClassDef):
             parts += node.decorator_list  # @dataclass(frozen=True, slots=True)
+            lines.update(keyword.value.lineno for keyword in node.keywords)  # A(Base, frozen=True)
         elif isinstance(node, ast.AnnAssign):
             parts.append(node.annotation)
         elif isinstance(node, ast.FunctionDef):
             arguments = node.args
             every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
             parts += [node.returns, *(one.annotation for one in every)]
-        elif isinstance(node, ast.Import | ast.ImportFrom) or _is_log_call(node):
+        elif (
+            isinstance(node, ast.Import | ast.ImportFrom | ast.MatchOr)  # case A() | B()
+            or (isinstance(node, ast.Assign) and _is_type(node.value))
+            or _is_log_call(node)
+        ):
             parts.append(node)
         for part in parts:
             if part is not None and not isinstance(part, ast.Constant | ast.Name):
                 lines.update(range(part.lineno, (part.end_lineno or part.lineno) + 1))
     return lines
+
+
+def _is_type(node: ast.AST) -> bool:
+    """Tell whether an expression is a type: a name, one with brackets, a union."""
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.BitOr) and _is_type(node.left) and _is_type(node.right)
+    if isinstance(node, ast.Subscript):
+        return _is_type(node.value)
+    return isinstance(node, ast.Name) and node.id[:1].isupper() and not node.id.isupper()
 
 
 def _is_log_call(node: ast.AST) -> bool:
