@@ -138,8 +138,6 @@ class Engine:
         for source in parts.table.sources:
             source.runner.finish()
             parts.table.drop_source(source)
-        if parts.worker is not None:
-            parts.worker.close_all()
         sources = parts.table.join(_JOIN_SHARE * parts.config.stop_timeout_s)
         parts.inbox.close()
         self._finish_sinks()

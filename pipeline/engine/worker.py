@@ -65,11 +65,6 @@ class Worker:
         except Exception:
             _logger.exception("the model could not close the stream", extra=_about(stream_id))
 
-    def close_all(self) -> None:
-        """Forget every stream."""
-        for stream_id in tuple(self._open):
-            self.close(stream_id)
-
     def step(self, inputs: Sequence[FrameInput]) -> list[Outcome]:
         """Return one outcome per input, in order.
 

@@ -170,8 +170,8 @@ def test_an_engine_without_frames_rests():
 
 
 def test_stop_drops_what_waits_counts_it_and_ends_the_tracks():
-    sink, turns = MemorySink(), iter(range(5))
-    app = make_app(make_config(), make_walk(500), sink=sink)
+    sink, tracker, turns = MemorySink(), BlobTracker(), iter(range(5))
+    app = make_app(make_config(), make_walk(500), sink=sink, tracker=tracker)
     summary = app.engine.run(lambda: next(turns, None) is None and app.engine.stop())
     counts = counts_of(summary)
     assert 0 < counts.processed < 500
@@ -180,6 +180,7 @@ def test_stop_drops_what_waits_counts_it_and_ends_the_tracks():
     assert bodies(sink, Topic.TRACKS)[-1]["kind"] == "ended"
     assert states_of(sink, "cam")[-1] == "ended"
     assert not sink.is_open
+    assert tracker.streams == {}
 
 
 class LostDevice(BlobTracker):

@@ -95,7 +95,8 @@ def test_a_lost_device_is_nobodys_fault_and_is_passed_on():
     worker = make_worker("a", "b", tracker=Lost())
     with pytest.raises(DeviceLostError):
         worker.step(inputs(a=make_frame(), b=make_frame()))
-    worker.close_all()
+    for stream_id in "ab":
+        worker.close(stream_id)
 
 
 def test_a_stream_that_the_model_refuses_is_told_and_not_open():
@@ -119,5 +120,5 @@ def test_opening_again_begins_anew():
     assert tracker.streams["a"]
     assert worker.open("a", ["red"]) is None
     assert not tracker.streams["a"]
-    worker.close_all()
+    worker.close("a")
     assert not tracker.streams
