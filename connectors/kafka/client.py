@@ -2,9 +2,11 @@
 
 import logging
 import socket
+from collections.abc import Mapping
 from typing import Any, cast
 
 from kafka import errors as k
+from kafka.net.compat import KafkaNetClient
 
 from connectors.errors import (
     ConnectorError,
@@ -123,6 +125,25 @@ def require_listener(config: KafkaClientConfig) -> None:
             refusal = error
     if refusal is not None:
         raise refusal
+
+
+def build_client(kind: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:  # noqa: ANN401 - untyped
+    """Return one of kafka-python's clients and its network; waits for a broker.
+
+    Those that cannot be built leave their connections and their thread behind, so both are ended.
+    """
+    networks: list[Any] = []
+
+    def build_network(**options: Any) -> Any:  # noqa: ANN401 - as above
+        networks.append(KafkaNetClient(**options))
+        return networks[-1]
+
+    try:
+        return kind(**{**options, "kafka_client": build_network}), networks[0]
+    except BaseException:
+        for network in networks:
+            network.close()
+        raise
 
 
 def translate_source_error(

@@ -1,17 +1,14 @@
 """Encoded frames from Kafka."""
 
-import logging
 import threading
-import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any, cast
 
 import numpy as np
-from kafka import ConsumerRebalanceListener, KafkaConsumer
-from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from kafka import KafkaConsumer
+from kafka.consumer import subscription_state
 from numpy.typing import NDArray
 from typing_extensions import override
 
@@ -20,23 +17,23 @@ from connectors.errors import BadFrameError, NotFoundError, Position, SourceErro
 from connectors.frame import CaptureClock, Frame, KafkaOrigin
 from connectors.kafka.client import (
     MAX_RECORD_BYTES,
+    build_client,
     client_options,
     require_listener,
     translate_source_error,
 )
 from connectors.kafka.config import KafkaSourceConfig
+from connectors.kafka.poller import Partition, Poller, partition_at
 from connectors.pictures.encoding import decode_image, image_kind
 
-_log = logging.getLogger("maskstream.connectors.kafka")
-
-_Partition = tuple[str, int]
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
+_ANY_STREAM = "*"
 
-_POLL_MS = 200
 _CLOSE_S = 1.0
-# A broker that answers commits in milliseconds; one that is away must not hold up a stop.
-_COMMIT_S = 2.0
-_COMMIT_AGAIN_S = 5.0
+# Those who describe kafka-python's types do not know them yet.
+_sticky: Any = import_module("kafka.coordinator.assignors.cooperative_sticky")
+_Assignor = _sticky.CooperativeStickyAssignor
+_Listener = cast("type[Any]", cast("Any", subscription_state).AsyncConsumerRebalanceListener)
 _RAW = b"application/x-maskstream-rgb24"
 
 
@@ -46,15 +43,21 @@ class KafkaSource(Source):
     A record's value is a JPEG, a PNG, or raw RGB with the headers ``width`` and ``height``; its
     timestamp is the capture time. The headers ``stream_epoch``, ``frame_seq`` and ``pts_us`` are
     optional; a missing ``frame_seq`` is the record's offset, so that it is the same when a record
-    is delivered again.
+    is delivered again. A record without a key is a frame of the stream that its header
+    ``stream_id`` names, else of the source's, unless that stands for any stream.
 
-    Guarantee: at least once: offsets are committed by ``commit`` alone, once the results are safe,
-        and what was given to it is committed by ``close`` at the latest if the broker answers. A
-        record that is no frame is a ``BadFrameError`` with its bytes and the offset behind it; the
-        next read goes on there.
+    A thread of its own fetches ahead, 16 MiB at most, and keeps the group's membership however
+    long a reader takes. No broker at all for ``connect_timeout_s`` is an error that may pass:
+    kafka-python itself would go on silently, and never finds a cluster that has moved.
+
+    Guarantee: at least once: what was given to ``commit``, once its results are safe, is committed
+        within 200 ms, before a partition goes to another member, and by ``close`` at the latest,
+        if the broker answers. Records of other streams are committed with the frames before them.
+        A record that is no frame is a ``BadFrameError`` with its bytes and the offset behind it;
+        the next read goes on there.
     Ordering: that of the partition, so of each stream.
-    Parallelism: the partitions, shared among the consumer group. ``close`` may come from another
-        thread.
+    Parallelism: the partitions, shared among the consumer group; a rebalance moves as few as it
+        can. ``close`` may come from another thread.
     """
 
     def __init__(
@@ -63,26 +66,74 @@ class KafkaSource(Source):
         self._stream_id = stream_id
         self._config = config
         self._start = {_partition_of(name): int(value) for name, value in (position or {}).items()}
-        self._consumer: Any = None
-        self._fetched: deque[Any] = deque()
-        self._delivered: dict[_Partition, int] = {}
-        self._handed_out: dict[_Partition, int] = {}
-        self._revoked: dict[_Partition, int] = {}
-        self._ends: dict[_Partition, int] = {}
-        self._marks: dict[_Partition, int] = {}
-        self._marks_lock = threading.Lock()
-        self._next_commit_s = 0.0
-        self._closing = threading.Event()
+        self._poller: Poller | None = None
+        self._is_closing = threading.Event()
         self._lock = threading.Lock()
 
     @override
     def open(self) -> None:
-        if self._closing.is_set():
-            return
+        with self._lock:
+            if self._is_closing.is_set():
+                return
+            try:
+                require_listener(self._config)
+                consumer, network = build_client(KafkaConsumer, self._options())
+            except Exception as error:
+                raise self._translate(error) from error
+            try:
+                self._subscribe(consumer, network)
+            except SourceError:
+                consumer.close(autocommit=False, timeout_ms=round(_CLOSE_S * 1000))
+                raise
+            except Exception as error:
+                consumer.close(autocommit=False, timeout_ms=round(_CLOSE_S * 1000))
+                raise self._translate(error) from error
+
+    @override
+    def read(self) -> Frame | None:
+        poller = self._poller
+        if poller is None:
+            return None
+        try:
+            record = poller.take()
+        except Exception as error:
+            raise self._translate(error) from error
+        return None if record is None else self._to_frame(record)
+
+    def commit(self, position: Position) -> None:
+        """Mark everything before ``position`` as done; from any thread, and without waiting.
+
+        What the broker does not take is tried again until it does. Partitions that have moved to
+        another member meanwhile are left to it: it reads again what was not committed.
+        """
+        poller = self._poller
+        if poller is not None:
+            poller.mark({_partition_of(name): int(offset) for name, offset in position.items()})
+
+    @override
+    def position(self) -> dict[str, int | float | str]:
+        offsets = self._start if self._poller is None else self._poller.position()
+        return {f"{one[0]}/{one[1]}": offset for one, offset in sorted(offsets.items())}
+
+    @override
+    def interrupt(self) -> None:
+        self._is_closing.set()
+        if self._poller is not None:
+            self._poller.interrupt()
+
+    @override
+    def close(self) -> None:
+        self.interrupt()
+        with self._lock:
+            if self._poller is not None:
+                self._poller.close(_CLOSE_S)
+
+    def _options(self) -> dict[str, Any]:
         config = self._config
         options: dict[str, Any] = {
             "group_id": config.group_id,
             "group_instance_id": config.group_instance_id,
+            "partition_assignment_strategy": [_Assignor],
             "enable_auto_commit": False,
             "auto_offset_reset": config.start,
             "allow_auto_create_topics": False,
@@ -92,173 +143,53 @@ class KafkaSource(Source):
             "fetch_max_bytes": MAX_RECORD_BYTES,
             "max_poll_records": 32,
         }
-        with self._lock:
-            try:
-                require_listener(config)
-                self._consumer = KafkaConsumer(**{**options, **client_options(config)})
-                is_there = config.topic in self._consumer.topics()
-                if is_there:
-                    self._consumer.subscribe([config.topic], listener=_Rebalance(self))
-            except Exception as error:
-                self._drop_consumer()
-                raise self._translate(error) from error
-            if not is_there:
-                self._drop_consumer()
-                reason = f"no topic {config.topic!r} at {config.bootstrap}"
-                accepted = "a topic that exists"
-                raise NotFoundError(self._stream_id, reason, accepted=accepted, recoverable=True)
+        return {**options, **client_options(config)}
 
-    @override
-    def read(self) -> Frame | None:
-        with self._lock:
-            while not self._closing.is_set() and self._consumer is not None:
-                self._commit_marks()
-                frame = self._next_fetched()
-                if frame is not None:
-                    return frame
-                if self._config.until_end and self._is_at_end():
-                    return None
-                self._fetch()
-            return None
-
-    def commit(self, position: Position) -> None:
-        """Mark everything before ``position`` as done; from any thread, and without waiting.
-
-        The thread that reads commits it, within 200 ms while it waits for a record, and ``close``
-        at the latest. What the broker does not take is tried again until it does. Partitions that
-        have moved to another member meanwhile are left to it: it reads again what was not
-        committed.
-        """
-        with self._marks_lock:
-            for name, offset in position.items():
-                self._marks[_partition_of(name)] = int(offset)
-
-    @override
-    def position(self) -> dict[str, int | float | str]:
-        offsets = {**self._start, **self._delivered}
-        return {f"{one[0]}/{one[1]}": offset for one, offset in sorted(offsets.items())}
-
-    @override
-    def interrupt(self) -> None:
-        self._closing.set()
-
-    @override
-    def close(self) -> None:
-        self._closing.set()
-        with self._lock:
-            if self._consumer is not None:
-                self._next_commit_s = 0.0
-                self._commit_marks()
-            self._drop_consumer()
-
-    def on_assigned(self, partitions: Sequence[_Partition]) -> None:
-        """Begin where the position given at the start says, else where the group left off."""
-        for partition in partitions:
-            if partition in self._start:
-                self._consumer.seek(partition, self._start[partition])
-                self._delivered[partition] = self._start[partition]
-            if partition in self._revoked:
-                self._delivered[partition] = self._revoked[partition]
-        self._revoked.clear()
-        if partitions:
-            # Of those that come later another member may have read more by then.
-            self._start.clear()
-
-    def on_revoked(self, partitions: Sequence[_Partition]) -> None:
-        """Commit what is done, then forget all about partitions that may go to another member.
-
-        Nothing that was fetched waits to be read here: the client tells of this while it polls,
-        and it is polled when all is read.
-        """
-        self._commit_marks()
-        gone = set(partitions)
-        self._revoked = {one: done for one, done in self._delivered.items() if one in gone}
-        with self._marks_lock:
-            for partition in gone:
-                for kept_of in (self._delivered, self._handed_out, self._ends, self._marks):
-                    kept_of.pop(partition, None)
-
-    def _next_fetched(self) -> Frame | None:
-        while self._fetched:
-            record = self._fetched.popleft()
-            partition = _at(record.topic, record.partition)
-            self._delivered[partition] = record.offset + 1
-            try:
-                stream_id = _stream_of(record)
-                if self._config.streams and stream_id not in self._config.streams:
-                    continue
-                self._handed_out[partition] = record.offset + 1
-                return _to_frame(record, stream_id, self._config.max_pixels)
-            except (ValueError, OverflowError) as error:
-                self._handed_out[partition] = record.offset + 1
-                raise BadFrameError(
-                    record.key.decode("utf-8", "replace") if record.key else self._stream_id,
-                    str(error),
-                    position={
-                        "topic": record.topic,
-                        "partition": record.partition,
-                        "offset": record.offset,
-                    },
-                    accepted="a JPEG, a PNG, or raw RGB with width and height, keyed by stream",
-                    resume_position=_position_behind(record),
-                    payload=record.value or b"",
-                    headers=tuple(record.headers or ()),
-                ) from error
-        return None
-
-    def _fetch(self) -> None:
-        try:
-            batches = self._consumer.poll(timeout_ms=_POLL_MS)
-        except Exception as error:
-            raise self._translate(error) from error
-        for records in batches.values():
-            self._fetched.extend(records)
-        # What came with the records, not what a broker answers when asked for the end: that was
-        # seen to be too low by all but one record of the last batch.
-        for partition in self._consumer.assignment():
-            end = self._consumer.highwater(partition)
-            if end is not None:
-                self._ends.setdefault(partition, end)
-
-    def _commit_marks(self) -> None:
-        """Commit what has been marked as done and not been committed yet; holds the lock."""
-        if not self._marks or self._consumer is None or time.monotonic() < self._next_commit_s:
-            return
-        owned = self._consumer.assignment()
-        with self._marks_lock:
-            marks = {one: offset for one, offset in self._marks.items() if one in owned}
-            self._marks.clear()
-            self._marks.update(marks)
-        offsets = {
-            partition: OffsetAndMetadata(self._behind_unwanted(partition, mark), "", -1)
-            for partition, mark in marks.items()
-        }
-        try:
-            if offsets:
-                self._consumer.commit(offsets, timeout_ms=round(_COMMIT_S * 1000))
-        except (CommitFailedError, RebalanceInProgressError) as error:
-            extra = {"stream": self._stream_id}
-            _log.warning("commit left to the new owner: %s", error, extra=extra)
-        except KafkaError as error:
-            self._next_commit_s = time.monotonic() + _COMMIT_AGAIN_S
-            extra = {"stream": self._stream_id}
-            _log.warning("commit is tried again: %s", error, extra=extra)
-            return
-        with self._marks_lock:
-            for partition, mark in marks.items():
-                if self._marks.get(partition) == mark:
-                    del self._marks[partition]
-
-    def _behind_unwanted(self, partition: _Partition, mark: int) -> int:
-        """Return a mark, moved behind the records of other streams that follow it."""
-        is_last = mark >= self._handed_out.get(partition, mark + 1)
-        return max(mark, self._delivered.get(partition, mark)) if is_last else mark
-
-    def _is_at_end(self) -> bool:
-        owned = self._consumer.assignment()
-        return bool(owned) and all(
-            one in self._ends and self._consumer.position(one) >= self._ends[one] for one in owned
+    def _subscribe(self, consumer: Any, network: Any) -> None:  # noqa: ANN401 - of kafka-python
+        config = self._config
+        if config.topic not in consumer.topics():
+            reason = f"no topic {config.topic!r} at {config.bootstrap}"
+            accepted = "a topic that exists"
+            raise NotFoundError(self._stream_id, reason, accepted=accepted, recoverable=True)
+        poller = Poller(
+            consumer,
+            network,
+            self._stream_id,
+            patience_s=config.connect_timeout_s,
+            is_wanted=self._is_wanted,
+            start=self._start,
+            until_end=config.until_end,
         )
+        consumer.subscribe([config.topic], listener=_Rebalance(poller))
+        poller.start()
+        self._poller = poller
+
+    def _is_wanted(self, record: Any) -> bool:  # noqa: ANN401 - as above
+        if not self._config.streams:
+            return True
+        try:
+            return _stream_of(record, self._stream_id) in self._config.streams
+        except ValueError:
+            return True  # to be told of
+
+    def _to_frame(self, record: Any) -> Frame:  # noqa: ANN401 - as above
+        try:
+            stream_id = _stream_of(record, self._stream_id)
+            return _to_frame(record, stream_id, self._config.max_pixels)
+        except (ValueError, OverflowError) as error:
+            raise BadFrameError(
+                record.key.decode("utf-8", "replace") if record.key else self._stream_id,
+                str(error),
+                position={
+                    "topic": record.topic,
+                    "partition": record.partition,
+                    "offset": record.offset,
+                },
+                accepted="a JPEG, a PNG, or raw RGB with width and height, keyed by stream",
+                resume_position=_position_behind(record),
+                payload=record.value or b"",
+                headers=tuple(record.headers or ()),
+            ) from error
 
     def _translate(self, error: Exception) -> SourceError:
         position = {"topic": self._config.topic, **self.position()}
@@ -267,35 +198,36 @@ class KafkaSource(Source):
             error, self._stream_id, position=position, bootstrap=bootstrap
         )
 
-    def _drop_consumer(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        self._fetched.clear()
-        if consumer is not None:
-            consumer.close(autocommit=False, timeout_ms=round(_CLOSE_S * 1000))
 
+class _Rebalance(_Listener):
+    """Tells a poller of rebalances; awaited, since a commit may not block kafka-python's thread."""
 
-class _Rebalance(ConsumerRebalanceListener):
-    def __init__(self, source: KafkaSource) -> None:
-        self._source = source
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
 
-    @override
-    def on_partitions_revoked(self, revoked: Any) -> None:
-        self._source.on_revoked(list(revoked))
+    async def on_partitions_revoked(self, revoked: Collection[Partition]) -> None:
+        await self._poller.on_revoked(revoked)
 
-    @override
-    def on_partitions_assigned(self, assigned: Any) -> None:
-        self._source.on_assigned(list(assigned))
+    async def on_partitions_assigned(self, assigned: Collection[Partition]) -> None:
+        self._poller.on_assigned(assigned)
+
+    async def on_partitions_lost(self, lost: Collection[Partition]) -> None:
+        self._poller.on_lost(lost)
 
 
 def _position_behind(record: Any) -> Position:  # noqa: ANN401 - kafka-python is untyped
     return {f"{record.topic}/{record.partition}": record.offset + 1}
 
 
-def _stream_of(record: Any) -> str:  # noqa: ANN401 - as above
-    key = cast("bytes | None", record.key)
-    if not key:
-        raise ValueError("a record without a key")
-    return key.decode()
+def _stream_of(record: Any, stream_id: str) -> str:  # noqa: ANN401 - as above
+    """Return the stream of a record in the source of a stream, or of any stream."""
+    headers: dict[str, bytes] = dict(record.headers or ())
+    key = cast("bytes | None", record.key) or headers.get("stream_id")
+    if key:
+        return key.decode()
+    if stream_id == _ANY_STREAM:
+        raise ValueError("neither a key nor a header stream_id, where each record names its stream")
+    return stream_id
 
 
 def _to_frame(record: Any, stream_id: str, max_pixels: int) -> Frame:  # noqa: ANN401 - as above
@@ -339,13 +271,8 @@ def _to_pixels(value: bytes, headers: dict[str, bytes], max_pixels: int) -> NDAr
     return decode_image(value, max_pixels=max_pixels)
 
 
-def _at(topic: str, partition: int) -> _Partition:
-    """Return kafka-python's named tuple, under a type that the checker knows."""
-    return cast("_Partition", TopicPartition(topic, partition))
-
-
-def _partition_of(name: str) -> _Partition:
+def _partition_of(name: str) -> Partition:
     topic, _, partition = name.rpartition("/")
     if not topic or not partition.isdigit():
         raise ValueError(f"bad Kafka position {name!r}; accepted: topic/partition")
-    return _at(topic, int(partition))
+    return partition_at(topic, int(partition))

@@ -8,7 +8,7 @@ from kafka import KafkaAdminClient, errors
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from connectors.errors import TopicMissingError
-from connectors.kafka.client import client_options
+from connectors.kafka.client import build_client, client_options
 from connectors.kafka.config import KafkaSinkConfig
 from connectors.record import Topic
 
@@ -49,7 +49,7 @@ class Topics:
         options: dict[str, Any] = {
             name: value for name, value in known if name in KafkaAdminClient.DEFAULT_CONFIG
         }
-        admin: Any = KafkaAdminClient(**options)
+        admin, _ = build_client(KafkaAdminClient, options)
         try:
             faults = self._look(admin)
             missing = [

@@ -35,10 +35,10 @@ def events(*numbers):
     return [event(number) for number in numbers]
 
 
-def kafka_source(bootstrap, topic, position=None, **options):
+def kafka_source(bootstrap, topic, position=None, *, stream_id="frames", **options):
     settings = {"group_id": topic, "until_end": True, "session_timeout_s": 6}
     config = KafkaSourceConfig(bootstrap=bootstrap, topic=topic, **{**settings, **options})
-    return KafkaSource(stream_id="frames", config=config, position=position)
+    return KafkaSource(stream_id=stream_id, config=config, position=position)
 
 
 def publish(bootstrap, topic, frames):

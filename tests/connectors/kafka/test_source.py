@@ -4,17 +4,18 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import TopicPartition
 
 from connectors.errors import BadFrameError, NotFoundError, SourceError, UnreachableError
 from connectors.frame import CaptureClock, KafkaOrigin
+from connectors.kafka import poller
 from connectors.pictures.encoding import encode_image
 from tests.connectors.kafka.helpers import PNG, kafka_source, produce, publish, wait_until
 from tests.media import make_frame, number_of, numbered_picture
-from tests.servers import free_port
+from tests.servers import free_port, proxied_kafka_broker
 
 
 def committed(bootstrap, topic, *, partition=0):
@@ -72,6 +73,61 @@ def test_mark_of_the_last_frame_passes_the_records_of_other_streams_behind_it(
         frames = list(iter(source.read, None))
         source.commit(frames[num_done - 1].position)
     assert committed(kafka_bootstrap, topic) == offset
+
+
+def test_records_of_other_streams_alone_are_committed_too(kafka_bootstrap, topic):
+    for _ in range(3):
+        produce(kafka_bootstrap, topic, value=PNG, key=b"barn", partition=0)
+    with kafka_source(kafka_bootstrap, topic, streams=("gate",)) as source:
+        assert source.read() is None
+    assert committed(kafka_bootstrap, topic) == 3
+
+
+def test_reader_that_takes_long_stays_in_the_group(kafka_bootstrap, topic):
+    produce(kafka_bootstrap, topic, value=PNG, partition=0)
+    options = {"until_end": False, "options": {"max_poll_interval_ms": 1000}}
+    with kafka_source(kafka_bootstrap, topic, **options) as source:
+        position = source.read().position
+        threading.Event().wait(2.5)  # a model that takes its time
+        source.commit(position)
+        wait_until(lambda: committed(kafka_bootstrap, topic) == 1, timeout_s=5)
+
+
+def test_fetching_ahead_is_bounded_in_bytes(kafka_bootstrap, topic, monkeypatch):
+    monkeypatch.setattr(poller, "_BUFFER_BYTES", 30_000)
+    pixels = numbered_picture(9, width=100, height=10).tobytes()
+    headers = [("content-type", RGB.encode()), ("width", b"100"), ("height", b"10")]
+    producer = KafkaProducer(bootstrap_servers=kafka_bootstrap)
+    for _ in range(200):
+        producer.send(topic, value=pixels, headers=headers, key=b"gate", partition=0)
+    producer.close()
+    with kafka_source(kafka_bootstrap, topic) as source:
+        frames = [source.read()]
+        wait_until(lambda: source._poller._is_paused)
+        assert source._poller._num_bytes < 30_000 + 32 * len(pixels)
+        frames += iter(source.read, None)
+    assert [frame.frame_seq for frame in frames] == list(range(200))
+
+
+def test_what_is_done_is_committed_before_a_partition_moves(kafka_bootstrap, topic, monkeypatch):
+    monkeypatch.setattr(poller, "_COMMIT_EVERY_S", 1000.0)
+    admin = KafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    admin.create_topics({topic: {"num_partitions": 2, "replication_factor": 1}})
+    admin.close()
+    for partition in (0, 1):
+        for _ in range(2):
+            produce(kafka_bootstrap, topic, partition=partition, value=PNG)
+    options = {"until_end": False, "session_timeout_s": 6}
+    with kafka_source(kafka_bootstrap, topic, **options) as first, reading(first) as frames:
+        wait_until(lambda: len(frames) == 4)
+        for frame in frames:
+            if frame.frame_seq == 0:
+                first.commit(frame.position)
+        with kafka_source(kafka_bootstrap, topic, **options) as second, reading(second) as others:
+            wait_until(lambda: others)
+            (moved,) = others[0].position
+            assert [frame.frame_seq for frame in others] == [1]
+            assert committed(kafka_bootstrap, topic, partition=int(moved[-1])) == 1
 
 
 def test_position_goes_on_behind_the_frame_that_bears_it(kafka_bootstrap, topic):
@@ -197,7 +253,7 @@ GARBAGE = (
     ({"value": None}, "no picture"),
     ({"value": JPEG[: len(JPEG) // 2]}, "cut off"),
     ({"value": b"x", "headers": [("content-type", RGB.encode())]}, "raw RGB of 0x0"),
-    ({"value": PNG, "key": None}, "without a key"),
+    ({"value": PNG, "key": None}, "neither a key"),
     ({"value": PNG, "headers": [("pts_us", b"soon")]}, "invalid literal"),
     ({"value": PNG, "headers": [("frame_seq", b"-1")]}, "negative"),
     ({"value": PNG, "headers": [("stream_epoch", b"-1")]}, "negative"),
@@ -211,13 +267,20 @@ def test_garbage_is_a_typed_error_with_its_place_and_bytes_and_reading_goes_on(
     for record, _ in GARBAGE:
         produce(kafka_bootstrap, topic, partition=0, **record)
     produce(kafka_bootstrap, topic, partition=0, value=PNG)
-    with kafka_source(kafka_bootstrap, topic) as source:
+    with kafka_source(kafka_bootstrap, topic, stream_id="*") as source:
         for offset, (record, reason) in enumerate(GARBAGE):
             with pytest.raises(BadFrameError, match=reason) as caught:
                 source.read()
             assert caught.value.position == {"topic": topic, "partition": 0, "offset": offset}
             assert caught.value.payload == (record["value"] or b"")
         assert number_of(source.read().pixels) == 1
+
+
+def test_record_without_a_key_is_a_frame_of_the_one_stream(kafka_bootstrap, topic):
+    for headers in ([], [("stream_id", b"barn")]):
+        produce(kafka_bootstrap, topic, partition=0, value=PNG, key=None, headers=headers)
+    with kafka_source(kafka_bootstrap, topic, stream_id="gate") as source:
+        assert [frame.stream_id for frame in iter(source.read, None)] == ["gate", "barn"]
 
 
 def test_binary_header_that_is_not_ours_does_no_harm(kafka_bootstrap, topic):
@@ -241,6 +304,28 @@ def test_raw_pictures_and_stream_filter(kafka_bootstrap, topic):
 def test_broker_that_is_not_there_is_unreachable_at_once():
     with pytest.raises(UnreachableError, match="stream 'frames'"):
         kafka_source(f"127.0.0.1:{free_port()}", "t", connect_timeout_s=1).open()
+
+
+def test_lost_broker_is_unreachable_and_another_source_goes_on_when_it_is_back():
+    options = {"until_end": False, "connect_timeout_s": 1}
+    with proxied_kafka_broker() as (proxy, _):
+        for _ in range(2):
+            produce(proxy.address, "frames", value=PNG, partition=0)
+        with kafka_source(proxy.address, "frames", **options) as source:
+            source.commit(source.read().position)
+            source.read()
+            proxy.cut()
+            with pytest.raises(UnreachableError) as caught:
+                source.read()
+            assert caught.value.recoverable
+        position = source.position()
+        assert position == {"frames/0": 2}
+        proxy.restore()
+        produce(proxy.address, "frames", value=PNG, partition=0)
+        with kafka_source(proxy.address, "frames", position, **options) as source:
+            assert source.read().frame_seq == 2
+            # The second frame, read before, is not done.
+            assert committed(proxy.address, "frames") in (None, 1)
 
 
 def test_missing_topic_is_not_found(kafka_bootstrap, topic):

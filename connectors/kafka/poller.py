@@ -1,0 +1,301 @@
+"""A Kafka consumer with the thread that polls it, so that the group never waits for a reader."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, cast
+
+from kafka.errors import (
+    CommitFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    RebalanceInProgressError,
+)
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+_log = logging.getLogger("maskstream.connectors.kafka")
+
+Partition = tuple[str, int]
+
+# Fetched and not read yet; beyond it partitions are paused, and go on below half of it.
+_BUFFER_BYTES = 16 * 1024 * 1024
+_POLL_MS = 200
+_PAUSED_POLL_MS = 20
+_COMMIT_EVERY_S = 0.2
+# A broker that answers commits in milliseconds; one that is away must not hold up a stop.
+_COMMIT_S = 1.0
+_COMMIT_AGAIN_S = 5.0
+_END_S = 3.0
+
+
+class Poller:
+    """Fetches records ahead of their reader, and commits what is done.
+
+    The thread that polls is the only one to use the consumer until it has ended. kafka-python
+    tells of rebalances on a further one, its own.
+
+    Args:
+        consumer: Of kafka-python, subscribed with the hooks of this poller.
+        network: Of the consumer.
+        name: The stream's, for the log.
+        patience_s: How long there may be no connection to any broker.
+        is_wanted: Whether a record is to be read; others are passed over.
+        start: Offsets to begin at, of partitions that are assigned first.
+        until_end: Whether reading ends at the records that were there at the start.
+    """
+
+    def __init__(
+        self,
+        consumer: Any,  # noqa: ANN401 - kafka-python is untyped
+        network: Any,  # noqa: ANN401 - as above
+        name: str,
+        *,
+        patience_s: float,
+        is_wanted: Callable[[Any], bool],
+        start: Mapping[Partition, int],
+        until_end: bool,
+    ) -> None:
+        self._consumer = consumer
+        self._network = network
+        self._name = name
+        self._patience_s = patience_s
+        self._connected_s = time.monotonic()
+        self._is_wanted = is_wanted
+        self._start = dict(start)
+        self._until_end = until_end
+        self._changed = threading.Condition()
+        self._records: deque[Any] = deque()
+        self._num_bytes = 0
+        self._owned: set[Partition] = set()
+        self._delivered: dict[Partition, int] = {}
+        self._handed_out: dict[Partition, int] = {}
+        self._done: dict[Partition, int] = {}
+        self._first: dict[Partition, int] = {}
+        self._committed: dict[Partition, int] = {}
+        self._ends: dict[Partition, int] = {}
+        self._is_paused = False
+        self._next_commit_s = 0.0
+        self._error: Exception | None = None
+        self._has_ended = False
+        self._is_interrupted = False
+        self._is_closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kafka-poll", daemon=True)
+
+    def start(self) -> None:
+        """Begin to poll."""
+        self._thread.start()
+
+    def take(self) -> Any:  # noqa: ANN401 - as above
+        """Return the next record that is wanted; waits for it. ``None`` at the end.
+
+        Raises:
+            Exception: What kafka-python raised, once all it had fetched is read.
+        """
+        with self._changed:
+            while not self._is_interrupted:
+                while self._records:
+                    record = self._records.popleft()
+                    self._num_bytes -= _size_of(record)
+                    partition = partition_at(record.topic, record.partition)
+                    self._delivered[partition] = record.offset + 1
+                    self._first.setdefault(partition, record.offset)
+                    if self._is_wanted(record):
+                        self._handed_out[partition] = record.offset + 1
+                        return record
+                if self._error is not None:
+                    raise self._error
+                if self._has_ended:
+                    break
+                self._changed.wait()
+        return None
+
+    def mark(self, offsets: Mapping[Partition, int]) -> None:
+        """Note that everything before these offsets is done; those of others are passed over."""
+        with self._changed:
+            for partition, offset in offsets.items():
+                # What was handed out before a partition went to another member is left to that one.
+                if partition in self._first and offset > self._first[partition]:
+                    self._done[partition] = max(offset, self._done.get(partition, 0))
+
+    def position(self) -> dict[Partition, int]:
+        """Return the offsets behind what was taken."""
+        with self._changed:
+            return {**self._start, **self._delivered}
+
+    def interrupt(self) -> None:
+        """End a ``take`` that waits; commits go on."""
+        with self._changed:
+            self._is_interrupted = True
+            self._changed.notify_all()
+
+    def close(self, timeout_s: float) -> None:
+        """Commit what is done, if the broker answers, and leave the group."""
+        self.interrupt()
+        self._is_closing.set()
+        if self._thread.ident is not None:
+            self._thread.join(_END_S)
+        if not self._thread.is_alive():
+            self._commit()
+        self._consumer.close(autocommit=False, timeout_ms=round(timeout_s * 1000))
+
+    def on_assigned(self, partitions: Collection[Partition]) -> None:
+        """Begin where the position given at the start says, else where the group left off."""
+        with self._changed:
+            self._owned.update(partitions)
+            for partition in partitions:
+                if partition in self._start:
+                    self._consumer.seek(partition, self._start[partition])
+                    self._delivered[partition] = self._start[partition]
+                    # What a source before this one has handed out may not be done yet.
+                    self._handed_out[partition] = self._start[partition]
+                    self._first[partition] = 0
+            if partitions:
+                # Of those that come later another member may have read more by then.
+                self._start.clear()
+
+    async def on_revoked(self, partitions: Collection[Partition]) -> None:
+        """Commit what is done of partitions that go to another member, then forget them."""
+        if self._is_closing.is_set():  # close has committed it, and the position is still asked for
+            return
+        with self._changed:
+            offsets = self._list_done(partitions)
+        if offsets:
+            try:
+                # Awaited, so that the next member begins there.
+                await self._consumer.commit_async(_with_metadata(offsets))
+            except KafkaError as error:
+                self._warn("commit before a rebalance failed: %s", error)
+        self.on_lost(partitions)
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """Forget partitions that another member has already."""
+        gone = set(partitions)
+        with self._changed:
+            self._owned -= gone
+            kept = [
+                record
+                for record in self._records
+                if partition_at(record.topic, record.partition) not in gone
+            ]
+            self._records = deque(kept)
+            self._num_bytes = sum(map(_size_of, kept))
+            by_partition = (
+                self._first,
+                self._delivered,
+                self._handed_out,
+                self._done,
+                self._committed,
+                self._ends,
+            )
+            for offsets in by_partition:
+                for partition in gone:
+                    offsets.pop(partition, None)
+
+    def _run(self) -> None:
+        try:
+            while not self._is_closing.is_set():
+                self._pause_or_resume()
+                timeout_ms = _PAUSED_POLL_MS if self._is_paused else _POLL_MS
+                self._keep(self._consumer.poll(timeout_ms=timeout_ms))
+                self._commit_now_and_then()
+                self._check_connection()
+        except Exception as error:  # noqa: BLE001 - raised by take
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _pause_or_resume(self) -> None:
+        with self._changed:
+            is_full = self._num_bytes > _BUFFER_BYTES // (2 if self._is_paused else 1)
+        if is_full:  # each time: some may have been assigned meanwhile
+            self._consumer.pause(*self._consumer.assignment())
+        elif self._is_paused:
+            self._consumer.resume(*self._consumer.paused())
+        self._is_paused = is_full
+
+    def _keep(self, batches: Mapping[Partition, list[Any]]) -> None:
+        # What came with the records, not what a broker answers when asked for the end: that was
+        # seen to be too low by all but one record of the last batch.
+        ends = {one: self._consumer.highwater(one) for one in self._consumer.assignment()}
+        with self._changed:
+            for partition, records in batches.items():
+                if partition in self._owned:  # else revoked while this was on its way
+                    self._records.extend(records)
+                    self._num_bytes += sum(map(_size_of, records))
+            for partition, end in ends.items():
+                if end is not None:
+                    self._ends.setdefault(partition, end)
+            self._has_ended = self._until_end and bool(ends) and self._is_at_end(ends)
+            self._changed.notify_all()
+
+    def _is_at_end(self, owned: Collection[Partition]) -> bool:
+        return all(
+            one in self._ends and self._consumer.position(one) >= self._ends[one] for one in owned
+        )
+
+    def _check_connection(self) -> None:
+        """Raise if no broker has been connected for long."""
+        now_s = time.monotonic()
+        brokers = self._network.cluster.brokers()
+        if any(self._network.connected(broker.node_id) for broker in brokers):
+            self._connected_s = now_s
+        elif now_s - self._connected_s > self._patience_s:
+            raise KafkaConnectionError(f"no broker connected for {self._patience_s} s")
+
+    def _commit_now_and_then(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_commit_s:
+            is_done = self._commit()
+            self._next_commit_s = now_s + (_COMMIT_EVERY_S if is_done else _COMMIT_AGAIN_S)
+
+    def _commit(self) -> bool:
+        """Commit what is done; tell whether the broker has taken it."""
+        with self._changed:
+            offsets = self._list_done(self._owned)
+        if not offsets:
+            return True
+        try:
+            self._consumer.commit(_with_metadata(offsets), timeout_ms=round(_COMMIT_S * 1000))
+        except (CommitFailedError, RebalanceInProgressError) as error:
+            self._warn("commit left to the new owner: %s", error)
+        except KafkaError as error:
+            self._warn("commit is tried again: %s", error)
+            return False
+        else:
+            with self._changed:
+                for partition, offset in offsets.items():
+                    if partition in self._owned:
+                        self._committed[partition] = offset
+        return True
+
+    def _list_done(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return how far partitions are done, where that is further than what is committed.
+
+        Records that are passed over count as done with the wanted one before them.
+        """
+        offsets: dict[Partition, int] = {}
+        for partition in partitions:
+            done = self._done.get(partition, 0)
+            if partition in self._delivered and done >= self._handed_out.get(partition, 0):
+                done = max(done, self._delivered[partition])
+            if done > self._committed.get(partition, 0):
+                offsets[partition] = done
+        return offsets
+
+    def _warn(self, message: str, error: Exception) -> None:
+        _log.warning(message, error, extra={"stream": self._name})
+
+
+def partition_at(topic: str, number: int) -> Partition:
+    """Return kafka-python's named tuple, under a type that the checker knows."""
+    return cast("Partition", TopicPartition(topic, number))
+
+
+def _with_metadata(offsets: Mapping[Partition, int]) -> dict[Partition, Any]:
+    return {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+
+
+def _size_of(record: Any) -> int:  # noqa: ANN401 - as above
+    return len(record.value or b"")
