@@ -51,7 +51,6 @@ class LineFile:
             if self._rotation.is_due(
                 size=end, added=len(data), written_s=self._written_s, now_s=now_s
             ):
-                end = -1
                 self._rotate(now_s)
                 end = 0
             self._is_dirty = True

@@ -69,6 +69,7 @@ def test_control_characters_and_markup_do_nothing(json_lines):
 @pytest.mark.parametrize("json_lines", [False, True])
 def test_lines_are_handed_over_at_once_and_a_broken_pipe_ends_nothing(json_lines, caplog):
     reader, writer = os.pipe()
+    os.set_blocking(reader, False)
     event = record(Topic.EVENTS, rule="enter")
     with os.fdopen(writer, "w", encoding="utf-8") as stream:
         sink = ConsoleSink(config=ConsoleSinkConfig(json_lines=json_lines), stream=stream)

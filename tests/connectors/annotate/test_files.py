@@ -266,6 +266,7 @@ def test_on_a_full_disk_a_video_keeps_what_plays_and_goes_on_when_there_is_room(
             [first] = folder.glob(f"*{suffix}")  # nothing is left of the failed ones
             num_kept = len(numbers_in(first))
             assert 0 < num_kept < number
+            assert num_kept % 10 == 0  # whole fragments
             first.unlink()
             sink.write(make_frame(number), [], [])
         [second] = folder.glob(f"*{suffix}")

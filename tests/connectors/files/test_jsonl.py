@@ -165,6 +165,16 @@ def test_a_second_sink_on_a_folder_is_refused_until_the_first_is_closed(tmp_path
         assert [path.name for path in tmp_path.iterdir()] == [".jsonl.lock"]
 
 
+def test_a_sink_that_cannot_be_opened_owns_nothing(tmp_path, monkeypatch):
+    (tmp_path / "events.jsonl").touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(jsonl, "stamped_path", lambda *_: tmp_path)
+        with pytest.raises(NotWritableError, match="File exists"):
+            jsonl_sink(tmp_path, append=False).open()
+    with jsonl_sink(tmp_path, append=False):
+        assert not (tmp_path / "events.jsonl").exists()
+
+
 def test_files_rotate_and_are_listed_in_order(tmp_path):
     with jsonl_sink(tmp_path, rotate_bytes=14) as sink:
         for number in range(3):

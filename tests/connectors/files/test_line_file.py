@@ -71,7 +71,7 @@ def test_a_file_keeps_its_day_over_a_restart(tmp_path):
 @pytest.mark.parametrize("is_removed", [False, True])
 def test_a_file_that_was_moved_away_is_begun_anew(tmp_path, monkeypatch, is_removed):
     monkeypatch.setattr(line_file, "_LOOK_S", 0.0)
-    path, moved = tmp_path / "new" / "a.jsonl", tmp_path / "moved.jsonl"
+    path, moved = tmp_path / "new" / "er" / "a.jsonl", tmp_path / "moved.jsonl"
     file = LineFile(path, rotation=NEVER)
     file.append(b"1\n")
     path.rename(moved)

@@ -69,6 +69,16 @@ def test_who_waits_on_a_removed_file_takes_the_one_that_is_there(tmp_path, monke
     own.release()
 
 
+def test_who_lost_its_file_leaves_that_of_the_next_owner_alone(tmp_path):
+    first = take(tmp_path)
+    first.path.unlink()
+    second = take(tmp_path)
+    first.release()
+    with pytest.raises(NotWritableError, match="another sink"):
+        take(tmp_path)
+    second.release()
+
+
 def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, caplog):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
