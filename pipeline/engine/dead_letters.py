@@ -1,5 +1,6 @@
 """Input that was refused, and records that no sink takes, as records for the dead-letter topic."""
 
+import hashlib
 import json
 from datetime import datetime
 
@@ -60,15 +61,34 @@ def _letter(
     headers: tuple[tuple[str, bytes], ...],
     now: datetime,
 ) -> Record:
-    reasons = {
+    place = json.dumps(position, sort_keys=True)
+    about = {
+        "ce_id": _id_of(stream_id, place, value),
         "maskstream_error_type": kind,
         "maskstream_error_reason": reason,
-        "maskstream_position": json.dumps(position),
+        "maskstream_position": place,
     }
+    kept = [(_to_text(name).decode(), text) for name, text in headers if name not in about]
+    if "content-type" not in dict(kept):
+        kept.append(("content-type", b"application/octet-stream"))
     return Record(
         topic=Topic.DLQ,
-        key=stream_id,
+        key=_to_text(stream_id).decode(),
         value=value,
-        headers=(*headers, *((name, text.encode()) for name, text in reasons.items())),
+        headers=(*kept, *((name, _to_text(text)) for name, text in about.items())),
         timestamp_ms=int(now.timestamp() * 1000),
     )
+
+
+def _id_of(stream_id: str, place: str, value: bytes) -> str:
+    """Return an id without times: input that is read again becomes the same letter."""
+    digest = hashlib.sha256()
+    for part in (_to_text(stream_id), place.encode(), value):
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return digest.hexdigest()[:32]
+
+
+def _to_text(text: str) -> bytes:
+    """Return UTF-8 that every sink takes, whatever was refused for not being any."""
+    return text.encode("utf-8", "replace")

@@ -59,6 +59,8 @@ _FRAME_HEADERS = {
     "height": _text("Of raw RGB, in pixels.", is_required=False),
 }
 _LETTER_HEADERS = {
+    "ce_id": _text("Id of the dead letter, the same when its input is read again."),
+    "content-type": _text("Of the value, as it came; else application/octet-stream."),
     "maskstream_error_type": _text("Name of the kind of error."),
     "maskstream_error_reason": _text("What is wrong with it."),
     "maskstream_position": _text("Where it was, as JSON."),
