@@ -277,3 +277,13 @@ def test_the_first_stream_keeps_the_plain_path():
     files = StreamFiles(Path("seen.mp4"), overwrite=False)
     found = [str(files.next_path(one)) for one in ("gate", "barn", "gate")]
     assert found == ["seen.mp4", "seen-barn.mp4", "seen.mp4"]
+
+
+def test_a_video_of_which_no_fragment_is_whole_is_removed(tmp_path):
+    with small_disk(tmp_path / "disk", num_kb=128) as folder:
+        with video_sink(folder / "a.mp4", quality=0) as sink:
+            for number in range(12):
+                noise = np.random.default_rng(number).integers(0, 255, (96, 128, 3), np.uint8)
+                sink.write(replace(make_frame(number), pixels=noise), [], [])
+            assert sink.num_refused
+        assert names_in(folder) == []
