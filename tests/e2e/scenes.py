@@ -68,7 +68,7 @@ def write_world(path: Path, world: World, *, options: dict[str, str] | None = No
 def ious_with_truth(world: World, masklets: dict, index: int) -> list[float]:
     """Return, for each confirmed object of a record, its best IoU with the truth of its concept."""
     things = _visible_things(world, index)
-    shown = [one for one in masklets["objects"] if one["state"] == "confirmed" and one["mask"]]
+    shown = [one for one in masklets["objects"] if one["state"] == "confirmed" and "mask" in one]
     return [
         max(
             (_iou(one["mask"], t.visible_mask) for t in things if t.concept == one["concept"]),
