@@ -14,8 +14,8 @@ from pipeline.engine.log.kinds import Kind, kind_of
 from pipeline.engine.log.record_log import RecordLog
 from pipeline.observe.metrics import Metrics
 from pipeline.records.codec import encode_record
-from pipeline.records.schema import AnyRecord
-from pipeline.records.translate import to_models
+from pipeline.records.schema import StatusRecord
+from pipeline.records.translate import Unencodable, encode_result
 
 _logger = logging.getLogger("maskstream.recorder")
 
@@ -150,21 +150,24 @@ class Recorder:
     def _encode(self, delivery: Delivery) -> list[Record]:
         """Return a delivery's records; one that cannot be encoded becomes a dead letter."""
         records = [] if delivery.dead_letter is None else [delivery.dead_letter]
-        models: list[AnyRecord] = [] if delivery.status is None else [delivery.status]
+        if delivery.status is not None:
+            records.append(self._encode_status(delivery.status))
         if delivery.result is not None:
-            stamp = delivery.result.stamp
-            try:
-                models += to_models(delivery.result)
-            except Exception as error:  # noqa: BLE001 - handed on in the dead letter
-                records.append(self._unencodable(stamp, error, stamp.stream_id))
-        for model in models:
-            try:
-                records.append(encode_record(model, deployment=self._deployment))
-            except Exception as error:  # noqa: BLE001 - as above
-                records.append(self._unencodable(model, error, model.stream_id))
+            for one in encode_result(delivery.result, deployment=self._deployment):
+                is_record = isinstance(one, Record)
+                records.append(one if is_record else self._unencodable(one))
         return records
 
-    def _unencodable(self, thing: object, error: Exception, stream_id: str) -> Record:
-        extra = {"stream": stream_id}
-        _logger.error("a record cannot be encoded", exc_info=error, extra=extra)
-        return unencodable_letter(thing, error, stream_id=stream_id, now=self._clock.utc_now())
+    def _encode_status(self, status: StatusRecord) -> Record:
+        try:
+            return encode_record(status, deployment=self._deployment)
+        except Exception as error:  # noqa: BLE001 - handed on in the dead letter
+            return self._unencodable(
+                Unencodable(stream_id=status.stream_id, thing=status, error=error)
+            )
+
+    def _unencodable(self, failed: Unencodable) -> Record:
+        extra = {"stream": failed.stream_id}
+        _logger.error("a record cannot be encoded", exc_info=failed.error, extra=extra)
+        now = self._clock.utc_now()
+        return unencodable_letter(failed.thing, failed.error, stream_id=failed.stream_id, now=now)

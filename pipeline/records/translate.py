@@ -6,7 +6,7 @@ from functools import partial
 
 from connectors.base import Overlay
 from connectors.frame import KafkaOrigin, MediaOrigin
-from connectors.record import Record, Topic
+from connectors.record import Record
 from models.common.masks import CropMask
 from pipeline.events.event import Event
 from pipeline.events.zones import ZoneConfig, zones_at
@@ -37,18 +37,14 @@ class Unencodable:
     """What should have become a record and cannot.
 
     Attributes:
-        topic: Kind of the record.
         stream_id: Its stream.
-        reason: What is wrong with it.
-        content: What it was made of, as text for people.
-        timestamp_ms: Capture time, milliseconds since the epoch.
+        thing: What the record was to be about.
+        error: What is wrong with it.
     """
 
-    topic: Topic
     stream_id: str
-    reason: str
-    content: str
-    timestamp_ms: int
+    thing: object
+    error: Exception
 
 
 def to_models(result: FrameResult) -> list[AnyRecord]:
@@ -70,20 +66,14 @@ def encode_result(
         try:
             yield encode_record(part.build(), deployment=deployment, worker=worker)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-            yield Unencodable(
-                topic=part.topic,
-                stream_id=result.stamp.stream_id,
-                reason=f"{type(error).__name__}: {error}",
-                content=repr(part.about),
-                timestamp_ms=int(result.stamp.captured_at.timestamp() * 1000),
-            )
+            stream_id = result.stamp.stream_id
+            yield Unencodable(stream_id=stream_id, thing=part.about, error=error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """One record to be: its kind, what it is about, and how it is built."""
+    """One record to be: what it is about, and how it is built."""
 
-    topic: Topic
     about: object
     build: Callable[[], AnyRecord]
 
@@ -92,13 +82,13 @@ def _parts_of(result: FrameResult) -> Iterator[_Part]:
     common, scene = _common_fields(result), result.scene
     if scene is not None:
         build = partial(_masklets, scene, result.model, common)
-        yield _Part(topic=Topic.MASKLETS, about=scene.tracks, build=build)
+        yield _Part(about=scene.tracks, build=build)
     for change in result.changes:
         build = partial(_track_record, change, common)
-        yield _Part(topic=Topic.TRACKS, about=change, build=build)
+        yield _Part(about=change, build=build)
     for event in result.events:
         build = partial(_event_record, event, common)
-        yield _Part(topic=Topic.EVENTS, about=event, build=build)
+        yield _Part(about=event, build=build)
 
 
 def event_id_of(stream_id: str, rule: str, subject_id: str, ordinal: int) -> str:
