@@ -1,6 +1,5 @@
 """Records as files of JSON lines."""
 
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +15,9 @@ from connectors.errors import DeliveryFailedError, NotWritableError, redact_url
 from connectors.files.line_file import LineFile
 from connectors.files.ownership import Ownership
 from connectors.files.rotation import Rotation, in_order, stamped_path
-from connectors.json_lines import to_dead_letter_line, to_json_line
+from connectors.json_lines import to_json_line
 from connectors.record import Record, Topic
 
-_log = logging.getLogger("maskstream.connectors.jsonl")
 _SUFFIX = ".jsonl"
 _LOCK = ".jsonl.lock"
 # What a power cut may cost. Each wait for a disk was 1 to 4 ms here, for one of five files.
@@ -80,7 +78,7 @@ class JsonlSink(RecordSink):
 
     A line is the record's body with its ``ce_id`` as the first key. Dead letters hold any bytes: a
     line of ``dlq.jsonl`` has ``key``, ``headers`` and ``value_base64``. A record that is no JSON
-    becomes such a line, logged and counted in ``num_refused``; the others go on.
+    is refused; the others go on.
 
     Files rotate by size and time and never take the place of others. A file that somebody has
     moved or removed is begun anew within a second. The folder is locked while the sink is open.
@@ -105,12 +103,6 @@ class JsonlSink(RecordSink):
         self._files: dict[Topic, LineFile] = {}
         self._ownership: Ownership | None = None
         self._synced_s = 0.0
-        self._num_refused = 0
-
-    @property
-    @override
-    def num_refused(self) -> int:
-        return self._num_refused
 
     @override
     def open(self) -> None:
@@ -136,10 +128,8 @@ class JsonlSink(RecordSink):
                 lines.setdefault(record.topic, []).append(to_json_line(record))
             except ValueError as error:
                 refused.append(Refused(record=record, reason=str(error)))
-        self._bury(refused, lines)
         self._write_all(lines)
-        self._num_refused += len(refused)
-        return ()
+        return refused
 
     @override
     def flush(self) -> None:
@@ -172,13 +162,6 @@ class JsonlSink(RecordSink):
             target.mkdir()
             for path in former:
                 path.rename(target / path.name)
-
-    @staticmethod
-    def _bury(refused: Sequence[Refused], lines: dict[Topic, list[bytes]]) -> None:
-        for one in refused:
-            text = "%s; put among the dead letters"
-            _log.error(text, one.reason, extra={"stream": one.record.key})
-            lines.setdefault(Topic.DLQ, []).append(to_dead_letter_line(one.record))
 
     def _write_all(self, lines: Mapping[Topic, Sequence[bytes]]) -> None:
         """Write all lines, or, if one file fails, none of them."""

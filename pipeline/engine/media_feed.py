@@ -54,6 +54,7 @@ class MediaFeed:
         self._hurry = threading.Event()
         self._written = 0
         self._flushed = 0
+        self._num_refused = 0
         self._thread = threading.Thread(target=self._run, name=f"sink-{self.name}", daemon=True)
 
     def open(self) -> None:
@@ -119,8 +120,11 @@ class MediaFeed:
         self._close()
 
     def judge(self) -> None:
-        """Judge the sink by the time."""
+        """Judge the sink by the time, and count what it has left out by itself."""
         self.watch.judge(0.0)
+        num_refused = self.sink.num_refused
+        self._metrics.shed.labels(self.name, self._kind).inc(num_refused - self._num_refused)
+        self._num_refused = num_refused
 
     @property
     def _kind(self) -> str:

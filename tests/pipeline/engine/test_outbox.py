@@ -400,3 +400,13 @@ def test_a_sink_that_cannot_be_opened_stops_the_start_and_closes_the_others(make
     with pytest.raises(NotWritableError):
         outbox.start()
     assert not good.is_open
+
+
+def test_pictures_that_a_sink_leaves_out_by_itself_are_counted(make_outbox):
+    sink = type("Choosy", (FilmSink,), {"num_refused": 7})()
+    outbox, metrics, _ = make_outbox(sink)
+    outbox.start()
+    counted = {"sink": "sink-0", "kind": "pictures"}
+    wait_until(lambda: value_of(metrics, "shed_total", **counted) == 7)
+    stop(outbox)
+    assert value_of(metrics, "shed_total", **counted) == 7
