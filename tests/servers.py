@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 _READY_S = 20.0
@@ -159,6 +160,33 @@ def kafka_broker(
     command += ["--advertised-listener-url", advertised, "--storage-engine", storage]
     with running(command, port, env={**os.environ, **environ}) as process:
         yield f"127.0.0.1:{port}", process
+
+
+@contextmanager
+def object_store() -> Iterator[str]:
+    """An S3 store with the bucket ``tansu``: yields its URL."""
+    port = free_port()
+    program = Path(sys.executable).with_name("moto_server")
+    with running([str(program), "-H", "127.0.0.1", "-p", str(port)], port):
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("PUT", "/tansu")
+        assert connection.getresponse().status == 200
+        connection.close()
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def durable_kafka_broker(store: str, port: int) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A broker that keeps everything in an object store when it is killed."""
+    environ = {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "y",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT": store,
+        "AWS_ALLOW_HTTP": "true",
+    }
+    with kafka_broker(port, storage="s3://tansu/", **environ) as broker:
+        yield broker
 
 
 @contextmanager
