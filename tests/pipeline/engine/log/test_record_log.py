@@ -173,6 +173,15 @@ def test_batch_in_hand_is_a_loss_if_another_is_read_instead(tmp_path):
     assert len(found) + log.counts().shed["jsonl", Kind.TRACKS] == 20
 
 
+def test_what_is_in_hand_or_memory_at_the_end_is_a_loss(tmp_path):
+    log = open_log(tmp_path, KAFKA, JSONL)
+    log.append(Kind.TRACKS, make_records(1, 5, Kind.TRACKS))
+    log.read(Kind.TRACKS, "jsonl", max_bytes=10**6, max_records=3)
+    log.close()
+    assert log.counts().shed["jsonl", Kind.TRACKS] == 5
+    assert log.counts().shed["kafka", Kind.TRACKS] == 0
+
+
 def test_full_log_sheds_masklets_then_tracks_then_alerts(tmp_path):
     log = open_log(tmp_path, log_bytes=20_000, memory_bytes=100, segment_bytes=1000)
     order = []
@@ -189,6 +198,7 @@ def test_full_log_sheds_masklets_then_tracks_then_alerts(tmp_path):
         found = read_all(log, kind, "kafka")
         assert found == list(range(401 - len(found), 401))
         assert len(found) + log.counts().shed["kafka", kind] == 400
+    assert log.has_room()
 
 
 def test_bound_of_the_log_holds_between_the_writes_of_one_sync(tmp_path, monkeypatch):

@@ -140,6 +140,7 @@ class RecordLogMachine(RuleBasedStateMachine):
             self.owe(kind, {number for _, number in numbers})
         with limited_files(limit):
             self.log.close()
+        self.everything_is_accounted_for()
         self.begin_again(flip)
 
     def owe(self, kind, numbers):
