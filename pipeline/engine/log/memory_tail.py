@@ -52,9 +52,10 @@ class MemoryTail:
 
     def bytes_after(self, seq: int) -> int:
         """Return the size of what is held behind a sequence number."""
-        if seq >= self.last_seq:
+        first_seq = max(seq + 1, self.first_seq)
+        if first_seq > self.last_seq:
             return 0
-        first = self._held[max(seq + 1, self.first_seq)]
+        first = self._held[first_seq]
         return self._bytes_to - first.bytes_to + first.num_bytes
 
     def drop_to(self, seq: int) -> None:

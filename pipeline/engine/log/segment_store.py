@@ -243,9 +243,8 @@ class SegmentStore:
         else:
             num_bytes = len(data) - end
             _logger.warning("%s ends torn at byte %d: %d bytes cut", segment.path, end, num_bytes)
-        if next_seq is None:
-            os.truncate(segment.path, end)
-            _sync_file(segment.path)
+        os.truncate(segment.path, end)
+        _sync_file(segment.path)
 
 
 def _first_seq(path: Path) -> int | None:

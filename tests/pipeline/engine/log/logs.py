@@ -52,7 +52,7 @@ def crash(log):
 
 
 def num_disk_bytes(folder):
-    return sum(path.stat().st_size for path in folder.glob("log/**/*.seg"))
+    return sum(path.stat().st_size for path in folder.rglob("*.seg"))
 
 
 @contextmanager

@@ -111,6 +111,20 @@ def test_what_finds_room_on_a_full_disk_is_written(tmp_path):
     assert log.safe_seq(Kind.ALERTS) == 100
 
 
+def test_full_disk_after_a_restart_is_said(tmp_path):
+    log = open_log(tmp_path)
+    log.append(Kind.TRACKS, make_records(1, 5, Kind.TRACKS, 200))
+    log.close()
+    again = open_log(tmp_path)
+    with limited_files(100):
+        again.append(Kind.ALERTS, make_records(1, 5, num_bytes=200))
+        again.sync()
+        assert again.error is not None
+        assert again.has_room()
+        assert again.lag("kafka").num_records == 10
+        assert read_all(again, Kind.TRACKS, "kafka") == [1, 2, 3, 4, 5]
+
+
 def test_full_disk_stays_said_though_nothing_waits_to_be_written(tmp_path, caplog):
     log = open_log(tmp_path)
     log.append(Kind.ALERTS, make_records(1, 5, num_bytes=200))

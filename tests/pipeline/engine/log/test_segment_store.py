@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from pipeline.engine.log.entries import SEGMENT_HEAD_BYTES, encode_entry
 from pipeline.engine.log.segment_store import SegmentStore
 from pipeline.engine.log.segments import Place, read_chunk
 from pipeline.errors import StateError
-from tests.pipeline.engine.log.logs import limited_files, make_record
+from tests.pipeline.engine.log.logs import limited_files, make_record, num_disk_bytes
 
 ENTRY_BYTES = 200
 
@@ -71,6 +72,7 @@ def test_torn_end_is_cut_and_written_over(tmp_path, num_bytes, caplog):
     num_whole = max(0, (num_bytes - SEGMENT_HEAD_BYTES) // ENTRY_BYTES)
     assert read_seqs(again) == list(range(1, num_whole + 1))
     assert again.num_corrupt == 0
+    assert sum(item.num_bytes for item in again.segments) == num_disk_bytes(tmp_path)
     write(again, num_whole + 1, 5)
     assert read_seqs(again) == [1, 2, 3, 4, 5]
     assert read_seqs(make_store(tmp_path)) == [1, 2, 3, 4, 5]
@@ -127,6 +129,51 @@ def test_segment_cut_in_the_middle_of_the_log_is_counted(tmp_path, num_bytes):
     found = read_seqs(again)
     assert found[-3:] == [6, 7, 8]
     assert len(found) + again.num_corrupt == 8
+    assert again.num_bytes == num_disk_bytes(tmp_path)
+
+
+def test_damaged_end_is_counted_while_running_too(tmp_path):
+    store = make_store(tmp_path)
+    write(store, 1, 3)
+    os.truncate(store.segments[0].path, SEGMENT_HEAD_BYTES + 2 * ENTRY_BYTES + 9)
+    assert (read_seqs(store), store.num_corrupt) == ([1, 2], 1)
+
+
+def test_records_in_two_segments_are_read_once(tmp_path):
+    other = make_store(tmp_path / "other")
+    write(other, 3, 6)
+    store = make_store(tmp_path / "alerts")
+    write(store, 1, 4)
+    # As a failed write leaves it that could not be taken back.
+    other.segments[0].path.rename(tmp_path / "alerts" / other.segments[0].path.name)
+    again = make_store(tmp_path / "alerts")
+    assert (read_seqs(again), again.num_corrupt) == ([1, 2, 3, 4, 5, 6], 0)
+
+
+def test_new_files_and_folders_have_durable_names(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def note(fd):
+        synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    folder = tmp_path / "log" / "alerts"
+    store = make_store(folder)
+    assert synced == [str(tmp_path), str(tmp_path / "log")]
+    write(store, 1, 1)
+    assert synced[2:] == [str(store.segments[0].path), str(folder)]
+    write(store, 2, 2)
+    assert synced[4:] == [str(store.segments[0].path)]
+
+
+def test_deleted_segment_in_use_takes_no_room(tmp_path):
+    store = make_store(tmp_path)
+    write(store, 1, 3)
+    store.delete(store.segments.pop())
+    assert store._fd is None
+    write(store, 4, 5)
+    assert read_seqs(store) == [4, 5]
 
 
 def test_damaged_head_of_a_segment_harms_no_record(tmp_path, caplog):
