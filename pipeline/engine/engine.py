@@ -20,8 +20,9 @@ _logger = logging.getLogger("maskstream.engine")
 
 _POLL_S = 0.1  # how soon a stop and the passing of time are noticed while nothing comes
 _SOURCES_SHARE = 0.5  # of the time to stop, for sources that end and frames that are under way
-_JOIN_SHARE = 0.1  # for letting go of what sources hold; the rest is for the sinks, of which
-_SINKS_SHARE = 0.8  # is the end; then what still writes is broken off, and the log is closed
+_JOIN_SHARE = 0.1  # for letting go of what sources hold; then the sinks write on, to the end of
+_SINKS_SHARE = 0.75  # then what still writes is broken off, and the log is closed in
+_CLOSE_SHARE = 0.2  # at most; the rest is for the command, which sums up
 
 
 class Engine:
@@ -45,6 +46,8 @@ class Engine:
 
     def stop(self) -> None:
         """Ask the engine to end: what waits is dropped, sinks are flushed. For signal handlers."""
+        if self._stop_s is None:  # now, not when the turn that is under way has ended
+            self._stop_s = self._parts.clock.monotonic_s()
         self._parts.inbox.request_stop()
 
     def post(self, command: AddStream | ChangeStream | RemoveStream) -> None:
@@ -156,6 +159,6 @@ class Engine:
                 num_waiting, since_s = parts.outbox.num_waiting, now_s
             elif now_s - since_s >= parts.config.stop_timeout_s:
                 break
-        self._sink_errors = parts.outbox.close()
+        self._sink_errors = parts.outbox.close(_CLOSE_SHARE * parts.config.stop_timeout_s)
         for name, text in self._sink_errors.items():
             _logger.error("%s", text, extra={"sink": name})

@@ -6,6 +6,7 @@ feed of its own; pictures and frames have a feed with a queue of its own per sin
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,8 +24,11 @@ from pipeline.engine.sink_watch import Observers, SinkLimits, SinkWatch
 _logger = logging.getLogger("maskstream.outbox")
 
 _SYNC_S = 0.04  # group commit: an event waits at most this long and one fsync for the disk
-_JUDGE_EVERY = 12  # syncs: about twice a second
-_ABANDON_S = 3.0  # for feeds whose siblings could not be opened
+_JUDGE_S = 0.5
+_REST_S = 1.0  # after a bug, so that it does not fill the disk with its tracebacks
+_CLOSE_S = 5.0
+_RECORDER_SHARE = 0.3  # of the time to close: what it has not appended is lost
+_FEEDS_SHARE = 0.6  # until then; the rest is for the log
 
 Feed = RecordFeed | MediaFeed
 
@@ -65,7 +69,10 @@ class Outbox:
         self._folder = state_folder if needs_log else None
         self._log = RecordLog(
             self._folder,
-            [Consumer(name=name, uses_log=sink.needs_log) for name, sink in records.items()],
+            [
+                Consumer(name=name, uses_log=sink.needs_log, is_durable=sink.is_durable)
+                for name, sink in records.items()
+            ],
             log_bytes=config.log_bytes,
             memory_bytes=config.memory_bytes,
         )
@@ -81,10 +88,13 @@ class Outbox:
         self._media = tuple(feed for feed in self._feeds if isinstance(feed, MediaFeed))
         self._num_put = 0
         self._num_shed: dict[tuple[str, Kind], int] = {}
+        self._counting = threading.Lock()
         self._ending = threading.Event()
         self._housekeeper = threading.Thread(
             target=self._keep_house, name="delivery-housekeeper", daemon=True
         )
+        # A thread of its own: a disk that hangs holds the other one.
+        self._judge = threading.Thread(target=self._judge_all, name="delivery-judge", daemon=True)
 
     @property
     def takes_frames(self) -> bool:
@@ -112,6 +122,7 @@ class Outbox:
                 raise
         self._recorder.start()
         self._housekeeper.start()
+        self._judge.start()
         for feed in self._feeds:
             feed.start()
 
@@ -156,35 +167,42 @@ class Outbox:
 
     def join(self, timeout_s: float) -> list[str]:
         """Wait for each sink that was asked to stop; returns the names of those still open."""
+        until_s = time.monotonic() + timeout_s
         if not self._recorder.join(timeout_s):
             return [feed.name for feed in self._feeds]
         for feed in self._feeds:
             feed.drain()
-        return [feed.name for feed in self._feeds if not feed.join(timeout_s)]
+        return [feed.name for feed in self._feeds if not feed.join(_left_s(until_s))]
 
     @property
     def num_waiting(self) -> int:
         """What the sinks have not taken yet; falls as long as one of them works."""
         return sum(feed.num_waiting for feed in self._feeds)
 
-    def close(self) -> dict[str, str]:
+    def close(self, timeout_s: float = _CLOSE_S) -> dict[str, str]:
         """Break off what still writes, and keep in the log what it can keep.
+
+        Args:
+            timeout_s: Longest wait; threads and disks that hang are then left behind.
 
         Returns:
             By sink, what it did not get and what became of that.
         """
+        began_s = time.monotonic()
         self._recorder.request_stop()
-        self._recorder.join(_ABANDON_S)
+        self._recorder.join(_RECORDER_SHARE * timeout_s)
         for feed in self._feeds:
             feed.interrupt()
         for feed in self._feeds:
-            feed.join(_ABANDON_S / len(self._feeds))
-        left = {feed.name: self._left_of(feed) for feed in self._feeds}
+            feed.join(_left_s(began_s + _FEEDS_SHARE * timeout_s))
+        waiting = {feed.name: feed.num_waiting for feed in self._feeds}
         self._ending.set()
-        if self._housekeeper.ident is not None:
-            self._housekeeper.join(_ABANDON_S)
+        if self._housekeeper.ident is None:
+            self._log.close()
+        else:
+            self._housekeeper.join(_left_s(began_s + timeout_s))
         self._count_losses()
-        self._log.close()
+        left = {feed.name: self._left_of(feed, waiting[feed.name]) for feed in self._feeds}
         return {name: text for name, text in left.items() if text is not None}
 
     @property
@@ -196,31 +214,43 @@ class Outbox:
             if feed.watch.is_down and feed.watch.error is not None
         }
 
-    def _left_of(self, feed: Feed) -> str | None:
-        num, why = feed.num_waiting, feed.watch.error
+    def _left_of(self, feed: Feed, num: int) -> str | None:
+        """Tell what became of the ``num`` things that a feed has not got rid of."""
+        why = feed.watch.error
         if not num and (why is None or not feed.sink.is_durable):
             return why
-        if isinstance(feed, RecordFeed) and feed.sink.needs_log:
-            return f"{why or 'too slow'}; {num} records are kept in {self._folder} for the next run"
-        return f"{why or 'too slow'}; {num} did not arrive"
+        why = why or "too slow"
+        if not isinstance(feed, RecordFeed) or not feed.sink.needs_log:
+            return f"{why}; {num} did not arrive"
+        if self._housekeeper.is_alive():
+            return f"{why}; of {num} records those that were not on disk are lost: it hangs"
+        num_kept = feed.num_waiting
+        lost = f", {num - num_kept} are lost" if num_kept < num else ""
+        return f"{why}; {num_kept} records are kept in {self._folder} for the next run{lost}"
 
     def _keep_house(self) -> None:
-        """Bring to disk what must be there, and judge the sinks by the time."""
-        number = 0
+        """Bring to disk what must be there, and close the log at the end."""
         while not self._ending.wait(_SYNC_S):
-            self._log.sync()
-            number += 1
-            if number % _JUDGE_EVERY == 0:
-                for feed in self._feeds:
-                    feed.judge()
-                self._count_losses()
+            try:
+                self._log.sync()
+            except Exception:
+                _logger.exception("failed to keep the log; tried again")
+                self._ending.wait(_REST_S)
+        self._log.close()
+
+    def _judge_all(self) -> None:
+        """Judge the sinks by the time, and show what was lost."""
+        while not self._ending.wait(_JUDGE_S):
+            for feed in self._feeds:
+                feed.judge()
+            self._count_losses()
 
     def _count_losses(self) -> None:
         """Show what the log has left out or lost since the last time."""
-        losses = self._log.counts()
-        for (name, kind), num in losses.shed.items():
-            before, self._num_shed[name, kind] = self._num_shed.get((name, kind), 0), num
-            self._observers.metrics.shed.labels(name, kind.value).inc(num - before)
+        with self._counting:
+            for (name, kind), num in self._log.counts().shed.items():
+                before, self._num_shed[name, kind] = self._num_shed.get((name, kind), 0), num
+                self._observers.metrics.shed.labels(name, kind.value).inc(num - before)
 
     def _feed_of(self, name: str, sink: Sink) -> Feed:
         observers, config = self._observers, self._config
@@ -254,3 +284,7 @@ class Outbox:
             raise TypeError(f"sink {name!r} is a {type(sink).__name__} (accepted: a kind of sink)")
         observers.metrics.sink_waiting.labels(name).set_function(lambda: feed.num_waiting)
         return feed
+
+
+def _left_s(until_s: float) -> float:
+    return max(0.0, until_s - time.monotonic())

@@ -91,24 +91,25 @@ class RecordFeed:
     @property
     def num_waiting(self) -> int:
         """Records that it has not confirmed."""
-        return self._log.lag(self.name).num_records
+        return self._log.num_waiting(self.name)
 
     def judge(self) -> None:
         """Judge the sink by the age of what waits for it."""
         self.watch.judge(self._log.lag(self.name).oldest_age_s)
 
     def _run(self) -> None:
-        try:
-            while not self._is_over():
+        while not self._is_over():
+            try:
                 if self._log.wait(self.name, _WAIT_S):
                     self._deliver_all()
-                if self.sink.pace_s and not self._draining.is_set():
-                    self._hurry.wait(self.sink.pace_s)
-        except Exception:
-            _logger.exception("the feed of a sink failed", extra={"sink": self.name})
-            raise
-        finally:
-            self._close()
+            except Exception as error:
+                # A bug of ours: what was in hand is not confirmed, so it is read again.
+                _logger.exception("failed to carry records", extra={"sink": self.name})
+                self.watch.fail(error)
+                self._hurry.wait(_WAIT_S)
+            if self.sink.pace_s and not self._draining.is_set():
+                self._hurry.wait(self.sink.pace_s)
+        self._close()
 
     def _is_over(self) -> bool:
         return self._hurry.is_set() or (self._draining.is_set() and not self.num_waiting)

@@ -127,7 +127,10 @@ class Recorder:
                 if not self._waiting:
                     return
                 number, delivery = self._waiting[0]
-            self._append(number, delivery)
+            try:
+                self._append(number, delivery)
+            except Exception:
+                _logger.exception("a result could not be recorded")
             with self._changed:
                 # Only now: what is being encoded is not safe yet.
                 self._waiting.popleft()

@@ -3,7 +3,7 @@
 Knows nothing of threads: the caller holds the log's lock, but where it says otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from connectors.record import Record
@@ -80,11 +80,17 @@ class KindLog:
         """Number of the last record appended."""
         return self._tail.last_seq
 
-    @property
-    def safe_seq(self) -> int:
-        """Records up to this number are confirmed by each consumer, or on disk for it."""
-        safe = [position.settled for position in self._without_log.values()]
-        safe += [max(position.settled, self._synced_seq) for position in self._with_log.values()]
+    def safe_seq(self, best_effort: Collection[str] = ()) -> int:
+        """Return up to where records are confirmed by each consumer, or on disk for it.
+
+        Args:
+            best_effort: Consumers that do not count.
+        """
+        safe = [
+            max(position.settled, self._synced_seq if name in self._with_log else 0)
+            for name, position in self.positions.items()
+            if name not in best_effort
+        ]
         return min(safe, default=self.last_seq)
 
     def append(self, records: Sequence[Record], now_s: float) -> None:

@@ -42,15 +42,17 @@ _RETRY_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """One who reads all records: a durable record sink.
+    """One who reads all records: a record sink.
 
     Attributes:
         name: Name of its cursor.
         uses_log: Records wait for it on disk; otherwise only in memory.
+        is_durable: A record is safe once it has it, not before.
     """
 
     name: str
     uses_log: bool
+    is_durable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,7 @@ class RecordLog:
         self._readers = {consumer.name: _Reader() for consumer in consumers}
         self._with_log = [item.name for item in consumers if item.uses_log]
         self._without_log = [item.name for item in consumers if not item.uses_log]
+        self._best_effort = frozenset(item.name for item in consumers if not item.is_durable)
         if folder is None and self._with_log:
             raise ValueError("consumers with log need a folder (accepted: a path)")
         self._folder_lock = None if folder is None else FolderLock(folder)
@@ -265,12 +268,17 @@ class RecordLog:
     # Anyone
 
     def safe_seq(self, kind: Kind) -> int:
-        """Return up to where each record is confirmed by each consumer or on disk for it."""
+        """Return up to where each record is confirmed by each durable consumer, or on disk."""
         with self._changed:
-            return self._kinds[kind].safe_seq
+            return self._kinds[kind].safe_seq(self._best_effort)
+
+    def num_waiting(self, consumer: str) -> int:
+        """Return how many records a consumer has not confirmed; touches no disk."""
+        with self._changed:
+            return sum(log.backlog(consumer).num_records for log in self._kinds.values())
 
     def lag(self, consumer: str) -> Lag:
-        """Return what a consumer has not confirmed."""
+        """Return what a consumer has not confirmed; may read a file for the age."""
         with self._changed:
             backlogs = [log.backlog(consumer) for log in self._kinds.values()]
         ages = [self._age_s(backlog.oldest) for backlog in backlogs if backlog.oldest]

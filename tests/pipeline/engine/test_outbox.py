@@ -1,7 +1,10 @@
 """What all sinks together promise: nothing lost, nobody held up, nothing claimed too early."""
 
+import errno
 import logging
+import os
 import threading
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,6 +16,7 @@ from connectors.record import Topic
 from pipeline.clock import SystemClock
 from pipeline.config.sections.delivery import DeliveryConfig
 from pipeline.engine.delivery import Delivery
+from pipeline.engine.log.record_log import RecordLog
 from pipeline.engine.outbox import Outbox
 from pipeline.engine.sink_watch import Observers
 from pipeline.observe.health import Health, SinkState
@@ -236,6 +240,96 @@ def test_a_sink_that_hangs_at_the_end_is_interrupted(make_outbox):
     assert outbox.join(0.0) == ["sink-0"]
     outbox.close()
     assert sink.is_closed
+
+
+@pytest.fixture
+def hanging_disk(monkeypatch):
+    """The event that ends a hang of every fsync, and one that tells of the first."""
+    is_syncing, may_end, fsync = threading.Event(), threading.Event(), os.fsync
+
+    def hang(fd):
+        is_syncing.set()
+        may_end.wait(30)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", hang)
+    yield is_syncing
+    may_end.set()
+
+
+def test_a_disk_that_hangs_is_seen_and_holds_up_no_end(make_outbox, hanging_disk):
+    sink, other = opened(kind=LoggedSink), MemorySink()
+    outbox, _, health = make_outbox(sink, other, behind_s=1e-6)
+    outbox.start()
+    outbox.put(status())
+    assert hanging_disk.wait(30)
+    wait_until(lambda: len(other.records) == 1)
+    wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.BEHIND)
+    assert outbox.acknowledged == 0
+    outbox.request_stop()
+    began_s = time.monotonic()
+    left = outbox.close(0.5)
+    assert time.monotonic() - began_s < 2.0
+    assert "hangs" in left["sink-0"]
+    assert "sink-1" not in left
+
+
+def test_what_a_full_disk_does_not_keep_at_the_end_is_said_to_be_lost(make_outbox, monkeypatch):
+    sink = opened(kind=LoggedSink, is_away=True)
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+
+    def fail(_fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for number in range(5):
+        outbox.put(status(number))
+    wait_until(sink.entered.is_set)  # from memory: the disk is known to fail
+    outbox.request_stop()
+    assert "0 records are kept" in (text := outbox.close()["sink-0"])
+    assert "5 are lost" in text
+
+
+def test_bugs_in_the_log_stop_neither_its_housekeeping_nor_a_feed(make_outbox, monkeypatch, caplog):
+    sink = opened(kind=LoggedSink)
+    outbox, *_ = make_outbox(sink)
+    num_bugs = dict.fromkeys(("sync", "read", "append"), 0)
+
+    def once(name):
+        method = getattr(RecordLog, name)
+
+        def act(*arguments, **options):
+            num_bugs[name] += 1
+            if num_bugs[name] == 1:
+                raise ZeroDivisionError(f"a bug in {name}")
+            return method(*arguments, **options)
+
+        monkeypatch.setattr(RecordLog, name, act)
+
+    for name in num_bugs:
+        once(name)
+    outbox.start()
+    for number in range(3):
+        outbox.put(status(number))
+    wait_until(lambda: sink.keys == ["s1", "s2"])
+    for name in num_bugs:
+        assert f"a bug in {name}" in caplog.text
+    assert stop(outbox) == {}
+
+
+def test_a_console_that_nobody_reads_holds_up_no_commit(make_outbox):
+    class Console(GateSink):
+        is_durable = False
+
+    console, good = Console(), MemorySink()
+    outbox, *_ = make_outbox(console, good)
+    outbox.start()
+    outbox.put(status())
+    assert console.entered.wait(30)
+    wait_until(lambda: outbox.acknowledged == 1)
+    console.gate.set()
+    stop(outbox)
 
 
 def test_a_refused_record_becomes_a_dead_letter_and_the_others_go_on(make_outbox):
