@@ -111,3 +111,9 @@ def test_masks_are_arrays_of_the_frame_s_size():
 def test_a_mask_in_another_encoding_is_no_array():
     with pytest.raises(ValueError, match="encoding 'polygon'"):
         MaskRecord(encoding="polygon", size=(2, 3), counts="").to_array()
+
+
+def test_a_line_that_may_be_two_kinds_of_record_is_refused():
+    both = json.loads(line_of("tracks")) | json.loads(line_of("events"))
+    with pytest.raises(RecordError, match="is no record"):
+        next(read_records([json.dumps(both)]))

@@ -14,9 +14,10 @@ from pipeline.records.schema import (
     Subject,
     TrackRecord,
 )
-from pipeline.records.translate import Unencodable, encode_result, to_models
+from pipeline.records.translate import Unencodable, encode_result, to_models, to_overlays
+from pipeline.tracking.states import TrackState
 from tests.benchmarks.records import time_records
-from tests.pipeline.fakes import make_frame
+from tests.pipeline.fakes import make_frame, make_track
 from tests.pipeline.streams.player import SEEN, Player, red
 
 DWELL = {"type": "dwell", "name": "stays", "zone": "all", "dwell_s": 0.4, "settle_s": 0.0,
@@ -129,3 +130,11 @@ def test_masks_are_what_other_programs_read():
 
 def test_writing_a_frame_down_is_cheap():
     assert time_records() <= 3.0  # 1.1 ms on an idle core
+
+
+def test_all_tracks_but_those_out_of_sight_for_long_are_drawn():
+    seen = make_track(1)
+    hidden = make_track(2, state=TrackState.OCCLUDED, unseen_s=1.0)
+    lost = make_track(3, state=TrackState.LOST, unseen_s=9.0)
+    drawn = to_overlays([seen, hidden, lost])
+    assert [(one.number, one.is_occluded) for one in drawn] == [(1, False), (2, True)]
