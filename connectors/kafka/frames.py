@@ -123,7 +123,9 @@ class KafkaFrameSink(FrameSink):
         """Write a batch; tell whether it is confirmed."""
         error: SinkError | None = None
         try:
-            self._sink.write(records)
+            for refused in self._sink.write(records):
+                extra = {"stream": refused.record.key}
+                _log.error("dropped a frame: %s", refused.reason, extra=extra)
         except SinkError as failure:
             error = failure
         with self._changed:

@@ -224,9 +224,6 @@ class KafkaSink(RecordSink):
     def _refuse(self, batch: _Batch, refused: Refused) -> None:
         self._num_refused += 1
         batch.refused.append(refused)
-        size = len(refused.record.value)
-        extra = {"stream": refused.record.key}
-        _log.error("left out a record of %d bytes: %s", size, refused.reason, extra=extra)
 
     def _connect(self, batch: _Batch, deadline_s: float) -> ProducerLink:
         """Return a producer that knows the topics of what waits; keeps on trying beyond a call."""

@@ -83,3 +83,19 @@ def test_close_says_what_was_not_delivered_and_ends_though_the_broker_is_away():
         with pytest.raises(SinkUnreachableError):
             sink.close()
         assert time.monotonic() - began_s < 3
+
+
+def test_frame_too_large_for_the_broker_is_left_out_and_counted(kafka_bootstrap, topic, caplog):
+    options = {"image": "png", "options": {"max_request_size": 5_000}}
+    noise = make_frame(1)
+    noise.pixels[:] = np.random.default_rng(0).integers(0, 256, noise.pixels.shape)
+    with KafkaFrameSink(
+        config=FramesSinkConfig(bootstrap=kafka_bootstrap, topic=topic, **options)
+    ) as sink:
+        for frame in (make_frame(0), noise, make_frame(2)):
+            sink.write(frame)
+        sink.flush()
+        assert sink.num_refused == 1
+    assert "dropped a frame" in caplog.text
+    records = consume(kafka_bootstrap, topic, 3, wait_s=0.5)
+    assert [dict(record.headers)["frame_seq"] for record in records] == [b"0", b"2"]

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import TopicAuthorizationFailedError
 
 from connectors.errors import SinkError, SinkUnauthorizedError, SinkUnreachableError
@@ -81,13 +81,16 @@ def test_record_refused_by_the_broker_is_returned_alone_and_its_like_is_sent_no_
     topic, tmp_path
 ):
     with strict_kafka_broker(tmp_path) as address:
-        large = event(1, value=bytes(2_000_000))  # the broker takes 1 MB
+        admin = KafkaAdminClient(bootstrap_servers=address)
+        admin.create_topics({topic: {"configs": {"max.message.bytes": "100000"}}})
+        admin.close()
+        large = event(1, value=bytes(200_000))  # goes out with its neighbours
         config = sink_config(address, topic, compression="none")
         with KafkaSink(config=config) as sink:
             refused = sink.write([event(0), large, event(2), event(3)])
             assert [(one.record, one.is_too_large) for one in refused] == [(large, True)]
             limit = sink.max_record_bytes
-            assert 1_000_000 < limit < 2_000_000
+            assert 100_000 < limit < 200_000
             [again] = sink.write([event(4), event(5, value=bytes(limit + 1))])
             assert again.is_too_large
             assert sink.max_record_bytes == limit
