@@ -236,6 +236,23 @@ def test_one_consumer_holds_records_for_itself_alone(tmp_path):
     assert read_all(again, Kind.TRACKS, "mqtt") == ALL
 
 
+def test_numbers_go_on_above_cursors_where_no_segment_is_left(tmp_path):
+    log = open_log(tmp_path)
+    log.append(Kind.TRACKS, make_records(1, 10, Kind.TRACKS))
+    log.confirm(Kind.TRACKS, "kafka", 10)
+    log.close()
+    again = open_log(tmp_path)
+    assert again.append(Kind.TRACKS, make_records(11, 12, Kind.TRACKS)) == 12
+    assert read_all(again, Kind.TRACKS, "kafka") == [11, 12]
+
+
+def test_cursors_are_whole_after_a_power_cut(tmp_path, monkeypatch):
+    log, synced, fsync = open_log(tmp_path), [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), fsync(fd)))
+    log.close()
+    assert (tmp_path / "cursors" / "kafka.json").stat().st_ino in synced
+
+
 def test_cursors_are_written_now_and_then(tmp_path):
     clock = ManualClock()
     log = open_log(tmp_path, clock=clock)
@@ -266,6 +283,25 @@ def test_lag_counts_memory_and_disk_and_their_age(tmp_path):
     assert (log.lag("kafka").num_records, log.lag("kafka").oldest_age_s) == (65, 7)
     log.confirm(Kind.TRACKS, "kafka", 99)
     assert (log.lag("kafka").num_records, log.lag("kafka").oldest_age_s) == (1, 1)
+
+
+def test_sync_ends_the_wait_for_alerts(tmp_path):
+    log, found = open_log(tmp_path), []
+    log.append(Kind.ALERTS, make_records(1, 1))
+    thread = threading.Thread(target=lambda: found.append(log.wait("kafka", 10)), daemon=True)
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+    log.sync()
+    thread.join(5)
+    assert found == [True]
+
+
+def test_wake_ends_one_wait():
+    log = open_log(None, JSONL)
+    log.wake("jsonl")
+    assert log.wait("jsonl", 0)
+    assert not log.wait("jsonl", 0)
 
 
 def test_wait_ends_when_there_is_something_or_it_is_woken(tmp_path):
