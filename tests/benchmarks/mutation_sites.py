@@ -20,6 +20,7 @@ _KEPT = frozenset(
 )
 # Where "*" and "**" are no operation: f(a, *, b), {**d}. With another sign nothing is imported.
 _BY_SYNTAX = frozenset({"parameters", "dictorsetmaker"})
+_LEVELS = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
 _FORM = re.compile(r"^core/(Replace(?:Binary|Comparison|Unary)Operator_[A-Za-z]+|[A-Za-z]+)")
 
 
@@ -135,7 +136,7 @@ def _is_log_call(node: ast.AST) -> bool:
         return False
     owner = node.func.value
     name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
-    return name.strip("_") in {"log", "logger"}
+    return name.strip("_") in {"log", "logger"} and node.func.attr in _LEVELS
 
 
 def _deletable_calls(tree: ast.Module) -> Iterator[ast.Expr]:
