@@ -21,8 +21,8 @@ _logger = logging.getLogger("maskstream.engine")
 _POLL_S = 0.1  # how soon a stop and the passing of time are noticed while nothing comes
 _SOURCES_SHARE = 0.5  # of the time to stop, for sources that end and frames that are under way
 _JOIN_SHARE = 0.1  # for letting go of what sources hold; then the sinks write on, to the end of
-_SINKS_SHARE = 0.75  # then what still writes is broken off, and the log is closed in
-_CLOSE_SHARE = 0.2  # at most; the rest is for the command, which sums up
+_SINKS_SHARE = 0.7  # then what still writes is broken off, and the log is closed in
+_CLOSE_SHARE = 0.2  # at most; the rest is for the command, which sums up and ends
 
 
 class Engine:

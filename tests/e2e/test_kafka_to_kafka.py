@@ -1,7 +1,10 @@
 """Frames of two cameras on one topic become records on others; garbage in between harms neither."""
 
+import json
+from base64 import b64decode
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +45,7 @@ streams:
       - {{type: appear, name: seen}}
 sinks:
   - {{type: kafka, bootstrap: "${{KAFKA}}", topics: {{prefix: {PREFIX}}}}}
+  - {{type: jsonl, folder: "${{OUT}}"}}
 """
 
 
@@ -50,6 +54,7 @@ class Passed:
     """What a run left behind."""
 
     exit_code: int
+    folder: Path
     stderr: str
     records: dict[str, list]
 
@@ -91,9 +96,11 @@ def passed(tmp_path_factory, kafka_bootstrap):
     config = folder / "kafka.yaml"
     config.write_text(CONFIG)
     publish_frames(kafka_bootstrap)
-    code = run_to_end("run", config, folder=folder, KAFKA=kafka_bootstrap)
+    out = folder / "out"
+    code = run_to_end("run", config, folder=folder, KAFKA=kafka_bootstrap, OUT=str(out))
     return Passed(
         exit_code=code,
+        folder=out,
         stderr=(folder / "stderr").read_text(),
         records=read_all(kafka_bootstrap, PREFIX),
     )
@@ -143,6 +150,14 @@ def test_garbage_is_a_dead_letter_that_says_why(passed, kafka_bootstrap):
     assert FRAMES.encode() in headers["maskstream_position"]
     assert passed.of("status", "north")[-1]["counts"]["dropped"] == {"bad_frame": 1}
     assert passed.of("status", "south")[-1]["counts"]["dropped"] == {}
+
+
+def test_garbage_harms_no_file_beside_the_topics(passed):
+    [line] = (passed.folder / "dlq.jsonl").read_text().splitlines()
+    assert b64decode(json.loads(line)["value_base64"]) == GARBAGE
+    for kind in KINDS:
+        lines = (passed.folder / f"{kind}.jsonl").read_text().splitlines()
+        assert len(lines) == len(passed.records[kind])
 
 
 def test_everything_read_is_committed(passed, kafka_bootstrap):

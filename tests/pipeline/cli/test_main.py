@@ -11,6 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
+from pipeline.engine.log.kinds import Kind
+from pipeline.engine.log.record_log import Consumer, RecordLog
+from tests.pipeline.engine.log.logs import make_records
 
 WORLD = """\
 streams:
@@ -119,6 +122,37 @@ def test_port_in_use_is_reported_before_the_model_is_loaded(tmp_path):
     assert done.exit_code == 2
     assert f"observe.port: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
     assert str(broken) not in done.stderr
+
+
+def with_state(folder):
+    return f'  - {{type: kafka, bootstrap: "127.0.0.1:9"}}\nstate: {{folder: {folder}}}\n'
+
+
+def assert_refused(done, told):
+    """It ends before any model is loaded, in one line."""
+    assert done.exit_code == 1
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_second_process_on_a_state_folder_is_refused_and_harms_nothing(tmp_path):
+    state = tmp_path / "state"
+    kafka = Consumer(name="kafka", uses_log=True)
+    log = RecordLog(state, [kafka], log_bytes=10**6, memory_bytes=10**6)
+    log.append(Kind.ALERTS, make_records(1, 5))
+    log.sync()
+    done = call("run", write_config(tmp_path, more=with_state(state)))
+    assert_refused(done, f"in use by process {os.getpid()} (accepted: a folder of its own")
+    log.close()
+    again = RecordLog(state, [kafka], log_bytes=10**6, memory_bytes=10**6)
+    assert again.num_waiting("kafka") == 5
+    again.close()
+
+
+def test_state_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    done = call("run", write_config(tmp_path, more=with_state(tmp_path / "file" / "state")))
+    assert_refused(done, "(accepted: a folder that can be written)")
 
 
 def test_sigterm_ends_a_run_in_order(tmp_path):

@@ -7,9 +7,12 @@ import time
 import pytest
 import typer
 
+from connectors.files.jsonl import JsonlSink, JsonlSinkConfig
 from models.protocols import DeviceLostError
 from pipeline.cli.demo import demo_config
+from pipeline.cli.errors import reporting_errors
 from pipeline.cli.run import files_since, finish, run_engine
+from tests.pipeline.engine.log.logs import make_records
 from tests.pipeline.engine.runs import make_app, make_config
 from tests.pipeline.fakes import BlobTracker, make_walk
 
@@ -54,3 +57,17 @@ def test_files_of_former_runs_are_not_named_at_the_end(tmp_path):
     (tmp_path / "gone.jsonl").symlink_to("nowhere")
     names = [path.name for path in files_since(demo_config(tmp_path), time.time() - 60)]
     assert names == ["demo.mp4", "events.jsonl"]
+
+
+def test_a_folder_that_another_sink_writes_is_refused_and_harms_nothing(tmp_path, capsys):
+    first, second = (JsonlSink(config=JsonlSinkConfig(folder=tmp_path)) for _ in range(2))
+    records = make_records(1, 5)
+    app = make_app(make_config(), make_walk(2), sink=second)
+    with first:
+        first.write(records[:3])
+        with pytest.raises(typer.Exit) as ended, reporting_errors():
+            run_engine(app.engine, json_lines=True)
+        first.write(records[3:])
+    assert ended.value.exit_code == 1
+    assert "another sink writes there: process" in capsys.readouterr().err
+    assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 5
