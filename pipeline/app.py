@@ -82,6 +82,7 @@ def build_app(
         config=config.delivery,
         state_folder=config.state.folder_of(config.deployment),
         deployment=config.deployment,
+        worker=config.worker,
         observers=Observers(metrics=seen.metrics, health=seen.health, clock=clock),
         on_room=inbox.wake,
     )

@@ -3,6 +3,7 @@
 Knows shapes and bounds only; reading YAML is :mod:`pipeline.config.loading`.
 """
 
+import socket
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -26,6 +27,9 @@ class RunConfig(StrictModel):
 
     deployment: Name = "default"
     """Name of this installation; part of what makes track ids unique."""
+    worker: Name = Field(default_factory=socket.gethostname)
+    """Name of this process in its records; the machine's by default, so that it is the same after a
+    restart."""
     model: ModelConfig = ModelConfig()
     streams: Annotated[tuple[StreamConfig, ...], Field(min_length=1)]
     sinks: tuple[SinkConfig, ...] = ()

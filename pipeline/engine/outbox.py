@@ -44,6 +44,7 @@ class Outbox:
         config: Limits.
         state_folder: Where the log lies, if a sink needs one.
         deployment: Name of this installation.
+        worker: Name of this process.
         observers: Learn what the sinks are doing.
         on_room: Called when there is room again.
 
@@ -58,6 +59,7 @@ class Outbox:
         config: DeliveryConfig,
         state_folder: Path,
         deployment: str,
+        worker: str,
         observers: Observers,
         on_room: Callable[[], None] = lambda: None,
     ) -> None:
@@ -79,6 +81,7 @@ class Outbox:
         self._recorder = Recorder(
             self._log,
             deployment=deployment,
+            worker=worker,
             capacity=config.queue,
             metrics=observers.metrics,
             clock=observers.clock,

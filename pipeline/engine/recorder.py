@@ -36,6 +36,7 @@ class Recorder:
     Args:
         log: Takes the records.
         deployment: Name of this installation.
+        worker: Name of this process.
         capacity: Results that may wait to be encoded.
         metrics: Where what is left out is counted.
         clock: For stamps of dead letters.
@@ -47,13 +48,14 @@ class Recorder:
         log: RecordLog,
         *,
         deployment: str,
+        worker: str,
         capacity: int,
         metrics: Metrics,
         clock: Clock,
         on_room: Callable[[], None],
     ) -> None:
         self._log = log
-        self._deployment = deployment
+        self._names = {"deployment": deployment, "worker": worker}
         self._capacity = capacity
         self._metrics = metrics
         self._clock = clock
@@ -156,14 +158,14 @@ class Recorder:
         if delivery.status is not None:
             records.append(self._encode_status(delivery.status))
         if delivery.result is not None:
-            for one in encode_result(delivery.result, deployment=self._deployment):
+            for one in encode_result(delivery.result, **self._names):
                 is_record = isinstance(one, Record)
                 records.append(one if is_record else self._unencodable(one))
         return records
 
     def _encode_status(self, status: StatusRecord) -> Record:
         try:
-            return encode_record(status, deployment=self._deployment)
+            return encode_record(status, **self._names)
         except Exception as error:  # noqa: BLE001 - handed on in the dead letter
             return self._unencodable(
                 Unencodable(stream_id=status.stream_id, thing=status, error=error)

@@ -1,5 +1,7 @@
 """The engine from scripted sources to records in memory."""
 
+import json
+
 import pytest
 
 from connectors.base import FrameSink
@@ -238,3 +240,9 @@ def test_a_run_with_frame_sinks_only_needs_no_model():
     assert [frame.frame_seq for frame in sink.frames] == list(range(7))
     assert counts_of(summary).processed == 7
     assert_settled(summary)
+
+
+def test_records_name_the_process_that_they_come_from():
+    config = make_config().model_copy(update={"worker": "edge-7"})
+    _, sink = run(config, make_walk(6))
+    assert {json.loads(record.value)["worker"] for record in sink.records} == {"edge-7"}

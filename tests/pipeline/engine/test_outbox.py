@@ -93,6 +93,7 @@ def make_outbox(tmp_path):
             config=DeliveryConfig(**config),
             state_folder=tmp_path / "state",
             deployment="d",
+            worker="w",
             observers=Observers(metrics=metrics, health=health, clock=SystemClock()),
         )
         made.append(outbox)

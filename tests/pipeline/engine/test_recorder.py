@@ -26,7 +26,7 @@ def log():
 def make_recorder(log, **fields):
     metrics = Metrics(tuple)
     told = []
-    fields = {"deployment": "d", "capacity": 2, "clock": SystemClock(), **fields}
+    fields = {"deployment": "d", "worker": "w", "capacity": 2, "clock": SystemClock(), **fields}
     return Recorder(log, metrics=metrics, on_room=lambda: told.append(1), **fields), metrics, told
 
 
