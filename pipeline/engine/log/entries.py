@@ -23,6 +23,23 @@ SEGMENT_HEAD_BYTES = _SEGMENT.size + _CRC.size
 _ENTRY_HEAD_BYTES = _ENTRY.size + _CRC.size
 _RECORD = struct.Struct(">BHIIq")  # lengths of topic, headers (count), key and value; time stamp
 _HEADER = struct.Struct(">II")  # lengths of name and value
+_MAX_HEADERS = (1 << 16) - 1
+_MAX_PAYLOAD_BYTES = (1 << 32) - 1
+_NO_RECORD = b"\0"  # its topic is empty, so that no version takes it for a record
+
+
+class UnloggableError(ValueError):
+    """A record that cannot be written down.
+
+    Attributes:
+        record: That record.
+    """
+
+    def __init__(self, record: Record, reason: str) -> None:
+        self.record = record
+        super().__init__(
+            f"a record of {record.topic} for {record.key!r} cannot be logged: {reason}"
+        )
 
 
 @dataclass(slots=True)
@@ -58,30 +75,62 @@ def decode_segment_head(data: bytes) -> int | None:
 
 
 def size_of(record: Record) -> int:
-    """Return how many bytes a record's entry has."""
-    size = _ENTRY_HEAD_BYTES + _RECORD.size + len(record.topic) + len(record.value)
-    size += len(_encode(record.key)) + _HEADER.size * len(record.headers)
-    for name, value in record.headers:
-        size += len(_encode(name)) + len(value)
-    return size
+    """Return how many bytes a record's entry has.
+
+    Raises:
+        UnloggableError: If it cannot be an entry.
+    """
+    try:
+        num_bytes = sum(map(len, _parts_of(record)))
+    except (TypeError, ValueError, AttributeError, struct.error) as error:
+        raise UnloggableError(record, str(error)) from error
+    if num_bytes > _MAX_PAYLOAD_BYTES:
+        raise UnloggableError(record, f"{num_bytes} bytes (accepted: {_MAX_PAYLOAD_BYTES} bytes)")
+    return _ENTRY_HEAD_BYTES + num_bytes
 
 
 def encode_entry(seq: int, appended_ms: int, record: Record) -> bytes:
     """Return a record as an entry of a segment."""
-    payload = _encode_record(record)
-    head = _ENTRY.pack(_ENTRY_MAGIC, len(payload), seq, appended_ms, crc32(payload))
+    return _entry_of(seq, appended_ms, b"".join(_parts_of(record)))
+
+
+def encode_gap(seq: int, appended_ms: int) -> bytes:
+    """Return an entry without record, in place of one that cannot be written."""
+    return _entry_of(seq, appended_ms, _NO_RECORD)
+
+
+def _entry_of(seq: int, appended_ms: int, payload: bytes) -> bytes:
+    # A system clock that was never set may stand before the epoch, less an age.
+    head = _ENTRY.pack(_ENTRY_MAGIC, len(payload), seq, max(0, appended_ms), crc32(payload))
     return b"".join((head, _CRC.pack(crc32(head)), payload))
 
 
-def _encode_record(record: Record) -> bytes:
-    topic, key = record.topic.encode(), _encode(record.key)
-    sizes = (len(topic), len(record.headers), len(key), len(record.value))
+def _parts_of(record: Record) -> list[bytes]:
+    """Return a payload in pieces.
+
+    Raises:
+        TypeError, ValueError, AttributeError, struct.error: If a field is not what it should be.
+    """
+    topic, key = Topic(record.topic).encode(), _encode(record.key)
+    if not -1 << 63 <= record.timestamp_ms < 1 << 63:
+        raise ValueError(f"timestamp_ms is {record.timestamp_ms} (accepted: 64 bits)")
+    if len(record.headers) > _MAX_HEADERS:
+        raise ValueError(f"{len(record.headers)} headers (accepted: {_MAX_HEADERS})")
+    sizes = (len(topic), len(record.headers), len(key), _size_of_bytes("value", record.value))
     parts = [_RECORD.pack(*sizes, record.timestamp_ms), topic, key]
     for name, value in record.headers:
         encoded = _encode(name)
-        parts += (_HEADER.pack(len(encoded), len(value)), encoded, value)
+        size = _size_of_bytes(f"header {name!r}", value)
+        parts += (_HEADER.pack(len(encoded), size), encoded, value)
     parts.append(record.value)
-    return b"".join(parts)
+    return parts
+
+
+def _size_of_bytes(name: str, value: object) -> int:
+    # No views and no bytearrays: they may change until they are written.
+    if not isinstance(value, bytes):
+        raise TypeError(f"{name} is a {type(value).__name__} (accepted: bytes)")
+    return len(value)
 
 
 def decode_record(data: bytes, entry: Entry) -> Record | None:

@@ -94,10 +94,15 @@ class KindLog:
         return min(safe, default=self.last_seq)
 
     def append(self, records: Sequence[Record], now_s: float) -> None:
-        """Take records; the oldest make room for them."""
-        for record in records:
+        """Take records; the oldest make room for them.
+
+        Raises:
+            UnloggableError: If one cannot be written down; none is taken.
+        """
+        sizes = [size_of(record) for record in records]
+        for record, num_bytes in zip(records, sizes, strict=True):
             if self.positions:
-                self._tail.append(record, size_of(record), now_s)
+                self._tail.append(record, num_bytes, now_s)
             else:
                 self._tail.skip_to(self.last_seq + 1)
         self.evict()

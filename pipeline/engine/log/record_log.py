@@ -17,7 +17,7 @@ from connectors.errors import NotWritableError
 from connectors.record import Record
 from pipeline.clock import Clock, SystemClock
 from pipeline.engine.log.cursors import CursorFolder
-from pipeline.engine.log.entries import encode_entry
+from pipeline.engine.log.entries import encode_entry, encode_gap
 from pipeline.engine.log.folder_lock import FolderLock
 from pipeline.engine.log.kind_log import Batch, KindLog
 from pipeline.engine.log.kinds import Kind
@@ -105,7 +105,8 @@ class RecordLog:
     none left out but those counted. After a crash, consumers with log get again what their cursor
     did not know to be confirmed, and all alerts for which :meth:`sync` has returned.
 
-    Threads: one appends and syncs, any number read and confirm, each for one consumer.
+    Threads: any number append, one syncs and closes, any number read and confirm, each for one
+    consumer.
 
     Args:
         folder: Holds log and cursors; ``None`` if no consumer uses the log.
@@ -187,13 +188,16 @@ class RecordLog:
         """Why the disk cannot be written, ``None`` if it can."""
         return self._error or self._cursor_error
 
-    # The thread that writes
+    # Threads that append, and the one that writes
 
     def append(self, kind: Kind, records: Sequence[Record]) -> int:
-        """Take records, without waiting for any disk.
+        """Take records, without waiting for any disk; any thread may.
 
         Returns:
             Sequence number of the last one; they count from 1, without a gap.
+
+        Raises:
+            UnloggableError: If one of them cannot be written down; it is named, and none is taken.
         """
         with self._changed:
             log = self._kinds[kind]
@@ -363,10 +367,17 @@ class RecordLog:
     def _encode(self, held: Sequence[Held]) -> list[tuple[int, bytes]]:
         # Ages are measured by the monotonic clock as long as the process lives.
         base_ms = 1000 * (self._clock.utc_now().timestamp() - self._clock.monotonic_s())
-        return [
-            (item.seq, encode_entry(item.seq, round(base_ms + 1000 * item.appended_s), item.record))
-            for item in held
-        ]
+        entries: list[tuple[int, bytes]] = []
+        for item in held:
+            appended_ms = round(base_ms + 1000 * item.appended_s)
+            try:
+                entry = encode_entry(item.seq, appended_ms, item.record)
+            except Exception:
+                # Never seen: what append takes can be written. The others must not wait for it.
+                _logger.exception("record %d cannot be written: left out on disk", item.seq)
+                entry = encode_gap(item.seq, appended_ms)
+            entries.append((item.seq, entry))
+        return entries
 
     def _set_error(self, error: str | None) -> None:
         if error == self._error:

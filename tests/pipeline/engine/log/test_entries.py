@@ -1,5 +1,7 @@
 """Records come back from entries byte for byte, and good entries are found beside damaged ones."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +10,11 @@ from connectors.record import Record, Topic
 from pipeline.engine.log.entries import (
     SEGMENT_HEAD_BYTES,
     VERSION,
+    UnloggableError,
     decode_record,
     decode_segment_head,
     encode_entry,
+    encode_gap,
     encode_segment_head,
     find_last_written,
     scan,
@@ -108,6 +112,35 @@ def test_record_of_an_unknown_topic_is_none():
     )
     entry = next(scan(encode_entry(1, 0, make_record(1)), 0, 0, is_whole=True))
     assert decode_record(data, entry) is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"headers": (("name", b""),) * 70_000}, "70000 headers .accepted: 65535"),
+        ({"headers": (("name", None),)}, "header 'name' is a NoneType .accepted: bytes"),
+        ({"headers": (("name",),)}, "not enough values"),
+        ({"headers": ((None, b""),)}, "encode"),
+        ({"value": bytearray(b"1")}, "value is a bytearray .accepted: bytes"),
+        ({"value": "text"}, "value is a str .accepted: bytes"),
+        ({"key": None}, "encode"),
+        ({"timestamp_ms": 1 << 63}, "timestamp_ms is 9223372036854775808 .accepted: 64 bits"),
+        ({"timestamp_ms": 0.5}, "required argument is not an integer"),
+        ({"topic": "other"}, "'other' is not a valid Topic"),
+    ],
+)
+def test_record_that_cannot_be_an_entry_is_named_with_its_fault(fault, reason):
+    record = replace(make_record(7), **fault)
+    with pytest.raises(UnloggableError, match=f"a record of .* cannot be logged: .*{reason}") as no:
+        size_of(record)
+    assert no.value.record is record
+
+
+def test_gap_in_place_of_a_record_is_an_entry_without_one():
+    data = ENTRIES[0] + encode_gap(2, -7) + ENTRIES[2]
+    entries = list(scan(data, 0, 0, is_whole=True))
+    assert [entry.appended_ms for entry in entries] == [5001, 0, 5003]
+    assert [decode_record(data, entry) is None for entry in entries] == [False, True, False]
 
 
 def test_head_of_a_segment_says_its_version():

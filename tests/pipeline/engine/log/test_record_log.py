@@ -3,10 +3,12 @@
 import logging
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 
 from pipeline.clock import ManualClock
+from pipeline.engine.log.entries import UnloggableError
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.record_log import Consumer, RecordLog
 from pipeline.errors import StateError
@@ -15,6 +17,7 @@ from tests.pipeline.engine.log.logs import (
     KAFKA,
     MQTT,
     crash,
+    make_record,
     make_records,
     num_disk_bytes,
     numbers_of,
@@ -317,6 +320,32 @@ def test_wait_ends_when_there_is_something_or_it_is_woken(tmp_path):
         end_wait()
         thread.join(10)
         assert found == [True]
+
+
+@pytest.mark.parametrize("consumer", [[KAFKA], [JSONL], []])
+def test_record_that_cannot_be_written_is_refused_with_all_beside_it(tmp_path, consumer):
+    log = RecordLog(tmp_path, consumer, log_bytes=1 << 20, memory_bytes=1 << 20)
+    bad = replace(make_record(2), headers=(("ce_id", None),))
+    with pytest.raises(UnloggableError, match="header 'ce_id' is a NoneType"):
+        log.append(Kind.ALERTS, [make_record(1), bad, make_record(3)])
+    assert log.append(Kind.ALERTS, make_records(4, 5)) == 2
+    log.sync()
+    assert log.safe_seq(Kind.ALERTS) == (0 if consumer == [JSONL] else 2)
+    for item in consumer:
+        assert read_all(log, Kind.ALERTS, item.name) == [4, 5]
+
+
+def test_record_that_cannot_be_written_after_all_holds_up_no_other(tmp_path, caplog):
+    log, records = open_log(tmp_path), make_records(1, 3)
+    log.append(Kind.ALERTS, records)
+    object.__setattr__(records[1], "timestamp_ms", 1 << 63)  # what no caller may do
+    log.sync()
+    assert log.safe_seq(Kind.ALERTS) == 3
+    assert "record 2 cannot be written" in caplog.text
+    log.close()
+    again = open_log(tmp_path)
+    assert read_all(again, Kind.ALERTS, "kafka") == [1, 3]
+    assert again.counts().corrupt[Kind.ALERTS] == 1
 
 
 def test_without_consumers_everything_is_safe():
