@@ -139,6 +139,7 @@ class RecordLog:
         self._writing = threading.Lock()
         self._error: str | None = None
         self._cursor_error: str | None = None
+        self._is_stopping = False
         self._is_closed = False
         self._readers = {consumer.name: _Reader() for consumer in consumers}
         self._with_log = [item.name for item in consumers if item.uses_log]
@@ -214,9 +215,17 @@ class RecordLog:
         with self._writing:
             if self._is_closed:
                 return
-            self._write_out(is_everything=False)
+            self._write_out(is_everything=self._is_stopping)
             self._tidy()
             self._save_cursors(is_last=False)
+
+    def request_write_out(self) -> None:
+        """Let each sync from now on write all that consumers with log have not confirmed.
+
+        For a stop: what memory has room for becomes safe too, while sources can still be told.
+        Waits for no disk; any thread may.
+        """
+        self._is_stopping = True
 
     def has_room(self) -> bool:
         """Return whether records of sources that may wait can be taken without any being shed."""

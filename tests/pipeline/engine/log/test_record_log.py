@@ -98,6 +98,23 @@ def test_close_keeps_memory_for_consumers_with_log(tmp_path):
     assert again.counts().shed == dict.fromkeys([("kafka", kind) for kind in Kind], 0)
 
 
+def test_request_makes_everything_safe_at_the_next_syncs(tmp_path):
+    log = open_log(tmp_path, KAFKA, MQTT)
+    log.append(Kind.MASKLETS, make_records(1, 9, Kind.MASKLETS))
+    log.confirm(Kind.MASKLETS, "kafka", 9)
+    log.confirm(Kind.MASKLETS, "mqtt", 3)
+    log.sync()
+    assert log.safe_seq(Kind.MASKLETS) == 3
+    log.request_write_out()
+    for last_seq in (9, 12):
+        log.sync()
+        assert log.safe_seq(Kind.MASKLETS) == last_seq
+        log.append(Kind.MASKLETS, make_records(10, 12, Kind.MASKLETS))
+    assert [path.stem for path in tmp_path.glob("log/masklets/*")] == [f"{4:020}"]
+    crash(log)
+    assert read_all(open_log(tmp_path, MQTT), Kind.MASKLETS, "mqtt") == list(range(4, 13))
+
+
 def test_what_memory_has_no_room_for_goes_to_disk_and_comes_back(tmp_path):
     log = open_log(tmp_path, memory_bytes=2000, segment_bytes=1500)
     log.append(Kind.TRACKS, make_records(1, 10, Kind.TRACKS, 100))
