@@ -4,7 +4,7 @@ The only file of the running pipeline that knows concrete models and connectors.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -86,6 +86,10 @@ def build_app(
         observers=Observers(metrics=seen.metrics, health=seen.health, clock=clock),
         on_room=inbox.wake,
     )
+    with ExitStack() as undo:
+        undo.callback(outbox.close)  # lets go of the state folder if the model cannot be built
+        worker = _build_worker(config, tracker, outbox, seen.metrics)
+        undo.pop_all()
     publisher = Publisher(outbox, metrics=seen.metrics, on_result=on_result)
     runners = RunnerParts(
         build=build or _build_source,
@@ -100,7 +104,7 @@ def build_app(
         inbox=inbox,
         table=StreamTable(config, runners),
         scheduler=Scheduler(max_batch=config.engine.max_batch),
-        worker=_build_worker(config, tracker, outbox, seen.metrics),
+        worker=worker,
         publisher=publisher,
         outbox=outbox,
         ledger=seen.ledger,

@@ -14,8 +14,7 @@ from connectors.base import FrameSink, PictureSink, RecordSink, Sink
 from connectors.errors import SinkError
 from pipeline.config.sections.delivery import DeliveryConfig
 from pipeline.engine.delivery import Delivery
-from pipeline.engine.log.kinds import Kind
-from pipeline.engine.log.record_log import Consumer, RecordLog
+from pipeline.engine.log.record_log import Consumer, Losses, RecordLog
 from pipeline.engine.media_feed import MediaFeed
 from pipeline.engine.record_feed import RecordFeed
 from pipeline.engine.recorder import Recorder
@@ -90,7 +89,7 @@ class Outbox:
         self._feeds = tuple(self._feed_of(name, sink) for name, sink in sinks.items())
         self._media = tuple(feed for feed in self._feeds if isinstance(feed, MediaFeed))
         self._num_put = 0
-        self._num_shed: dict[tuple[str, Kind], int] = {}
+        self._losses = Losses(shed={}, corrupt={})
         self._counting = threading.Lock()
         self._ending = threading.Event()
         self._housekeeper = threading.Thread(
@@ -198,6 +197,8 @@ class Outbox:
             feed.interrupt()
         for feed in self._feeds:
             feed.join(_left_s(began_s + _FEEDS_SHARE * timeout_s))
+        for feed in self._media:
+            feed.judge()
         waiting = {feed.name: feed.num_waiting for feed in self._feeds}
         self._ending.set()
         if self._housekeeper.ident is None:
@@ -246,14 +247,19 @@ class Outbox:
         while not self._ending.wait(_JUDGE_S):
             for feed in self._feeds:
                 feed.judge()
+            self._observers.health.set_log_error(self._log.error)
             self._count_losses()
 
     def _count_losses(self) -> None:
         """Show what the log has left out or lost since the last time."""
+        metrics = self._observers.metrics
         with self._counting:
-            for (name, kind), num in self._log.counts().shed.items():
-                before, self._num_shed[name, kind] = self._num_shed.get((name, kind), 0), num
-                self._observers.metrics.shed.labels(name, kind.value).inc(num - before)
+            losses, before = self._log.counts(), self._losses
+            self._losses = losses
+        for key, num in losses.shed.items():
+            metrics.shed.labels(key[0], key[1].value).inc(num - before.shed.get(key, 0))
+        for kind, num in losses.corrupt.items():
+            metrics.corrupt.labels(kind.value).inc(num - before.corrupt.get(kind, 0))
 
     def _feed_of(self, name: str, sink: Sink) -> Feed:
         observers, config = self._observers, self._config
@@ -264,9 +270,6 @@ class Outbox:
             observers=observers,
         )
         if isinstance(sink, RecordSink):
-            observers.metrics.sink_oldest.labels(name).set_function(
-                lambda: self._log.lag(name).oldest_age_s
-            )
             feed: Feed = RecordFeed(
                 sink,
                 watch,

@@ -21,6 +21,7 @@ _logger = logging.getLogger("maskstream.feed")
 _WAIT_S = 0.5
 _MAX_RECORDS = 500
 _MAX_BYTES = 4 * 1024 * 1024  # half a second of a broker that takes 8 MB/s
+_MAX_BUGS = 3
 _BACKOFF = Backoff(initial_s=0.1, maximum_s=5.0)
 
 
@@ -95,7 +96,9 @@ class RecordFeed:
 
     def judge(self) -> None:
         """Judge the sink by the age of what waits for it."""
-        self.watch.judge(self._log.lag(self.name).oldest_age_s)
+        oldest_age_s = self._log.lag(self.name).oldest_age_s
+        self._metrics.sink_oldest.labels(self.name).set(oldest_age_s)
+        self.watch.judge(oldest_age_s)
 
     def _run(self) -> None:
         while not self._is_over():
@@ -129,8 +132,9 @@ class RecordFeed:
     def _deliver(self, batch: Batch) -> bool:
         """Write a batch until it has arrived; False if the run ends before that."""
         records = [self._fit(record) for record in batch.records]
+        num_left_out = self.sink.num_refused
         refused = self._write(records)
-        if refused is None:
+        if refused is None or not self._flush():
             return False
         left_out = {id(one.record) for one in refused}
         delivered = [record for record in records if id(record) not in left_out]
@@ -143,6 +147,10 @@ class RecordFeed:
                 self._bury(one)
             else:
                 delivered.append(one.record)
+        num_left_out = self.sink.num_refused - num_left_out
+        if num_left_out and not self.sink.is_durable:
+            self._metrics.shed.labels(self.name, "records").inc(num_left_out)
+            return True
         for record in delivered:
             self._metrics.delivered.labels(self.name, record.topic.value).inc()
         return True
@@ -155,41 +163,76 @@ class RecordFeed:
 
     def _write(self, records: Sequence[Record]) -> Sequence[Refused] | None:
         """Return what the sink refused; ``None`` if the run ends before the rest has arrived."""
+        num_bugs = 0
         for delay_s in _BACKOFF.delays():
             try:
                 with self._metrics.stage.labels("sink_write").time():
                     refused = self.sink.write(records)
-                    self.sink.flush()
             except SinkError as error:
-                self.watch.fail(error)
+                self._fail(error)
             except Exception as error:
                 _logger.exception("failed to write", extra={"sink": self.name})
-                if len(records) == 1:
-                    reason = f"{type(error).__name__}: {error}"
-                    return [Refused(record=records[0], reason=reason)]
-                return self._write_halves(records)
+                num_bugs += 1
+                guilty = self._find_guilty(records, error, num_bugs)
+                if guilty:
+                    return guilty
+                self._fail(error)
             else:
                 self.watch.succeed()
                 return refused
             if not self.sink.is_durable:
-                self._metrics.shed.labels(self.name, "records").inc(len(records))
-                return []
+                return [Refused(record=one, reason="away") for one in records]
             if self._draining.is_set() and self.sink.needs_log:
                 return None  # the log keeps them for the next start
             if self._hurry.wait(delay_s):
                 return None
         raise AssertionError("delays never end")
 
-    def _write_halves(self, records: Sequence[Record]) -> Sequence[Refused] | None:
-        """Find the record that the sink fails on, so that the others arrive."""
-        middle = len(records) // 2
-        first = self._write(records[:middle])
-        second = None if first is None else self._write(records[middle:])
-        return None if first is None or second is None else [*first, *second]
+    def _flush(self) -> bool:
+        """Make durable what was written; False if the run ends before that."""
+        for delay_s in _BACKOFF.delays():
+            try:
+                self.sink.flush()
+            except SinkError as error:
+                self._fail(error)
+            else:
+                return True
+            if not self.sink.is_durable:
+                return True
+            if self._hurry.wait(delay_s):
+                return False
+        raise AssertionError("delays never end")
+
+    def _find_guilty(
+        self, records: Sequence[Record], error: Exception, num_bugs: int
+    ) -> list[Refused]:
+        """Return the records that a sink has a bug with, all others written; none: it is no record.
+
+        A record is blamed if others pass, or, alone, if it has failed again and again.
+        """
+        if len(records) == 1:
+            return [_blame(records[0], error)] if num_bugs >= _MAX_BUGS else []
+        guilty: list[Refused] = []
+        for record in records:
+            try:
+                guilty += self.sink.write([record])
+            except SinkError:
+                return []
+            except Exception as one:  # noqa: BLE001 - told in the dead letter
+                guilty.append(_blame(record, one))
+        return guilty if len(guilty) < len(records) else []
+
+    def _fail(self, error: Exception) -> None:
+        """Tell of a failure, but of none that an interruption has made."""
+        if not (self._hurry.is_set() and self.watch.error):
+            self.watch.fail(error)
 
     def _bury(self, refused: Refused) -> None:
         """Let every sink of records know of one that this sink refuses."""
         record = refused.record
+        if not self.sink.is_durable:
+            self._metrics.shed.labels(self.name, "records").inc()
+            return
         self._metrics.refused.labels(self.name).inc()
         extra = {"sink": self.name, "stream": record.key}
         _logger.error("refused a record of %s: %s", record.topic.value, refused.reason, extra=extra)
@@ -203,3 +246,7 @@ class RecordFeed:
         except Exception as error:
             self.watch.fail(error)
             _logger.exception("failed to close", extra={"sink": self.name})
+
+
+def _blame(record: Record, error: Exception) -> Refused:
+    return Refused(record=record, reason=f"{type(error).__name__}: {error}")

@@ -76,20 +76,17 @@ class Recorder:
         """Whether fewer results wait than may."""
         return len(self._waiting) < self._capacity
 
-    @property
-    def is_done(self) -> bool:
-        """Whether it was asked to stop and has appended all that it was given."""
-        return self._is_stopping and not self._thread.is_alive()
-
     def put(self, number: int, delivery: Delivery) -> None:
         """Take a delivery; never waits.
 
         While too many wait, a live result gives up its masklets record, which would be the oldest
         news by the time it was encoded; what happened to tracks and rules is kept.
         """
-        if delivery.result is not None and delivery.is_live and not self.has_room:
+        result = delivery.result
+        has_scene = result is not None and result.scene is not None
+        if result is not None and has_scene and delivery.is_live and not self.has_room:
             self._metrics.shed.labels("recorder", Kind.MASKLETS.value).inc()
-            delivery = replace(delivery, result=replace(delivery.result, scene=None))
+            delivery = replace(delivery, result=replace(result, scene=None))
         with self._changed:
             self._waiting.append((number, delivery))
             self._changed.notify()
@@ -146,11 +143,26 @@ class Recorder:
         for record in self._encode(delivery):
             by_kind.setdefault(kind_of(record.topic), []).append(record)
         for kind, records in by_kind.items():
-            last_seq[kind] = self._log.append(kind, records)
+            last_seq[kind] = self._append_all(kind, records)
         with self._changed:
             if len(self._marks) >= _MAX_MARKS:
                 last_seq = {**self._marks.pop().last_seq, **last_seq}
             self._marks.append(_Mark(number=number, last_seq=last_seq))
+
+    def _append_all(self, kind: Kind, records: list[Record]) -> int:
+        """Append records; one that the log cannot hold becomes a dead letter."""
+        try:
+            return self._log.append(kind, records)
+        except ValueError:
+            pass
+        last_seq = 0
+        for record in records:
+            try:
+                last_seq = self._log.append(kind, [record])
+            except ValueError as error:
+                failed = Unencodable(stream_id=record.key, thing=record, error=error)
+                self._log.append(Kind.ALERTS, [self._unencodable(failed)])
+        return last_seq
 
     def _encode(self, delivery: Delivery) -> list[Record]:
         """Return a delivery's records; one that cannot be encoded becomes a dead letter."""

@@ -55,6 +55,7 @@ class SinkWatch:
         self._state: SinkState | None = None
         self._error: str | None = None
         self._failing_since_s: float | None = None
+        self._succeeded_s = observers.clock.monotonic_s()
 
     @property
     def error(self) -> str | None:
@@ -73,10 +74,11 @@ class SinkWatch:
 
     def succeed(self) -> None:
         """A write has arrived."""
+        now_s = self._succeeded_s = self._observers.clock.monotonic_s()
         failing_since_s = self._failing_since_s
         if failing_since_s is None:
             return
-        lasted_s = self._observers.clock.monotonic_s() - failing_since_s
+        lasted_s = now_s - failing_since_s
         _logger.info("works again after %.1f s", lasted_s, extra={"sink": self.name})
         self._error, self._failing_since_s = None, None
         self._move(lambda: SinkState.UP)
@@ -103,6 +105,11 @@ class SinkWatch:
         if since_s is not None:
             failing_s = self._observers.clock.monotonic_s() - since_s
             return SinkState.DOWN if failing_s >= self._limits.down_s else SinkState.BEHIND
+        stuck_s = min(oldest_age_s, self._observers.clock.monotonic_s() - self._succeeded_s)
+        is_stuck = stuck_s >= self._limits.down_s
+        self._error = f"has confirmed nothing for {stuck_s:.0f} s" if is_stuck else None
+        if is_stuck:
+            return SinkState.DOWN
         return SinkState.BEHIND if oldest_age_s > self._limits.behind_s else SinkState.UP
 
     def _move(self, judge: Callable[[], SinkState]) -> None:

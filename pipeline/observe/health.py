@@ -92,6 +92,7 @@ class Health:
         self._turned_s: float | None = None
         self._streams: dict[str, StreamHealth] = {}
         self._sinks: dict[str, SinkHealth] = {}
+        self._log_error: str | None = None
 
     def beat(self) -> None:
         """Note a turn of the engine."""
@@ -118,6 +119,10 @@ class Health:
         with self._lock:
             self._sinks[name] = sink
 
+    def set_log_error(self, error: str | None) -> None:
+        """Note why the log of records cannot be written; ``None``: it can."""
+        self._log_error = _clean(error)
+
     def liveness(self) -> HealthReport:
         """Report whether the engine turns. Good while it has not begun to."""
         return self._report(self._stall())
@@ -132,7 +137,10 @@ class Health:
         ]
         starting = "the engine has not begun to turn" if self._turned_s is None else None
         return replace(
-            report, reasons=_known(starting, self._stall(), _blindness(report.streams), *down)
+            report,
+            reasons=_known(
+                starting, self._stall(), _blindness(report.streams), *down, self._log_error
+            ),
         )
 
     def _report(self, reason: str | None) -> HealthReport:

@@ -179,6 +179,9 @@ class Metrics:
             "shed", "Records, pictures or frames that a sink did not get for want of room.",
             "sink", "kind",
         )  # fmt: skip
+        self.corrupt = self._counter(
+            "log_corrupt", "Records of the log that were damaged on disk.", "kind"
+        )
         self.sink_waiting = self._gauge(
             "sink_waiting", "Records, pictures or frames that a sink has not confirmed.", "sink"
         )

@@ -67,6 +67,7 @@ METRICS = {
     "maskstream_rule_errors": ("counter", ("stream", "rule")),
     "maskstream_session_errors": ("counter", ("stream",)),
     "maskstream_reconnects": ("counter", ("stream",)),
+    "maskstream_log_corrupt": ("counter", ("kind",)),
     "maskstream_records_delivered": ("counter", ("sink", "topic")),
     "maskstream_records_refused": ("counter", ("sink",)),
     "maskstream_shed": ("counter", ("sink", "kind")),

@@ -5,113 +5,19 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass, field
 
 import pytest
 
-from connectors.base import FrameSink, PictureSink, RecordSink, Refused
 from connectors.errors import NotWritableError, SinkUnreachableError
 from connectors.memory import MemorySink
 from connectors.record import Topic
-from pipeline.clock import SystemClock
-from pipeline.config.sections.delivery import DeliveryConfig
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.log.record_log import RecordLog
-from pipeline.engine.outbox import Outbox
-from pipeline.engine.sink_watch import Observers
-from pipeline.observe.health import Health, SinkState
-from pipeline.observe.metrics import Metrics
+from pipeline.observe.health import SinkState
 from pipeline.records.schema import StatusRecord
 from tests.pipeline.engine.runs import wait_until
-from tests.pipeline.fakes import START, make_frame
-
-
-def status(number=0):
-    return Delivery(
-        status=StatusRecord(stream_id=f"s{number}", state="running", since=START, time=START)
-    )
-
-
-@dataclass
-class GateSink(RecordSink):
-    """Writes only while its gate is open; is away while ``is_away``."""
-
-    gate: threading.Event = field(default_factory=threading.Event)
-    is_away: bool = False
-    records: list = field(default_factory=list)
-    entered: threading.Event = field(default_factory=threading.Event)
-    is_closed: bool = False
-    refuses: frozenset = frozenset()
-
-    def open(self):
-        pass
-
-    def write(self, records):
-        self.entered.set()
-        self.gate.wait(30)
-        if self.is_away:
-            raise SinkUnreachableError("gate", "away")
-        refused = [one for one in records if one.key in self.refuses]
-        self.records += [one for one in records if one not in refused]
-        return [Refused(record=one, reason="odd") for one in refused]
-
-    def flush(self):
-        pass
-
-    def interrupt(self):
-        self.is_away = True
-        self.gate.set()
-
-    def close(self):
-        self.is_closed = True
-
-    @property
-    def keys(self):
-        return [record.key for record in self.records]
-
-
-class LoggedSink(GateSink):
-    needs_log = True
-
-
-def opened(**fields):
-    sink = fields.pop("kind", GateSink)(**fields)
-    sink.gate.set()
-    return sink
-
-
-@pytest.fixture
-def make_outbox(tmp_path):
-    """Builds outboxes over one state folder; those left open are closed."""
-    made = []
-
-    def make(*sinks, **config):
-        metrics = Metrics(tuple)
-        health = Health(SystemClock(), stall_s=60)
-        outbox = Outbox(
-            {f"sink-{number}": sink for number, sink in enumerate(sinks)},
-            config=DeliveryConfig(**config),
-            state_folder=tmp_path / "state",
-            deployment="d",
-            worker="w",
-            observers=Observers(metrics=metrics, health=health, clock=SystemClock()),
-        )
-        made.append(outbox)
-        return outbox, metrics, health
-
-    yield make
-    for outbox in made:
-        outbox.close()
-
-
-def value_of(metrics, name, **labels):
-    return metrics.registry.get_sample_value(f"maskstream_{name}", labels)
-
-
-def stop(outbox):
-    outbox.request_stop()
-    wait_until(lambda: outbox.join(0.1) == [])
-    return outbox.close()
+from tests.pipeline.engine.sinks import GateSink, LoggedSink, opened, status, stop, value_of
+from tests.pipeline.fakes import START
 
 
 def test_deliveries_are_numbered_and_written_in_order(make_outbox):
@@ -395,95 +301,6 @@ def test_readiness_needs_the_sinks_whose_records_must_arrive(is_durable, make_ou
     assert (shed == 1) is not is_durable
 
 
-@dataclass
-class FilmSink(PictureSink):
-    """Notes the frames drawn; the gate holds it up."""
-
-    gate: threading.Event = field(default_factory=threading.Event)
-    told: list = field(default_factory=list)
-    entered: threading.Event = field(default_factory=threading.Event)
-
-    def open(self):
-        pass
-
-    def write(self, frame, overlays, captions):
-        self.entered.set()
-        self.gate.wait(30)
-        self.told.append(frame.frame_seq)
-
-    def flush(self):
-        pass
-
-    def close_stream(self, stream_id):
-        self.told.append(f"{stream_id} closed")
-
-    def close(self):
-        pass
-
-
-@dataclass
-class Frames(FrameSink):
-    """Takes frames; the first ``num_failures`` writes fail."""
-
-    num_failures: int = 0
-    told: list = field(default_factory=list)
-    num_flushes: int = 0
-
-    def open(self):
-        pass
-
-    def write(self, frame):
-        if self.num_failures:
-            self.num_failures -= 1
-            raise SinkUnreachableError("frames", "away")
-        self.told.append(frame.frame_seq)
-
-    def flush(self):
-        self.num_flushes += 1
-
-    def close(self):
-        pass
-
-
-def frame_of(seq, *, is_live=False):
-    return Delivery(frame=make_frame(seq), is_live=is_live)
-
-
-def test_frames_are_tried_again_until_they_arrive(make_outbox):
-    sink = Frames(num_failures=2)
-    outbox, *_ = make_outbox(sink)
-    outbox.start()
-    for seq in range(4):
-        outbox.put(frame_of(seq))
-    wait_until(lambda: outbox.acknowledged == 4)
-    stop(outbox)
-    assert sink.told == [0, 1, 2, 3]
-    assert sink.num_flushes > 0
-
-
-def test_live_frames_are_left_out_where_there_is_no_room_and_others_wait(make_outbox):
-    sink = Frames(num_failures=10**6)
-    outbox, metrics, _ = make_outbox(sink, queue=2)
-    outbox.start()
-    for seq in range(5):
-        outbox.put(frame_of(seq, is_live=True))
-    assert not outbox.has_room
-    outbox.put(frame_of(5))  # under way when its source was told to wait
-    assert value_of(metrics, "shed_total", sink="sink-0", kind="frames") == 3
-    sink.num_failures = 0
-    stop(outbox)
-    assert sink.told == [0, 1, 5]
-
-
-def test_a_stream_that_is_gone_is_closed_behind_its_last_frame(make_outbox):
-    sink = FilmSink()
-    outbox, *_ = make_outbox(sink)
-    outbox.start()
-    outbox.put(Delivery(closed_stream="s0"))
-    stop(outbox)
-    assert sink.told == ["s0 closed"]
-
-
 class BrokenSink(GateSink):
     def open(self):
         raise NotWritableError("folder", "no right to write")
@@ -497,11 +314,69 @@ def test_a_sink_that_cannot_be_opened_stops_the_start_and_closes_the_others(make
     assert not good.is_open
 
 
-def test_pictures_that_a_sink_leaves_out_by_itself_are_counted(make_outbox):
-    sink = type("Choosy", (FilmSink,), {"num_refused": 7})()
+def test_a_sink_that_hangs_is_down_and_back_up_when_it_goes_on(make_outbox):
+    sink = GateSink()
+    outbox, _, health = make_outbox(sink, behind_s=1e-6, down_s=1e-3)
+    outbox.start()
+    outbox.put(status())
+    wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.DOWN)
+    assert "has confirmed nothing for" in outbox.errors["sink-0"]
+    sink.gate.set()
+    wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.UP)
+    assert health.readiness().sinks["sink-0"].error is None
+
+
+class Choking(GateSink):
+    """Has a bug with every record until its gate is open."""
+
+    def write(self, records):
+        self.entered.set()
+        if not self.gate.is_set():
+            raise RuntimeError("can't start new thread")
+        return super().write(records)
+
+
+def test_a_bug_with_all_records_blames_none_of_them(make_outbox):
+    sink = Choking()
+    outbox, metrics, _ = make_outbox(sink)
+    for number in range(6):
+        outbox.put(status(number))
+    outbox.start()
+    assert sink.entered.wait(30)
+    wait_until(lambda: value_of(metrics, "sink_errors_total", sink="sink-0"))
+    sink.gate.set()
+    stop(outbox)
+    assert sink.keys == [f"s{number}" for number in range(6)]
+    assert not value_of(metrics, "records_refused_total", sink="sink-0")
+
+
+class Forgetful(GateSink):
+    """Fails to flush once."""
+
+    num_flushes = 0
+
+    def flush(self):
+        self.num_flushes += 1
+        if self.num_flushes == 1:
+            raise SinkUnreachableError("gate", "away")
+
+
+def test_a_failed_flush_writes_nothing_twice(make_outbox):
+    sink = opened(kind=Forgetful)
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    outbox.put(status())
+    wait_until(lambda: outbox.acknowledged == 1)
+    assert (sink.keys, sink.num_flushes) == (["s0"], 2)
+
+
+def test_what_a_best_effort_sink_leaves_out_does_not_count_as_delivered(make_outbox):
+    sink = opened(is_away=True)
+    sink.is_durable = False
     outbox, metrics, _ = make_outbox(sink)
     outbox.start()
-    counted = {"sink": "sink-0", "kind": "pictures"}
-    wait_until(lambda: value_of(metrics, "shed_total", **counted) == 7)
+    outbox.put(status())
     stop(outbox)
-    assert value_of(metrics, "shed_total", **counted) == 7
+    topic = Topic.STATUS.value
+    assert value_of(metrics, "shed_total", sink="sink-0", kind="records") == 1
+    assert not value_of(metrics, "records_delivered_total", sink="sink-0", topic=topic)

@@ -22,7 +22,7 @@ from tests.pipeline.engine.runs import (
     run,
     states_of,
 )
-from tests.pipeline.engine.test_outbox import FilmSink
+from tests.pipeline.engine.sinks import FilmSink
 from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
 
 

@@ -1,0 +1,34 @@
+"""Outboxes for the tests of the engine."""
+
+import pytest
+
+from pipeline.clock import SystemClock
+from pipeline.config.sections.delivery import DeliveryConfig
+from pipeline.engine.outbox import Outbox
+from pipeline.engine.sink_watch import Observers
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+
+
+@pytest.fixture
+def make_outbox(tmp_path):
+    """Builds outboxes over one state folder; those left open are closed."""
+    made = []
+
+    def make(*sinks, **config):
+        metrics = Metrics(tuple)
+        health = Health(SystemClock(), stall_s=60)
+        outbox = Outbox(
+            {f"sink-{number}": sink for number, sink in enumerate(sinks)},
+            config=DeliveryConfig(**config),
+            state_folder=tmp_path / "state",
+            deployment="d",
+            worker="w",
+            observers=Observers(metrics=metrics, health=health, clock=SystemClock()),
+        )
+        made.append(outbox)
+        return outbox, metrics, health
+
+    yield make
+    for outbox in made:
+        outbox.close()
