@@ -151,7 +151,7 @@ def test_a_sink_that_hangs_at_the_end_is_interrupted(make_outbox):
 
 @pytest.fixture
 def hanging_disk(monkeypatch):
-    """The event that ends a hang of every fsync, and one that tells of the first."""
+    """Lets every fsync hang from its call on; the event that it returns tells of the first."""
     is_syncing, may_end, fsync = threading.Event(), threading.Event(), os.fsync
 
     def hang(fd):
@@ -159,17 +159,21 @@ def hanging_disk(monkeypatch):
         may_end.wait(30)
         fsync(fd)
 
-    monkeypatch.setattr(os, "fsync", hang)
-    yield is_syncing
+    def begin():
+        monkeypatch.setattr(os, "fsync", hang)
+        return is_syncing
+
+    yield begin
     may_end.set()
 
 
 def test_a_disk_that_hangs_is_seen_and_holds_up_no_end(make_outbox, hanging_disk):
     sink, other = opened(kind=LoggedSink), MemorySink()
     outbox, _, health = make_outbox(sink, other, behind_s=1e-6)
+    is_hanging = hanging_disk()
     outbox.start()
     outbox.put(status())
-    assert hanging_disk.wait(30)
+    assert is_hanging.wait(30)
     wait_until(lambda: len(other.records) == 1)
     wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.BEHIND)
     assert outbox.acknowledged == 0
