@@ -9,7 +9,7 @@ OUT ?= demo-out
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-engine bench-world mutants clean
+.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-engine bench-delivery bench-world mutants clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -95,6 +95,9 @@ bench-stream: setup-dev ## Time whole runs on films of 640 x 360 with 2 concepts
 bench-engine: setup-dev ## Time an engine without its model, and how long it holds the interpreter's lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev-full]'
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.engine $(ARGS)
+
+bench-delivery: setup-dev ## Time how soon and how many records reach a consumer of a real broker
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.delivery $(ARGS)
 
 bench-world: setup-dev ## Time how fast one core draws the synthetic worlds
 	@$(BIN)/python -m tests.benchmarks.world $(ARGS)

@@ -22,7 +22,10 @@ from pipeline.engine.sink_watch import Observers, SinkLimits, SinkWatch
 
 _logger = logging.getLogger("maskstream.outbox")
 
-_SYNC_S = 0.04  # group commit: an event waits at most this long and one fsync for the disk
+# An event waits for the first of these and one fsync: with 40 ms alone its median was 22 ms, and on
+# a busy machine the slowest of a hundred 65 ms. Others that come in the meantime share the fsync.
+_GROUP_S = 0.01
+_SYNC_S = 0.04
 _JUDGE_S = 0.5
 _REST_S = 1.0  # after a bug, so that it does not fill the disk with its tracebacks
 _CLOSE_S = 5.0
@@ -77,6 +80,7 @@ class Outbox:
             log_bytes=config.log_bytes,
             memory_bytes=config.memory_bytes,
         )
+        self._due = threading.Event()
         self._recorder = Recorder(
             self._log,
             deployment=deployment,
@@ -85,6 +89,7 @@ class Outbox:
             metrics=observers.metrics,
             clock=observers.clock,
             on_room=on_room,
+            on_alerts=self._due.set,
         )
         self._feeds = tuple(self._feed_of(name, sink) for name, sink in sinks.items())
         self._media = tuple(feed for feed in self._feeds if isinstance(feed, MediaFeed))
@@ -201,6 +206,7 @@ class Outbox:
             feed.judge()
         waiting = {feed.name: feed.num_waiting for feed in self._feeds}
         self._ending.set()
+        self._due.set()
         if self._housekeeper.ident is None:
             self._log.close()
         else:
@@ -234,7 +240,10 @@ class Outbox:
 
     def _keep_house(self) -> None:
         """Bring to disk what must be there, and close the log at the end."""
-        while not self._ending.wait(_SYNC_S):
+        while not self._ending.is_set():
+            if self._due.wait(_SYNC_S):
+                self._ending.wait(_GROUP_S)
+            self._due.clear()
             try:
                 self._log.sync()
             except Exception:

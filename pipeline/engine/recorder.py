@@ -41,9 +41,10 @@ class Recorder:
         metrics: Where what is left out is counted.
         clock: For stamps of dead letters.
         on_room: Called when the recorder has caught up.
+        on_alerts: Called when there are alerts to be made durable.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, and whom it tells
         self,
         log: RecordLog,
         *,
@@ -53,6 +54,7 @@ class Recorder:
         metrics: Metrics,
         clock: Clock,
         on_room: Callable[[], None],
+        on_alerts: Callable[[], None] = lambda: None,
     ) -> None:
         self._log = log
         self._names = {"deployment": deployment, "worker": worker}
@@ -60,6 +62,7 @@ class Recorder:
         self._metrics = metrics
         self._clock = clock
         self._on_room = on_room
+        self._on_alerts = on_alerts
         self._waiting: deque[tuple[int, Delivery]] = deque()
         self._changed = threading.Condition()
         self._is_stopping = False
@@ -144,6 +147,8 @@ class Recorder:
             by_kind.setdefault(kind_of(record.topic), []).append(record)
         for kind, records in by_kind.items():
             last_seq[kind] = self._append_all(kind, records)
+        if Kind.ALERTS in by_kind:
+            self._on_alerts()
         with self._changed:
             if len(self._marks) >= _MAX_MARKS:
                 last_seq = {**self._marks.pop().last_seq, **last_seq}

@@ -11,6 +11,7 @@ import pytest
 from connectors.errors import NotWritableError, SinkUnreachableError
 from connectors.memory import MemorySink
 from connectors.record import Topic
+from pipeline.engine import outbox as module
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.log.record_log import RecordLog
 from pipeline.observe.health import SinkState
@@ -147,6 +148,16 @@ def test_a_sink_that_hangs_at_the_end_is_interrupted(make_outbox):
     assert outbox.join(0.0) == ["sink-0"]
     outbox.close()
     assert sink.is_closed
+
+
+def test_an_event_does_not_wait_for_the_next_round_of_the_log(make_outbox, monkeypatch):
+    monkeypatch.setattr(module, "_SYNC_S", 60.0)
+    sink = opened(kind=LoggedSink)
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    outbox.put(status())
+    wait_until(lambda: sink.keys == ["s0"])
+    stop(outbox)
 
 
 @pytest.fixture
