@@ -47,6 +47,8 @@ class Committer:
             if source.last_delivery is None:
                 source.last_delivery = self._outbox.num_put
                 self._moved_s = now_s
+                if all(one.has_ended for one in self._table.sources):
+                    self._outbox.request_write_out()
             is_stuck = now_s - self._moved_s >= self._patience_s
             if self._acknowledged < source.last_delivery and not is_stuck:
                 return

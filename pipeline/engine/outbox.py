@@ -166,6 +166,10 @@ class Outbox:
             self._num_put,
         )
 
+    def request_write_out(self) -> None:
+        """Ask to bring to disk whatever sinks with the log have not confirmed: the end is near."""
+        self._log.request_write_out()
+
     def request_stop(self) -> None:
         """Ask every sink to write what waits and to close."""
         self._recorder.request_stop()

@@ -6,6 +6,7 @@ from connectors.errors import BadFrameError
 from connectors.memory import Disconnect, MemorySink, MemorySource, Pause
 from connectors.record import Topic
 from tests.pipeline.engine.runs import bodies, counts_of, in_turn, make_app, make_config, run
+from tests.pipeline.engine.sinks import LoggedSink, opened
 from tests.pipeline.fakes import make_walk
 
 
@@ -126,3 +127,12 @@ def test_frames_left_out_on_the_way_hold_nothing_back(fields):
     build, kind = kept(*make_walk(60), sink=sink)
     run(make_config(**fields), sink=sink, build=build)
     assert kind.commits[-1][0] == 60
+
+
+def test_a_stop_commits_what_lies_on_disk_for_a_sink_that_is_away():
+    build, kind = kept(*make_walk(6), Pause(600), sink=MemorySink())
+    away = opened(kind=LoggedSink, is_away=True)
+    app = make_app(make_config(engine={"commit_every_s": 3600}), sink=away, build=build)
+    in_turn(app.engine, (lambda: counts_of(app.engine.summary()).processed == 6, lambda: None))
+    assert [position for position, *_ in kind.commits] == [6]
+    assert not away.keys
