@@ -292,7 +292,7 @@ GUARANTEES = (
     Guarantee(
         promise="a failed write of the log leaves nothing of it",
         path="pipeline/engine/log/segment_store.py",
-        before="            self._take_back(segment, is_new=is_new)\n",
+        before="            self._cut_off(segment, is_new=is_new)\n",
         after="",
         tests=_log("segment_store"),
     ),
@@ -323,6 +323,34 @@ GUARANTEES = (
         before="            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         after="            pass\n",
         tests=_log("record_log"),
+    ),
+    Guarantee(
+        promise="a record that cannot be written down is refused with all beside it",
+        path="pipeline/engine/log/kind_log.py",
+        before="        sizes = [size_of(record) for record in records]\n",
+        after="        sizes = [0 for _ in records]\n",
+        tests=_log("record_log"),
+    ),
+    Guarantee(
+        promise="a stop has the whole log written before its end",
+        path="pipeline/engine/log/record_log.py",
+        before="        self._is_stopping = True\n",
+        after="        pass\n",
+        tests=_log("record_log"),
+    ),
+    Guarantee(
+        promise="a disk that hangs is taken as failing",
+        path="pipeline/engine/log/record_log.py",
+        before="            self._is_hanging = True\n",
+        after="            return\n",
+        tests=_log("crashes"),
+    ),
+    Guarantee(
+        promise="what was counted as lost while it was written is not delivered later",
+        path="pipeline/engine/log/kind_log.py",
+        before="        if commit.first_seq <= self._shed_unwritten_to:\n",
+        after="        if False:\n",
+        tests=_log("crashes"),
     ),
     Guarantee(
         promise="the log keeps at its end what was in memory",

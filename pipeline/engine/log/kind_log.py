@@ -74,6 +74,7 @@ class KindLog:
         self._tail = MemoryTail(last_seq)
         self._memory_bytes = memory_bytes
         self._synced_seq = last_seq
+        self._shed_unwritten_to = 0
 
     @property
     def last_seq(self) -> int:
@@ -118,6 +119,7 @@ class KindLog:
                     return
                 # They are not passed over: older ones may be on disk.
                 _shed(self._with_log, seq, seq)
+                self._shed_unwritten_to = seq
             _shed(self._without_log, seq, seq)
             for position in self._without_log.values():
                 position.pass_over(seq)
@@ -154,11 +156,19 @@ class KindLog:
             entries.append(tail[seq])
         return entries
 
-    def publish(self, commit: Commit, store: SegmentStore) -> None:
-        """Take what was written as durable."""
+    def publish(self, commit: Commit, store: SegmentStore) -> bool:
+        """Take what was written as durable.
+
+        Returns:
+            ``False``: some of it was shed while it was written, and counted as lost. Then nobody
+            is to read it.
+        """
+        if commit.first_seq <= self._shed_unwritten_to:
+            return False
         store.publish(commit)
         self._synced_seq = max(self._synced_seq, commit.last_seq)
         self.evict()
+        return True
 
     def give_up_memory(self) -> None:
         """Count what is in memory alone as lost: the process ends."""

@@ -8,7 +8,7 @@ write files.
 import errno
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,9 @@ from pathlib import Path
 from connectors.errors import NotWritableError
 from connectors.record import Record
 from pipeline.clock import Clock, SystemClock
+from pipeline.engine.log.consumers import Consumer, Lag, Losses
 from pipeline.engine.log.cursors import CursorFolder
+from pipeline.engine.log.disk_watch import HANG_S, DiskWatch
 from pipeline.engine.log.entries import encode_entry, encode_gap
 from pipeline.engine.log.folder_lock import FolderLock
 from pipeline.engine.log.kind_log import Batch, KindLog
@@ -34,53 +36,11 @@ _RETRY_READ_S = 1.0
 _MEMORY_SHARE = 0.75
 _LOG_SHARE = 0.875
 _SEGMENTS_PER_LOG = 8
+_HANG = f"the log cannot be written: the disk has not answered for {HANG_S:.0f} s"
 # Before each fsync: 4 MiB of records of 2 kB take 20 ms of CPU to encode. A disk that failed is
 # tried with less: 20 times a second it would take 40 % of a core.
 _COMMIT_BYTES = 4 << 20
 _RETRY_BYTES = 1 << 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Consumer:
-    """One who reads all records: a record sink.
-
-    Attributes:
-        name: Name of its cursor.
-        uses_log: Records wait for it on disk; otherwise only in memory.
-        is_durable: A record is safe once it has it, not before.
-    """
-
-    name: str
-    uses_log: bool
-    is_durable: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lag:
-    """What a consumer has not confirmed.
-
-    Attributes:
-        num_records: How many records.
-        num_bytes: Their size; on disk to within 64 kB for each kind.
-        oldest_age_s: How long ago the oldest was appended; 0 without any.
-    """
-
-    num_records: int
-    num_bytes: int
-    oldest_age_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Losses:
-    """Records that do not arrive.
-
-    Attributes:
-        shed: For want of room, by consumer and kind.
-        corrupt: Damaged on disk, by kind.
-    """
-
-    shed: Mapping[tuple[str, Kind], int]
-    corrupt: Mapping[Kind, int]
 
 
 @dataclass(slots=True)
@@ -137,6 +97,8 @@ class RecordLog:
         self._segment_bytes = max(1, min(segment_bytes, log_bytes // _SEGMENTS_PER_LOG))
         self._changed = threading.Condition()
         self._writing = threading.Lock()
+        self._disk = DiskWatch(self._clock)
+        self._is_hanging = False
         self._error: str | None = None
         self._cursor_error: str | None = None
         self._is_stopping = False
@@ -186,8 +148,10 @@ class RecordLog:
 
     @property
     def error(self) -> str | None:
-        """Why the disk cannot be written, ``None`` if it can."""
-        return self._error or self._cursor_error
+        """Why the disk cannot be written, ``None`` if it can; touches no disk."""
+        self._notice_hang()
+        hang = _HANG if self._is_hanging else None
+        return hang or self._error or self._cursor_error
 
     # Threads that append, and the one that writes
 
@@ -200,6 +164,7 @@ class RecordLog:
         Raises:
             UnloggableError: If one of them cannot be written down; it is named, and none is taken.
         """
+        self._notice_hang()
         with self._changed:
             log = self._kinds[kind]
             log.append(records, self._clock.monotonic_s())
@@ -210,14 +175,19 @@ class RecordLog:
         """Make alerts durable, and what memory has no room for; call it twice a second at least.
 
         A disk that fails is tried again at the next call. Until then records stay in memory as
-        far as they find room; :attr:`error` says why.
+        far as they find room, and alerts are read from there; :attr:`error` says why. A disk that
+        does not answer for some seconds fails until this returns. The threads that append and wait
+        find that out.
         """
         with self._writing:
             if self._is_closed:
                 return
-            self._write_out(is_everything=self._is_stopping)
-            self._tidy()
-            self._save_cursors(is_last=False)
+            try:
+                self._write_out(is_everything=self._is_stopping)
+                self._tidy()
+                self._save_cursors(is_last=False)
+            finally:
+                self._end_hang()
 
     def request_write_out(self) -> None:
         """Let each sync from now on write all that consumers with log have not confirmed.
@@ -229,6 +199,7 @@ class RecordLog:
 
     def has_room(self) -> bool:
         """Return whether records of sources that may wait can be taken without any being shed."""
+        self._notice_hang()
         with self._changed:
             if any(log.is_full(_MEMORY_SHARE) for log in self._kinds.values()):
                 return False
@@ -263,6 +234,7 @@ class RecordLog:
 
     def wait(self, consumer: str, timeout_s: float) -> bool:
         """Return once a consumer may read something or is woken; ``False``: time is up."""
+        self._notice_hang()
         reader = self._readers[consumer]
         logs = self._kinds.values()
         with self._changed:
@@ -328,6 +300,7 @@ class RecordLog:
                     log.give_up_memory()
             self._tidy()
             self._save_cursors(is_last=True)
+            self._end_hang()
             for log in self._kinds.values():
                 if log.store is not None:
                     log.store.close()
@@ -352,7 +325,8 @@ class RecordLog:
                     max_bytes = commit_bytes
                 if self._error is not None:
                     # There may be nothing to write: consumers got it from memory.
-                    store.probe()
+                    with self._disk.timed():
+                        store.probe()
         except OSError as error:
             self._set_error(f"the log cannot be written: {error.strerror or error}")
         else:
@@ -366,10 +340,15 @@ class RecordLog:
             held = log.to_write(to, max_bytes, is_everything=is_everything)
         if not held:
             return False
-        commit = store.write(self._encode(held))
+        entries = self._encode(held)
+        with self._disk.timed():
+            commit = store.write(entries)
         with self._changed:
-            log.publish(commit, store)
+            is_published = log.publish(commit, store)
             self._changed.notify_all()
+        if not is_published:
+            with self._disk.timed():
+                store.take_back(commit)
         self._tidy()
         return True
 
@@ -397,10 +376,32 @@ class RecordLog:
             _logger.warning("%s; records stay in memory, and it is tried again", error)
         with self._changed:
             self._error = error
-            for log in self._kinds.values():
-                log.is_disk_failing = error is not None
-                log.evict()
-            self._changed.notify_all()
+            self._apply_failing()
+
+    def _notice_hang(self) -> None:
+        """Take a disk that does not answer as failing: the thread that writes cannot say so."""
+        if not self._disk.is_overdue:
+            return
+        with self._changed:
+            if self._is_hanging or not self._disk.is_overdue:
+                return
+            self._is_hanging = True
+            self._apply_failing()
+        _logger.warning("%s; records stay in memory", _HANG)
+
+    def _end_hang(self) -> None:
+        with self._changed:
+            if not self._is_hanging:
+                return
+            self._is_hanging = False
+            self._apply_failing()
+        _logger.info("the disk of the log answers again")
+
+    def _apply_failing(self) -> None:
+        for log in self._kinds.values():
+            log.is_disk_failing = self._is_hanging or self._error is not None
+            log.evict()
+        self._changed.notify_all()
 
     def _tidy(self) -> None:
         """Delete segments that all have confirmed and, over the log's bound, the oldest."""
@@ -411,7 +412,8 @@ class RecordLog:
                 with self._changed:
                     confirmed = log.take_confirmed(is_last_too=is_last_too)
                 for segment in confirmed:
-                    log.delete(segment)
+                    with self._disk.timed():
+                        log.delete(segment)
         # The least precious first, even where it is the segment in use.
         for log in reversed(self._kinds.values()):
             while self._num_disk_bytes > self._log_bytes:
@@ -419,7 +421,8 @@ class RecordLog:
                     oldest = log.take_oldest()
                 if oldest is None:
                     break
-                log.delete(oldest)
+                with self._disk.timed():
+                    log.delete(oldest)
 
     @property
     def _num_disk_bytes(self) -> int:
@@ -437,7 +440,8 @@ class RecordLog:
             if done == reader.saved or not is_due:
                 continue
             try:
-                self._cursors.save(name, done)
+                with self._disk.timed():
+                    self._cursors.save(name, done)
             except NotWritableError as error:
                 if self._cursor_error is None:
                     _logger.warning("%s; a crash now would repeat records", error)

@@ -40,6 +40,11 @@ class Commit:
     num_bytes: int
     starts: list[tuple[int, int]]
 
+    @property
+    def first_seq(self) -> int:
+        """Number of the first of them."""
+        return self.starts[0][0]
+
 
 class SegmentStore:
     """The files of a folder.
@@ -96,7 +101,7 @@ class SegmentStore:
         try:
             self._write_at(segment, 0 if is_new else segment.num_bytes, data, is_new=is_new)
         except OSError:
-            self._take_back(segment, is_new=is_new)
+            self._cut_off(segment, is_new=is_new)
             raise
         self._is_last_full = False
         return Commit(segment, entries[-1][0], at, starts)
@@ -109,6 +114,11 @@ class SegmentStore:
         segment.last_seq, segment.num_bytes = commit.last_seq, commit.num_bytes
         for seq, at_byte in commit.starts:
             segment.add_to_index(seq, at_byte)
+
+    def take_back(self, commit: Commit) -> None:
+        """Cut off what was written and is not to be published."""
+        is_new = all(segment is not commit.segment for segment in self.segments)
+        self._cut_off(commit.segment, is_new=is_new)
 
     def delete(self, segment: Segment) -> None:
         """Remove the file of a segment that was taken out of the list."""
@@ -157,7 +167,7 @@ class SegmentStore:
         if is_new:
             sync_folder(self._folder)
 
-    def _take_back(self, segment: Segment, *, is_new: bool) -> None:
+    def _cut_off(self, segment: Segment, *, is_new: bool) -> None:
         """Cut off what may have been written, so that it takes no room.
 
         The file is not written to again: after a failed fsync the system may take its pages for

@@ -9,6 +9,8 @@ import threading
 
 import pytest
 
+from pipeline.clock import ManualClock
+from pipeline.engine.log.disk_watch import HANG_S
 from pipeline.engine.log.kinds import Kind
 from pipeline.errors import StateError
 from tests.pipeline.engine.log.logs import (
@@ -247,24 +249,88 @@ class Feed:
         return len(self.found[kind]) + num_shed >= self.total
 
 
+class HangingDisk:
+    """Holds up each fsync of a thread that syncs a log until it is told to go on."""
+
+    def __init__(self, log, monkeypatch):
+        self.is_syncing, self.may_end = threading.Event(), threading.Event()
+        self.fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", self.hang)
+        self.thread = threading.Thread(target=log.sync, daemon=True)
+        self.thread.start()
+        assert self.is_syncing.wait(30)
+
+    def hang(self, fd):
+        self.is_syncing.set()
+        assert self.may_end.wait(30)
+        self.fsync(fd)
+
+    def go_on(self):
+        self.may_end.set()
+        self.thread.join(30)
+
+
 def test_append_does_not_wait_for_a_slow_disk(tmp_path, monkeypatch):
     log = open_log(tmp_path, KAFKA, JSONL)
-    is_syncing, may_end = threading.Event(), threading.Event()
-    fsync = os.fsync
-
-    def slow_fsync(fd):
-        is_syncing.set()
-        assert may_end.wait(30)
-        fsync(fd)
-
     log.append(Kind.ALERTS, [make_record(1)])
-    monkeypatch.setattr(os, "fsync", slow_fsync)
-    thread = threading.Thread(target=log.sync, daemon=True)
-    thread.start()
-    assert is_syncing.wait(30)
+    disk = HangingDisk(log, monkeypatch)
     assert log.append(Kind.ALERTS, [make_record(2)]) == 2
     assert read_all(log, Kind.ALERTS, "jsonl") == [1, 2]
     assert log.lag("kafka").num_records == 2
-    may_end.set()
-    thread.join(30)
+    disk.go_on()
     assert read_all(log, Kind.ALERTS, "kafka") == [1]
+
+
+def test_disk_that_hangs_lets_alerts_pass_and_is_said_until_it_answers(
+    tmp_path, monkeypatch, caplog
+):
+    clock = ManualClock()
+    log = open_log(tmp_path, clock=clock)
+    log.append(Kind.ALERTS, make_records(1, 3))
+    disk = HangingDisk(log, monkeypatch)
+    clock.advance(HANG_S - 0.1)
+    assert not log.wait("kafka", 0)
+    assert log.error is None
+    clock.advance(0.2)
+    assert log.wait("kafka", 0)
+    assert numbers_of(log.read(Kind.ALERTS, "kafka", max_bytes=1000, max_records=2)) == [1, 2]
+    assert log.error == "the log cannot be written: the disk has not answered for 5 s"
+    assert caplog.text.count("the disk has not answered") == 1
+    assert log.safe_seq(Kind.ALERTS) == 0
+    disk.go_on()
+    assert log.error is None
+    assert log.safe_seq(Kind.ALERTS) == 3
+    log.append(Kind.ALERTS, make_records(4, 4))
+    assert read_all(log, Kind.ALERTS, "kafka") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("num_on_disk", [0, 10])
+def test_memory_is_bounded_while_the_disk_hangs_and_each_loss_counts_once(
+    tmp_path, monkeypatch, num_on_disk
+):
+    clock = ManualClock()
+    log = open_log(tmp_path, memory_bytes=2000, clock=clock)
+    log.append(Kind.TRACKS, make_records(1, 10 + num_on_disk, Kind.TRACKS, 200))
+    log.sync()
+    last = num_on_disk + 40
+    log.append(Kind.TRACKS, make_records(11 + num_on_disk, last - 20, Kind.TRACKS, 200))
+    with monkeypatch.context() as hanging:
+        disk = HangingDisk(log, hanging)
+        clock.advance(HANG_S)
+        for number in range(last - 19, last + 1):
+            log.append(Kind.TRACKS, make_records(number, number, Kind.TRACKS, 200))
+            assert log._kinds[Kind.TRACKS]._tail.bytes_after(0) == 2000
+        assert not log.has_room()
+        disk.go_on()
+    assert log.error is None
+    assert log.counts().shed["kafka", Kind.TRACKS] == 30
+    log.sync()
+    assert log.lag("kafka").num_records == num_on_disk + 10
+    # What was written in the end was counted as lost by then, so it is there no more.
+    assert read_all(log, Kind.TRACKS, "kafka") == [
+        *range(1, num_on_disk + 1),
+        *range(last - 9, last + 1),
+    ]
+    log.close()
+    again = read_all(open_log(tmp_path, MQTT), Kind.TRACKS, "mqtt")
+    assert again == list(range(1, num_on_disk + 1))
