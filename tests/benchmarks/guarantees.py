@@ -173,7 +173,7 @@ GUARANTEES = (
     Guarantee(
         promise="changes and events are not shed",
         path="pipeline/engine/recorder.py",
-        before="delivery = replace(delivery, result=replace(delivery.result, scene=None))",
+        before="delivery = replace(delivery, result=replace(result, scene=None))",
         after="return",
         tests=_engine("recorder"),
     ),
