@@ -93,7 +93,7 @@ class Sink(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Connect or create files. Raises a :class:`connectors.errors.SinkError`."""
+        """Make ready what is local. Raises a :class:`connectors.errors.SinkError`."""
 
     @abstractmethod
     def flush(self) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # Times of files go by a clock that ticks every 10 ms at most.
 _TICK_S = 0.01
+_END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MetricsPort = Annotated[
     int | None, typer.Option(help="Port for /metrics, /livez, /readyz; 0 switches it off.")
 ]
@@ -150,8 +151,12 @@ def finish(
 
 @contextmanager
 def _stopping_on_signals(engine: "Engine") -> Generator[None]:
-    """Let the first SIGINT or SIGTERM end the run in order, and a second one at once."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Let the first SIGINT, SIGTERM or SIGHUP end the run in order, and a second one at once.
+
+    One that was ignored before, as ``nohup`` does with SIGHUP, stays so.
+    """
+    handlers = {number: signal.getsignal(number) for number in _END_SIGNALS}
+    before = {number: one for number, one in handlers.items() if one is not signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():

@@ -84,12 +84,15 @@ class SinkWatch:
         self._move(lambda: SinkState.UP)
 
     def fail(self, error: Exception) -> None:
-        """A write has failed and is tried again."""
+        """A write has failed."""
         self._observers.metrics.sink_errors.labels(self.name).inc()
         self._error = str(error)
         if self._failing_since_s is None:
             self._failing_since_s = self._observers.clock.monotonic_s()
-            _logger.warning("%s; tried again until it works", error, extra={"sink": self.name})
+            outlook = (
+                "tried again until it works" if self._is_durable else "left out until it works"
+            )
+            _logger.warning("%s; %s", error, outlook, extra={"sink": self.name})
         self.judge(0.0)
 
     def judge(self, oldest_age_s: float) -> None:

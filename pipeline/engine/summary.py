@@ -80,7 +80,7 @@ class RunSummary:
     Attributes:
         wall_s: Seconds since it began.
         streams: By id.
-        sink_errors: Sinks that were given up, and why.
+        sink_errors: Sinks that did not get everything, and why.
         unfinished: Sources and sinks that did not end in time when they were asked to.
         device_error: Why the accelerator is gone, if it is.
     """
@@ -119,7 +119,8 @@ class RunSummary:
     def exit_code(self, *, is_strict: bool = False) -> ExitCode:
         """Return how the process is to end.
 
-        A source that gave no frame, and a sink that was given up, count as nothing at all.
+        A source that gave no frame, and a sink that did not get everything, count as nothing
+        at all.
         """
         if self.device_error is not None:
             return ExitCode.DEVICE_LOST
@@ -167,7 +168,7 @@ class SummaryBook:
         Args:
             running: Streams that are not gone, without their counts.
             counts: Of all streams, each with the name it is summed up under.
-            sink_errors: Sinks that were given up, and why.
+            sink_errors: Sinks that did not get everything, and why.
             unfinished: Sources and sinks that did not end in time.
             device_error: Why the accelerator is gone.
         """

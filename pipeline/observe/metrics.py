@@ -176,7 +176,8 @@ class Metrics:
             "sink_errors", "Writing or closing that failed, each retry included.", "sink"
         )
         self.shed = self._counter(
-            "shed", "Records, pictures or frames that a sink did not get for want of room.",
+            "shed",
+            "Records, pictures or frames that a sink did not get for want of room, or failed on.",
             "sink", "kind",
         )  # fmt: skip
         self.corrupt = self._counter(

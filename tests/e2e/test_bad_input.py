@@ -167,7 +167,7 @@ def test_unknown_key_is_told_with_file_line_and_field(tmp_path):
     assert "did you mean 'loop'" in line
 
 
-def test_broker_that_is_not_there_stops_nothing_and_finds_its_records_later(tmp_path):
+def test_broker_that_is_not_there_stops_nothing_and_its_records_are_kept(tmp_path):
     address = f"127.0.0.1:{free_port()}"
     path = write_config(tmp_path, {"field": {"type": "world", "duration_s": 1}})
     sink = f"  - {{type: kafka, bootstrap: '{address}', connect_timeout_s: 1}}\n"

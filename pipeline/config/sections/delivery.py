@@ -18,7 +18,7 @@ class DeliveryConfig(StrictModel):
     memory_bytes: Annotated[int, Field(ge=64 * 1024)] = 16 * _MIB
     """Of records in memory, for each of masklets, tracks and events."""
     queue: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Results, pictures or frames that wait to be encoded, per sink."""
+    """Results that wait to be encoded, and pictures or frames that wait for each of their sinks."""
     behind_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
     """A sink counts as behind when its oldest waiting record is older."""
     down_s: Annotated[float, Field(gt=0, le=3600)] = 10.0

@@ -155,7 +155,8 @@ def test_state_folder_that_cannot_be_written_is_named(tmp_path):
     assert_refused(done, "(accepted: a folder that can be written)")
 
 
-def test_sigterm_ends_a_run_in_order(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_in_order(tmp_path, number):
     path = write_config(tmp_path, seconds=600)
     done = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "run", str(path), "--json"],
@@ -166,7 +167,7 @@ def test_sigterm_ends_a_run_in_order(tmp_path):
     with done:
         told = (json.loads(line) for line in done.stdout)
         first = next(line for line in told if line.get("frames"))
-        done.send_signal(signal.SIGTERM)
+        done.send_signal(number)
         *_, last = told
     counts = last["streams"][0]["counts"]
     lines = (tmp_path / "out" / "masklets.jsonl").read_text().splitlines()
