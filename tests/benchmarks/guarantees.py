@@ -353,6 +353,20 @@ GUARANTEES = (
         tests=_log("crashes"),
     ),
     Guarantee(
+        promise="a sector of the log that can be read later costs nothing",
+        path="pipeline/engine/log/record_log.py",
+        before="is_bad = reader.failed_path == path and reader.num_failed_reads >= _MAX_READS",
+        after="is_bad = True",
+        tests=_log("crashes"),
+    ),
+    Guarantee(
+        promise="a bad sector of the log costs the records around it alone",
+        path="pipeline/engine/log/segments.py",
+        before="                if error.errno != errno.EIO:\n                    raise\n",
+        after="                raise\n",
+        tests=_log("crashes"),
+    ),
+    Guarantee(
         promise="the log keeps at its end what was in memory",
         path="pipeline/engine/log/record_log.py",
         before="            self._write_out(is_everything=True)\n",

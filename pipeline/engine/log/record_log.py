@@ -31,6 +31,7 @@ _logger = logging.getLogger("maskstream.log")
 
 _CURSOR_EVERY_S = 0.5
 _RETRY_READ_S = 1.0
+_MAX_READS = 3  # of a bad sector: a cable or a path to a volume that fails is back by then, or not
 # What is under way when a source is told to wait must still fit: a quarter and an eighth of the
 # defaults are 8 and 128 MiB, the results of some hundred frames.
 _MEMORY_SHARE = 0.75
@@ -51,11 +52,15 @@ class _Reader:
         is_awake: Its wait is to end.
         saved: Its cursor as it is on disk.
         saved_s: When that was written, monotonic.
+        failed_path: The last segment with a sector that could not be read.
+        num_failed_reads: How often that was.
     """
 
     is_awake: bool = False
     saved: dict[Kind, int] = field(default_factory=dict[Kind, int])
     saved_s: float = float("-inf")
+    failed_path: Path | None = None
+    num_failed_reads: int = 0
 
 
 class RecordLog:
@@ -453,16 +458,23 @@ class RecordLog:
     def _read_chunk(
         self, consumer: str, place: Place, max_bytes: int, max_records: int
     ) -> Chunk | None:
+        reader, path = self._readers[consumer], place.segment.path
+        is_bad = reader.failed_path == path and reader.num_failed_reads >= _MAX_READS
         try:
-            return read_chunk(place, max_bytes=max_bytes, max_records=max_records)
+            return read_chunk(
+                place, max_bytes=max_bytes, max_records=max_records, skips_unreadable=is_bad
+            )
         except OSError as error:
-            if error.errno in {errno.ENOENT, errno.EIO}:
-                # Shed a moment ago; or deleted by others or on a bad sector, and then lost.
+            if error.errno == errno.ENOENT or (error.errno == errno.EIO and is_bad):
+                # Shed a moment ago; or deleted by others or out of reach, and then lost.
                 hole = Hole(place.after + 1, place.last_seq, place.start)
                 return Chunk([], [hole], place.last_seq)
-            _logger.warning("%s: %s; tried again", place.segment.path, error.strerror or error)
+            _logger.warning("%s: %s; tried again", path, error.strerror or error)
+            if error.errno == errno.EIO:
+                num_before = reader.num_failed_reads if reader.failed_path == path else 0
+                reader.failed_path, reader.num_failed_reads = path, num_before + 1
         with self._changed:
-            self._changed.wait_for(lambda: self._readers[consumer].is_awake, _RETRY_READ_S)
+            self._changed.wait_for(lambda: reader.is_awake, _RETRY_READ_S)
         return None
 
     def _age_s(self, oldest: Held | Place) -> float:

@@ -1,5 +1,6 @@
 """Segments of one kind: written, made durable, recovered and removed."""
 
+import errno
 import logging
 import os
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from pipeline.engine.log.entries import (
     scan,
 )
 from pipeline.engine.log.folder_lock import make_folder, sync_folder, unusable
-from pipeline.engine.log.segments import Hole, Segment
+from pipeline.engine.log.segments import Hole, Segment, read_around, read_bytes
 from pipeline.errors import StateError
 
 _logger = logging.getLogger("maskstream.log")
@@ -213,7 +214,7 @@ class SegmentStore:
             first_seq: Number that its first entry should have.
             next_seq: Number that the next file begins with, ``None``: there is no next.
         """
-        data = path.read_bytes()
+        data = _read_whole(path)
         version = decode_segment_head(data)
         if version not in {None, VERSION}:
             raise StateError(
@@ -259,6 +260,18 @@ class SegmentStore:
 
 def _first_seq(path: Path) -> int | None:
     return int(path.stem) if path.stem.isascii() and path.stem.isdigit() else None
+
+
+def _read_whole(path: Path) -> bytes:
+    num_bytes = path.stat().st_size
+    try:
+        return read_bytes(path, 0, num_bytes)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        # A start that fails would keep everything else from the sinks.
+        _logger.warning("%s: %s; records around it are given up", path, error.strerror)
+        return read_around(path, 0, num_bytes)
 
 
 def _sync_file(path: Path) -> None:

@@ -1,5 +1,7 @@
 """One segment: a file of entries with a name by its first sequence number."""
 
+import errno
+import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +12,10 @@ from pipeline.engine.log.entries import SEGMENT_HEAD_BYTES, decode_record, scan
 
 INDEX_STEP_BYTES = 1 << 16
 """A read begins at most so far before what it looks for: 30 records of 2 kB, 0.1 ms."""
+
+
+_STEP_BYTES = 1 << 16  # around a bad sector: 30 records of 2 kB are given up, in one failed read
+_UNREADABLE = b"\xff"  # no zeros: these would be a torn end, which was promised to nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +124,16 @@ class Chunk:
     oldest_ms: int = 0
 
 
-def read_chunk(place: Place, *, max_bytes: int, max_records: int) -> Chunk:
+def read_chunk(
+    place: Place, *, max_bytes: int, max_records: int, skips_unreadable: bool = False
+) -> Chunk:
     """Read records: one at least, if any good one is left.
+
+    Args:
+        place: Where.
+        max_bytes: Size of it all; one record may be larger.
+        max_records: How many.
+        skips_unreadable: Records on bad sectors are left out, and the others read.
 
     Raises:
         OSError: If the file cannot be read.
@@ -127,9 +141,9 @@ def read_chunk(place: Place, *, max_bytes: int, max_records: int) -> Chunk:
     window = max_bytes + INDEX_STEP_BYTES
     while True:
         is_whole = place.start + window >= place.end
-        with place.segment.path.open("rb") as file:
-            file.seek(place.start)
-            data = file.read(min(window, place.end - place.start))
+        num_bytes = min(window, place.end - place.start)
+        read = read_around if skips_unreadable else read_bytes
+        data = read(place.segment.path, place.start, num_bytes)
         chunk = _collect(data, place, max_bytes, max_records, is_whole=is_whole)
         if chunk.records or is_whole:
             return chunk
@@ -164,6 +178,45 @@ def _collect(
         chunk.holes.append(Hole(last_seq + 1, place.last_seq, place.start + end))
     chunk.last_seq = place.last_seq if is_whole else last_seq
     return chunk
+
+
+def read_bytes(path: Path, start: int, num_bytes: int) -> bytes:
+    """Read a part of a file, less where the file ends before.
+
+    Raises:
+        OSError: If any of it cannot be read.
+    """
+    with path.open("rb") as file:
+        return _read_part(file.fileno(), start, num_bytes)
+
+
+def read_around(path: Path, start: int, num_bytes: int) -> bytes:
+    """Read what can be read of a part of a file; the rest is filled, so that nothing moves.
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
+    parts: list[bytes] = []
+    with path.open("rb") as file:
+        for at in range(start, start + num_bytes, _STEP_BYTES):
+            size = min(_STEP_BYTES, start + num_bytes - at)
+            try:
+                parts.append(_read_part(file.fileno(), at, size))
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                parts.append(_UNREADABLE * size)
+    return b"".join(parts)
+
+
+def _read_part(fd: int, start: int, num_bytes: int) -> bytes:
+    data = os.pread(fd, num_bytes, start)
+    # A read that meets a bad sector may end before it; one at the end of the file is empty.
+    while len(data) < num_bytes and (
+        part := os.pread(fd, num_bytes - len(data), start + len(data))
+    ):
+        data += part
+    return data
 
 
 def count(segments: Sequence[Segment], after: int, to: int) -> int:

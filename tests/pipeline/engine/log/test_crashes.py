@@ -1,5 +1,6 @@
 """Kills, full disks and other processes: what was promised is kept, and the rest is said."""
 
+import errno
 import os
 import random
 import resource
@@ -190,6 +191,79 @@ def test_segment_that_cannot_be_opened_now_is_tried_again(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert read_all(log, Kind.TRACKS, "kafka") == list(range(1, 11))
+
+
+BAD_SECTOR = range(300_000, 300_512)
+
+
+def fail_reads(monkeypatch, bad=BAD_SECTOR, num_times=1 << 30):
+    """A disk that cannot read some bytes; it gives what lies before them."""
+    pread, failed = os.pread, []
+
+    def read(fd, size, at):
+        if at in bad and len(failed) < num_times:
+            failed.append(at)
+            raise OSError(errno.EIO, "Input/output error")
+        is_before = at < bad.start < at + size and len(failed) < num_times
+        return pread(fd, bad.start - at if is_before else size, at)
+
+    monkeypatch.setattr(os, "pread", read)
+    return failed
+
+
+def read_in_spite_of_errors(log, num_tries):
+    log.wake("kafka")  # else it would wait a second before each try
+    found = []
+    for _ in range(num_tries):
+        found += read_all(log, Kind.TRACKS, "kafka", max_records=100)
+    return found
+
+
+def test_sector_that_can_be_read_later_costs_nothing(tmp_path, monkeypatch):
+    log = open_log(tmp_path, memory_bytes=200, log_bytes=1 << 24)
+    log.append(Kind.TRACKS, make_records(1, 500, Kind.TRACKS, 1000))
+    log.sync()
+    failed = fail_reads(monkeypatch, num_times=3)
+    assert read_in_spite_of_errors(log, 3) == []
+    assert read_in_spite_of_errors(log, 1) == list(range(1, 501))
+    assert len(failed) == 3
+    assert log.counts().corrupt[Kind.TRACKS] == 0
+
+
+def test_bad_sector_costs_the_records_around_it_alone(tmp_path, monkeypatch):
+    log = open_log(tmp_path, KAFKA, MQTT, memory_bytes=200, log_bytes=1 << 24)
+    log.append(Kind.TRACKS, make_records(1, 500, Kind.TRACKS, 1000))
+    log.sync()
+    failed = fail_reads(monkeypatch)
+    found = read_in_spite_of_errors(log, 4)
+    lost = sorted({*range(1, 501)} - {*found})
+    assert found == sorted(set(found))
+    assert 300 in lost
+    assert lost == list(range(lost[0], lost[-1] + 1))
+    assert len(lost) == log.counts().corrupt[Kind.TRACKS] <= (1 << 16) // 1000 + 2
+    assert len(failed) < 20
+
+
+def test_file_out_of_reach_is_given_up_in_the_end(tmp_path, monkeypatch):
+    log = open_log(tmp_path, memory_bytes=200)
+    log.append(Kind.TRACKS, make_records(1, 10, Kind.TRACKS, 1000))
+    log.sync()
+    fail_reads(monkeypatch, range(1 << 30))
+    assert read_in_spite_of_errors(log, 4) == [10]
+    assert log.counts().corrupt[Kind.TRACKS] == 10  # the last was in memory too
+
+
+def test_bad_sector_keeps_no_process_from_starting(tmp_path, monkeypatch, caplog):
+    log = open_log(tmp_path, log_bytes=1 << 24)
+    log.append(Kind.TRACKS, make_records(1, 500, Kind.TRACKS, 1000))
+    log.close()
+    with monkeypatch.context() as failing:
+        fail_reads(failing)
+        again = open_log(tmp_path, log_bytes=1 << 24)
+    assert "Input/output error; records around it are given up" in caplog.text
+    found = read_all(again, Kind.TRACKS, "kafka", max_records=100)
+    assert (found[0], found[-1]) == (1, 500)
+    assert 1 <= again.counts().corrupt[Kind.TRACKS] <= (1 << 16) // 1000 + 2
 
 
 def test_damage_while_running_is_counted_once_for_all_consumers(tmp_path):
