@@ -27,6 +27,8 @@ _COMMIT_EVERY_S = 0.2
 # A broker that answers commits in milliseconds; one that is away must not hold up a stop.
 _COMMIT_S = 1.0
 _COMMIT_AGAIN_S = 5.0
+# How long a broker may take to say what is committed; shorter than what a close waits.
+_ASK_S = 2.0
 _END_S = 3.0
 
 
@@ -42,7 +44,7 @@ class Poller:
         name: The stream's, for the log.
         patience_s: How long there may be no connection to any broker.
         is_wanted: Whether a record is to be read; others are passed over.
-        start: Offsets to begin at, of partitions that are assigned first.
+        start: Offsets to begin at, unless another member has committed more.
         until_end: Whether reading ends at the records that were there at the start.
     """
 
@@ -99,6 +101,8 @@ class Poller:
                     record = self._records.popleft()
                     self._num_bytes -= _size_of(record)
                     partition = partition_at(record.topic, record.partition)
+                    if record.offset < self._delivered.get(partition, 0):
+                        self._forget_marks(partition)
                     self._delivered[partition] = record.offset + 1
                     self._first.setdefault(partition, record.offset)
                     if self._is_wanted(record):
@@ -112,11 +116,17 @@ class Poller:
         return None
 
     def mark(self, offsets: Mapping[Partition, int]) -> None:
-        """Note that everything before these offsets is done; those of others are passed over."""
+        """Note that everything before these offsets is done; those of others are passed over.
+
+        Marks of partitions to begin at an offset are kept until those are assigned.
+        """
         with self._changed:
             for partition, offset in offsets.items():
+                end = self._start.get(partition, self._delivered.get(partition, 0))
                 # What was handed out before a partition went to another member is left to that one.
-                if partition in self._first and offset > self._first[partition]:
+                first = 0 if partition in self._start else self._first.get(partition, end)
+                # Beyond what was read lies what was read before a log began anew.
+                if first < offset <= end:
                     self._done[partition] = max(offset, self._done.get(partition, 0))
 
     def position(self) -> dict[Partition, int]:
@@ -140,20 +150,24 @@ class Poller:
             self._commit()
         self._consumer.close(autocommit=False, timeout_ms=round(timeout_s * 1000))
 
-    def on_assigned(self, partitions: Collection[Partition]) -> None:
+    async def on_assigned(self, partitions: Collection[Partition]) -> None:
         """Begin where the position given at the start says, else where the group left off."""
         with self._changed:
+            known = [partition for partition in partitions if partition in self._start]
+        committed = await self._list_committed(known)
+        with self._changed:
             self._owned.update(partitions)
-            for partition in partitions:
-                if partition in self._start:
-                    self._consumer.seek(partition, self._start[partition])
-                    self._delivered[partition] = self._start[partition]
-                    # What a source before this one has handed out may not be done yet.
-                    self._handed_out[partition] = self._start[partition]
-                    self._first[partition] = 0
-            if partitions:
-                # Of those that come later another member may have read more by then.
-                self._start.clear()
+            for partition in known:
+                start = self._start.pop(partition)
+                self._committed[partition] = committed.get(partition, 0)
+                if self._committed[partition] > start:  # by another member, meanwhile
+                    self._done.pop(partition, None)
+                    continue
+                self._consumer.seek(partition, start)
+                self._delivered[partition] = start
+                # What a source before this one has handed out may not be done yet.
+                self._handed_out[partition] = start
+                self._first[partition] = 0
 
     async def on_revoked(self, partitions: Collection[Partition]) -> None:
         """Commit what is done of partitions that go to another member, then forget them."""
@@ -192,6 +206,20 @@ class Poller:
             for offsets in by_partition:
                 for partition in gone:
                     offsets.pop(partition, None)
+
+    async def _list_committed(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return what the group has committed, where it has. For kafka-python's own thread."""
+        # The consumer's own question would block the thread that is to answer it.
+        coordinator = self._consumer._coordinator  # noqa: SLF001
+        found = await coordinator.fetch_committed_offsets_async(
+            partitions, timeout_ms=round(_ASK_S * 1000)
+        )
+        return {partition: one.offset for partition, one in found.items()}
+
+    def _forget_marks(self, partition: Partition) -> None:
+        """Begin with a log that has begun anew, on a broker that came back without its data."""
+        for offsets in (self._first, self._handed_out, self._done, self._committed):
+            offsets.pop(partition, None)
 
     def _run(self) -> None:
         try:

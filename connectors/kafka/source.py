@@ -103,6 +103,7 @@ class KafkaSource(Source):
     def commit(self, position: Position) -> None:
         """Mark everything before ``position`` as done; from any thread, and without waiting.
 
+        Marks that come before ``open`` has returned are to be given again.
         What the broker does not take is tried again until it does. Partitions that have moved to
         another member meanwhile are left to it: it reads again what was not committed.
         """
@@ -209,7 +210,7 @@ class _Rebalance(_Listener):
         await self._poller.on_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[Partition]) -> None:
-        self._poller.on_assigned(assigned)
+        await self._poller.on_assigned(assigned)
 
     async def on_partitions_lost(self, lost: Collection[Partition]) -> None:
         self._poller.on_lost(lost)

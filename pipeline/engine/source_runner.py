@@ -40,7 +40,10 @@ class CommittingSource(Protocol):
     """A source that keeps its position elsewhere (Kafka) and is told when to move it."""
 
     def commit(self, position: Position) -> None:
-        """Note that everything before ``position`` is done; by any thread, and at once."""
+        """Note that everything before ``position`` is done; by any thread, and at once.
+
+        The same position may come again.
+        """
         ...
 
 
@@ -115,7 +118,7 @@ class SourceRunner:
             self._commit(source)
 
     def finish(self) -> None:
-        """Say that no later mark will come: the thread commits what it was told and ends."""
+        """Say that no later mark will come: the thread ends."""
         self._may_leave.set()
 
     def join(self, timeout_s: float) -> bool:
@@ -132,7 +135,6 @@ class SourceRunner:
             self._parts.inbox.post(SourceEnded(source=self.number, error=error))
             if self.commits is not None:
                 self._may_leave.wait()
-                self._commit_at_end()
             self._let_go()
 
     def _read_until_done(self) -> Exception | None:
@@ -165,6 +167,9 @@ class SourceRunner:
                 self.commits = CommitLog()
             if not self._stopping.is_set():
                 source.open()
+        # All marks: nobody knows which of them the source before this one still got through, and
+        # while a source is opening it takes none.
+        self._commit(source)
         self._retry.note_opened(self._parts.clock.monotonic_s())
         self._parts.inbox.post(SourceOpened(source=self.number, at_us=self._now_us()))
         return source
@@ -189,7 +194,6 @@ class SourceRunner:
                     self._ticket(source.position()).finish()
                 return
             self._hand_over(frame)
-            self._commit(source)
 
     def _hand_over(self, frame: Frame) -> None:
         """Put a frame into its stream's buffer; waits there, and for streams not known yet."""
@@ -239,16 +243,9 @@ class SourceRunner:
         if not isinstance(source, CommittingSource):
             return
         with self._lock:
-            mark, self._mark = self._mark, {}
+            mark = dict(self._mark)
         if mark:
             source.commit(mark)
-
-    def _commit_at_end(self) -> None:
-        try:
-            if self._source is not None:
-                self._commit(self._source)
-        except Exception:
-            _logger.exception("the last position was not committed", extra=self._extra())
 
     def _interrupt(self) -> None:
         source = self._source

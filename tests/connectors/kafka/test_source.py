@@ -144,6 +144,48 @@ def test_position_goes_on_behind_the_frame_that_bears_it(kafka_bootstrap, topic)
     ]
 
 
+def test_mark_given_before_the_partition_is_assigned_is_committed_on_an_idle_topic(
+    kafka_bootstrap, topic
+):
+    for _ in range(2):
+        produce(kafka_bootstrap, topic, partition=0, value=PNG)
+    position = {f"{topic}/0": 2}
+    with kafka_source(kafka_bootstrap, topic, position, until_end=False) as source:
+        source.commit(position)
+        wait_until(lambda: committed(kafka_bootstrap, topic) == 2)
+
+
+def test_what_another_member_has_committed_meanwhile_is_not_read_again_nor_set_back(
+    kafka_bootstrap, topic
+):
+    for _ in range(4):
+        produce(kafka_bootstrap, topic, partition=0, value=PNG)
+    with kafka_source(kafka_bootstrap, topic) as source:
+        frames = list(iter(source.read, None))
+        source.commit(frames[2].position)
+    assert committed(kafka_bootstrap, topic) == 3
+    position = frames[0].position
+    with kafka_source(kafka_bootstrap, topic, position) as source:
+        source.commit(position)
+        assert [frame.frame_seq for frame in iter(source.read, None)] == [3]
+    assert committed(kafka_bootstrap, topic) == 3
+
+
+def test_marks_of_a_log_that_has_begun_anew_hold_for_it_no_more(kafka_bootstrap, topic):
+    for _ in range(2):
+        produce(kafka_bootstrap, topic, partition=0, value=PNG)
+    old = {f"{topic}/0": 1000}
+    with kafka_source(kafka_bootstrap, topic, old, until_end=False) as source:
+        source.commit(old)
+        wait_until(lambda: committed(kafka_bootstrap, topic) == 1000)
+        # As kafka-python does where a broker says that an offset is out of range: ours does not.
+        source._poller._consumer.seek(TopicPartition(topic, 0), 0)
+        position = source.read().position
+        source.commit(old)
+        source.commit(position)
+        wait_until(lambda: committed(kafka_bootstrap, topic) == 1)
+
+
 def test_partitions_that_moved_to_another_member_are_forgotten(kafka_bootstrap, topic):
     admin = KafkaAdminClient(bootstrap_servers=kafka_bootstrap)
     admin.create_topics([NewTopic(topic, 2, 1)])

@@ -270,6 +270,33 @@ def test_a_mark_that_comes_while_a_source_is_away_reaches_the_next_one():
         assert kind.commits == ({"index": 2},)
 
 
+class Forgetful(Committing):
+    """Takes marks while it is open, and loses them with its connection."""
+
+    is_open = False
+
+    def open(self):
+        super().open()
+        self.is_open = True
+
+    def commit(self, position):
+        if self.is_open:
+            super().commit(position)
+
+
+def test_marks_that_a_lost_source_may_not_have_committed_are_given_to_the_next_one():
+    kind = type("Kept", (Forgetful,), {})
+    walk = make_walk(2)
+    retry = {**SOON, "initial_s": 0.2, "maximum_s": 0.2}
+    with bench(playing(*walk, Pause(0.2), Disconnect(), kind=kind), retry=retry) as one:
+        wait_until(lambda: one.buffer.num_frames == 2)
+        one.runner.commit({"a/0": 2, "a/1": 1})
+        one.await_news(SourceLost)
+        one.runner.commit({"a/0": 3})
+        one.await_news(SourceEnded)
+    assert kind.commits == ({"a/0": 2, "a/1": 1}, {"a/0": 3, "a/1": 1})
+
+
 def test_every_frame_has_a_ticket_and_the_end_of_the_source_too():
     kind = type("Kept", (Committing,), {})
     with bench(playing(*make_walk(2), kind=kind)) as one:
