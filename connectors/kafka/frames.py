@@ -43,6 +43,7 @@ class KafkaFrameSink(FrameSink):
         self._num_in_flight = 0
         self._error: SinkError | None = None
         self._is_closing = False
+        self._is_interrupted = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -54,6 +55,7 @@ class KafkaFrameSink(FrameSink):
     @override
     def open(self) -> None:
         self._sink.open()
+        self._is_interrupted = False
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="kafka-frames", daemon=True)
             self._thread.start()
@@ -76,6 +78,13 @@ class KafkaFrameSink(FrameSink):
     @override
     def flush(self) -> None:
         self._wait_until_at_most(0)
+
+    @override
+    def interrupt(self) -> None:
+        with self._changed:
+            self._is_interrupted = True
+            self._changed.notify_all()
+        self._sink.interrupt()
 
     @override
     def close(self) -> None:
@@ -102,6 +111,10 @@ class KafkaFrameSink(FrameSink):
                     raise error
                 if len(self._waiting) + self._num_in_flight <= num_pending:
                     return
+                if self._is_interrupted:
+                    num_pending = len(self._waiting) + self._num_in_flight
+                    reason = f"interrupted with {num_pending} frames unconfirmed"
+                    raise SinkError(self._sink.name, reason, recoverable=True)
                 self._changed.wait()
 
     def _run(self) -> None:
@@ -128,6 +141,10 @@ class KafkaFrameSink(FrameSink):
                 _log.error("dropped a frame: %s", refused.reason, extra=extra)
         except SinkError as failure:
             error = failure
+        except Exception as failure:  # noqa: BLE001 - or the thread ends, and a flush never does
+            reason = f"{type(failure).__name__}: {failure}"
+            error = SinkError(self._sink.name, reason, recoverable=True)
+            error.__cause__ = failure
         with self._changed:
             self._error = error
             self._num_in_flight = 0 if error is None else len(records)

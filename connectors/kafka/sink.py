@@ -109,7 +109,7 @@ class KafkaSink(RecordSink):
 
     @override
     def open(self) -> None:
-        check_options(self._config, self._name)
+        check_options(self._config, self.name)
         self._interrupted.clear()
 
     @override
@@ -181,7 +181,7 @@ class KafkaSink(RecordSink):
                 self._drop_link(batch)
                 raise self._translate(refusal) from refusal
             if self._is_stranded():
-                _log.warning("sink %r: its brokers have other addresses now", self._name)
+                _log.warning("sink %r: its brokers have other addresses now", self.name)
                 self._drop_link(batch)
                 return
             self._check_time(batch, deadline_s)
@@ -206,7 +206,7 @@ class KafkaSink(RecordSink):
                 batch.num_alone -= 1
                 self._refuse_as_told(batch, first, error)
         elif isinstance(error, (*PRODUCER_IS_LOST, MAY_PASS)):
-            _log.warning("sink %r: %s; building a new producer", self._name, type(error).__name__)
+            _log.warning("sink %r: %s; building a new producer", self.name, type(error).__name__)
         else:
             raise self._translate(error, first) from error
 
@@ -257,13 +257,13 @@ class KafkaSink(RecordSink):
 
     def _check_time(self, batch: _Batch, deadline_s: float) -> None:
         if self._interrupted.is_set():
-            raise SinkError(self._name, "interrupted while it waited", recoverable=True)
+            raise SinkError(self.name, "interrupted while it waited", recoverable=True)
         if time.monotonic() < deadline_s:
             return
         if self._examining is None and self._link is not None:
             self._examining = Aside(self._link.is_stranded)
         reason = f"{batch.num_left} records not confirmed in {self._config.delivery_timeout_s} s"
-        raise SinkUnreachableError(self._name, reason, accepted=f"a Kafka broker at {self._name}")
+        raise SinkUnreachableError(self.name, reason, accepted=f"a Kafka broker at {self.name}")
 
     def _translate(self, error: Exception, record: Record | None = None) -> SinkError:
         if isinstance(error, SinkError):
@@ -275,10 +275,11 @@ class KafkaSink(RecordSink):
                 "key": record.key,
                 "timestamp_ms": record.timestamp_ms,
             }
-        return translate_sink_error(error, self._name, position=position)
+        return translate_sink_error(error, self.name, position=position)
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """What errors call it."""
         return f"kafka://{self._config.bootstrap}"
 
 

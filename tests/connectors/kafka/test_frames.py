@@ -1,11 +1,13 @@
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from connectors.errors import SinkUnreachableError
+from connectors.errors import SinkError, SinkUnreachableError
 from connectors.kafka.config import FramesSinkConfig, KafkaSourceConfig
 from connectors.kafka.frames import KafkaFrameSink
+from connectors.kafka.producer import ProducerLink
 from connectors.kafka.source import KafkaSource
 from tests.connectors.kafka.helpers import consume, write_until_taken
 from tests.media import make_frame, number_of
@@ -99,3 +101,38 @@ def test_frame_too_large_for_the_broker_is_left_out_and_counted(kafka_bootstrap,
     assert "dropped a frame" in caplog.text
     records = consume(kafka_bootstrap, topic, 3, wait_s=0.5)
     assert [dict(record.headers)["frame_seq"] for record in records] == [b"0", b"2"]
+
+
+def test_whatever_the_client_raises_reaches_the_writer_and_the_frame_is_tried_again(
+    kafka_bootstrap, topic, monkeypatch
+):
+    def fail(*_):
+        raise KeyError("x")
+
+    with KafkaFrameSink(config=FramesSinkConfig(bootstrap=kafka_bootstrap, topic=topic)) as sink:
+        with monkeypatch.context() as broken:
+            broken.setattr(ProducerLink, "send", fail)
+            sink.write(make_frame(0))
+            with pytest.raises(SinkError, match="KeyError: 'x'") as caught:
+                sink.flush()
+            assert caught.value.recoverable
+        write_until_taken(sink.flush)
+    assert len(consume(kafka_bootstrap, topic, 2, wait_s=0.5)) == 1
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_interrupt_ends_a_write_and_a_flush_that_wait(is_full):
+    with proxied_kafka_broker() as (proxy, _):
+        proxy.stall()
+        config = FramesSinkConfig(bootstrap=proxy.address, max_pending=1)
+        sink = KafkaFrameSink(config=config)
+        sink.open()
+        sink.write(make_frame(0))
+        threading.Timer(0.1, sink.interrupt).start()
+        began_s = time.monotonic()
+        with pytest.raises(SinkError, match="interrupted") as caught:
+            sink.write(make_frame(1)) if is_full else sink.flush()
+        assert caught.value.recoverable
+        with pytest.raises(SinkError, match="interrupted"):
+            sink.close()
+        assert time.monotonic() - began_s < 1.0
