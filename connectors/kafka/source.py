@@ -189,7 +189,7 @@ class KafkaSource(Source):
                 accepted="a JPEG, a PNG, or raw RGB with width and height, keyed by stream",
                 resume_position=_position_behind(record),
                 payload=record.value or b"",
-                headers=tuple(record.headers or ()),
+                headers=tuple((name, value or b"") for name, value in record.headers or ()),
             ) from error
 
     def _translate(self, error: Exception) -> SourceError:

@@ -315,7 +315,26 @@ def test_garbage_is_a_typed_error_with_its_place_and_bytes_and_reading_goes_on(
                 source.read()
             assert caught.value.position == {"topic": topic, "partition": 0, "offset": offset}
             assert caught.value.payload == (record["value"] or b"")
+            assert list(caught.value.headers) == record.get("headers", [])
         assert number_of(source.read().pixels) == 1
+
+
+def test_header_without_a_value_is_an_empty_one_in_a_dead_letter(
+    kafka_bootstrap, topic, monkeypatch
+):
+    produce(kafka_bootstrap, topic, partition=0, value=b"hello")
+    poll = KafkaConsumer.poll
+
+    def poll_null(*args, **options):  # which kafka-python reads, and does not write
+        return {
+            partition: [record._replace(headers=[("trace", None)]) for record in records]
+            for partition, records in poll(*args, **options).items()
+        }
+
+    monkeypatch.setattr(KafkaConsumer, "poll", poll_null)
+    with kafka_source(kafka_bootstrap, topic) as source, pytest.raises(BadFrameError) as caught:
+        source.read()
+    assert caught.value.headers == (("trace", b""),)
 
 
 def test_record_without_a_key_is_a_frame_of_the_one_stream(kafka_bootstrap, topic):
