@@ -157,8 +157,8 @@ class KafkaProducerConfig(KafkaClientConfig, BaseSinkConfig, frozen=True):
         default=10.0,
         gt=0,
         le=3600,
-        description="Longest wait for a confirmation before the sink counts as down. "
-        "What was not confirmed is tried on.",
+        description="Longest wait for a confirmation in one attempt. What was not confirmed is "
+        "tried on; `delivery.down_s` says when the sink counts as down.",
     )
 
     @field_validator("options")
