@@ -28,7 +28,8 @@ class Lag:
     Attributes:
         num_records: How many records.
         num_bytes: Their size; on disk to within 64 kB for each kind.
-        oldest_age_s: How long ago the oldest was appended; 0 without any.
+        oldest_age_s: How long ago the oldest was appended, on disk up to 10 s too much; 0 without
+            any.
     """
 
     num_records: int

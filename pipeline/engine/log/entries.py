@@ -99,6 +99,11 @@ def encode_gap(seq: int, appended_ms: int) -> bytes:
     return _entry_of(seq, appended_ms, _NO_RECORD)
 
 
+def appended_ms_of(entry: bytes) -> int:
+    """Return when an entry's record was appended, milliseconds since the epoch."""
+    return _ENTRY.unpack_from(entry)[3]
+
+
 def _entry_of(seq: int, appended_ms: int, payload: bytes) -> bytes:
     # A system clock that was never set may stand before the epoch, less an age.
     head = _ENTRY.pack(_ENTRY_MAGIC, len(payload), seq, max(0, appended_ms), crc32(payload))

@@ -12,7 +12,7 @@ from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.memory_tail import Held, MemoryTail
 from pipeline.engine.log.positions import Position
 from pipeline.engine.log.segment_store import Commit, SegmentStore
-from pipeline.engine.log.segments import Chunk, Place, Segment, count
+from pipeline.engine.log.segments import Chunk, Place, Point, Segment, count
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class Backlog:
     Attributes:
         num_records: How many.
         num_bytes: Their size; on disk to within 64 kB.
-        oldest: The first of them, in memory or on disk.
+        oldest: The first of them in memory, or on disk one close before it.
     """
 
     num_records: int
     num_bytes: int
-    oldest: Held | Place | None
+    oldest: Held | Point | None
 
 
 class KindLog:
@@ -277,15 +277,16 @@ class KindLog:
         done, tail = self.positions[consumer].done, self._tail
         before, after = tail.first_seq - 1, max(done, tail.first_seq - 1)
         num_records, num_bytes = self.last_seq - after, tail.bytes_after(after)
-        oldest: Held | Place | None = tail[after + 1] if num_records else None
+        oldest: Held | Point | None = tail[after + 1] if num_records else None
         if consumer in self._with_log and self.store is not None:
             num_records += count(self.store.segments, done, before)
             for segment in self.store.segments:
                 if segment.num_within(done, before):
-                    start = segment.find(done)[1]
-                    end = segment.find(before)[1] if segment.last_seq > before else None
+                    start = segment.find(done).at_byte
+                    end = segment.find(before).at_byte if segment.last_seq > before else None
                     num_bytes += (segment.num_bytes if end is None else end) - start
-            oldest = self._find(consumer) or oldest
+            place = self._find(consumer)
+            oldest = oldest if place is None else place.segment.find(done)
         return Backlog(num_records, num_bytes, oldest)
 
     def _readable_seq(self, consumer: str) -> int:
@@ -300,7 +301,7 @@ class KindLog:
             return None
         for segment in self.store.segments:
             if segment.num_within(done, self._tail.first_seq - 1):
-                first_seq, start = segment.find(done)
+                first_seq, start, _ = segment.find(done)
                 last_seq, end = segment.last_seq, segment.num_bytes
                 return Place(segment, first_seq, start, last_seq, end, done)
         return None

@@ -9,7 +9,6 @@ import errno
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from pipeline.engine.log.kind_log import Batch, KindLog
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.memory_tail import Held
 from pipeline.engine.log.segment_store import SegmentStore
-from pipeline.engine.log.segments import Chunk, Hole, Place, count, read_chunk
+from pipeline.engine.log.segments import Chunk, Hole, Place, Point, count, read_chunk
 
 _logger = logging.getLogger("maskstream.log")
 
@@ -268,7 +267,7 @@ class RecordLog:
             return sum(log.backlog(consumer).num_records for log in self._kinds.values())
 
     def lag(self, consumer: str) -> Lag:
-        """Return what a consumer has not confirmed; may read a file for the age."""
+        """Return what a consumer has not confirmed; touches no disk."""
         with self._changed:
             backlogs = [log.backlog(consumer) for log in self._kinds.values()]
         ages = [self._age_s(backlog.oldest) for backlog in backlogs if backlog.oldest]
@@ -477,11 +476,7 @@ class RecordLog:
             self._changed.wait_for(lambda: reader.is_awake, _RETRY_READ_S)
         return None
 
-    def _age_s(self, oldest: Held | Place) -> float:
+    def _age_s(self, oldest: Held | Point) -> float:
         if isinstance(oldest, Held):
             return self._clock.monotonic_s() - oldest.appended_s
-        with suppress(OSError):
-            chunk = read_chunk(oldest, max_bytes=1, max_records=1)
-            if chunk.records:
-                return max(0.0, self._clock.utc_now().timestamp() - chunk.oldest_ms / 1000)
-        return 0.0
+        return max(0.0, self._clock.utc_now().timestamp() - oldest.appended_ms / 1000)

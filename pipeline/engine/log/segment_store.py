@@ -11,13 +11,14 @@ from pathlib import Path
 from pipeline.engine.log.entries import (
     SEGMENT_HEAD_BYTES,
     VERSION,
+    appended_ms_of,
     decode_segment_head,
     encode_segment_head,
     find_last_written,
     scan,
 )
 from pipeline.engine.log.folder_lock import make_folder, sync_folder, unusable
-from pipeline.engine.log.segments import Hole, Segment, read_around, read_bytes
+from pipeline.engine.log.segments import Hole, Point, Segment, read_around, read_bytes
 from pipeline.errors import StateError
 
 _logger = logging.getLogger("maskstream.log")
@@ -33,18 +34,18 @@ class Commit:
         segment: Where they are; a new one, or the last.
         last_seq: Number of the last of them.
         num_bytes: Size of the file now.
-        starts: Number of each entry, and where it begins.
+        starts: Where each of them begins.
     """
 
     segment: Segment
     last_seq: int
     num_bytes: int
-    starts: list[tuple[int, int]]
+    starts: list[Point]
 
     @property
     def first_seq(self) -> int:
         """Number of the first of them."""
-        return self.starts[0][0]
+        return self.starts[0].seq
 
 
 class SegmentStore:
@@ -94,9 +95,9 @@ class SegmentStore:
             path = self._folder / f"{first_seq:020}{_SUFFIX}"
             segment = Segment(path, first_seq, first_seq - 1)
         data = encode_segment_head() if is_new else b""
-        at, starts = segment.num_bytes, list[tuple[int, int]]()
+        at, starts = segment.num_bytes, list[Point]()
         for seq, entry in entries:
-            starts.append((seq, at))
+            starts.append(Point(seq, at, appended_ms_of(entry)))
             at += len(entry)
         data += b"".join(entry for _, entry in entries)
         try:
@@ -113,8 +114,8 @@ class SegmentStore:
         if not self.segments or self.segments[-1] is not segment:
             self.segments.append(segment)
         segment.last_seq, segment.num_bytes = commit.last_seq, commit.num_bytes
-        for seq, at_byte in commit.starts:
-            segment.add_to_index(seq, at_byte)
+        for start in commit.starts:
+            segment.add_to_index(start)
 
     def take_back(self, commit: Commit) -> None:
         """Cut off what was written and is not to be published."""
@@ -230,7 +231,7 @@ class SegmentStore:
                 hole = Hole(segment.last_seq + 1, entry.seq - 1, segment.num_bytes)
                 segment.last_seq = hole.last_seq
                 self.note_hole(segment, hole)
-            segment.add_to_index(entry.seq, entry.start)
+            segment.add_to_index(Point(entry.seq, entry.start, entry.appended_ms))
             segment.last_seq, segment.num_bytes = entry.seq, entry.end
         is_empty = next_seq is not None and segment.last_seq < first_seq
         if segment.num_bytes < len(data) or is_empty:

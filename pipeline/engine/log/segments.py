@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from connectors.record import Record
 from pipeline.engine.log.entries import SEGMENT_HEAD_BYTES, decode_record, scan
@@ -16,6 +17,24 @@ INDEX_STEP_BYTES = 1 << 16
 
 _STEP_BYTES = 1 << 16  # around a bad sector: 30 records of 2 kB are given up, in one failed read
 _UNREADABLE = b"\xff"  # no zeros: these would be a torn end, which was promised to nobody
+
+
+_INDEX_STEP_MS = 10_000
+"""An age is at most so much too high. A segment of alerts may take days to fill."""
+
+
+class Point(NamedTuple):
+    """Where an entry begins.
+
+    Attributes:
+        seq: Its sequence number.
+        at_byte: Its first byte in the file.
+        appended_ms: When it was appended, milliseconds since the epoch.
+    """
+
+    seq: int
+    at_byte: int
+    appended_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +66,7 @@ class Segment:
         last_seq: Of the last.
         num_bytes: Size of the file as far as it is good and durable.
         holes: What is lost of it.
-        index: Sequence numbers of some entries, and where each begins.
+        index: Some of its entries, the first good one too.
     """
 
     path: Path
@@ -55,7 +74,7 @@ class Segment:
     last_seq: int
     num_bytes: int = SEGMENT_HEAD_BYTES
     holes: list[Hole] = field(default_factory=list[Hole])
-    index: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    index: list[Point] = field(default_factory=list[Point])
 
     def num_within(self, after: int, to: int) -> int:
         """Return how many records lie behind ``after``, up to and with ``to``."""
@@ -74,16 +93,25 @@ class Segment:
         last_seq = max([hole.last_seq, *(known.last_seq for known in merged)])
         self.holes = [*kept, Hole(first_seq, last_seq, hole.at_byte)]
 
-    def find(self, after: int) -> tuple[int, int]:
-        """Return the nearest known entry at or before ``after + 1``, and its first byte."""
-        place = bisect_right(self.index, after + 1, key=lambda point: point[0])
-        return self.index[place - 1] if place else (self.first_seq, SEGMENT_HEAD_BYTES)
+    def find(self, after: int) -> Point:
+        """Return the nearest known entry at or before ``after + 1``."""
+        place = bisect_right(self.index, after + 1, key=lambda point: point.seq)
+        if place:
+            return self.index[place - 1]
+        # The first entries are lost.
+        appended_ms = self.index[0].appended_ms if self.index else 0
+        return Point(self.first_seq, SEGMENT_HEAD_BYTES, appended_ms)
 
-    def add_to_index(self, seq: int, at_byte: int) -> None:
-        """Remember where an entry begins, if it is far enough from the one before."""
-        last = self.index[-1][1] if self.index else SEGMENT_HEAD_BYTES
-        if at_byte >= last + INDEX_STEP_BYTES:
-            self.index.append((seq, at_byte))
+    def add_to_index(self, point: Point) -> None:
+        """Remember an entry, if it is far enough from the one before."""
+        last = self.index[-1] if self.index else None
+        if (
+            last is None
+            or point.at_byte >= last.at_byte + INDEX_STEP_BYTES
+            # The clock may have been set back.
+            or abs(point.appended_ms - last.appended_ms) >= _INDEX_STEP_MS
+        ):
+            self.index.append(point)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +143,11 @@ class Chunk:
         records: Good records, with their sequence numbers.
         holes: What should lie between them, but is lost.
         last_seq: Up to here everything was looked at.
-        oldest_ms: When the first record was appended, milliseconds since the epoch.
     """
 
     records: list[tuple[int, Record]]
     holes: list[Hole]
     last_seq: int
-    oldest_ms: int = 0
 
 
 def read_chunk(
@@ -170,8 +196,6 @@ def _collect(
         if record is None:
             chunk.holes.append(Hole(entry.seq, entry.seq, place.start + entry.start))
             continue
-        if not chunk.records:
-            chunk.oldest_ms = entry.appended_ms
         chunk.records.append((entry.seq, record))
         num_bytes += entry.end - entry.start
     if is_whole and last_seq < place.last_seq:

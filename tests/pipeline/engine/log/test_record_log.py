@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import threading
 from dataclasses import replace
 
@@ -303,6 +304,25 @@ def test_lag_counts_memory_and_disk_and_their_age(tmp_path):
     assert (log.lag("kafka").num_records, log.lag("kafka").oldest_age_s) == (65, 7)
     log.confirm(Kind.TRACKS, "kafka", 99)
     assert (log.lag("kafka").num_records, log.lag("kafka").oldest_age_s) == (1, 1)
+
+
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_lag_touches_no_disk(tmp_path, is_reopened):
+    clock = ManualClock()
+    log = open_log(tmp_path, memory_bytes=200, clock=clock)
+    for number in range(1, 102):
+        log.append(Kind.TRACKS, make_records(number, number, Kind.TRACKS, 200))
+        log.sync()
+        clock.advance(1)
+    if is_reopened:
+        log.close()
+        log = open_log(tmp_path, memory_bytes=200, clock=clock)
+    shutil.rmtree(tmp_path / "log")
+    for done in range(100):
+        log.confirm(Kind.TRACKS, "kafka", done)
+        assert 101 - done <= log.lag("kafka").oldest_age_s < 111 - done
+    log.confirm(Kind.TRACKS, "kafka", 101)
+    assert log.lag("kafka").oldest_age_s == 0
 
 
 def test_sync_ends_the_wait_for_alerts(tmp_path):

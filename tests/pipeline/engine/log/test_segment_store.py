@@ -17,7 +17,7 @@ ENTRY_BYTES = 200
 
 def write(store, first, last):
     entries = [
-        (seq, encode_entry(seq, 1000 * seq, make_record(seq, num_bytes=ENTRY_BYTES)))
+        (seq, encode_entry(seq, seq, make_record(seq, num_bytes=ENTRY_BYTES)))
         for seq in range(first, last + 1)
     ]
     store.publish(store.write(entries))
@@ -31,7 +31,7 @@ def read_seqs(store, after=0, max_bytes=1 << 20):
     found = []
     for segment in list(store.segments):
         while segment.last_seq > after:
-            first, start = segment.find(after)
+            first, start, _ = segment.find(after)
             place = Place(segment, first, start, segment.last_seq, segment.num_bytes, after)
             chunk = read_chunk(place, max_bytes=max_bytes, max_records=100)
             for hole in chunk.holes:
@@ -236,9 +236,10 @@ def test_reading_finds_its_way_by_the_index(tmp_path, max_bytes):
     for first in range(1, 2000, 100):
         write(store, first, first + 99)
     (segment,) = store.segments
-    assert len(segment.index) == segment.num_bytes // (1 << 16)
+    assert len(segment.index) == 1 + segment.num_bytes // (1 << 16)
     for after in (0, 1, 327, 328, 1234, 1995, 1999):
-        first, start = segment.find(after)
+        first, start, appended_ms = segment.find(after)
+        assert appended_ms == first
         assert first <= after + 1
         assert start == SEGMENT_HEAD_BYTES + (first - 1) * ENTRY_BYTES
         assert after - first < 2 * (1 << 16) / ENTRY_BYTES
