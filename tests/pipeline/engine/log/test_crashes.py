@@ -323,6 +323,26 @@ class Feed:
         return len(self.found[kind]) + num_shed >= self.total
 
 
+def test_several_threads_append_each_in_its_order(tmp_path):
+    log, seqs = open_log(tmp_path, memory_bytes=10_000), {}
+
+    def append(first):
+        records = make_records(first, first + 299)
+        seqs.update({log.append(Kind.ALERTS, [record]): record.timestamp_ms for record in records})
+
+    threads = [threading.Thread(target=append, args=(first,)) for first in (1, 1001, 2001)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        log.sync()
+    log.sync()
+    found = read_all(log, Kind.ALERTS, "kafka")
+    assert found == [seqs[seq] for seq in range(1, 901)]
+    for first in (1, 1001, 2001):
+        mine = [number for number in found if first <= number < first + 300]
+        assert mine == list(range(first, first + 300))
+
+
 class HangingDisk:
     """Holds up each fsync of a thread that syncs a log until it is told to go on."""
 
