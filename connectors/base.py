@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.frame import Frame
-from connectors.record import Record
+from connectors.record import Record, Topic
 
 
 class Source(ABC):
@@ -148,9 +148,11 @@ class RecordSink(Sink):
     needs_log: ClassVar[bool] = False
     pace_s: ClassVar[float] = 0.0
 
-    @property
-    def max_record_bytes(self) -> int | None:
-        """Size of the largest body that it takes, as far as is known; ``None``: any."""
+    def max_record_bytes(self, topic: Topic) -> int | None:  # noqa: ARG002 - most take any
+        """Size of the largest body that it takes, as far as is known; ``None``: any.
+
+        It may shrink with a refusal, and grow with time.
+        """
         return None
 
     @abstractmethod

@@ -16,7 +16,6 @@ from connectors.base import RecordSink, Refused
 from connectors.errors import SinkError, SinkUnreachableError
 from connectors.kafka.aside import Aside
 from connectors.kafka.client import (
-    MAX_RECORD_BYTES,
     MAY_PASS,
     PRODUCER_IS_LOST,
     RECORD_IS_REFUSED,
@@ -24,6 +23,7 @@ from connectors.kafka.client import (
     translate_sink_error,
 )
 from connectors.kafka.config import KafkaSinkConfig
+from connectors.kafka.limits import SizeLimits
 from connectors.kafka.producer import BATCH_BYTES, ProducerLink, check_options
 from connectors.kafka.topics import RECORD_TOPICS, Topics
 from connectors.record import Record, Topic
@@ -34,9 +34,6 @@ _log = logging.getLogger("maskstream.connectors.kafka")
 _LOOK_S = 0.05
 # What Kafka adds to a record of its own: lengths, time and offset, each a few bytes.
 _OVERHEAD_BYTES = 64
-# In percent of a refused size. Brokers weigh compressed batches, so that the limit for one body
-# is found by trying: from 64 MiB to 1 MiB in fifteen steps.
-_SHRINK_TO = 75
 
 
 @dataclass(slots=True)
@@ -93,7 +90,7 @@ class KafkaSink(RecordSink):
         self._connecting: Aside[ProducerLink] | None = None
         self._examining: Aside[bool] | None = None
         self._batch: _Batch | None = None
-        self._max_record_bytes = MAX_RECORD_BYTES
+        self._limits = SizeLimits()
         self._interrupted = threading.Event()
         self._num_refused = 0
 
@@ -102,10 +99,9 @@ class KafkaSink(RecordSink):
     def num_refused(self) -> int:
         return self._num_refused
 
-    @property
     @override
-    def max_record_bytes(self) -> int | None:
-        return self._max_record_bytes
+    def max_record_bytes(self, topic: Topic) -> int | None:
+        return self._limits.of(topic)
 
     @override
     def open(self) -> None:
@@ -163,7 +159,7 @@ class KafkaSink(RecordSink):
             batch.waiting.popleft()
 
     def _send(self, link: ProducerLink, batch: _Batch, record: Record) -> None:
-        size, limit = len(record.value), self._max_record_bytes
+        size, limit = len(record.value), self._limits.of(record.topic)
         reason = _why_not_encodable(record)
         if reason is not None:
             self._refuse(batch, Refused(record=record, reason=reason))
@@ -217,7 +213,7 @@ class KafkaSink(RecordSink):
             self._refuse(batch, Refused(record=record, reason=str(self._translate(error, record))))
 
     def _refuse_size(self, batch: _Batch, record: Record, error: Exception) -> None:
-        self._max_record_bytes = max(len(record.value) * _SHRINK_TO // 100, 1)
+        self._limits.learn(record.topic, len(record.value))
         reason = str(self._translate(error, record))
         self._refuse(batch, Refused(record=record, reason=reason, is_too_large=True))
 

@@ -156,7 +156,7 @@ class RecordFeed:
         return True
 
     def _fit(self, record: Record) -> Record:
-        limit = self.sink.max_record_bytes
+        limit = self.sink.max_record_bytes(record.topic)
         if limit is None or len(record.value) <= limit:
             return record
         return omit_masks(record) or record

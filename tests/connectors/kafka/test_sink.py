@@ -10,7 +10,9 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import TopicAuthorizationFailedError
 
 from connectors.errors import SinkError, SinkUnauthorizedError, SinkUnreachableError
+from connectors.kafka.client import MAX_RECORD_BYTES
 from connectors.kafka.sink import KafkaSink
+from connectors.record import Topic
 from tests.connectors.kafka.helpers import (
     consume,
     event,
@@ -70,7 +72,8 @@ def test_record_too_large_for_the_client_is_returned_and_the_others_go_on(kafka_
     large = event(1, value=bytes(20_000))
     with KafkaSink(config=sink_config(kafka_bootstrap, topic, options=options)) as sink:
         refused = sink.write([event(0), large, event(2)])
-        assert sink.max_record_bytes < 20_000
+        assert sink.max_record_bytes(Topic.EVENTS) < 20_000
+        assert sink.max_record_bytes(Topic.TRACKS) == MAX_RECORD_BYTES
     assert [(one.record, one.is_too_large) for one in refused] == [(large, True)]
     assert f"topic {topic}, key gate" in refused[0].reason
     assert sink.num_refused == 1
@@ -89,11 +92,11 @@ def test_record_refused_by_the_broker_is_returned_alone_and_its_like_is_sent_no_
         with KafkaSink(config=config) as sink:
             refused = sink.write([event(0), large, event(2), event(3)])
             assert [(one.record, one.is_too_large) for one in refused] == [(large, True)]
-            limit = sink.max_record_bytes
+            limit = sink.max_record_bytes(Topic.EVENTS)
             assert 100_000 < limit < 200_000
             [again] = sink.write([event(4), event(5, value=bytes(limit + 1))])
             assert again.is_too_large
-            assert sink.max_record_bytes == limit
+            assert sink.max_record_bytes(Topic.EVENTS) == limit
         assert numbers(consume(address, topic, 4)) == [0, 2, 3, 4]
 
 
