@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -72,7 +72,8 @@ class KafkaSink(RecordSink):
     error that may pass; the producer keeps what it has not confirmed, and the next write of the
     same records waits for it. A producer that the broker has forgotten or turned away, or whose
     cluster has moved to other addresses, is replaced. Records that are refused or cannot be
-    encoded are returned; the others go on.
+    encoded are returned; the others go on. A dead letter that is too large goes without its value,
+    whose size is in the header ``maskstream_value_bytes``: nobody writes a letter about a letter.
 
     Guarantee: at least once: what ``write`` does not return as refused is confirmed by the
         broker. With ``acks`` all the producer is idempotent, so that records arrive twice only
@@ -153,7 +154,9 @@ class KafkaSink(RecordSink):
             try:
                 self._send(link, batch, record)
             except RECORD_IS_TOO_LARGE as error:
+                batch.waiting.popleft()
                 self._refuse_size(batch, record, error)
+                continue
             except KafkaError as error:
                 raise self._translate(error, record) from error
             batch.waiting.popleft()
@@ -163,6 +166,8 @@ class KafkaSink(RecordSink):
         reason = _why_not_encodable(record)
         if reason is not None:
             self._refuse(batch, Refused(record=record, reason=reason))
+        elif size > limit and _may_lose_value(record):
+            self._send(link, batch, _without_value(record))
         elif size > limit:
             reason = f"{size} bytes, after the broker has refused less; at most {limit} are sent"
             self._refuse(batch, Refused(record=record, reason=reason, is_too_large=True))
@@ -213,7 +218,11 @@ class KafkaSink(RecordSink):
             self._refuse(batch, Refused(record=record, reason=str(self._translate(error, record))))
 
     def _refuse_size(self, batch: _Batch, record: Record, error: Exception) -> None:
-        self._limits.learn(record.topic, len(record.value))
+        if len(record.value) > _size_of(record) // 2:  # else its headers are at fault
+            self._limits.learn(record.topic, len(record.value))
+        if _may_lose_value(record):
+            batch.waiting.appendleft(_without_value(record))
+            return
         reason = str(self._translate(error, record))
         self._refuse(batch, Refused(record=record, reason=reason, is_too_large=True))
 
@@ -296,6 +305,15 @@ def _connect(
 def _size_of(record: Record) -> int:
     headers = sum(len(name) + len(value) for name, value in record.headers)
     return len(record.value) + len(record.key) + headers + _OVERHEAD_BYTES
+
+
+def _may_lose_value(record: Record) -> bool:
+    return record.topic is Topic.DLQ and bool(record.value)
+
+
+def _without_value(letter: Record) -> Record:
+    size = ("maskstream_value_bytes", str(len(letter.value)).encode())
+    return replace(letter, value=b"", headers=(*letter.headers, size))
 
 
 def _why_not_encodable(record: Record) -> str | None:

@@ -64,6 +64,9 @@ _LETTER_HEADERS = {
     "maskstream_error_type": _text("Name of the kind of error."),
     "maskstream_error_reason": _text("What is wrong with it."),
     "maskstream_position": _text("Where it was, as JSON."),
+    "maskstream_value_bytes": _text(
+        "Size of the value, where it is left out as too large for the broker.", is_required=False
+    ),
 }
 _SUMMARIES = {
     Topic.MASKLETS: "All objects of one processed frame of one stream",

@@ -27,8 +27,8 @@ def sink_config(bootstrap, topic="events", topics=None, **options):
 def event(number, **fields):
     value = json.dumps({"number": number}).encode()
     headers = (("ce_id", str(number).encode()), ("content-type", b"application/json"))
-    record = {"key": "gate", "value": value, "headers": headers, "timestamp_ms": 1000 + number}
-    return Record(topic=Topic.EVENTS, **{**record, **fields})
+    record = {"topic": Topic.EVENTS, "key": "gate", "value": value, "headers": headers}
+    return Record(**{**record, "timestamp_ms": 1000 + number, **fields})
 
 
 def events(*numbers):

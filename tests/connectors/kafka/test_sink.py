@@ -80,6 +80,54 @@ def test_record_too_large_for_the_client_is_returned_and_the_others_go_on(kafka_
     assert numbers(consume(kafka_bootstrap, topic, 2)) == [0, 2]
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+def test_dead_letter_too_large_goes_without_its_value_in_its_place(
+    kafka_bootstrap, topic, is_known
+):
+    def letter(size):
+        return event(size, topic=Topic.DLQ, value=bytes(size), headers=(("ce_id", b"x"),))
+
+    options = {"max_request_size": 10_000}
+    config = sink_config(kafka_bootstrap, topics={"names": {"dlq": topic}}, options=options)
+    with KafkaSink(config=config) as sink:
+        if is_known:
+            sink.write([letter(12_000)])
+        assert list(sink.write([letter(1), letter(20_000), letter(2)])) == []
+        records = consume(kafka_bootstrap, topic, 3 + is_known)[is_known:]
+    about = ("maskstream_value_bytes", b"20000")
+    assert [(len(one.value), one.headers[1:]) for one in records] == [
+        (1, []),
+        (0, [about]),
+        (2, []),
+    ]
+
+
+def test_dead_letter_whose_headers_are_too_large_is_returned_and_lowers_no_limit(
+    kafka_bootstrap, topic
+):
+    options = {"max_request_size": 10_000}
+    config = sink_config(kafka_bootstrap, topics={"names": {"dlq": topic}}, options=options)
+    with KafkaSink(config=config) as sink:
+        large = event(0, topic=Topic.DLQ, headers=(("x", bytes(20_000)),))
+        [refused] = sink.write([large])
+        assert sink.max_record_bytes(Topic.DLQ) == MAX_RECORD_BYTES
+    assert dict(refused.record.headers)["x"] == bytes(20_000)
+
+
+def test_dead_letter_that_the_broker_refuses_goes_without_its_value(topic, tmp_path):
+    with strict_kafka_broker(tmp_path) as address:
+        admin = KafkaAdminClient(bootstrap_servers=address)
+        admin.create_topics({topic: {"configs": {"max.message.bytes": "100000"}}})
+        admin.close()
+        names = {"names": {"dlq": topic}}
+        config = sink_config(address, topics=names, compression="none")
+        with KafkaSink(config=config) as sink:
+            batch = [event(size, topic=Topic.DLQ, value=bytes(size)) for size in (1, 200_000, 2)]
+            assert list(sink.write(batch)) == []
+        records = consume(address, topic, 3)
+    assert [len(record.value) for record in records] == [1, 0, 2]
+
+
 def test_record_refused_by_the_broker_is_returned_alone_and_its_like_is_sent_no_more(
     topic, tmp_path
 ):
