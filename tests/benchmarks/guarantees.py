@@ -84,9 +84,30 @@ GUARANTEES = (
     Guarantee(
         promise="a source that goes on at a position does not commit it unasked",
         path="connectors/kafka/poller.py",
-        before="self._handed_out[partition] = self._start[partition]",
+        before="self._handed_out[partition] = start",
         after="pass",
         tests=_KAFKA,
+    ),
+    Guarantee(
+        promise="what another member has committed is not read again",
+        path="connectors/kafka/poller.py",
+        before="if self._committed[partition] > start:",
+        after="if False:",
+        tests=_KAFKA,
+    ),
+    Guarantee(
+        promise="a mark given before its partition is assigned is committed",
+        path="connectors/kafka/poller.py",
+        before="first = 0 if partition in self._start else self._first.get(partition, end)",
+        after="first = self._first.get(partition, end)",
+        tests=_KAFKA,
+    ),
+    Guarantee(
+        promise="marks that a lost source did not commit are given to the next one",
+        path="pipeline/engine/source_runner.py",
+        before="            mark = dict(self._mark)\n",
+        after="            mark, self._mark = self._mark, {}\n",
+        tests=_engine("source_runner"),
     ),
     Guarantee(
         promise="a revived masklet gets a track_uid of its own",
