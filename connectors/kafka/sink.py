@@ -46,6 +46,7 @@ class _Batch:
         sent: Those given to the producer, with their futures.
         refused: Those at fault.
         num_alone: How many of those that wait are to be sent one by one.
+        is_doubted: Some of it was sent again because a broker had confirmed it without an offset.
     """
 
     records: tuple[Record, ...]
@@ -53,14 +54,23 @@ class _Batch:
     sent: list[tuple[Record, Any]] = field(default_factory=list[tuple[Record, Any]])
     refused: list[Refused] = field(default_factory=list[Refused])
     num_alone: int = 0
+    is_doubted: bool = False
 
     @property
     def num_left(self) -> int:
         return len(self.waiting) + sum(not future.is_done for _, future in self.sent)
 
+    def has_arrived(self, future: Any) -> bool:  # noqa: ANN401 - kafka-python is untyped
+        """Whether a record is confirmed, and not only taken for a repeat.
+
+        A broker that was killed may answer so about a batch that it has never kept; it then names
+        no offset. Asked a second time, by a new producer, it is believed.
+        """
+        return future.succeeded() and (self.is_doubted or future.value.offset >= 0)
+
     def take_back(self) -> None:
         """Let what was sent and is not confirmed wait again, before all others."""
-        left = [record for record, future in self.sent if not future.succeeded()]
+        left = [record for record, future in self.sent if not self.has_arrived(future)]
         self.sent.clear()
         self.waiting.extendleft(reversed(left))
 
@@ -190,7 +200,9 @@ class KafkaSink(RecordSink):
 
     def _settle(self, batch: _Batch) -> None:
         """Let go of confirmed records, sort out those at fault, and let all others wait again."""
-        failed = [(record, future) for record, future in batch.sent if not future.succeeded()]
+        failed = [
+            (record, future) for record, future in batch.sent if not batch.has_arrived(future)
+        ]
         if not failed:
             batch.num_alone = max(batch.num_alone - len(batch.sent), 0)
             batch.sent.clear()
@@ -200,7 +212,10 @@ class KafkaSink(RecordSink):
         # kafka-python gives up everything it holds when one record is refused, and after any
         # other error it has lost count of what the broker has.
         self._drop_link(batch)
-        if any(isinstance(future.exception, RECORD_IS_REFUSED) for _, future in failed):
+        if any(future.succeeded() for _, future in failed):
+            _log.warning("sink %r: confirmed without an offset; sent again", self.name)
+            batch.is_doubted = True
+        elif any(isinstance(future.exception, RECORD_IS_REFUSED) for _, future in failed):
             batch.num_alone = max(batch.num_alone, len(failed))
             if is_alone:
                 batch.waiting.popleft()

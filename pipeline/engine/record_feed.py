@@ -10,6 +10,7 @@ from connectors.errors import SinkError
 from connectors.record import Record, Topic
 from pipeline.clock import Clock
 from pipeline.engine.dead_letters import refused_letter
+from pipeline.engine.log.entries import UnloggableError
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.record_log import Batch, RecordLog
 from pipeline.engine.sink_watch import SinkWatch
@@ -238,7 +239,10 @@ class RecordFeed:
         _logger.error("refused a record of %s: %s", record.topic.value, refused.reason, extra=extra)
         if record.topic is not Topic.DLQ:  # no letter about a letter
             letter = refused_letter(refused, sink=self.name, now=self._clock.utc_now())
-            self._log.append(Kind.ALERTS, [letter])
+            try:
+                self._log.append(Kind.ALERTS, [letter])
+            except UnloggableError:  # else the batch would come again for ever
+                _logger.exception("its dead letter is lost", extra=extra)
 
     def _close(self) -> None:
         try:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from pipeline.config.run import RunConfig
 from tests.e2e.cameras import Sections, watch_cameras
 from tests.e2e.runs import ROOT, read_all
 from tests.pipeline.engine.runs import in_turn, wait_until
-from tests.servers import free_port, proxied_kafka_broker
+from tests.servers import durable_kafka_broker, free_port, object_store, proxied_kafka_broker
 
 LASTING = ("events", "status", "tracks")
 SLOW = pytest.mark.slow
@@ -163,6 +163,38 @@ def test_broker_away_gets_everything_once_but_counted_masklets(
         left = iter(told(witness, "masklets")[key])
         assert all(one in left for one in found)  # in order, none twice
     assert num_delivered(app, "kafka") == sum(map(len, records.values()))
+
+
+@SLOW
+def test_broker_killed_and_back_has_everything_in_order_but_for_one_batch_repeated(tmp_path):
+    pytest.importorskip("moto", reason="the extra dev-full is not installed")
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    witness = MemorySink()
+    app = watch_cameras(config_of(tmp_path, kafka={"kafka": address}), sinks=[witness])
+    with object_store() as store, ExitStack() as brokers:
+
+        def start():
+            return brokers.enter_context(durable_kafka_broker(store, port))[1]
+
+        process = start()
+        summary = in_turn(
+            app.engine,
+            (lambda: num_delivered(app, "kafka") >= 100, process.kill),
+            (lambda: value_of(app, "sink_waiting", sink="kafka") >= 100, start),
+            (lambda: value_of(app, "sink_waiting", sink="kafka") < 50, lambda: None),
+            seconds=120,
+        )
+        records = read_all(address, "")
+    assert not summary.sink_errors
+    num_repeats = 0
+    for kind in (*LASTING, "masklets"):
+        for key, expected in told(witness, kind).items():
+            found = arrived(records[kind])[key]
+            once = list(dict.fromkeys(found))  # a repeat with another body would be one more
+            assert once == expected
+            num_repeats += len(found) - len(once)
+    assert num_repeats <= 500
 
 
 @contextmanager
