@@ -161,7 +161,6 @@ class Poller:
                 start = self._start.pop(partition)
                 self._committed[partition] = committed.get(partition, 0)
                 if self._committed[partition] > start:  # by another member, meanwhile
-                    self._done.pop(partition, None)
                     continue
                 self._consumer.seek(partition, start)
                 self._delivered[partition] = start

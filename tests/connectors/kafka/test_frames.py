@@ -136,3 +136,19 @@ def test_interrupt_ends_a_write_and_a_flush_that_wait(is_full):
         with pytest.raises(SinkError, match="interrupted"):
             sink.close()
         assert time.monotonic() - began_s < 1.0
+
+
+def test_interrupt_ends_a_flush_whatever_the_client_waits_for(kafka_bootstrap, topic, monkeypatch):
+    may_go_on = threading.Event()
+    monkeypatch.setattr(ProducerLink, "send", lambda *_: may_go_on.wait(10))
+    sink = KafkaFrameSink(config=FramesSinkConfig(bootstrap=kafka_bootstrap, topic=topic))
+    sink.open()
+    sink.write(make_frame(0))
+    threading.Timer(0.1, sink.interrupt).start()
+    began_s = time.monotonic()
+    with pytest.raises(SinkError, match="interrupted with 1 frames unconfirmed"):
+        sink.flush()
+    assert time.monotonic() - began_s < 1.0
+    may_go_on.set()
+    with pytest.raises(SinkError):
+        sink.close()
