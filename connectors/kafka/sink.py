@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from connectors.kafka.client import (
 from connectors.kafka.config import KafkaSinkConfig
 from connectors.kafka.limits import SizeLimits
 from connectors.kafka.producer import BATCH_BYTES, ProducerLink, check_options
-from connectors.kafka.topics import RECORD_TOPICS, Topics
+from connectors.kafka.topics import RECORD_TOPICS, Partition, Topics
 from connectors.record import Record, Topic
 
 _log = logging.getLogger("maskstream.connectors.kafka")
@@ -46,7 +46,7 @@ class _Batch:
         sent: Those given to the producer, with their futures.
         refused: Those at fault.
         num_alone: How many of those that wait are to be sent one by one.
-        is_doubted: Some of it was sent again because a broker had confirmed it without an offset.
+        is_believed: Confirmations without an offset are taken as such.
     """
 
     records: tuple[Record, ...]
@@ -54,19 +54,15 @@ class _Batch:
     sent: list[tuple[Record, Any]] = field(default_factory=list[tuple[Record, Any]])
     refused: list[Refused] = field(default_factory=list[Refused])
     num_alone: int = 0
-    is_doubted: bool = False
+    is_believed: bool = False
 
     @property
     def num_left(self) -> int:
         return len(self.waiting) + sum(not future.is_done for _, future in self.sent)
 
     def has_arrived(self, future: Any) -> bool:  # noqa: ANN401 - kafka-python is untyped
-        """Whether a record is confirmed, and not only taken for a repeat.
-
-        A broker that was killed may answer so about a batch that it has never kept; it then names
-        no offset. Asked a second time, by a new producer, it is believed.
-        """
-        return future.succeeded() and (self.is_doubted or future.value.offset >= 0)
+        """Whether a record is confirmed, and not only taken for a repeat."""
+        return future.succeeded() and (self.is_believed or future.value.offset >= 0)
 
     def take_back(self) -> None:
         """Let what was sent and is not confirmed wait again, before all others."""
@@ -102,6 +98,7 @@ class KafkaSink(RecordSink):
         self._examining: Aside[bool] | None = None
         self._batch: _Batch | None = None
         self._limits = SizeLimits()
+        self._ends: dict[Partition, int] = {}  # behind the last record known to be kept
         self._interrupted = threading.Event()
         self._num_refused = 0
 
@@ -200,6 +197,8 @@ class KafkaSink(RecordSink):
 
     def _settle(self, batch: _Batch) -> None:
         """Let go of confirmed records, sort out those at fault, and let all others wait again."""
+        confirmed = [future.value for _, future in batch.sent if future.succeeded()]
+        batch.is_believed = self._are_kept(confirmed) or batch.is_believed
         failed = [
             (record, future) for record, future in batch.sent if not batch.has_arrived(future)
         ]
@@ -214,7 +213,7 @@ class KafkaSink(RecordSink):
         self._drop_link(batch)
         if any(future.succeeded() for _, future in failed):
             _log.warning("sink %r: confirmed without an offset; sent again", self.name)
-            batch.is_doubted = True
+            batch.is_believed = True
         elif any(isinstance(future.exception, RECORD_IS_REFUSED) for _, future in failed):
             batch.num_alone = max(batch.num_alone, len(failed))
             if is_alone:
@@ -225,6 +224,32 @@ class KafkaSink(RecordSink):
             _log.warning("sink %r: %s; building a new producer", self.name, type(error).__name__)
         else:
             raise self._translate(error, first) from error
+
+    def _are_kept(self, confirmed: Sequence[Any]) -> bool:
+        """Whether the topics hold what was confirmed; asks them if an offset is missing.
+
+        A broker that takes a batch for a repeat may not know its offset. One that was killed may
+        say so of a batch that it has never kept: then the partition has not grown by it.
+        """
+        num_unknown = Counter[Partition]()
+        for one in confirmed:
+            partition = one.topic, one.partition
+            if one.offset >= 0:
+                self._ends[partition] = max(one.offset + 1, self._ends.get(partition, 0))
+            else:
+                num_unknown[partition] += 1
+        if not num_unknown.keys() <= self._ends.keys():
+            return False
+        try:
+            ends = self._topics.find_ends(num_unknown) if num_unknown else {}
+        except KafkaError:
+            return False
+        # Not by how much: a broker was seen to count the last batch as one record.
+        if any(ends[one] <= self._ends[one] for one in num_unknown):
+            return False
+        for one, num in num_unknown.items():
+            self._ends[one] = max(ends[one], self._ends[one] + num)
+        return bool(num_unknown)
 
     def _refuse_as_told(self, batch: _Batch, record: Record, error: Exception) -> None:
         if isinstance(error, RECORD_IS_TOO_LARGE):

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from kafka import KafkaAdminClient, errors
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.structs import TopicPartition
 
 from connectors.errors import TopicMissingError
 from connectors.kafka.client import build_client, client_options
@@ -17,6 +18,11 @@ _log = logging.getLogger("maskstream.connectors.kafka")
 RECORD_TOPICS = (Topic.MASKLETS, Topic.TRACKS, Topic.EVENTS, Topic.STATUS, Topic.DLQ)
 # The last status of a stream is of use however old it is; all others are history.
 _COMPACTED = frozenset([Topic.STATUS])
+
+
+_LATEST = -1  # as the protocol says it; kafka-python's name for it is not exported with a type
+
+Partition = tuple[str, int]
 
 
 class Topics:
@@ -45,11 +51,7 @@ class Topics:
             TopicMissingError: One that is required is not there.
             KafkaError: It may not be seen, or nobody answers.
         """
-        known = client_options(self._config).items()
-        options: dict[str, Any] = {
-            name: value for name, value in known if name in KafkaAdminClient.DEFAULT_CONFIG
-        }
-        admin, _ = build_client(KafkaAdminClient, options)
+        admin = self._build_admin()
         try:
             faults = self._look(admin)
             missing = [
@@ -64,6 +66,29 @@ class Topics:
         for name in required:
             self._check(name, faults.get(name), refusal)
         return frozenset(name for name, error in faults.items() if error is None)
+
+    def find_ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the offset behind the last record of partitions. Waits for brokers.
+
+        Raises:
+            KafkaError: They may not be seen, or nobody answers.
+        """
+        asked = {TopicPartition(*one): _LATEST for one in partitions}
+        admin = self._build_admin()
+        try:
+            limit_ms = round(self._config.connect_timeout_s * 1000)
+            found = admin.list_partition_offsets(asked, timeout_ms=limit_ms)
+        finally:
+            admin.close()
+        return {(one.topic, one.partition): end.offset for one, end in found.items()}
+
+    def _build_admin(self) -> Any:  # noqa: ANN401 - kafka-python is untyped
+        known = client_options(self._config).items()
+        options: dict[str, Any] = {
+            name: value for name, value in known if name in KafkaAdminClient.DEFAULT_CONFIG
+        }
+        admin, _ = build_client(KafkaAdminClient, options)
+        return admin
 
     def _look(self, admin: Any) -> dict[str, type[KafkaError] | None]:  # noqa: ANN401 - untyped
         """Return for each topic what the broker says against it."""

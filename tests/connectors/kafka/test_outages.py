@@ -29,7 +29,7 @@ def test_killed_broker_has_everything_in_order_when_it_is_back_and_repeats_one_b
         config = sink_config(f"127.0.0.1:{port}", delivery_timeout_s=1, connect_timeout_s=1)
         with KafkaSink(config=config) as sink:
             is_over = threading.Event()
-            arguments = (sink, 400, is_over)
+            arguments = (sink, 1200, is_over)
             writer = threading.Thread(target=write_batches, args=arguments, daemon=True)
             writer.start()
             for _ in range(3):
@@ -39,11 +39,11 @@ def test_killed_broker_has_everything_in_order_when_it_is_back_and_repeats_one_b
                 brokers.enter_context(durable_kafka_broker(store, port))
             writer.join(60)
             assert is_over.is_set()
-        seen = numbers(consume(f"127.0.0.1:{port}", "events", 1000, wait_s=2))
-    assert sorted(set(seen)) == list(range(400))
+        seen = numbers(consume(f"127.0.0.1:{port}", "events", 3000, wait_s=2))
+    assert sorted(set(seen)) == list(range(1200))
     first_seen = sorted(set(seen), key=seen.index)
-    assert first_seen == list(range(400))
-    assert len(seen) - 400 <= 3 * 10
+    assert first_seen == list(range(1200))
+    assert len(seen) - 1200 <= 3 * 10
 
 
 def test_stopped_broker_has_everything_once_when_it_goes_on():
