@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from typing_extensions import override
 
 from connectors.config import BaseSinkConfig, BaseSourceConfig, ConnectorConfig, refuse_stray_at
@@ -27,6 +27,18 @@ TopicKind = Literal["masklets", "tracks", "events", "status", "frames", "dlq"]
 
 
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+
+def _check_topic(name: str) -> str:
+    if not _TOPIC_NAME.fullmatch(name) or name in {".", ".."}:
+        raise ValueError(
+            f"bad topic name {name!r}; accepted: 1 to 249 letters, digits, dots, hyphens and "
+            "underscores"
+        )
+    return name
+
+
+TopicName = Annotated[str, AfterValidator(_check_topic)]
 
 
 class KafkaClientConfig(ConnectorConfig, frozen=True):
@@ -83,7 +95,7 @@ class KafkaSourceConfig(KafkaClientConfig, BaseSourceConfig, frozen=True):
     """Encoded frames of one or several streams, keyed by stream."""
 
     type: Literal["kafka"] = "kafka"
-    topic: str = Field(default="maskstream.frames.v1", min_length=1, max_length=249)
+    topic: TopicName = "maskstream.frames.v1"
     group_id: str = Field(default="maskstream", min_length=1, description="Consumer group.")
     group_instance_id: str | None = Field(
         default=None, description="Static member name, if wanted."
@@ -141,11 +153,7 @@ class TopicsConfig(TopicSetupConfig, frozen=True):
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         for name in ("x", *self.names.values()):
-            if not _TOPIC_NAME.fullmatch(self.prefix + name):
-                raise ValueError(
-                    f"bad topic name {self.prefix + name!r}; accepted: 1 to 249 letters, digits, "
-                    "dots, hyphens and underscores"
-                )
+            _check_topic(self.prefix + name)
         return self
 
 
@@ -199,7 +207,7 @@ class FramesSinkConfig(KafkaProducerConfig, frozen=True):
     """Frames to a Kafka topic, keyed by stream, as the source ``kafka`` reads them."""
 
     type: Literal["frames"] = "frames"
-    topic: str = Field(default="maskstream.frames.v1", min_length=1, max_length=249)
+    topic: TopicName = "maskstream.frames.v1"
     topic_setup: TopicSetupConfig = Field(
         default_factory=TopicSetupConfig, description="Whether the topic is made, and how."
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +26,7 @@ from pipeline.cli.flags import (
 from pipeline.cli.output import RunProgress, show_summary, write_error
 from pipeline.config.loading import load_config
 from pipeline.config.run import RunConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 from pipeline.observe.logs import set_up_logs
 
 if TYPE_CHECKING:
@@ -104,12 +104,14 @@ def run_to_end(
     is_strict: bool = False,
 ) -> None:
     """Run a configuration with progress and a summary; exits with a code if anything failed."""
-    from pipeline.app import open_app
-
     set_up_logs(style=config.observe.log_format, level=log_level(level))
     began_s = time.time()
-    with open_app(config) as app:
-        summary = run_engine(app.engine, json_lines=json_lines)
+    with _ending_on_signals() as end:
+        from pipeline.app import open_app  # takes seconds: within what a signal ends
+
+        with open_app(config) as app:
+            end.watch(app.engine)
+            summary = run_engine(app.engine, json_lines=json_lines)
     files = files_since(config, began_s)
     finish(summary, files=files, json_lines=json_lines, is_strict=is_strict)
 
@@ -128,8 +130,8 @@ def _written_s(path: Path) -> float:
 
 
 def run_engine(engine: "Engine", *, json_lines: bool) -> "RunSummary":
-    """Run an engine with progress until it ends or a signal ends it; returns what it led to."""
-    with _stopping_on_signals(engine), RunProgress(json_lines=json_lines) as progress:
+    """Run an engine with progress until it ends; returns what it led to."""
+    with RunProgress(json_lines=json_lines) as progress:
 
         def on_turn() -> None:
             if progress.is_due():
@@ -150,25 +152,52 @@ def finish(
 
 
 @contextmanager
-def _stopping_on_signals(engine: "Engine") -> Generator[None]:
+def _ending_on_signals() -> Generator["_EndSignal"]:
     """Let the first SIGINT, SIGTERM or SIGHUP end the run in order, and a second one at once.
 
     One that was ignored before, as ``nohup`` does with SIGHUP, stays so.
     """
     handlers = {number: signal.getsignal(number) for number in _END_SIGNALS}
-    before = {number: one for number, one in handlers.items() if one is not signal.SIG_IGN}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def on_signal(_number: int, _frame: object) -> None:
-        engine.stop()
-        restore()
-
-    for number in before:
-        signal.signal(number, on_signal)
+    end = _EndSignal({number: one for number, one in handlers.items() if one is not signal.SIG_IGN})
+    for number in end.before:
+        signal.signal(number, end.on_signal)
     try:
-        yield
+        yield end
+    except KeyboardInterrupt:
+        if end.is_early:
+            raise RunError("stopped before the run began") from None
+        raise
     finally:
-        restore()
+        end.restore()
+
+
+class _EndSignal:
+    """What a signal ends: the engine, or before there is one the start.
+
+    Args:
+        before: Handlers to be restored.
+    """
+
+    def __init__(self, before: dict[signal.Signals, Any]) -> None:
+        self.before = before
+        self.is_early = False
+        self._engine: Engine | None = None
+
+    def watch(self, engine: "Engine") -> None:
+        """The start is over: signals end an engine from now on."""
+        self._engine = engine
+        if self.is_early:  # whatever was being loaded has swallowed the interruption
+            engine.stop()
+
+    def on_signal(self, _number: int, _frame: object) -> None:
+        """End the run, and let the next signal end the process."""
+        self.restore()
+        if self._engine is None:
+            self.is_early = True
+            raise KeyboardInterrupt
+        self._engine.stop()
+
+    def restore(self) -> None:
+        """Let signals do what they did before."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

@@ -16,6 +16,8 @@ Headers = Iterable[tuple[str, bytes]]
 Message = tuple[Headers, bytes | None]
 
 _ACCEPTED = "a .jsonl file, a folder of them, lines, or (headers, value) of Kafka messages"
+# Of a folder, files of records alone: neither dead letters nor what else lies there.
+_KINDS = frozenset(topic.value.split(".")[1] for topic in RECORD_TYPES)
 _REQUIRED: tuple[tuple[frozenset[str], type[AnyRecord]], ...] = tuple(
     (frozenset(name for name, one in kind.model_fields.items() if one.is_required()), kind)
     for kind in RECORD_TYPES.values()
@@ -50,7 +52,7 @@ def read_records(source: str | Path | Iterable[str | Message]) -> Iterator[AnyRe
     path = Path(source)
     files = [path]
     if path.is_dir():
-        files = in_order(file for file in path.glob("*.jsonl") if kind_of(file) != "dlq")
+        files = in_order(file for file in path.glob("*.jsonl") if kind_of(file) in _KINDS)
     for file in files:
         with file.open("rb") as lines:
             whole = (line for line in lines if line.endswith(b"\n"))

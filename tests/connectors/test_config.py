@@ -151,3 +151,10 @@ def test_kafka_options_with_a_field_of_their_own_are_refused():
     with pytest.raises(ValidationError, match="'ssl_password' among the options") as caught:
         KafkaSinkConfig(bootstrap="host:9092", options={"ssl_password": "s3cr3t"})
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [FramesSinkConfig, KafkaSourceConfig])
+@pytest.mark.parametrize("topic", ["a/b", "a b", "..", "", "x" * 250])
+def test_topic_that_kafka_does_not_take_is_named(kind, topic):
+    with pytest.raises(ValidationError, match=r"topic\n.*bad topic name"):
+        kind(bootstrap="host:9092", topic=topic)

@@ -175,3 +175,22 @@ def test_a_signal_ends_a_run_in_order(tmp_path, number):
     assert 0 < counts["processed"] == len(lines) < 3000
     assert counts["received"] == counts["processed"] + counts["dropped"].get("stopped", 0)
     assert [json.loads(line)["frame_seq"] for line in lines] == list(range(len(lines)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_during_the_start_is_one_line_and_a_code(tmp_path, number):
+    path = write_config(tmp_path, seconds=600)
+    script = (
+        "import os, sys, pipeline.app as app\n"
+        f"app.open_app = lambda *_: os.kill(os.getpid(), {int(number)})\n"
+        "from pipeline.cli.main import main\n"
+        f"sys.argv = ['maskstream', 'run', {str(path)!r}, '--json']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    [line] = done.stdout.splitlines()
+    assert "stopped before the run began" in json.loads(line).values()
+    assert done.stderr.count("\n") == 1

@@ -38,7 +38,7 @@ def test_a_line_is_read_as_the_record_it_is(kind, model):
 def test_a_folder_gives_the_records_of_its_files_but_no_dead_letters(tmp_path):
     for kind in ("status", "events"):
         (tmp_path / f"{kind}.jsonl").write_text(line_of(kind) * 2)
-    for name in ("dlq.jsonl", "dlq-20261129T014500Z.jsonl"):
+    for name in ("dlq.jsonl", "dlq-20261129T014500Z.jsonl", "notes.jsonl"):
         (tmp_path / name).write_text('{"value_base64": ""}\n')
     kinds = [type(record) for record in read_records(str(tmp_path))]
     assert kinds == [EventRecord] * 2 + [StatusRecord] * 2
