@@ -15,9 +15,10 @@ const seen = new Set();
 await consumer.run({
   eachMessage: async ({ message }) => {
     const id = message.headers.ce_id.toString();
-    // A record may be delivered again after a fault; it has the same id and body then.
-    if (seen.has(id)) return;
-    seen.add(id);
+    // A record may be delivered again after a fault; it has the same source, id and body then.
+    const key = `${message.headers.ce_source} ${id}`;
+    if (seen.has(key)) return;
+    seen.add(key);
     if (seen.size > MAX_SEEN) seen.delete(seen.values().next().value);
     const record = JSON.parse(message.value.toString());
     console.log(JSON.stringify({ id, type: message.headers.ce_type.toString(), record }));

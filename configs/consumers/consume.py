@@ -14,16 +14,16 @@ MAX_SEEN = 100_000
 consumer = KafkaConsumer(
     *sys.argv[2:], bootstrap_servers=sys.argv[1], group_id="consume", auto_offset_reset="earliest"
 )
-seen: dict[str, None] = {}
+seen: dict[tuple[bytes, bytes], None] = {}
 for message in consumer:
     headers = dict(message.headers)
-    record_id = headers["ce_id"].decode()
-    # A record may be delivered again after a fault; it has the same id and body then.
-    if record_id in seen:
+    # A record may be delivered again after a fault; it has the same source, id and body then.
+    key = headers["ce_source"], headers["ce_id"]
+    if key in seen:
         continue
-    seen[record_id] = None
+    seen[key] = None
     if len(seen) > MAX_SEEN:
         del seen[next(iter(seen))]
     record = json.loads(message.value)
-    line = {"id": record_id, "type": headers["ce_type"].decode(), "record": record}
+    line = {"id": headers["ce_id"].decode(), "type": headers["ce_type"].decode(), "record": record}
     print(json.dumps(line), flush=True)
