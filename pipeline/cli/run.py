@@ -155,10 +155,12 @@ def finish(
 def _ending_on_signals() -> Generator["_EndSignal"]:
     """Let the first SIGINT, SIGTERM or SIGHUP end the run in order, and a second one at once.
 
-    One that was ignored before, as ``nohup`` does with SIGHUP, stays so.
+    A SIGHUP that was ignored before, as by ``nohup``, stays so.
     """
-    handlers = {number: signal.getsignal(number) for number in _END_SIGNALS}
-    end = _EndSignal({number: one for number, one in handlers.items() if one is not signal.SIG_IGN})
+    before = {number: signal.getsignal(number) for number in _END_SIGNALS}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
+    end = _EndSignal(before)
     for number in end.before:
         signal.signal(number, end.on_signal)
     try:
