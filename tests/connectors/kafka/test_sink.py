@@ -262,7 +262,7 @@ def test_interrupt_ends_a_write_that_waits(is_connected):
             with pytest.raises(SinkError, match="interrupted") as caught:
                 sink.write(events(1))
             assert caught.value.recoverable
-        assert time.monotonic() - began_s < 1.0
+        assert time.monotonic() - began_s < 4.0
 
 
 def test_producers_whose_broker_is_gone_end_at_once_and_leave_no_thread():
@@ -278,7 +278,7 @@ def test_producers_whose_broker_is_gone_end_at_once_and_leave_no_thread():
                 sink.write(events(1))
             began_s = time.monotonic()
             sink.close()
-            assert time.monotonic() - began_s < 1.0
+            assert time.monotonic() - began_s < 5.0
         wait_until(lambda: len(network_threads()) <= before)
 
 
