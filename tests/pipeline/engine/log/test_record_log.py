@@ -455,3 +455,15 @@ def test_former_consumers_hold_nothing(tmp_path):
     open_log(tmp_path).close()
     assert {path.name for path in tmp_path.glob("cursors/*")} == {"kafka.json"}
     assert len(list(tmp_path.glob("log/alerts/*"))) <= 1
+
+
+def test_segment_is_kept_until_its_last_record_is_confirmed(tmp_path):
+    log = open_log(tmp_path, KAFKA, segment_bytes=1000)
+    log.append(Kind.ALERTS, make_records(1, 100))
+    log.sync()
+    log.confirm(Kind.ALERTS, "kafka", 1)
+    log.sync()
+    log.close()
+    again = open_log(tmp_path, KAFKA)
+    assert read_all(again, Kind.ALERTS, "kafka") == ALL[1:]
+    again.close()
