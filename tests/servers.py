@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
+import noida_db
+
 _READY_S = 20.0
 SYSTEM_PYTHON = "/usr/bin/python3"
 _GST_SCRIPT = Path(__file__).parent / "gst_rtsp_server.py"
@@ -193,7 +195,9 @@ def durable_kafka_broker(store: str, port: int) -> Iterator[tuple[str, subproces
 def strict_kafka_broker(folder: Path) -> Iterator[str]:
     """A broker that refuses records beyond 1 MB, and keeps topics and offsets in a folder."""
     port = free_port()
-    program = Path(sys.executable).with_name("noida-db")
+    # Not the script of that name: it starts this program as a child, which would outlive it.
+    program = Path(noida_db.__file__).with_name("noida-db")
+    program.chmod(0o755)  # the wheel does not say that it may be run
     command = [str(program), "start", "--only", "kafka", "--kafka-port", str(port)]
     with running([*command, "--data-dir", str(folder)], port):
         yield f"127.0.0.1:{port}"
