@@ -1,24 +1,26 @@
 """Who reads the log, and what it tells of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.engine.log.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """One who reads all records: a record sink.
+    """One who reads records: a sink of records, or the keeper of state.
 
     Attributes:
         name: Name of its cursor.
         uses_log: Records wait for it on disk; otherwise only in memory.
         is_durable: A record is safe once it has it, not before.
+        kinds: What it reads; all others are nothing to it.
     """
 
     name: str
     uses_log: bool
     is_durable: bool = True
+    kinds: frozenset[Kind] = field(default=frozenset(Kind))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

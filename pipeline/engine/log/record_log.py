@@ -24,7 +24,7 @@ from pipeline.engine.log.kind_log import Batch, KindLog
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.memory_tail import Held
 from pipeline.engine.log.segment_store import SegmentStore
-from pipeline.engine.log.segments import Chunk, Hole, Place, Point, count, read_chunk
+from pipeline.engine.log.segments import Chunk, Hole, Place, Point, count, read_behind, read_chunk
 
 _logger = logging.getLogger("maskstream.log")
 
@@ -45,9 +45,10 @@ _RETRY_BYTES = 1 << 16
 
 @dataclass(slots=True)
 class _Reader:
-    """State of a consumer that goes for all kinds.
+    """State of a consumer that goes for all its kinds.
 
     Attributes:
+        kinds: What it reads.
         is_awake: Its wait is to end.
         saved: Its cursor as it is on disk.
         saved_s: When that was written, monotonic.
@@ -55,6 +56,7 @@ class _Reader:
         num_failed_reads: How often that was.
     """
 
+    kinds: frozenset[Kind]
     is_awake: bool = False
     saved: dict[Kind, int] = field(default_factory=dict[Kind, int])
     saved_s: float = float("-inf")
@@ -107,7 +109,7 @@ class RecordLog:
         self._cursor_error: str | None = None
         self._is_stopping = False
         self._is_closed = False
-        self._readers = {consumer.name: _Reader() for consumer in consumers}
+        self._readers = {consumer.name: _Reader(kinds=consumer.kinds) for consumer in consumers}
         self._with_log = [item.name for item in consumers if item.uses_log]
         self._without_log = [item.name for item in consumers if not item.uses_log]
         self._best_effort = frozenset(item.name for item in consumers if not item.is_durable)
@@ -124,9 +126,11 @@ class RecordLog:
 
     def _open(self, folder: Path | None) -> tuple[CursorFolder | None, dict[Kind, KindLog]]:
         if folder is None:
-            none = dict.fromkeys(self._without_log, 0)
+            none = {
+                kind: dict.fromkeys(self._who_read(kind, self._without_log), 0) for kind in Kind
+            }
             return None, {
-                kind: KindLog(kind, None, (none, {}), 0, self._memory_bytes) for kind in Kind
+                kind: KindLog(kind, None, (none[kind], {}), 0, self._memory_bytes) for kind in Kind
             }
         cursors = CursorFolder(folder / "cursors", self._with_log)
         confirmed = {name: cursors.confirmed(name) for name in self._with_log}
@@ -134,12 +138,16 @@ class RecordLog:
         for kind in Kind:
             store = SegmentStore(folder / "log" / kind.value, self._segment_bytes)
             last_seq = max([cursors.highest[kind], *(item.last_seq for item in store.segments)])
-            without_log = dict.fromkeys(self._without_log, last_seq)
-            with_log = {name: (known or {kind: 0})[kind] for name, known in confirmed.items()}
+            without_log = dict.fromkeys(self._who_read(kind, self._without_log), last_seq)
+            names = self._who_read(kind, self._with_log)
+            with_log = {name: (confirmed[name] or {kind: 0})[kind] for name in names}
             done = (without_log, with_log)
             kinds[kind] = KindLog(kind, store, done, last_seq, self._memory_bytes)
-            self._tell_of_start(kind, store, [name for name in confirmed if not confirmed[name]])
+            self._tell_of_start(kind, store, [name for name in names if not confirmed[name]])
         return cursors, kinds
+
+    def _who_read(self, kind: Kind, names: Sequence[str]) -> list[str]:
+        return [name for name in names if kind in self._readers[name].kinds]
 
     def _tell_of_start(self, kind: Kind, store: SegmentStore, unknown: Sequence[str]) -> None:
         num_records = count(store.segments, 0, 1 << 63)
@@ -194,11 +202,7 @@ class RecordLog:
                 self._end_hang()
 
     def request_write_out(self) -> None:
-        """Let each sync from now on write all that consumers with log have not confirmed.
-
-        For a stop: what memory has room for becomes safe too, while sources can still be told.
-        Waits for no disk; any thread may.
-        """
+        """Let each sync from now on write all that is not confirmed: for a stop. Any thread may."""
         self._is_stopping = True
 
     def has_room(self) -> bool:
@@ -240,7 +244,7 @@ class RecordLog:
         """Return once a consumer may read something or is woken; ``False``: time is up."""
         self._notice_hang()
         reader = self._readers[consumer]
-        logs = self._kinds.values()
+        logs = [self._kinds[kind] for kind in reader.kinds]
         with self._changed:
             is_due = self._changed.wait_for(
                 lambda: reader.is_awake or any(log.has_next(consumer) for log in logs), timeout_s
@@ -254,7 +258,18 @@ class RecordLog:
             self._readers[consumer].is_awake = True
             self._changed.notify_all()
 
+    def kept(self, kind: Kind, consumer: str) -> list[tuple[int, Record]]:
+        """Return what the process before this one left for a consumer on disk, with numbers."""
+        log = self._kinds[kind]
+        segments = () if log.store is None else log.store.segments
+        return read_behind(segments, log.positions[consumer].done)
+
     # Anyone
+
+    def last_seq(self, kind: Kind) -> int:
+        """Return the number of the last record of a kind that was appended."""
+        with self._changed:
+            return self._kinds[kind].last_seq
 
     def safe_seq(self, kind: Kind) -> int:
         """Return up to where each record is confirmed by each durable consumer, or on disk."""
@@ -264,12 +279,14 @@ class RecordLog:
     def num_waiting(self, consumer: str) -> int:
         """Return how many records a consumer has not confirmed; touches no disk."""
         with self._changed:
-            return sum(log.backlog(consumer).num_records for log in self._kinds.values())
+            kinds = self._readers[consumer].kinds
+            return sum(self._kinds[kind].backlog(consumer).num_records for kind in kinds)
 
     def lag(self, consumer: str) -> Lag:
         """Return what a consumer has not confirmed; touches no disk."""
         with self._changed:
-            backlogs = [log.backlog(consumer) for log in self._kinds.values()]
+            kinds = self._readers[consumer].kinds
+            backlogs = [self._kinds[kind].backlog(consumer) for kind in kinds]
         ages = [self._age_s(backlog.oldest) for backlog in backlogs if backlog.oldest]
         return Lag(
             num_records=sum(backlog.num_records for backlog in backlogs),
@@ -283,7 +300,7 @@ class RecordLog:
             shed = {
                 (name, kind): log.positions[name].num_shed
                 for kind, log in self._kinds.items()
-                for name in self._readers
+                for name in log.positions
             }
             stores = {kind: log.store for kind, log in self._kinds.items()}
             corrupt = {kind: store.num_corrupt if store else 0 for kind, store in stores.items()}
@@ -439,7 +456,7 @@ class RecordLog:
         for name in self._with_log:
             reader = self._readers[name]
             with self._changed:
-                done = {kind: log.positions[name].done for kind, log in self._kinds.items()}
+                done = {kind: self._kinds[kind].positions[name].done for kind in reader.kinds}
             is_due = is_last or now_s - reader.saved_s >= _CURSOR_EVERY_S
             if done == reader.saved or not is_due:
                 continue

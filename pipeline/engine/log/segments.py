@@ -1,6 +1,7 @@
 """One segment: a file of entries with a name by its first sequence number."""
 
 import errno
+import logging
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 from connectors.record import Record
 from pipeline.engine.log.entries import SEGMENT_HEAD_BYTES, decode_record, scan
+
+_logger = logging.getLogger("maskstream.log")
 
 INDEX_STEP_BYTES = 1 << 16
 """A read begins at most so far before what it looks for: 30 records of 2 kB, 0.1 ms."""
@@ -175,6 +178,27 @@ def read_chunk(
             return chunk
         # Cut by the window, or damaged: to tell which takes the rest of the file.
         window = place.end - place.start
+
+
+def read_behind(segments: Sequence[Segment], after: int) -> list[tuple[int, Record]]:
+    """Return all records behind a number, with their numbers; what cannot be read is left out."""
+    records: list[tuple[int, Record]] = []
+    for segment in segments:
+        if not segment.num_within(after, segment.last_seq):
+            continue
+        first_seq, start, _ = segment.find(after)
+        place = Place(segment, first_seq, start, segment.last_seq, segment.num_bytes, after)
+        # As many records as bytes at most: all.
+        everything = segment.num_bytes
+        try:
+            chunk = read_chunk(
+                place, max_bytes=everything, max_records=everything, skips_unreadable=True
+            )
+        except OSError as error:
+            _logger.warning("%s: %s; left out", segment.path, error.strerror or error)
+            continue
+        records += chunk.records
+    return records
 
 
 def _collect(

@@ -467,3 +467,32 @@ def test_segment_is_kept_until_its_last_record_is_confirmed(tmp_path):
     again = open_log(tmp_path, KAFKA)
     assert read_all(again, Kind.ALERTS, "kafka") == ALL[1:]
     again.close()
+
+
+def test_consumer_of_one_kind_holds_no_other_and_finds_what_was_kept_for_it(tmp_path):
+    state = Consumer(name="state", uses_log=True, kinds=frozenset({Kind.ALERTS}))
+    log = open_log(tmp_path, state, JSONL, segment_bytes=1000)
+    log.append(Kind.ALERTS, make_records(1, 100))
+    log.append(Kind.MASKLETS, make_records(1, 100, Kind.MASKLETS))
+    assert log.last_seq(Kind.ALERTS) == 100
+    log.sync()
+    for kind in Kind:
+        log.confirm(kind, "jsonl", 100)
+    assert {kind: log.safe_seq(kind) for kind in (Kind.ALERTS, Kind.MASKLETS)} == {
+        Kind.ALERTS: 100,
+        Kind.MASKLETS: 100,
+    }
+    assert log.counts().shed.keys() == {
+        ("jsonl", Kind.ALERTS),
+        ("state", Kind.ALERTS),
+        ("jsonl", Kind.TRACKS),
+        ("jsonl", Kind.MASKLETS),
+    }
+    log.confirm(Kind.ALERTS, "state", 40)
+    log.close()
+    again = open_log(tmp_path, state, JSONL)
+    kept = again.kept(Kind.ALERTS, "state")
+    assert [(seq, record.timestamp_ms) for seq, record in kept] == [(n, n) for n in ALL[40:]]
+    assert again.kept(Kind.ALERTS, "jsonl") == []
+    assert again.lag("state").num_records == 60
+    again.close()
