@@ -1,6 +1,5 @@
 """Files of a sink that draws: each stream has its own, and none is written twice."""
 
-import hashlib
 import logging
 import os
 import time
@@ -8,34 +7,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote
 
 from connectors.annotate.config import STREAM_ID
 from connectors.errors import NotWritableError, SinkError
+from connectors.files.naming import encode_name
 from connectors.files.ownership import Ownership
 from connectors.files.rotation import stamped_path
 
 _log = logging.getLogger("maskstream.connectors.annotate")
 
-# File systems take 255 bytes; what stands around a stream's name and its part needs some of them.
-_MAX_NAME = 120
-_HASH_DIGITS = 16
 _PAUSE_S = 30.0
 _MAX_PAUSED = 1024
-
-
-def encode_name(stream_id: str) -> str:
-    """Return a stream's name as part of a file's: percent-encoded, so that no two are alike.
-
-    One too long for a file system is cut and ends in a hash. A ``+`` is in no name but before it.
-    """
-    name = quote(stream_id, safe="")
-    if not name.strip("."):
-        name = name.replace(".", "%2E")  # not the folder itself, or the one above
-    if len(name) <= _MAX_NAME:
-        return name
-    digest = hashlib.sha256(stream_id.encode()).hexdigest()[:_HASH_DIGITS]
-    return f"{name[: _MAX_NAME - _HASH_DIGITS - 1]}+{digest}"
 
 
 class StreamFiles:

@@ -7,12 +7,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from connectors.annotate.config import PictureSinkConfig, VideoSinkConfig
 from connectors.annotate.encoder import VideoEncoder
-from connectors.annotate.files import StreamFaults, StreamFiles, encode_name
+from connectors.annotate.files import StreamFaults, StreamFiles
 from connectors.annotate.picture import BestPictureSink
 from connectors.annotate.video import VideoSink
 from connectors.errors import NotWritableError
@@ -54,18 +52,6 @@ def names_in(folder):
 def numbers_in(path):
     with av.open(path) as container:
         return [number_of(one.to_ndarray(format="rgb24")) for one in container.decode(video=0)]
-
-
-@given(st.lists(st.text(alphabet="ab/_.+%~é ", min_size=1, max_size=300), unique=True))
-def test_no_two_streams_share_a_name_and_each_fits_a_file_system(stream_ids):
-    names = [encode_name(stream_id) for stream_id in stream_ids]
-    assert len(set(names)) == len(names)
-    assert all(len(name.encode()) <= 120 and "/" not in name for name in names)
-    assert not {".", ".."} & set(names)
-
-
-def test_long_names_that_differ_at_their_end_differ():
-    assert encode_name("a" * 300 + "x") != encode_name("a" * 300 + "y")
 
 
 def test_names_alike_have_files_of_their_own(tmp_path):
