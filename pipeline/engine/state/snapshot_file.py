@@ -1,0 +1,107 @@
+"""A snapshot of a stream as bytes: a head, and a safetensors file whose metadata hold the rest.
+
+Layout: magic, version (2 bytes), SHA-256 of the body, body. Nothing of a file that is cut, damaged
+or of another version is believed.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+VERSION = 1
+_HEAD = struct.Struct(">8sH32s")
+_MAGIC = b"MSTRMSNP"
+_LENGTH_BYTES = 8  # of the header of a safetensors file, which stands first in it
+_METADATA = "__metadata__"
+_ABOUT = "snapshot"
+
+
+class SnapshotFileError(ValueError):
+    """Bytes that are no snapshot that this version can use; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotAbout:
+    """What a snapshot says of itself.
+
+    Attributes:
+        stream_id: Its stream.
+        model: Name of the model that the memory belongs to.
+        taken_at: UTC time.
+        is_full: It holds the tracker's whole memory, so that what follows is equal to the bit.
+        alerts_seq: The event log up to this number is part of it.
+        next_no: No track has had this number or a higher one before the next snapshot.
+        source: Where its source goes on.
+        stream: The stream, see :mod:`pipeline.streams.snapshot`.
+        tracker: Numbers of the tracker, see ``ConceptTracker.save_stream``; empty without session.
+    """
+
+    stream_id: str
+    model: str
+    taken_at: datetime
+    is_full: bool
+    alerts_seq: int
+    next_no: int
+    source: dict[str, int | float | str] | None
+    stream: str
+    tracker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSnapshot:
+    """A snapshot as it lies in a file.
+
+    Attributes:
+        about: All but the arrays.
+        arrays: Tensors of the tracker, or pictures and pointers from which its memory is rebuilt.
+    """
+
+    about: SnapshotAbout
+    arrays: Mapping[str, NDArray[np.generic]] = field(
+        default_factory=dict[str, NDArray[np.generic]]
+    )
+
+
+_ABOUT_ADAPTER = TypeAdapter(SnapshotAbout)
+
+
+def encode_snapshot_file(snapshot: StoredSnapshot) -> bytes:
+    """Return a snapshot as the bytes of a file."""
+    text = _ABOUT_ADAPTER.dump_json(snapshot.about).decode()
+    arrays = {name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()}
+    body = save(arrays, {_ABOUT: text})
+    return _HEAD.pack(_MAGIC, VERSION, hashlib.sha256(body).digest()) + body
+
+
+def decode_snapshot_file(data: bytes) -> StoredSnapshot:
+    """Return the snapshot in the bytes of a file.
+
+    Raises:
+        SnapshotFileError: If it is cut, damaged, of another version or something else.
+    """
+    if len(data) < _HEAD.size or data[: len(_MAGIC)] != _MAGIC:
+        raise SnapshotFileError("is no snapshot")
+    _, version, digest = cast("tuple[bytes, int, bytes]", _HEAD.unpack_from(data))
+    if version != VERSION:
+        raise SnapshotFileError(f"is of version {version} (accepted: {VERSION})")
+    body = data[_HEAD.size :]
+    if hashlib.sha256(body).digest() != digest:
+        raise SnapshotFileError("is cut or damaged: its checksum is wrong")
+    try:
+        arrays = load(body)
+        length = int.from_bytes(body[:_LENGTH_BYTES], "little")
+        header = json.loads(body[_LENGTH_BYTES : _LENGTH_BYTES + length])
+        about = _ABOUT_ADAPTER.validate_json(header[_METADATA][_ABOUT])
+    except (SafetensorError, ValidationError, ValueError, KeyError, TypeError) as error:
+        raise SnapshotFileError("does not hold what a snapshot of this version holds") from error
+    return StoredSnapshot(about=about, arrays=arrays)

@@ -1,0 +1,91 @@
+"""The newest snapshots of each stream in a folder of its own."""
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from connectors.errors import NotWritableError
+from connectors.files.naming import encode_name
+from connectors.files.writing import write_whole
+from pipeline.engine.log.folder_lock import sync_folder
+from pipeline.engine.state.snapshot_file import (
+    SnapshotFileError,
+    StoredSnapshot,
+    decode_snapshot_file,
+    encode_snapshot_file,
+)
+
+_logger = logging.getLogger("maskstream.state")
+
+_NEWEST = "newest.snapshot"
+_FORMER = "former.snapshot"
+
+
+class SnapshotFolder:
+    """Keeps two snapshots a stream: a damaged one leaves the one before.
+
+    Args:
+        folder: Made with the first snapshot.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, snapshot: StoredSnapshot) -> int:
+        """Make a snapshot durable; returns its size in bytes.
+
+        Raises:
+            NotWritableError: If it cannot be written; those before it are still there.
+        """
+        folder = self._folder_of(snapshot.about.stream_id)
+        data = encode_snapshot_file(snapshot)
+        part = folder / "next.snapshot"
+        write_whole(part, data, is_synced=True)
+        try:
+            with suppress(FileNotFoundError):
+                (folder / _NEWEST).replace(folder / _FORMER)
+            part.replace(folder / _NEWEST)
+            sync_folder(folder)
+        except OSError as error:
+            raise NotWritableError(str(folder), str(error.strerror or error)) from error
+        return len(data)
+
+    def load(self, stream_id: str) -> tuple[StoredSnapshot | None, list[str]]:
+        """Return the newest good snapshot of a stream, and what is wrong with newer ones."""
+        problems: list[str] = []
+        folder = self._folder_of(stream_id)
+        for name in (_NEWEST, _FORMER):
+            path = folder / name
+            try:
+                snapshot = _read(path, stream_id)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                problems.append(f"{path}: cannot be read: {error.strerror or error}")
+            except SnapshotFileError as error:
+                problems.append(f"{path}: {error}")
+            else:
+                return snapshot, problems
+        return None, problems
+
+    def delete(self, stream_id: str) -> None:
+        """Forget a stream; what cannot be deleted is logged, and left."""
+        folder = self._folder_of(stream_id)
+        try:
+            for path in folder.glob("*.snapshot"):
+                path.unlink(missing_ok=True)
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _logger.warning("%s cannot be deleted: %s", folder, error.strerror or error)
+
+    def _folder_of(self, stream_id: str) -> Path:
+        return self._folder / encode_name(stream_id)
+
+
+def _read(path: Path, stream_id: str) -> StoredSnapshot:
+    snapshot = decode_snapshot_file(path.read_bytes())
+    if snapshot.about.stream_id != stream_id:
+        raise SnapshotFileError(f"is of stream {snapshot.about.stream_id!r}")
+    return snapshot

@@ -1,0 +1,126 @@
+"""A snapshot that cannot be believed leaves the one before."""
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.errors import NotWritableError
+from pipeline.engine.state.snapshot_file import (
+    SnapshotAbout,
+    SnapshotFileError,
+    StoredSnapshot,
+    decode_snapshot_file,
+    encode_snapshot_file,
+)
+from pipeline.engine.state.snapshot_folder import SnapshotFolder
+from tests.pipeline.engine.log.logs import limited_files
+
+ABOUT = SnapshotAbout(
+    stream_id="gate / Süd",
+    model="sam3-nano",
+    taken_at=datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC),
+    is_full=True,
+    alerts_seq=7,
+    next_no=20,
+    source={"frame_seq": 12, "epoch": 3},
+    stream='{"version": 1}',
+    tracker="",
+)
+
+
+def snapshot(seq=7, **arrays):
+    return StoredSnapshot(about=replace(ABOUT, alerts_seq=seq), arrays=arrays)
+
+
+def with_checksum(head, body):
+    return head + hashlib.sha256(body).digest() + body
+
+
+def test_snapshot_comes_back_as_it_was(tmp_path):
+    folder = SnapshotFolder(tmp_path)
+    stored = snapshot(
+        maps=np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(2, 0, 1),
+        picture=np.array([255, 216], np.uint8),
+    )
+    num_bytes = folder.write(stored)
+    assert num_bytes == (tmp_path / "gate%20%2F%20S%C3%BCd/newest.snapshot").stat().st_size
+    found, problems = folder.load("gate / Süd")
+    assert problems == []
+    assert found.about == stored.about
+    assert found.arrays.keys() == stored.arrays.keys()
+    for name, array in stored.arrays.items():
+        assert found.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(found.arrays[name], array)
+
+
+def test_stream_without_snapshot_has_none(tmp_path):
+    assert SnapshotFolder(tmp_path / "none").load("gate") == (None, [])
+    SnapshotFolder(tmp_path / "none").delete("gate")
+
+
+@pytest.mark.parametrize("size", [0, 7, 41, 42, 100, -1])
+def test_cut_snapshot_leaves_the_one_before(tmp_path, size):
+    folder = SnapshotFolder(tmp_path)
+    folder.write(snapshot(1))
+    folder.write(snapshot(2))
+    (path,) = tmp_path.glob("*/newest.snapshot")
+    path.write_bytes(path.read_bytes()[:size])
+    found, problems = folder.load(ABOUT.stream_id)
+    assert found.about.alerts_seq == 1
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{path}: is ")
+    folder.write(snapshot(3))
+    assert folder.load(ABOUT.stream_id)[0].about.alerts_seq == 3
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_no_changed_byte_is_believed(at, change):
+    data = bytearray(encode_snapshot_file(snapshot(maps=np.ones(9, np.float32))))
+    data[at % len(data)] ^= change
+    with pytest.raises(SnapshotFileError):
+        decode_snapshot_file(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"MSTRMSNP\x00\x02" + bytes(32), "is of version 2"),
+        (with_checksum(b"MSTRMSNP\x00\x01", b"\xff" * 20), "does not hold what"),
+        (with_checksum(b"MSTRMSNP\x00\x01", b"\x02" + bytes(7) + b"{}"), "does not hold what"),
+        (b"{}" * 40, "is no snapshot"),
+    ],
+)
+def test_what_is_no_snapshot_says_so(data, reason):
+    with pytest.raises(SnapshotFileError, match=reason):
+        decode_snapshot_file(data)
+
+
+def test_snapshot_of_another_stream_is_not_taken(tmp_path):
+    folder = SnapshotFolder(tmp_path)
+    folder.write(snapshot())
+    (path,) = tmp_path.glob("*")
+    path.rename(tmp_path / "gate")
+    found, problems = folder.load("gate")
+    assert found is None
+    assert "is of stream 'gate / Süd'" in problems[0]
+
+
+def test_full_disk_leaves_what_was_there(tmp_path):
+    folder = SnapshotFolder(tmp_path)
+    folder.write(snapshot(1))
+    with limited_files(100), pytest.raises(NotWritableError):
+        folder.write(snapshot(2))
+    assert folder.load(ABOUT.stream_id)[0].about.alerts_seq == 1
+
+
+def test_deleted_stream_leaves_nothing(tmp_path):
+    folder = SnapshotFolder(tmp_path)
+    folder.write(snapshot(1))
+    folder.write(snapshot(2))
+    folder.delete(ABOUT.stream_id)
+    assert list(tmp_path.iterdir()) == []
