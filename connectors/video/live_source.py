@@ -1,6 +1,7 @@
 """What cameras have in common: one connection, opened once, read until it breaks."""
 
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ class Capture:
 class LiveSource(Source):
     """One connection to one camera. It never connects again by itself.
 
-    Each connection begins a new ``stream_epoch``; ``frame_seq`` goes on from ``position``. Every
-    error is recoverable: whatever a camera refuses now it may grant later.
+    Each connection begins a new ``stream_epoch``, above that of ``position`` and no lower than the
+    Unix seconds, so that none is given twice if all that is remembered of a camera is lost.
+    ``frame_seq`` goes on from ``position``. Every error is recoverable: whatever a camera refuses
+    now it may grant later.
 
     Args:
         stream_id: Name of the camera.
@@ -75,7 +78,7 @@ class LiveSource(Source):
             reader.wait_open(self._open_timeout_s)
         except Exception as error:  # noqa: BLE001 - the seam to PyAV
             raise self._translate(error) from None
-        self._epoch += 1
+        self._epoch = max(self._epoch + 1, int(time.time()))
 
     @override
     def read(self) -> Frame | None:
