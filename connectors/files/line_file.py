@@ -128,7 +128,7 @@ class LineFile:
 
 def _write_whole(descriptor: int, data: bytes) -> None:
     if os.write(descriptor, data) < len(data):
-        raise OSError(errno.ENOSPC, "the disk took only a part")
+        raise OSError(errno.ENOSPC, "the disk is full: it took only a part")
 
 
 def _sync_folder(folder: Path) -> None:
