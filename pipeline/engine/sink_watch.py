@@ -54,6 +54,7 @@ class SinkWatch:
         self._lock = threading.Lock()
         self._state: SinkState | None = None
         self._error: str | None = None
+        self._told: tuple[SinkState, str | None] | None = None
         self._failing_since_s: float | None = None
         self._succeeded_s = observers.clock.monotonic_s()
 
@@ -109,21 +110,27 @@ class SinkWatch:
             failing_s = self._observers.clock.monotonic_s() - since_s
             return SinkState.DOWN if failing_s >= self._limits.down_s else SinkState.BEHIND
         stuck_s = min(oldest_age_s, self._observers.clock.monotonic_s() - self._succeeded_s)
-        is_stuck = stuck_s >= self._limits.down_s
-        self._error = f"has confirmed nothing for {stuck_s:.0f} s" if is_stuck else None
-        if is_stuck:
-            return SinkState.DOWN
-        return SinkState.BEHIND if oldest_age_s > self._limits.behind_s else SinkState.UP
+        if oldest_age_s <= self._limits.behind_s and stuck_s < self._limits.down_s:
+            self._error = None
+            return SinkState.UP
+        # A write that waits for a broker says nothing yet, but that it waits is known.
+        self._error = (
+            f"has confirmed nothing for {stuck_s:.0f} s"
+            if stuck_s > self._limits.behind_s
+            else f"is too slow: its oldest record has waited for {oldest_age_s:.0f} s"
+        )
+        return SinkState.DOWN if stuck_s >= self._limits.down_s else SinkState.BEHIND
 
     def _move(self, judge: Callable[[], SinkState]) -> None:
         with self._lock:  # judged and told in one, so that no older judgement is told last
             before, self._state = self._state, judge()
             state, error = self._state, self._error
-            if state is before:
+            if (state, error) == self._told:
                 return
+            self._told = state, error
             self._observers.metrics.set_sink_state(self.name, state)
             self._observers.health.set_sink(
                 self.name, state, error=error, is_durable=self._is_durable
             )
-        if state is SinkState.DOWN:
+        if state is SinkState.DOWN and before is not state:
             _logger.error("down: %s", error, extra={"sink": self.name})
