@@ -204,6 +204,11 @@ class PictureSink(Sink):
 class FrameSink(Sink):
     """Takes frames as they come from a source, whether a model looks at them or not."""
 
+    @property
+    def num_pending(self) -> int:
+        """Frames that were handed over and are not durable yet. Any thread may ask."""
+        return 0
+
     @abstractmethod
     def write(self, frame: Frame) -> None:
         """Hand over one frame. Raises a :class:`connectors.errors.SinkError`."""

@@ -52,6 +52,12 @@ class KafkaFrameSink(FrameSink):
     def num_refused(self) -> int:
         return self._num_unfit + self._sink.num_refused
 
+    @property
+    @override
+    def num_pending(self) -> int:
+        with self._changed:
+            return self._count_pending()
+
     @override
     def open(self) -> None:
         self._sink.open()
@@ -109,13 +115,15 @@ class KafkaFrameSink(FrameSink):
                 if error is not None:
                     self._changed.notify_all()  # for the thread to try again
                     raise error
-                if len(self._waiting) + self._num_in_flight <= num_pending:
+                if self._count_pending() <= num_pending:
                     return
                 if self._is_interrupted:
-                    num_pending = len(self._waiting) + self._num_in_flight
-                    reason = f"interrupted with {num_pending} frames unconfirmed"
+                    reason = f"interrupted with {self._count_pending()} frames unconfirmed"
                     raise SinkError(self._sink.name, reason, recoverable=True)
                 self._changed.wait()
+
+    def _count_pending(self) -> int:
+        return len(self._waiting) + self._num_in_flight
 
     def _run(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from connectors.backoff import Backoff
 from connectors.base import FrameSink, PictureSink
 from connectors.errors import SinkError
+from pipeline.clock import Clock
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.sink_watch import SinkWatch
 from pipeline.observe.metrics import Metrics
@@ -23,13 +24,15 @@ class MediaFeed:
     """One sink of pictures or frames with its thread.
 
     Pictures are best effort: one that cannot be written is left out, counted. Frames must arrive
-    and are tried again for ever. Where the queue is full, live ones are left out, counted.
+    and are tried again for ever. Where the queue is full, live ones are left out, counted; others
+    wait, but not for a sink of pictures that is down, be it that it hangs.
 
     Args:
         sink: Not open yet.
         watch: Judges it.
         capacity: Pictures or frames that may wait.
         metrics: Where what is left out is counted.
+        clock: For how long a write takes.
         on_room: Called when the sink has caught up.
     """
 
@@ -40,6 +43,7 @@ class MediaFeed:
         *,
         capacity: int,
         metrics: Metrics,
+        clock: Clock,
         on_room: Callable[[], None],
     ) -> None:
         self.name = watch.name
@@ -47,11 +51,13 @@ class MediaFeed:
         self.sink = sink
         self._capacity = capacity
         self._metrics = metrics
+        self._clock = clock
         self._on_room = on_room
         self._waiting: deque[tuple[int, Delivery]] = deque()
         self._changed = threading.Condition()
         self._draining = threading.Event()
         self._hurry = threading.Event()
+        self._began_s: float | None = None  # what is under way; None: nothing is
         self._written = 0
         self._flushed = 0
         self._num_refused = 0
@@ -68,19 +74,22 @@ class MediaFeed:
 
     @property
     def has_room(self) -> bool:
-        """Whether fewer wait than may."""
-        return len(self._waiting) < self._capacity
+        """Whether streams that may wait are to go on."""
+        return not self._is_full or self._holds_up_nobody
 
     @property
     def num_waiting(self) -> int:
-        """Pictures or frames that were not written yet."""
-        return len(self._waiting)
+        """Pictures or frames that were not written yet, or not made durable by the sink."""
+        sink = self.sink
+        num_pending = sink.num_pending if isinstance(sink, FrameSink) else 0
+        return len(self._waiting) + num_pending
 
     def put(self, number: int, delivery: Delivery) -> None:
         """Take a delivery if it is of the sink's kind; never waits."""
         if not self._takes(delivery):
             return
-        if delivery.is_live and not self.has_room:
+        may_be_left_out = delivery.is_live or self._holds_up_nobody
+        if may_be_left_out and self._is_full and delivery.closed_stream is None:
             self._metrics.shed.labels(self.name, self._kind).inc()
             return
         with self._changed:
@@ -120,11 +129,21 @@ class MediaFeed:
         self._close()
 
     def judge(self) -> None:
-        """Judge the sink by the time, and count what it has left out by itself."""
-        self.watch.judge(0.0)
+        """Judge the sink by its last write, and count what it has left out by itself."""
+        began_s = self._began_s
+        self.watch.judge(0.0 if began_s is None else self._clock.monotonic_s() - began_s)
         num_refused = self.sink.num_refused
         self._metrics.shed.labels(self.name, self._kind).inc(num_refused - self._num_refused)
         self._num_refused = num_refused
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= self._capacity
+
+    @property
+    def _holds_up_nobody(self) -> bool:
+        """Whether it is best effort and down: a disk or encoder that hangs may never come back."""
+        return not self.sink.is_durable and self.watch.is_down
 
     @property
     def _kind(self) -> str:
@@ -188,6 +207,7 @@ class MediaFeed:
         """Carry out what is to be done; frames are tried again for ever, pictures are left out."""
         for delay_s in _BACKOFF.delays():
             try:
+                self._began_s = self._clock.monotonic_s()
                 with self._metrics.stage.labels("sink_write").time():
                     action()
             except SinkError as error:
@@ -199,6 +219,8 @@ class MediaFeed:
             else:
                 self.watch.succeed()
                 return True
+            finally:
+                self._began_s = None
             if not self.sink.is_durable or self._hurry.wait(delay_s):
                 break
         return False

@@ -206,7 +206,7 @@ class Outbox:
             feed.interrupt()
         for feed in self._feeds:
             feed.join(_left_s(began_s + _FEEDS_SHARE * timeout_s))
-        for feed in self._media:
+        for feed in self._feeds:
             feed.judge()
         waiting = {feed.name: feed.num_waiting for feed in self._feeds}
         self._ending.set()
@@ -297,6 +297,7 @@ class Outbox:
                 watch,
                 capacity=config.queue,
                 metrics=observers.metrics,
+                clock=observers.clock,
                 on_room=self._on_room,
             )
         else:

@@ -1,9 +1,15 @@
 """Pictures and frames on their way to a sink: left out where there is no room, or tried again."""
 
+from pipeline.clock import ManualClock
 from pipeline.engine.delivery import Delivery
+from pipeline.engine.media_feed import MediaFeed
+from pipeline.engine.sink_watch import Observers, SinkLimits, SinkWatch
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
 from tests.pipeline.engine.runs import wait_until
 from tests.pipeline.engine.sinks import FilmSink, Frames, stop, value_of
 from tests.pipeline.fakes import make_frame
+from tests.pipeline.streams.player import Player
 
 
 def frame_of(seq, *, is_live=False):
@@ -53,3 +59,46 @@ def test_pictures_that_a_sink_leaves_out_by_itself_are_counted(make_outbox):
     wait_until(lambda: value_of(metrics, "shed_total", **counted) == 7)
     stop(outbox)
     assert value_of(metrics, "shed_total", **counted) == 7
+
+
+def test_frames_that_a_sink_has_in_flight_are_waiting_too(make_outbox):
+    sink = type("Holding", (Frames,), {"num_pending": 3})()
+    outbox, metrics, _ = make_outbox(sink)
+    outbox.start()
+    outbox.put(frame_of(0))
+    wait_until(lambda: sink.told == [0])
+    wait_until(lambda: value_of(metrics, "sink_waiting", sink="sink-0") == 3)
+    del type(sink).num_pending
+    stop(outbox)
+
+
+def drawing_of(seq):
+    player = Player()
+    return Delivery(result=player.play(make_frame(seq)))
+
+
+def test_a_slow_sink_of_pictures_is_waited_for_and_one_that_hangs_is_not():
+    clock, metrics = ManualClock(), Metrics(tuple)
+    observers = Observers(metrics=metrics, health=Health(clock, stall_s=60), clock=clock)
+    limits = SinkLimits(behind_s=2, down_s=10)
+    watch = SinkWatch("film", is_durable=False, limits=limits, observers=observers)
+    sink = FilmSink()
+    feed = MediaFeed(sink, watch, capacity=2, metrics=metrics, clock=clock, on_room=lambda: None)
+    feed.open()
+    feed.start()
+    for number in range(2):
+        feed.put(number, drawing_of(number))
+    assert sink.entered.wait(30)
+    for _ in range(2):
+        clock.advance(5)
+        assert not feed.has_room
+        feed.judge()
+    assert feed.has_room
+    assert observers.health.readiness().sinks["film"].error == "has confirmed nothing for 10 s"
+    feed.put(2, drawing_of(2))  # left out, or it would be kept for ever with all that follow
+    feed.put(3, Delivery(closed_stream="cam"))
+    assert value_of(metrics, "shed_total", sink="film", kind="pictures") == 1
+    sink.gate.set()
+    feed.drain()
+    assert feed.join(30)
+    assert sink.told == [0, 1, "cam closed"]
