@@ -17,6 +17,11 @@ from connectors.record import Record, Topic
 _log = logging.getLogger("maskstream.connectors.kafka")
 
 _END_S = 3.0
+_MAX_BUGS = 3  # with the same frames, until each is tried alone; with one alone, until it goes
+
+
+class _ClientBugError(SinkError):
+    """kafka-python raised something of which it says nothing."""
 
 
 class KafkaFrameSink(FrameSink):
@@ -24,8 +29,8 @@ class KafkaFrameSink(FrameSink):
 
     A thread of its own hands over what has gathered while it waited for the broker, so that a
     write waits only while ``max_pending`` frames are unconfirmed. A frame that cannot be encoded,
-    or is too large for the broker, is dropped, logged and counted in ``num_refused``; the others
-    go on.
+    is too large for the broker, or makes the client raise whenever it is tried, is dropped, logged
+    and counted in ``num_refused``; the others go on.
 
     Guarantee: at least once, as :class:`connectors.kafka.sink.KafkaSink`, once ``flush`` has
         returned; a repeat has the same ``stream_epoch`` and ``frame_seq``. JPEG loses detail, PNG
@@ -134,30 +139,46 @@ class KafkaFrameSink(FrameSink):
                 records = list(self._waiting)
                 self._waiting.clear()
                 self._num_in_flight = len(records)
-            while not self._write(records):
-                with self._changed:
-                    self._changed.wait_for(lambda: self._is_closing or self._error is None)
-                    if self._is_closing:
-                        return
+            if not self._write_all(records):
+                return
 
-    def _write(self, records: list[Record]) -> bool:
-        """Write a batch; tell whether it is confirmed."""
-        error: SinkError | None = None
+    def _write_all(self, records: list[Record]) -> bool:
+        """Return once all are confirmed or dropped; False if the sink is closed before that."""
+        is_alone, num_bugs = False, 0
+        while records:
+            part = records[:1] if is_alone else records
+            error = self._write(part)
+            num_bugs = num_bugs + 1 if isinstance(error, _ClientBugError) else 0
+            if error is not None and num_bugs >= _MAX_BUGS:
+                if len(part) == 1:
+                    self._num_unfit += 1
+                    _log.error("dropped a frame: %s", error, extra={"stream": part[0].key})
+                    error = None
+                is_alone, num_bugs = True, 0
+            if error is None:
+                records = records[len(part) :]
+            with self._changed:
+                self._error, self._num_in_flight = error, len(records)
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._is_closing or self._error is None)
+                if self._is_closing:
+                    return not records
+        return True
+
+    def _write(self, records: list[Record]) -> SinkError | None:
+        """Write frames; returns why they are not confirmed, if they are not."""
         try:
             for refused in self._sink.write(records):
                 extra = {"stream": refused.record.key}
                 _log.error("dropped a frame: %s", refused.reason, extra=extra)
-        except SinkError as failure:
-            error = failure
-        except Exception as failure:  # noqa: BLE001 - or the thread ends, and a flush never does
-            reason = f"{type(failure).__name__}: {failure}"
-            error = SinkError(self._sink.name, reason, recoverable=True)
-            error.__cause__ = failure
-        with self._changed:
-            self._error = error
-            self._num_in_flight = 0 if error is None else len(records)
-            self._changed.notify_all()
-        return error is None
+        except SinkError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - or the thread ends, and a flush never does
+            reason = f"{type(error).__name__}: {error}"
+            bug = _ClientBugError(self._sink.name, reason, recoverable=True)
+            bug.__cause__ = error
+            return bug
+        return None
 
     def _to_record(self, frame: Frame) -> Record:
         return Record(

@@ -1,5 +1,6 @@
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -118,6 +119,49 @@ def test_whatever_the_client_raises_reaches_the_writer_and_the_frame_is_tried_ag
             assert caught.value.recoverable
         write_until_taken(sink.flush)
     assert len(consume(kafka_bootstrap, topic, 2, wait_s=0.5)) == 1
+
+
+def is_done(action):
+    try:
+        action()
+    except SinkError:
+        return False
+    return True
+
+
+def test_frame_on_which_the_client_always_raises_is_left_out_and_the_others_go_on(
+    kafka_bootstrap, topic, monkeypatch, caplog
+):
+    send = ProducerLink.send
+
+    def fail_on_one(link, topic, record):
+        if dict(record.headers)["frame_seq"] == b"1":
+            raise KeyError("x")
+        return send(link, topic, record)
+
+    monkeypatch.setattr(ProducerLink, "send", fail_on_one)
+    with KafkaFrameSink(config=FramesSinkConfig(bootstrap=kafka_bootstrap, topic=topic)) as sink:
+        for action in (*(partial(sink.write, make_frame(seq)) for seq in range(3)), sink.flush):
+            assert any(is_done(action) for _ in range(20))
+        assert (sink.num_refused, sink.num_pending) == (1, 0)
+    assert "KeyError: 'x'" in caplog.text
+    sent = {
+        dict(record.headers)["frame_seq"] for record in consume(kafka_bootstrap, topic, 9, wait_s=1)
+    }
+    assert sent == {b"0", b"2"}
+
+
+def test_frames_that_are_not_confirmed_are_pending():
+    with proxied_kafka_broker() as (proxy, _):
+        proxy.stall()
+        sink = KafkaFrameSink(config=FramesSinkConfig(bootstrap=proxy.address))
+        sink.open()
+        for seq in range(3):
+            sink.write(make_frame(seq))
+        assert sink.num_pending == 3
+        sink.interrupt()
+        with pytest.raises(SinkError, match="interrupted"):
+            sink.close()
 
 
 @pytest.mark.parametrize("is_full", [True, False])
