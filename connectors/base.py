@@ -1,7 +1,7 @@
 """What every source and sink promises. A connector is four verbs and three promises."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Self
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.frame import Frame
-from connectors.record import Record, Topic
+from connectors.record import Record
 
 
 class Source(ABC):
@@ -129,12 +129,14 @@ class Refused:
     Attributes:
         record: As it was to be written.
         reason: Why it cannot be.
-        is_too_large: It may be taken without its masks.
     """
 
     record: Record
     reason: str
-    is_too_large: bool = False
+
+
+def _keep_whole(_record: Record) -> Record | None:
+    return None
 
 
 class RecordSink(Sink):
@@ -143,17 +145,13 @@ class RecordSink(Sink):
     Attributes:
         needs_log: Records wait for it on disk while it is away.
         pace_s: Least time between two writes, where each costs much.
+        shrink: Returns a smaller form of a record, ``None`` if there is none. Set by whoever knows
+            what is in records; a sink sends that form in the place of one that is too large.
     """
 
     needs_log: ClassVar[bool] = False
     pace_s: ClassVar[float] = 0.0
-
-    def max_record_bytes(self, topic: Topic) -> int | None:  # noqa: ARG002 - most take any
-        """Size of the largest body that it takes, as far as is known; ``None``: any.
-
-        It may shrink with a refusal, and grow with time.
-        """
-        return None
+    shrink: Callable[[Record], Record | None] = staticmethod(_keep_whole)
 
     @abstractmethod
     def write(self, records: Sequence[Record]) -> Sequence[Refused]:

@@ -47,6 +47,7 @@ class _Batch:
         refused: Those at fault.
         num_alone: How many of those that wait are to be sent one by one.
         is_believed: Confirmations without an offset are taken as such.
+        origins: What was given, by the smaller record in its place.
     """
 
     records: tuple[Record, ...]
@@ -55,6 +56,7 @@ class _Batch:
     refused: list[Refused] = field(default_factory=list[Refused])
     num_alone: int = 0
     is_believed: bool = False
+    origins: dict[Record, Record] = field(default_factory=dict[Record, Record])
 
     @property
     def num_left(self) -> int:
@@ -78,8 +80,9 @@ class KafkaSink(RecordSink):
     error that may pass; the producer keeps what it has not confirmed, and the next write of the
     same records waits for it. A producer that the broker has forgotten or turned away, or whose
     cluster has moved to other addresses, is replaced. Records that are refused or cannot be
-    encoded are returned; the others go on. A dead letter that is too large goes without its value,
-    whose size is in the header ``maskstream_value_bytes``: nobody writes a letter about a letter.
+    encoded are returned; the others go on. What is too large goes in its place in a smaller form:
+    as ``shrink`` makes it, but a dead letter without its value, whose size is in the header
+    ``maskstream_value_bytes``, as nobody writes a letter about a letter.
 
     Guarantee: at least once: what ``write`` does not return as refused is confirmed by the
         broker. With ``acks`` all the producer is idempotent, so that records arrive twice only
@@ -106,10 +109,6 @@ class KafkaSink(RecordSink):
     @override
     def num_refused(self) -> int:
         return self._num_refused
-
-    @override
-    def max_record_bytes(self, topic: Topic) -> int | None:
-        return self._limits.of(topic)
 
     @override
     def open(self) -> None:
@@ -159,27 +158,25 @@ class KafkaSink(RecordSink):
             if batch.sent and (batch.num_alone or num_bytes > BATCH_BYTES):
                 return
             try:
-                self._send(link, batch, record)
+                smaller = self._send(link, batch, record)
             except RECORD_IS_TOO_LARGE as error:
-                batch.waiting.popleft()
-                self._refuse_size(batch, record, error)
-                continue
+                smaller = self._refuse_size(batch, record, error)
             except KafkaError as error:
                 raise self._translate(error, record) from error
             batch.waiting.popleft()
+            batch.waiting.extendleft(smaller)
 
-    def _send(self, link: ProducerLink, batch: _Batch, record: Record) -> None:
+    def _send(self, link: ProducerLink, batch: _Batch, record: Record) -> Sequence[Record]:
+        """Send a record, or refuse it, or return what is to be sent in its place."""
         size, limit = len(record.value), self._limits.of(record.topic)
         reason = _why_not_encodable(record)
         if reason is not None:
-            self._refuse(batch, Refused(record=record, reason=reason))
-        elif size > limit and _may_lose_value(record):
-            self._send(link, batch, _without_value(record))
-        elif size > limit:
+            return self._refuse(batch, record, reason)
+        if size > limit:
             reason = f"{size} bytes, after the broker has refused less; at most {limit} are sent"
-            self._refuse(batch, Refused(record=record, reason=reason, is_too_large=True))
-        else:
-            batch.sent.append((record, link.send(self._topics.name_of(record.topic), record)))
+            return self._shrink_or_refuse(batch, record, reason)
+        batch.sent.append((record, link.send(self._topics.name_of(record.topic), record)))
+        return ()
 
     def _await(self, batch: _Batch, deadline_s: float) -> None:
         """Return once everything sent is settled, or waits to be sent again."""
@@ -219,7 +216,7 @@ class KafkaSink(RecordSink):
             if is_alone:
                 batch.waiting.popleft()
                 batch.num_alone -= 1
-                self._refuse_as_told(batch, first, error)
+                batch.waiting.extendleft(self._refuse_as_told(batch, first, error))
         elif isinstance(error, (*PRODUCER_IS_LOST, MAY_PASS)):
             _log.warning("sink %r: %s; building a new producer", self.name, type(error).__name__)
         else:
@@ -251,24 +248,29 @@ class KafkaSink(RecordSink):
             self._ends[one] = max(ends[one], self._ends[one] + num)
         return bool(num_unknown)
 
-    def _refuse_as_told(self, batch: _Batch, record: Record, error: Exception) -> None:
+    def _refuse_as_told(self, batch: _Batch, record: Record, error: Exception) -> Sequence[Record]:
         if isinstance(error, RECORD_IS_TOO_LARGE):
-            self._refuse_size(batch, record, error)
-        else:
-            self._refuse(batch, Refused(record=record, reason=str(self._translate(error, record))))
+            return self._refuse_size(batch, record, error)
+        return self._refuse(batch, record, str(self._translate(error, record)))
 
-    def _refuse_size(self, batch: _Batch, record: Record, error: Exception) -> None:
+    def _refuse_size(self, batch: _Batch, record: Record, error: Exception) -> Sequence[Record]:
         if len(record.value) > _size_of(record) // 2:  # else its headers are at fault
             self._limits.learn(record.topic, len(record.value))
-        if _may_lose_value(record):
-            batch.waiting.appendleft(_without_value(record))
-            return
-        reason = str(self._translate(error, record))
-        self._refuse(batch, Refused(record=record, reason=reason, is_too_large=True))
+        return self._shrink_or_refuse(batch, record, str(self._translate(error, record)))
 
-    def _refuse(self, batch: _Batch, refused: Refused) -> None:
+    def _shrink_or_refuse(self, batch: _Batch, record: Record, reason: str) -> Sequence[Record]:
+        """Return what is to be sent in the place of a record that is too large."""
+        is_letter = record.topic is Topic.DLQ
+        smaller = _without_value(record) if is_letter else self.shrink(record)
+        if smaller is None:
+            return self._refuse(batch, record, reason)
+        batch.origins[smaller] = batch.origins.get(record, record)
+        return (smaller,)
+
+    def _refuse(self, batch: _Batch, record: Record, reason: str) -> Sequence[Record]:
         self._num_refused += 1
-        batch.refused.append(refused)
+        batch.refused.append(Refused(record=batch.origins.get(record, record), reason=reason))
+        return ()
 
     def _connect(self, batch: _Batch, deadline_s: float) -> ProducerLink:
         """Return a producer that knows the topics of what waits; keeps on trying beyond a call."""
@@ -347,11 +349,9 @@ def _size_of(record: Record) -> int:
     return len(record.value) + len(record.key) + headers + _OVERHEAD_BYTES
 
 
-def _may_lose_value(record: Record) -> bool:
-    return record.topic is Topic.DLQ and bool(record.value)
-
-
-def _without_value(letter: Record) -> Record:
+def _without_value(letter: Record) -> Record | None:
+    if not letter.value:
+        return None
     size = ("maskstream_value_bytes", str(len(letter.value)).encode())
     return replace(letter, value=b"", headers=(*letter.headers, size))
 

@@ -51,6 +51,7 @@ class RecordFeed:
         self.name = watch.name
         self.watch = watch
         self.sink = sink
+        sink.shrink = omit_masks
         self._log = log
         self._metrics = metrics
         self._clock = clock
@@ -132,7 +133,7 @@ class RecordFeed:
 
     def _deliver(self, batch: Batch) -> bool:
         """Write a batch until it has arrived; False if the run ends before that."""
-        records = [self._fit(record) for record in batch.records]
+        records = batch.records
         num_left_out = self.sink.num_refused
         refused = self._write(records)
         if refused is None or not self._flush():
@@ -140,14 +141,7 @@ class RecordFeed:
         left_out = {id(one.record) for one in refused}
         delivered = [record for record in records if id(record) not in left_out]
         for one in refused:
-            smaller = omit_masks(one.record) if one.is_too_large else None
-            again = [one] if smaller is None else self._write([smaller])
-            if again is None:
-                return False
-            if again:
-                self._bury(one)
-            else:
-                delivered.append(one.record)
+            self._bury(one)
         num_left_out = self.sink.num_refused - num_left_out
         if num_left_out and not self.sink.is_durable:
             self._metrics.shed.labels(self.name, "records").inc(num_left_out)
@@ -155,12 +149,6 @@ class RecordFeed:
         for record in delivered:
             self._metrics.delivered.labels(self.name, record.topic.value).inc()
         return True
-
-    def _fit(self, record: Record) -> Record:
-        limit = self.sink.max_record_bytes(record.topic)
-        if limit is None or len(record.value) <= limit:
-            return record
-        return omit_masks(record) or record
 
     def _write(self, records: Sequence[Record]) -> Sequence[Refused] | None:
         """Return what the sink refused; ``None`` if the run ends before the rest has arrived."""

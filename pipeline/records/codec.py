@@ -74,11 +74,15 @@ def omit_masks(record: Record) -> Record | None:
     """Return a masklets record without its masks, with the same id.
 
     Returns:
-        ``None`` if that makes no difference: it is another kind of record, or has no mask.
+        ``None`` if that makes no difference: it is another kind of record, or has no mask, or is
+        none that this version can read.
     """
     if record.topic is not Topic.MASKLETS:
         return None
-    model = MaskletsRecord.model_validate_json(record.value)
+    try:
+        model = MaskletsRecord.model_validate_json(record.value)
+    except ValueError:
+        return None
     if all(one.mask is None for one in model.objects):
         return None
     objects = tuple(one.model_copy(update={"mask": None}) for one in model.objects)

@@ -10,7 +10,6 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import TopicAuthorizationFailedError
 
 from connectors.errors import SinkError, SinkUnauthorizedError, SinkUnreachableError
-from connectors.kafka.client import MAX_RECORD_BYTES
 from connectors.kafka.sink import KafkaSink
 from connectors.record import Topic
 from tests.connectors.kafka.helpers import (
@@ -72,11 +71,42 @@ def test_record_too_large_for_the_client_is_returned_and_the_others_go_on(kafka_
     large = event(1, value=bytes(20_000))
     with KafkaSink(config=sink_config(kafka_bootstrap, topic, options=options)) as sink:
         refused = sink.write([event(0), large, event(2)])
-        assert sink.max_record_bytes(Topic.EVENTS) < 20_000
-        assert sink.max_record_bytes(Topic.TRACKS) == MAX_RECORD_BYTES
-    assert [(one.record, one.is_too_large) for one in refused] == [(large, True)]
+    assert [one.record for one in refused] == [large]
     assert f"topic {topic}, key gate" in refused[0].reason
     assert sink.num_refused == 1
+    assert numbers(consume(kafka_bootstrap, topic, 2)) == [0, 2]
+
+
+@pytest.mark.parametrize("limited_by", ["client", "broker", "earlier refusal"])
+def test_record_too_large_goes_in_its_smaller_form_before_those_behind_it(
+    topic, tmp_path, limited_by
+):
+    def shrink(record):
+        return event(1) if len(record.value) == 200_000 else None
+
+    large = event(1, value=bytes(200_000))
+    with strict_kafka_broker(tmp_path) as address:
+        admin = KafkaAdminClient(bootstrap_servers=address)
+        admin.create_topics({topic: {"configs": {"max.message.bytes": "100000"}}})
+        admin.close()
+        options = {"max_request_size": 100_000} if limited_by == "client" else {}
+        config = sink_config(address, topic, compression="none", options=options)
+        with KafkaSink(config=config) as sink:
+            if limited_by == "earlier refusal":
+                assert len(sink.write([event(9, value=bytes(199_999))])) == 1
+            sink.shrink = shrink
+            assert sink.write([event(0), large, event(2), event(3)]) == []
+        records = consume(address, topic, 5, wait_s=1)
+    assert numbers(records) == [0, 1, 2, 3]
+
+
+def test_record_whose_smaller_form_is_too_large_is_returned_as_it_was(kafka_bootstrap, topic):
+    large, smaller = event(1, value=bytes(30_000)), event(1, value=bytes(20_000))
+    options = {"max_request_size": 10_000}
+    with KafkaSink(config=sink_config(kafka_bootstrap, topic, options=options)) as sink:
+        sink.shrink = lambda record: smaller if record is large else None
+        [refused] = sink.write([event(0), large, event(2)])
+    assert refused.record is large
     assert numbers(consume(kafka_bootstrap, topic, 2)) == [0, 2]
 
 
@@ -110,7 +140,9 @@ def test_dead_letter_whose_headers_are_too_large_is_returned_and_lowers_no_limit
     with KafkaSink(config=config) as sink:
         large = event(0, topic=Topic.DLQ, headers=(("x", bytes(20_000)),))
         [refused] = sink.write([large])
-        assert sink.max_record_bytes(Topic.DLQ) == MAX_RECORD_BYTES
+        assert sink.write([event(1, topic=Topic.DLQ, value=bytes(5_000))]) == []
+        records = consume(kafka_bootstrap, topic, 1)
+    assert len(records[0].value) == 5_000
     assert dict(refused.record.headers)["x"] == bytes(20_000)
 
 
@@ -139,12 +171,9 @@ def test_record_refused_by_the_broker_is_returned_alone_and_its_like_is_sent_no_
         config = sink_config(address, topic, compression="none")
         with KafkaSink(config=config) as sink:
             refused = sink.write([event(0), large, event(2), event(3)])
-            assert [(one.record, one.is_too_large) for one in refused] == [(large, True)]
-            limit = sink.max_record_bytes(Topic.EVENTS)
-            assert 100_000 < limit < 200_000
-            [again] = sink.write([event(4), event(5, value=bytes(limit + 1))])
-            assert again.is_too_large
-            assert sink.max_record_bytes(Topic.EVENTS) == limit
+            assert [one.record for one in refused] == [large]
+            [again] = sink.write([event(4), event(5, value=bytes(150_001))])
+            assert "after the broker has refused less; at most 150000 are sent" in again.reason
         assert numbers(consume(address, topic, 4)) == [0, 2, 3, 4]
 
 
@@ -158,7 +187,7 @@ def test_record_that_cannot_be_encoded_is_returned_and_the_others_go_on(
     bad = event(1, **fields)
     with KafkaSink(config=sink_config(kafka_bootstrap, topic)) as sink:
         [refused] = sink.write([event(0), bad, event(2)])
-    assert (refused.record, refused.is_too_large) == (bad, False)
+    assert refused.record == bad
     assert numbers(consume(kafka_bootstrap, topic, 2)) == [0, 2]
 
 

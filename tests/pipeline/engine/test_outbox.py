@@ -1,6 +1,7 @@
 """What all sinks together promise: nothing lost, nobody held up, nothing claimed too early."""
 
 import errno
+import json
 import logging
 import os
 import threading
@@ -19,6 +20,7 @@ from pipeline.records.schema import StatusRecord
 from tests.pipeline.engine.runs import wait_until
 from tests.pipeline.engine.sinks import GateSink, LoggedSink, opened, status, stop, value_of
 from tests.pipeline.fakes import START
+from tests.pipeline.streams.player import Player, red
 
 
 def test_deliveries_are_numbered_and_written_in_order(make_outbox):
@@ -395,3 +397,18 @@ def test_what_a_best_effort_sink_leaves_out_does_not_count_as_delivered(make_out
     topic = Topic.STATUS.value
     assert value_of(metrics, "shed_total", sink="sink-0", kind="records") == 1
     assert not value_of(metrics, "records_delivered_total", sink="sink-0", topic=topic)
+
+
+class Narrow(MemorySink):
+    def write(self, records):
+        return super().write([self.shrink(record) or record for record in records])
+
+
+def test_a_sink_is_told_how_masks_can_be_left_out(make_outbox):
+    sink = Narrow()
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    outbox.put(Delivery(result=Player().play(red(0))))
+    stop(outbox)
+    [record] = [one for one in sink.records if one.topic is Topic.MASKLETS]
+    assert json.loads(record.value)["masks_omitted"]
