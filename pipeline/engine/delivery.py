@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from connectors.frame import Frame
 from connectors.record import Record
+from pipeline.engine.state.log_mark import LogMark
 from pipeline.records.schema import StatusRecord
 from pipeline.streams.result import FrameResult
 
@@ -17,7 +18,8 @@ class Delivery:
         status: a stream's state, or
         dead_letter: input that was refused, or
         frame: a frame as it was taken, for sinks of frames, or
-        closed_stream: a stream that is gone, so that its files can be closed.
+        closed_stream: a stream that is gone, so that its files can be closed, or
+        mark: a question for the place in the event log.
         is_live: Its stream cannot wait: where there is no room, pictures and masklets are left out.
     """
 
@@ -26,9 +28,11 @@ class Delivery:
     dead_letter: Record | None = None
     frame: Frame | None = None
     closed_stream: str | None = None
+    mark: LogMark | None = None
     is_live: bool = False
 
     @property
     def has_records(self) -> bool:
-        """Whether sinks of records take it."""
-        return not (self.result is None and self.status is None and self.dead_letter is None)
+        """Whether it goes to the log: sinks of records take it, or it asks for a place there."""
+        parts = (self.result, self.status, self.dead_letter, self.mark)
+        return any(part is not None for part in parts)

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from connectors.base import FrameSink, PictureSink, RecordSink, Sink
 from connectors.errors import SinkError
+from connectors.record import Record
 from pipeline.config.sections.delivery import DeliveryConfig
 from pipeline.engine.delivery import Delivery
+from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.record_log import Consumer, Losses, RecordLog
 from pipeline.engine.media_feed import MediaFeed
 from pipeline.engine.record_feed import RecordFeed
@@ -32,6 +34,9 @@ _CLOSE_S = 5.0
 _RECORDER_SHARE = 0.3  # of the time to close: what it has not appended is lost
 _FEEDS_SHARE = 0.6  # until then; the rest is for the log
 
+# Not the name of any sink: these have no brackets.
+_STATE = Consumer(name="(state)", uses_log=True, kinds=frozenset({Kind.ALERTS}))
+
 Feed = RecordFeed | MediaFeed
 
 
@@ -48,13 +53,14 @@ class Outbox:
         deployment: Name of this installation.
         worker: Name of this process.
         observers: Learn what the sinks are doing.
+        keeps_state: Alerts stay in the log until :meth:`confirm_state`, whatever the sinks have.
         on_room: Called when there is room again.
 
     Raises:
         StateError: If the log cannot be opened.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, and whom it tells
         self,
         sinks: Mapping[str, Sink],
         *,
@@ -63,6 +69,7 @@ class Outbox:
         deployment: str,
         worker: str,
         observers: Observers,
+        keeps_state: bool = False,
         on_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
@@ -70,13 +77,14 @@ class Outbox:
         self._on_room = on_room
         records = {name: sink for name, sink in sinks.items() if isinstance(sink, RecordSink)}
         needs_log = any(sink.needs_log for sink in records.values())
-        self._folder = state_folder if needs_log else None
+        self._folder = state_folder if needs_log or keeps_state else None
+        consumers = [
+            Consumer(name=name, uses_log=sink.needs_log, is_durable=sink.is_durable)
+            for name, sink in records.items()
+        ]
         self._log = RecordLog(
             self._folder,
-            [
-                Consumer(name=name, uses_log=sink.needs_log, is_durable=sink.is_durable)
-                for name, sink in records.items()
-            ],
+            [*consumers, _STATE] if keeps_state else consumers,
             log_bytes=config.log_bytes,
             memory_bytes=config.memory_bytes,
         )
@@ -165,6 +173,18 @@ class Outbox:
             *(feed.acknowledged(self._num_put) for feed in durable),
             self._num_put,
         )
+
+    def are_alerts_safe(self, seq: int) -> bool:
+        """Return whether all alerts up to a number are with every durable sink, or on disk."""
+        return self._log.safe_seq(Kind.ALERTS) >= seq
+
+    def logged_alerts(self) -> list[Record]:
+        """Return the alerts that the process before left behind what its state holds, in order."""
+        return [record for _, record in self._log.kept(Kind.ALERTS, _STATE.name)]
+
+    def confirm_state(self, seq: int) -> None:
+        """Say that alerts up to a number are part of the state on disk."""
+        self._log.confirm(Kind.ALERTS, _STATE.name, seq)
 
     def request_write_out(self) -> None:
         """Ask to bring to disk whatever sinks with the log have not confirmed: the end is near."""

@@ -149,6 +149,8 @@ class Recorder:
             last_seq[kind] = self._append_all(kind, records)
         if Kind.ALERTS in by_kind:
             self._on_alerts()
+        if delivery.mark is not None:
+            delivery.mark.alerts_seq = self._log.last_seq(Kind.ALERTS)
         with self._changed:
             if len(self._marks) >= _MAX_MARKS:
                 last_seq = {**self._marks.pop().last_seq, **last_seq}

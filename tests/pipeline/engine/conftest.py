@@ -15,7 +15,7 @@ def make_outbox(tmp_path):
     """Builds outboxes over one state folder; those left open are closed."""
     made = []
 
-    def make(*sinks, **config):
+    def make(*sinks, keeps_state=False, **config):
         metrics = Metrics(tuple)
         health = Health(SystemClock(), stall_s=60)
         outbox = Outbox(
@@ -25,6 +25,7 @@ def make_outbox(tmp_path):
             deployment="d",
             worker="w",
             observers=Observers(metrics=metrics, health=health, clock=SystemClock()),
+            keeps_state=keeps_state,
         )
         made.append(outbox)
         return outbox, metrics, health

@@ -15,6 +15,7 @@ from connectors.record import Topic
 from pipeline.engine import outbox as module
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.log.record_log import RecordLog
+from pipeline.engine.state.log_mark import LogMark
 from pipeline.observe.health import SinkState
 from pipeline.records.schema import StatusRecord
 from tests.pipeline.engine.runs import wait_until
@@ -412,3 +413,25 @@ def test_a_sink_is_told_how_masks_can_be_left_out(make_outbox):
     stop(outbox)
     [record] = [one for one in sink.records if one.topic is Topic.MASKLETS]
     assert json.loads(record.value)["masks_omitted"]
+
+
+def test_alerts_stay_in_the_log_until_they_are_part_of_the_state(make_outbox):
+    sink = MemorySink()
+    outbox, *_ = make_outbox(sink, keeps_state=True)
+    outbox.start()
+    for number in range(5):
+        outbox.put(status(number))
+    before, after = LogMark(), LogMark()
+    outbox.put(Delivery(mark=before))
+    outbox.put(status(5))
+    outbox.put(Delivery(mark=after))
+    wait_until(lambda: after.alerts_seq is not None)
+    assert (before.alerts_seq, after.alerts_seq) == (5, 6)
+    wait_until(lambda: outbox.are_alerts_safe(6))
+    assert not outbox.are_alerts_safe(7)
+    outbox.confirm_state(2)
+    stop(outbox)
+    again, *_ = make_outbox(sink, keeps_state=True)
+    assert [record.key for record in again.logged_alerts()] == ["s2", "s3", "s4", "s5"]
+    again.close()
+    assert len(sink.records) == 6
