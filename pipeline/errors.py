@@ -8,6 +8,7 @@ MaskstreamError
 ├── ModelError             the model fails on a stream's frames, or does not take the stream
 ├── StreamLimitError       a source names more streams than the configuration allows
 ├── StateError             the state folder cannot be used, or another process uses it
+├── SnapshotError          a text is no snapshot of a stream that this version can go on from
 ├── StreamExistsError      a stream of that name runs already
 └── UnknownStreamError     no stream of that name can be changed or removed
 
@@ -114,6 +115,10 @@ class StateError(MaskstreamError):
         self.path = path
         self.reason = reason
         self.accepted = accepted
+
+
+class SnapshotError(MaskstreamError):
+    """A text is no snapshot of a stream that this version can go on from."""
 
 
 class StreamExistsError(MaskstreamError):

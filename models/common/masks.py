@@ -7,10 +7,11 @@ Shape legend:
 """
 
 from dataclasses import dataclass
-from typing import Self, TypedDict
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import TypedDict
 
 Box = tuple[float, float, float, float]
 Corners = tuple[int, int, int, int]

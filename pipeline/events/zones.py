@@ -27,6 +27,11 @@ class ZoneConfig(StrictModel):
     """Corners as x, y from 0 to 1, origin top left; closed by itself."""
 
 
+def find_zone(name: str, zones: Sequence[ZoneConfig]) -> ZoneConfig:
+    """Return the zone of a name, which must be there."""
+    return next(zone for zone in zones if zone.name == name)
+
+
 def contains(polygon: Sequence[Point], point: Point) -> bool:
     """Return whether a point lies in a polygon (even-odd rule), edges included."""
     x, y = point

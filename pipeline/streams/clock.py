@@ -5,13 +5,19 @@ wall clock, a timeline makes a time that never runs backwards; :class:`StreamClo
 of it was observed. All times are whole microseconds; nothing here reads a clock.
 """
 
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from statistics import median_low
 
 from pipeline.clock import Moment
-from pipeline.streams.timelines import LiveTimeline, Reading, StampTimeline, Step
+from pipeline.streams.timelines import (
+    LiveState,
+    LiveTimeline,
+    Reading,
+    StampState,
+    StampTimeline,
+    Step,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -61,21 +67,56 @@ class WallTime:
         return _EPOCH + timedelta(microseconds=utc_us)
 
 
+@dataclass(slots=True, kw_only=True)
+class ClockState:
+    """What a :class:`StreamClock` knows.
+
+    Attributes:
+        timeline: What its timeline knows.
+        tick: Of the last frame.
+        captured_us: Capture time of the last frame.
+        intervals: The last times between measured frames.
+        measured_us: Stream time of the last measured frame.
+        num_unmeasured: Frames since then.
+    """
+
+    timeline: LiveState | StampState
+    tick: Tick | None = None
+    captured_us: int = 0
+    intervals: tuple[int, ...] = ()
+    measured_us: int = 0
+    num_unmeasured: int = 0
+
+
 class StreamClock:
     """The clock of one stream, over all its sessions and connections.
 
     Args:
         is_live: Arrival tells how fast time goes: cameras. Else only stamps do: files, topics.
         session_gap_us: A longer step ends the session.
+        state: What another clock of the same kind knew, to go on from.
     """
 
-    def __init__(self, *, is_live: bool, session_gap_us: int) -> None:
-        self._timeline = (LiveTimeline if is_live else StampTimeline)(session_gap_us)
-        self._tick: Tick | None = None
-        self._captured_us = 0
-        self._intervals: deque[int] = deque(maxlen=_NUM_INTERVALS)
-        self._measured_us = 0
-        self._num_unmeasured = 0
+    def __init__(
+        self, *, is_live: bool, session_gap_us: int, state: ClockState | None = None
+    ) -> None:
+        state = state or ClockState(timeline=LiveState() if is_live else StampState())
+        self._state = replace(state)
+        self._timeline = (
+            LiveTimeline(session_gap_us, state.timeline)
+            if isinstance(state.timeline, LiveState)
+            else StampTimeline(session_gap_us, state.timeline)
+        )
+
+    @property
+    def state(self) -> ClockState:
+        """A copy of what it knows, from which another one goes on."""
+        return replace(self._state, timeline=self._timeline.state)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether arrival tells how fast time goes."""
+        return isinstance(self._timeline, LiveTimeline)
 
     @property
     def num_reanchored(self) -> int:
@@ -100,37 +141,37 @@ class StreamClock:
             nominal_us: Usual time between two frames, if the source knows it.
             is_doubtful: The neighbours contradict ``captured_us``.
         """
-        before, is_same_stamp = self._tick, captured_us == self._captured_us
-        self._captured_us = captured_us
+        before, is_same_stamp = self._state.tick, captured_us == self._state.captured_us
+        self._state.captured_us = captured_us
         reading = Reading(
             captured_us=captured_us,
             arrived_us=arrived_us,
             now_us=now_us,
             nominal_us=nominal_us if nominal_us and nominal_us > 0 else None,
-            usual_us=median_low(self._intervals) if self._intervals else None,
+            usual_us=median_low(self._state.intervals) if self._state.intervals else None,
             is_doubtful=is_doubtful,
         )
         if before is None:
             self._timeline.begin(reading)
-            self._tick = Tick(
+            self._state.tick = Tick(
                 stream_time_us=0,
                 observed_us=0,
                 gap_us=0,
                 begins_session=True,
                 is_same_stamp=False,
             )
-            return self._tick
+            return self._state.tick
         step = self._timeline.advance(reading)
         step_us = step.time_us - before.stream_time_us
         gap_us = self._measure(step, step_us, reading.step_us)
-        self._tick = Tick(
+        self._state.tick = Tick(
             stream_time_us=step.time_us,
             observed_us=before.observed_us + step_us - gap_us,
             gap_us=gap_us,
             begins_session=step.begins_session,
             is_same_stamp=is_same_stamp,
         )
-        return self._tick
+        return self._state.tick
 
     @property
     def wall_time(self) -> WallTime:
@@ -148,15 +189,15 @@ class StreamClock:
         gone by: a false stamp is no gap.
         """
         if step.begins_session:  # another visit has a pace of its own
-            self._intervals.clear()
-            self._measured_us, self._num_unmeasured = step.time_us, 0
+            self._state.intervals = ()
+            self._state.measured_us, self._state.num_unmeasured = step.time_us, 0
             return max(step_us - usual_us, 0) if step.is_measured else 0
         if not step.is_measured:
-            self._num_unmeasured += 1
+            self._state.num_unmeasured += 1
             return 0
-        interval_us = (step.time_us - self._measured_us) // (self._num_unmeasured + 1)
-        self._measured_us, self._num_unmeasured = step.time_us, 0
-        self._intervals.append(interval_us)
+        interval_us = (step.time_us - self._state.measured_us) // (self._state.num_unmeasured + 1)
+        self._state.measured_us, self._state.num_unmeasured = step.time_us, 0
+        self._state.intervals = (*self._state.intervals, interval_us)[-_NUM_INTERVALS:]
         is_gap = interval_us > max(_MIN_GAP_US, _GAP_INTERVALS * usual_us)
         return max(step_us - usual_us, 0) if is_gap else 0
 

@@ -13,15 +13,17 @@ from datetime import datetime
 from connectors.frame import Frame
 from models.protocols import FrameInput, Prediction
 from pipeline.clock import Moment, seconds_to_us
+from pipeline.errors import SnapshotError
 from pipeline.events.event import Event, EventPhase, OpenEvent, RuleUpdate
 from pipeline.events.rules.config import BaseRuleConfig
 from pipeline.events.rules.machine import RuleBook
 from pipeline.events.zones import ZoneConfig
 from pipeline.streams.clock import StreamClock, Tick, WallTime, to_us
 from pipeline.streams.result import FrameResult, FrameStamp, Scene
+from pipeline.streams.snapshot import SessionState, StreamSnapshot
 from pipeline.tracking.config import TrackingConfig
 from pipeline.tracking.track import TrackUpdate
-from pipeline.tracking.tracks import SessionKey, TrackBook
+from pipeline.tracking.tracks import BookState, SessionKey, TrackBook
 
 _CAPTION_US = 3_000_000
 _MAX_CAPTIONS = 5
@@ -43,6 +45,18 @@ class _Session:
     stamp: FrameStamp
     now: Moment
     wall_time: WallTime
+
+    @property
+    def state(self) -> SessionState:
+        """A copy of how it stands."""
+        return SessionState(
+            shape=self.shape,
+            book=self.book.state,
+            rules=self.rules.state,
+            stamp=self.stamp,
+            now=self.now,
+            wall_time=self.wall_time,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +116,47 @@ class Stream:
         self._last_stamp: FrameStamp | None = None
         self._next_no = first_no
         self._captions: deque[tuple[int, str]] = deque(maxlen=_MAX_CAPTIONS)
+
+    def snapshot(self) -> StreamSnapshot:
+        """Return how it stands: between two frames, none of them admitted and not yet applied."""
+        session = self._session
+        return StreamSnapshot(
+            stream_id=self.stream_id,
+            clock=self._clock.state,
+            session=None if session is None else session.state,
+            next_no=self._next_no,
+            captions=tuple(self._captions),
+            last_stamp=self._last_stamp,
+        )
+
+    def restore(self, snapshot: StreamSnapshot) -> None:
+        """Go on from where another one of the same name stood; nothing may have been admitted yet.
+
+        Zones, rules and thresholds are this one's. Of a rule that was another one there, or is no
+        more, open events end with the next result (``changed``).
+
+        Args:
+            snapshot: How the other one stood.
+
+        Raises:
+            SnapshotError: If it is of another stream or of another kind of source; nothing changes.
+        """
+        is_live = snapshot.clock.timeline.is_live
+        if (snapshot.stream_id, is_live) != (self.stream_id, self._clock.is_live):
+            raise SnapshotError(
+                f"snapshot: is of stream {snapshot.stream_id!r}, live {is_live} "
+                f"(accepted: {self.stream_id!r}, live {self._clock.is_live})"
+            )
+        self._clock = StreamClock(
+            is_live=is_live,
+            session_gap_us=seconds_to_us(self._tracking.session_gap_s),
+            state=snapshot.clock,
+        )
+        state = snapshot.session
+        self._session = None if state is None else self._reopen(state)
+        self._last_stamp = snapshot.last_stamp
+        self._next_no = snapshot.next_no
+        self._captions.extend(snapshot.captions)
 
     @property
     def last_stamp(self) -> FrameStamp | None:
@@ -177,7 +232,7 @@ class Stream:
         update = session.book.apply(prediction, now=tick.moment, is_same_stamp=tick.is_same_stamp)
         session.now, session.wall_time = tick.moment, self._clock.wall_time
         session.stamp = FrameStamp.of(frame, stream_time_us=tick.stream_time_us)
-        self._next_no = session.book.next_no
+        self._next_no = session.book.state.next_no
         self._last_stamp = session.stamp
         ruled = _rule(session, update)
         self._note_captions(ruled.events, session.now)
@@ -233,11 +288,21 @@ class Stream:
         )
         return _Session(
             shape=frame.pixels.shape,
-            book=TrackBook(key, self._tracking, first_no=self._next_no),
+            book=TrackBook(BookState.begin(key, first_no=self._next_no), self._tracking),
             rules=RuleBook(self._rules, self._zones),
             stamp=FrameStamp.of(frame, stream_time_us=tick.stream_time_us),
             now=tick.moment,
             wall_time=self._clock.wall_time,
+        )
+
+    def _reopen(self, state: SessionState) -> _Session:
+        return _Session(
+            shape=state.shape,
+            book=TrackBook(state.book, self._tracking),
+            rules=RuleBook(self._rules, self._zones, state.rules),
+            stamp=state.stamp,
+            now=state.now,
+            wall_time=state.wall_time,
         )
 
     def _result(

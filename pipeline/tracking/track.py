@@ -1,10 +1,31 @@
 """A track as it stands on one frame, and the steps of its life."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from models.common.masks import Box, CropMask
+from pydantic import PlainSerializer, PlainValidator, TypeAdapter
+
+from models.common.masks import Box, CocoRle, CropMask, RunLengths
 from pipeline.clock import Moment
 from pipeline.tracking.states import TrackChangeKind, TrackState
+
+_RLE = TypeAdapter(CocoRle)
+
+
+def _to_mask(value: object) -> CropMask:
+    if isinstance(value, CropMask):
+        return value
+    rle = _RLE.validate_python(value)
+    height, width = rle["size"]
+    return CropMask.of(RunLengths.from_counts(rle["counts"], (height, width)).mask())
+
+
+# In JSON a mask is run lengths.
+_Mask = Annotated[
+    CropMask,
+    PlainValidator(_to_mask),
+    PlainSerializer(lambda mask: mask.run_lengths().compressed(), return_type=CocoRle),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +61,7 @@ class Track:
     area: float
     is_visible: bool
     has_place: bool
-    last_mask: CropMask
+    last_mask: _Mask
     first_seen: Moment
     last_seen: Moment
     now: Moment

@@ -5,9 +5,10 @@ connection matters. State is bounded by the masklets that the model keeps: a tra
 its masklet. What a frame costs grows with its objects, not with their pairs.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Self
 
 from models.common.masks import Box, CropMask
 from models.protocols import MaskletObservation, Prediction
@@ -37,7 +38,7 @@ class SessionKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Life:
+class Life:
     """What is remembered of one masklet from frame to frame.
 
     Attributes:
@@ -57,6 +58,34 @@ class _Life:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BookState:
+    """What a :class:`TrackBook` knows.
+
+    Attributes:
+        key: Names the session.
+        first_no: Number of its first track.
+        next_no: Number of its next track.
+        lives: By masklet; the mapping is never written to.
+        first: Its first frame.
+        last: Its last frame.
+        num_frames: Frames so far.
+    """
+
+    key: SessionKey
+    first_no: int
+    next_no: int
+    lives: Mapping[int, Life] = field(default_factory=dict[int, Life])
+    first: Moment | None = None
+    last: Moment | None = None
+    num_frames: int = 0
+
+    @classmethod
+    def begin(cls, key: SessionKey, *, first_no: int = 1) -> Self:
+        """Return what is known before the first frame."""
+        return cls(key=key, first_no=first_no, next_no=first_no)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Turn:
     """One frame's time."""
 
@@ -69,26 +98,20 @@ class TrackBook:
     """The tracks of one model session of one stream.
 
     Args:
-        key: Names the session.
+        state: What is known of the session so far.
         config: Thresholds in seconds.
-        first_no: Number of the first track.
     """
 
-    def __init__(self, key: SessionKey, config: TrackingConfig, *, first_no: int = 1) -> None:
-        self._key = key
+    def __init__(self, state: BookState, config: TrackingConfig) -> None:
+        self.state = state
         self._confirm_us = seconds_to_us(config.confirm_s)
         self._occluded_us = seconds_to_us(config.occluded_s)
         self._lost_us = seconds_to_us(config.lost_s)
         self._hidden_us = seconds_to_us(config.hidden_s)
         self._expire_us = seconds_to_us(config.expire_s)
-        self._lives: dict[int, _Life] = {}
-        self._first: Moment | None = None
-        self._last: Moment | None = None
-        self._num_frames = 0
-        self._first_no = self.next_no = first_no
 
     def __len__(self) -> int:
-        return len(self._lives)
+        return len(self.state.lives)
 
     def apply(
         self, prediction: Prediction, *, now: Moment, is_same_stamp: bool = False
@@ -100,11 +123,12 @@ class TrackBook:
             now: The frame's time; must not run backwards.
             is_same_stamp: The source gave this frame and the one before the same time.
         """
-        step_us = 0 if self._last is None else now.observed_us - self._last.observed_us
+        before = self.state
+        step_us = 0 if before.last is None else now.observed_us - before.last.observed_us
         turn = _Turn(now=now, step_us=step_us, is_same_stamp=is_same_stamp)
-        lives: dict[int, _Life] = {}
+        lives: dict[int, Life] = {}
         changes: list[TrackChange] = []
-        next_no = self.next_no
+        next_no = before.next_no
         for seen in prediction.masklets:
             life, steps = self._observe(seen, turn, next_no)
             changes += steps
@@ -115,13 +139,18 @@ class TrackBook:
         # A masklet that is neither listed nor announced as ended is gone all the same.
         gone = [
             life.track
-            for number, life in self._lives.items()
+            for number, life in before.lives.items()
             if number not in lives and not life.is_expired
         ]
         changes += _end(gone, tracks, turn)
-        self._lives, self.next_no = lives, next_no
-        self._first, self._last = self._first or now, now
-        self._num_frames += 1
+        self.state = replace(
+            before,
+            lives=lives,
+            next_no=next_no,
+            first=before.first or now,
+            last=now,
+            num_frames=before.num_frames + 1,
+        )
         tracks.sort(key=lambda track: track.no)
         return TrackUpdate(tracks=tuple(tracks), changes=tuple(changes))
 
@@ -137,34 +166,35 @@ class TrackBook:
         confirmed: list[Track] = []
         changes: list[TrackChange] = []
         confirms = is_complete and self._is_too_short()
-        for life in self._lives.values():
+        for life in self.state.lives.values():
             track = life.track
             if life.is_expired:
                 continue
-            if confirms and not life.is_confirmed and life.num_matches == self._num_frames:
+            if confirms and not life.is_confirmed and life.num_matches == self.state.num_frames:
                 track = replace(track, state=TrackState.CONFIRMED)
                 confirmed.append(track)
                 changes.append(TrackChange(kind=TrackChangeKind.CONFIRMED, track=track))
             changes.append(TrackChange(kind=TrackChangeKind.ENDED, track=track, reason=reason))
-        self._lives = {}
+        self.state = replace(self.state, lives={})
         return TrackUpdate(tracks=tuple(confirmed), changes=tuple(changes))
 
     def _is_too_short(self) -> bool:
-        if self._first is None or self._last is None:
+        first, last = self.state.first, self.state.last
+        if first is None or last is None:
             return False
-        observed_us = self._last.observed_us - self._first.observed_us
-        return self._num_frames < _NUM_CONFIRMING and observed_us < self._confirm_us
+        observed_us = last.observed_us - first.observed_us
+        return self.state.num_frames < _NUM_CONFIRMING and observed_us < self._confirm_us
 
     def _observe(
         self, seen: MaskletObservation, turn: _Turn, no: int
-    ) -> tuple[_Life | None, list[TrackChange]]:
+    ) -> tuple[Life | None, list[TrackChange]]:
         """Return a masklet's life after this frame, if it has one, and what happened in it."""
-        life = self._lives.get(seen.masklet_id)
+        life = self.state.lives.get(seen.masklet_id)
         is_visible = not seen.mask.is_empty
         if life is None or (life.is_expired and is_visible):
             if not is_visible:  # never seen yet: there is nothing to tell
                 return None, []
-            life = _Life(track=self._begin(seen, turn, no))
+            life = Life(track=self._begin(seen, turn, no))
             started = [TrackChange(kind=TrackChangeKind.STARTED, track=life.track)]
             turn = replace(turn, step_us=0)
         elif life.is_expired:
@@ -176,7 +206,7 @@ class TrackBook:
         return life, started + changes
 
     def _begin(self, seen: MaskletObservation, turn: _Turn, no: int) -> Track:
-        key = self._key
+        key = self.state.key
         uid = make_uid(
             "track",
             key.deployment,
@@ -184,7 +214,7 @@ class TrackBook:
             key.stream_epoch,
             format_time(key.began_at),
             key.first_seq,
-            no - self._first_no,
+            no - self.state.first_no,
         )
         return Track(
             uid=uid,
@@ -207,7 +237,7 @@ class TrackBook:
             visible_us=0,
         )
 
-    def _count_match(self, life: _Life, turn: _Turn) -> _Life:
+    def _count_match(self, life: Life, turn: _Turn) -> Life:
         """Take over a matched frame; three far apart or in one burst confirm."""
         matched_us = life.matched_us + turn.step_us
         apart_us = turn.now.stream_us - life.counted.stream_us if life.counted else 0
@@ -224,13 +254,13 @@ class TrackBook:
         )
 
     def _advance(
-        self, life: _Life, seen: MaskletObservation, turn: _Turn, *, is_visible: bool
-    ) -> tuple[_Life, list[TrackChange]]:
+        self, life: Life, seen: MaskletObservation, turn: _Turn, *, is_visible: bool
+    ) -> tuple[Life, list[TrackChange]]:
         before = life.track
         unseen_us = 0 if is_visible else turn.now.observed_us - before.last_seen.observed_us
         track = replace(
             before,
-            state=self._state(unseen_us, is_confirmed=life.is_confirmed),
+            state=self._state_after(unseen_us, is_confirmed=life.is_confirmed),
             score=seen.score,
             best_score=max(before.best_score, seen.score),
             presence_score=seen.presence_score,
@@ -249,7 +279,7 @@ class TrackBook:
             return replace(life, track=track, is_expired=True), [ended]
         return replace(life, track=track), _changes_between(before.state, track)
 
-    def _state(self, unseen_us: int, *, is_confirmed: bool) -> TrackState:
+    def _state_after(self, unseen_us: int, *, is_confirmed: bool) -> TrackState:
         if not is_confirmed:
             return TrackState.TENTATIVE
         if unseen_us == 0 or unseen_us < self._occluded_us:

@@ -10,7 +10,7 @@ from models.common.masks import CropMask
 from models.protocols import MaskletObservation, Prediction
 from pipeline.clock import Moment
 from pipeline.tracking.config import TrackingConfig
-from pipeline.tracking.tracks import SessionKey, TrackBook
+from pipeline.tracking.tracks import BookState, SessionKey, TrackBook
 from tests.pipeline.fakes import START
 
 HEIGHT, WIDTH = 1080, 1920
@@ -64,7 +64,7 @@ def time_tracks(*, num_objects: int = 500, num_ending: int = 50, rounds: int = 5
     key = SessionKey(deployment="d", stream_id="cam", stream_epoch=0, began_at=START, first_seq=0)
     costs: list[list[float]] = []
     for _ in range(rounds):
-        book = TrackBook(key, TrackingConfig())
+        book = TrackBook(BookState.begin(key), TrackingConfig())
         frames = enumerate([whole, whole, rest])
         costs.append([_cost_ms(book, prediction, number) for number, prediction in frames])
     return TrackTimes(

@@ -1,6 +1,9 @@
 """The table of all rules: a new one is a module with a ``RuleKind``, and a row here."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, cast
+
+from pydantic import PlainSerializer, PlainValidator
 
 from pipeline.events.rules.appear import APPEAR
 from pipeline.events.rules.config import BaseRuleConfig
@@ -22,3 +25,22 @@ RULES: list[RuleKind[Any]] = [
 def kind_of(config: BaseRuleConfig) -> RuleKind[Any]:
     """Return the row of a rule's configuration."""
     return next(kind for kind in RULES if kind.config is type(config))
+
+
+def _to_rule(value: object) -> BaseRuleConfig:
+    if isinstance(value, BaseRuleConfig):
+        return value
+    name = cast("Mapping[str, object]", value).get("type") if isinstance(value, dict) else None
+    kind = next((kind for kind in RULES if kind.name == name), None)
+    if kind is None:
+        accepted = ", ".join(kind.name for kind in RULES)
+        raise ValueError(f"type {name!r} is no rule's (accepted: {accepted})")
+    return cast("BaseRuleConfig", kind.config.model_validate(value))
+
+
+StoredRule = Annotated[
+    BaseRuleConfig,
+    PlainValidator(_to_rule),
+    PlainSerializer(lambda config: config.model_dump(mode="json"), return_type=dict[str, object]),
+]
+"""Any rule's configuration in a snapshot, by the table as it is when that is read."""

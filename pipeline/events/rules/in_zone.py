@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.events.rules.config import ZoneRuleConfig
 from pipeline.events.rules.kind import Condition
-from pipeline.events.zones import ZoneConfig, anchor_of, contains
+from pipeline.events.zones import ZoneConfig, anchor_of, contains, find_zone
 from pipeline.tracking.track import Track
 
 
@@ -13,7 +13,7 @@ def is_inside(config: ZoneRuleConfig, zones: Sequence[ZoneConfig]) -> Condition:
 
     An object out of sight keeps its place: hiding behind a tree is neither entering nor leaving.
     """
-    polygon = next(zone.polygon for zone in zones if zone.name == config.zone)
+    polygon = find_zone(config.zone, zones).polygon
 
     def condition(track: Track) -> bool | None:
         if not track.is_visible:

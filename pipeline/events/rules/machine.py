@@ -6,24 +6,25 @@ answer has been no for its release delay or the track has ended. Delays and dura
 time; what differs between rules is said by their modules.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
 from pipeline.clock import Moment
 from pipeline.events.event import Event, EventPhase, OpenEvent, RuleFailure, RuleUpdate
-from pipeline.events.rules.catalogue import kind_of
+from pipeline.events.rules.catalogue import StoredRule, kind_of
 from pipeline.events.rules.config import Accepts, BaseRuleConfig, ZoneRuleConfig
-from pipeline.events.zones import ZoneConfig
+from pipeline.events.zones import ZoneConfig, find_zone
 from pipeline.tracking.states import TrackChangeKind, TrackState
 from pipeline.tracking.track import Track, TrackChange, TrackUpdate
 
 _Item = TypeVar("_Item", Track, TrackChange)
+_CHANGED = "changed"
 
 
 @dataclass(slots=True, kw_only=True)
-class _Watch:
+class Watch:
     """One rule's memory of one track.
 
     Attributes:
@@ -48,6 +49,34 @@ class _Watch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuleState:
+    """What a :class:`RuleMachine` knows.
+
+    Attributes:
+        config: Its configuration.
+        zone: The rule's zone, if it has one.
+        watches: By uid of the track.
+    """
+
+    config: StoredRule
+    zone: ZoneConfig | None = None
+    watches: Mapping[str, Watch] = field(default_factory=dict[str, Watch])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleBookState:
+    """What a :class:`RuleBook` knows.
+
+    Attributes:
+        rules: As they are configured.
+        former: As they were configured before, with what they know of tracks that live on.
+    """
+
+    rules: tuple[RuleState, ...] = ()
+    former: tuple[RuleState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RuleTime:
     """A frame's time, and how stream time becomes wall time."""
 
@@ -56,16 +85,36 @@ class RuleTime:
 
 
 class RuleMachine:
-    """One rule on one stream."""
+    """One rule on one stream.
 
-    def __init__(self, config: BaseRuleConfig, zones: Sequence[ZoneConfig]) -> None:
+    Args:
+        config: Its configuration.
+        zones: The stream's zones.
+        watches: What another one of the same configuration knew, to go on from.
+        is_former: The rule is no longer configured like this: open events end, none begins.
+    """
+
+    def __init__(
+        self,
+        config: BaseRuleConfig,
+        zones: Sequence[ZoneConfig],
+        watches: Mapping[str, Watch] | None = None,
+        *,
+        is_former: bool = False,
+    ) -> None:
         kind = kind_of(config)
         self._config = config
         self._kind = kind
-        self._zone = config.zone if isinstance(config, ZoneRuleConfig) else None
+        self._zone = _zone_of(config, zones)
         self._condition = kind.condition(config, zones)
         self._timing = kind.timing(config)
-        self._watches: dict[str, _Watch] = {}
+        self._is_former = is_former
+        self._watches = _copy(watches or {})
+
+    @property
+    def state(self) -> RuleState:
+        """A copy of what it knows, from which another one goes on."""
+        return RuleState(config=self._config, zone=self._zone, watches=_copy(self._watches))
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -83,8 +132,9 @@ class RuleMachine:
         """Return what this frame means to the rule, and whether it raised on one of the tracks."""
         events: list[Event] = []
         errors: list[Exception] = []
+        turn = self._end_changed if self._is_former else self._watch
         for track in update.tracks:
-            events += self._attempt(self._watch, track, time, errors)
+            events += self._attempt(turn, track, time, errors)
         for change in update.changes:
             events += self._attempt(self._end_track, change, time, errors)
         failure = RuleFailure(rule=self._config.name, error=errors[0]) if errors else None
@@ -104,6 +154,25 @@ class RuleMachine:
             errors.append(error)
             return []
 
+    def number_behind(self, former: RuleState) -> None:
+        """Give no event an ordinal that a rule of the same name has given before."""
+        if former.config.name != self._config.name:
+            return
+        for uid, watch in former.watches.items():
+            mine = self._watches.setdefault(uid, self._new_watch())
+            mine.num_events = max(mine.num_events, watch.num_events)
+
+    def _new_watch(self) -> Watch:
+        return Watch(is_armed=not self._kind.needs_opposite)
+
+    def _end_changed(self, track: Track, time: RuleTime) -> list[Event]:
+        watch = self._watches.get(track.uid)
+        if watch is None or watch.start is None:
+            return []
+        ended = self._tell(EventPhase.END, watch, track, time, reason=_CHANGED)
+        watch.start = watch.holds_since = None
+        return [ended]
+
     def _is_accepted(self, track: Track) -> bool:
         if self._config.concepts and track.concept not in self._config.concepts:
             return False
@@ -116,7 +185,7 @@ class RuleMachine:
             return []
         watch = self._watches.get(track.uid)
         if watch is None:
-            watch = self._watches[track.uid] = _Watch(is_armed=not self._kind.needs_opposite)
+            watch = self._watches[track.uid] = self._new_watch()
         holds = self._condition(track)
         if holds is None:
             return []
@@ -130,7 +199,7 @@ class RuleMachine:
         return self._maybe_end(watch, track, time, holds=holds)
 
     @staticmethod
-    def _has_failed_for(watch: _Watch, delay_us: int, *, holds: bool, now: Moment) -> bool:
+    def _has_failed_for(watch: Watch, delay_us: int, *, holds: bool, now: Moment) -> bool:
         if holds:
             watch.fails_since = None
             return False
@@ -138,7 +207,7 @@ class RuleMachine:
         return now.observed_us - watch.fails_since.observed_us >= delay_us
 
     def _maybe_begin(
-        self, watch: _Watch, track: Track, time: RuleTime, *, holds: bool
+        self, watch: Watch, track: Track, time: RuleTime, *, holds: bool
     ) -> list[Event]:
         watch.fails_since = None
         if not holds:
@@ -149,9 +218,7 @@ class RuleMachine:
             return []
         return [self._begin(watch, track, time, start=watch.holds_since)]
 
-    def _maybe_end(
-        self, watch: _Watch, track: Track, time: RuleTime, *, holds: bool
-    ) -> list[Event]:
+    def _maybe_end(self, watch: Watch, track: Track, time: RuleTime, *, holds: bool) -> list[Event]:
         now = time.now
         if self._has_failed_for(watch, self._timing.release_us, holds=holds, now=now):
             reason = self._kind.release_reason
@@ -167,19 +234,20 @@ class RuleMachine:
     def _end_track(self, change: TrackChange, time: RuleTime) -> list[Event]:
         if change.kind is not TrackChangeKind.ENDED:
             return []
-        track, reason = change.track, change.reason or "track_ended"
+        track = change.track
+        reason = _CHANGED if self._is_former else change.reason or "track_ended"
         watch = self._watches.pop(track.uid, None)
         if watch is None:
             return []
         events: list[Event] = []
         if watch.start is None:
             start = self._kind.begins_when_ended(track, reason)
-            if start is None:
+            if start is None or self._is_former:
                 return []
             events.append(self._begin(watch, track, time, start=start))
         return [*events, self._tell(EventPhase.END, watch, track, time, reason=reason)]
 
-    def _begin(self, watch: _Watch, track: Track, time: RuleTime, *, start: Moment) -> Event:
+    def _begin(self, watch: Watch, track: Track, time: RuleTime, *, start: Moment) -> Event:
         watch.start = start
         watch.started_at = time.utc_of(start.stream_us)
         watch.num_events += 1
@@ -189,7 +257,7 @@ class RuleMachine:
     def _tell(
         self,
         phase: EventPhase,
-        watch: _Watch,
+        watch: Watch,
         track: Track,
         time: RuleTime,
         *,
@@ -212,25 +280,60 @@ class RuleMachine:
             now=now,
             started_at=started_at,
             ended_at=ended_at if phase is EventPhase.END else None,
-            zone=self._zone,
+            zone=self._zone.name if self._zone else None,
             end_reason=reason,
             value={self._kind.value_name: (now.observed_us - start.observed_us) / 1_000_000},
         )
 
 
 class RuleBook:
-    """All rules of one stream. Bounded by rules times living tracks."""
+    """All rules of one stream. Bounded by rules, configured or before, times living tracks.
 
-    def __init__(self, rules: Sequence[BaseRuleConfig], zones: Sequence[ZoneConfig]) -> None:
-        self._machines = tuple(RuleMachine(rule, zones) for rule in rules)
+    Args:
+        rules: Their configuration.
+        zones: The stream's zones.
+        state: What another one knew of the same tracks, to go on from. Of a rule that is configured
+            otherwise now, or not at all, open events end with the next update.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[BaseRuleConfig],
+        zones: Sequence[ZoneConfig],
+        state: RuleBookState | None = None,
+    ) -> None:
+        state = state or RuleBookState()
+        configured = [(rule, _zone_of(rule, zones)) for rule in rules]
+        kept = {
+            one.config.name: one.watches
+            for one in state.rules
+            if (one.config, one.zone) in configured
+        }
+        former = [*state.former, *(one for one in state.rules if one.config.name not in kept)]
+        former = [one for one in former if one.watches]
+        self._machines = tuple(
+            RuleMachine(rule, zones, kept.get(rule.name)) for rule, _ in configured
+        )
+        self._former = tuple(_former_machine(one) for one in former)
+        for machine in self._machines:
+            for one in former:
+                machine.number_behind(one)
+
+    @property
+    def state(self) -> RuleBookState:
+        """A copy of what it knows, from which another one goes on."""
+        return RuleBookState(
+            rules=tuple(machine.state for machine in self._machines),
+            former=tuple(machine.state for machine in self._former),
+        )
 
     def __len__(self) -> int:
-        return sum(len(machine) for machine in self._machines)
+        return sum(len(machine) for machine in self._all)
 
     @property
     def open_events(self) -> tuple[OpenEvent, ...]:
         """Events of all rules that have begun and not ended."""
-        return tuple(event for machine in self._machines for event in machine.open_events)
+        return tuple(event for machine in self._all for event in machine.open_events)
 
     def apply(
         self, update: TrackUpdate, *, now: Moment, utc_of: Callable[[int], datetime]
@@ -245,9 +348,27 @@ class RuleBook:
         time = RuleTime(now=now, utc_of=utc_of)
         events: list[Event] = []
         failures: list[RuleFailure] = []
-        for machine in self._machines:
+        for machine in self._all:
             found, failure = machine.apply(update, time)
             events += found
             if failure is not None:
                 failures.append(failure)
+        self._former = tuple(machine for machine in self._former if len(machine))
         return RuleUpdate(events=tuple(events), failures=tuple(failures))
+
+    @property
+    def _all(self) -> tuple[RuleMachine, ...]:
+        return *self._former, *self._machines
+
+
+def _zone_of(config: BaseRuleConfig, zones: Sequence[ZoneConfig]) -> ZoneConfig | None:
+    return find_zone(config.zone, zones) if isinstance(config, ZoneRuleConfig) else None
+
+
+def _former_machine(state: RuleState) -> RuleMachine:
+    zones = () if state.zone is None else (state.zone,)
+    return RuleMachine(state.config, zones, state.watches, is_former=True)
+
+
+def _copy(watches: Mapping[str, Watch]) -> dict[str, Watch]:
+    return {uid: replace(watch) for uid, watch in watches.items()}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.clock import Moment
 from pipeline.tracking.config import TrackingConfig
-from pipeline.tracking.tracks import SessionKey, TrackBook
+from pipeline.tracking.tracks import BookState, SessionKey, TrackBook
 from tests.benchmarks.tracks import time_tracks
 from tests.pipeline.fakes import START, make_observation, make_prediction, moment
 
@@ -19,7 +19,7 @@ BOX = (2, 3, 4, 5)
 
 def play(frames, *, step_s=0.25, key=KEY, config=CONFIG):
     """Feed lists of masklets; return what changed per frame, and the book."""
-    book, told = TrackBook(key, config), []
+    book, told = TrackBook(BookState.begin(key), config), []
     for number, masklets in enumerate(frames):
         update = book.apply(make_prediction(*masklets), now=moment(number * step_s))
         told += [(number, change.kind.value) for change in update.changes]
@@ -81,7 +81,7 @@ def test_a_masklet_that_the_model_lets_go_ends_its_track():
 @pytest.mark.parametrize("step_s", [0.1, 5.0])
 def test_a_duplicate_is_merged_into_the_one_that_stays_whatever_the_pace(step_s):
     both = [make_observation(1), make_observation(2)]
-    book = TrackBook(KEY, CONFIG)
+    book = TrackBook(BookState.begin(KEY), CONFIG)
     first = book.apply(make_prediction(*both), now=moment(0.0))
     last = book.apply(make_prediction(both[0], ended=(2,)), now=moment(step_s))
     assert reasons(last)[-2:] == [("merged", None), ("ended", "merged")]
@@ -90,7 +90,7 @@ def test_a_duplicate_is_merged_into_the_one_that_stays_whatever_the_pace(step_s)
 
 def test_another_concept_in_the_same_place_is_no_heir():
     both = [make_observation(1), make_observation(2, concept="blue")]
-    book = TrackBook(KEY, CONFIG)
+    book = TrackBook(BookState.begin(KEY), CONFIG)
     book.apply(make_prediction(*both), now=moment(0.0))
     last = book.apply(make_prediction(both[0]), now=moment(0.1))
     assert reasons(last) == [("ended", "tracker")]
@@ -99,7 +99,7 @@ def test_another_concept_in_the_same_place_is_no_heir():
 @pytest.mark.parametrize(("unseen_s", "is_merged"), [(1.0, True), (1.1, False)])
 def test_an_object_unseen_for_more_than_a_second_has_no_heir(unseen_s, is_merged):
     both = [make_observation(1), make_observation(2)]
-    book = TrackBook(KEY, CONFIG)
+    book = TrackBook(BookState.begin(KEY), CONFIG)
     book.apply(make_prediction(*both), now=moment(0.0))
     hidden = make_observation(2, box=None)
     book.apply(make_prediction(both[0], hidden), now=moment(unseen_s - 0.1))
@@ -146,7 +146,7 @@ def test_ids_are_repeatable_within_a_session_and_unique_between(change):
 
 
 def test_ids_do_not_depend_on_the_number_that_people_see():
-    books = [TrackBook(KEY, CONFIG, first_no=number) for number in (1, 7)]
+    books = [TrackBook(BookState.begin(KEY, first_no=number), CONFIG) for number in (1, 7)]
     tracks = [
         book.apply(make_prediction(make_observation()), now=moment(0.0)).tracks[0] for book in books
     ]
@@ -164,7 +164,7 @@ def test_closing_ends_every_track_once():
 
 
 def test_the_book_is_as_small_as_what_lives():
-    book = TrackBook(KEY, CONFIG)
+    book = TrackBook(BookState.begin(KEY), CONFIG)
     for number in range(500):
         book.apply(make_prediction(make_observation(number + 1)), now=moment(number * 0.1))
         assert len(book) == 1
@@ -177,7 +177,7 @@ def test_the_box_of_a_single_pixel():
 
 def frames_at(masklets, times_s, *, same=()):
     """Feed lists of masklets at given seconds; return the kinds of change per frame."""
-    book = TrackBook(KEY, CONFIG)
+    book = TrackBook(BookState.begin(KEY), CONFIG)
     return [
         [
             change.kind.value
@@ -200,7 +200,7 @@ def test_three_matched_frames_of_one_stamp_confirm():
 def test_three_matched_frames_confirm_if_they_lie_far_apart_though_little_was_observed(
     apart_s, last
 ):
-    book, kinds = TrackBook(KEY, CONFIG), []
+    book, kinds = TrackBook(BookState.begin(KEY), CONFIG), []
     for number, masklets in enumerate(seen(3)):
         now = moment(number * apart_s, gap_s=number * (apart_s - 0.01))
         update = book.apply(make_prediction(*masklets), now=now)
@@ -215,7 +215,9 @@ def test_unmatched_frames_do_not_count_among_the_three():
 
 
 def test_a_track_says_where_it_is_from_its_start_on():
-    update = TrackBook(KEY, CONFIG).apply(make_prediction(make_observation()), now=moment(0.0))
+    update = TrackBook(BookState.begin(KEY), CONFIG).apply(
+        make_prediction(make_observation()), now=moment(0.0)
+    )
     (started,) = update.changes
     for track in (started.track, *update.tracks):
         assert (track.is_visible, track.has_place) == (True, True)
@@ -224,14 +226,14 @@ def test_a_track_says_where_it_is_from_its_start_on():
 
 
 def test_tracks_are_listed_by_number():
-    book = TrackBook(KEY, CONFIG)
+    book = TrackBook(BookState.begin(KEY), CONFIG)
     book.apply(make_prediction(make_observation(7)), now=moment(0.0))
     update = book.apply(make_prediction(make_observation(3), make_observation(7)), now=moment(0.1))
     assert [track.no for track in update.tracks] == [1, 2]
 
 
 def test_a_gap_counts_neither_as_seen_nor_as_unseen():
-    book = TrackBook(KEY, CONFIG)
+    book = TrackBook(BookState.begin(KEY), CONFIG)
     book.apply(make_prediction(make_observation()), now=moment(0.0))
     book.apply(make_prediction(make_observation(box=None)), now=moment(0.1))
     update = book.apply(make_prediction(make_observation()), now=moment(40.2, gap_s=40.0))
@@ -248,7 +250,7 @@ def test_an_object_unseen_for_long_has_no_place():
 
 
 def test_a_masklet_that_comes_back_after_its_track_expired_gets_another_uid():
-    book = TrackBook(KEY, CONFIG)
+    book = TrackBook(BookState.begin(KEY), CONFIG)
     uids = []
     for number, masklets in enumerate([*seen(2), *seen(14, box=None), *seen(1)]):
         update = book.apply(make_prediction(*masklets), now=moment(number * 0.25))
@@ -257,7 +259,7 @@ def test_a_masklet_that_comes_back_after_its_track_expired_gets_another_uid():
 
 
 def test_a_frame_that_raises_changes_nothing():
-    book = TrackBook(KEY, CONFIG)
+    book = TrackBook(BookState.begin(KEY), CONFIG)
     first = book.apply(make_prediction(make_observation(1)), now=moment(0.0))
     bad = replace(make_observation(2), mask=None)
     with pytest.raises(AttributeError):
@@ -282,7 +284,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_whatever_a_model_says_every_track_starts_once_and_ends_once(steps):
-    book, now_us = TrackBook(KEY, CONFIG), 0
+    book, now_us = TrackBook(BookState.begin(KEY), CONFIG), 0
     started, ended, living = [], [], set()
     for step_us, masklets in steps:
         now_us += step_us
