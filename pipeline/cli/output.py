@@ -116,11 +116,14 @@ def show_summary(summary: RunSummary, *, files: list[Path], json_lines: bool) ->
     console = Console(highlight=False)
     console.print(_stream_table(summary))
     for name, reason in summary.sink_errors.items():
-        console.print(Text(_plain(f"sink {name} failed: {reason}"), style="red"))
+        if name not in summary.num_kept:
+            console.print(Text(_plain(f"sink {name} failed: {reason}"), style="red"))
     for path in files:
         console.print(Text(_plain(f"  {path}  "), style="bold").append(_size_of(path), style="dim"))
     if summary.num_failed:
         console.print(Text(f"{summary.num_failed} failed", style="bold red"))
+    for name in summary.num_kept:  # at the end, where it is read
+        console.print(Text(_plain(f"sink {name}: {summary.sink_errors[name]}"), style="yellow"))
 
 
 def _stream_table(summary: RunSummary) -> Table:

@@ -36,3 +36,16 @@ class Delivery:
         """Whether it goes to the log: sinks of records take it, or it asks for a place there."""
         parts = (self.result, self.status, self.dead_letter, self.mark)
         return any(part is not None for part in parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """What a sink did not get by the end of a run.
+
+    Attributes:
+        text: Why, and what became of it.
+        num_kept: Records that the log keeps for the next run; ``None``: something is lost.
+    """
+
+    text: str
+    num_kept: int | None = None

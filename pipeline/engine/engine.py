@@ -11,6 +11,7 @@ from models.protocols import DeviceLostError
 from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.committer import Committer
 from pipeline.engine.control import StreamControl
+from pipeline.engine.delivery import Undelivered
 from pipeline.engine.inbox import AddStream, ChangeStream, RemoveStream
 from pipeline.engine.parts import EngineParts
 from pipeline.engine.summary import RunSummary
@@ -40,7 +41,7 @@ class Engine:
         self._turns = Turns(parts)
         self._committer = Committer(parts)
         self._unfinished: list[str] = []
-        self._sink_errors: dict[str, str] | None = None
+        self._undelivered: dict[str, Undelivered] | None = None
         self._stop_s: float | None = None
         self._device_error: str | None = None
 
@@ -102,7 +103,8 @@ class Engine:
 
     def summary(self) -> RunSummary:
         """Return what happened so far."""
-        parts = self._parts
+        parts, left = self._parts, self._undelivered or {}
+        texts = {name: one.text for name, one in left.items()}
         named_by_source = {one.stream_id for one in parts.table if one.is_named_by_source}
         return parts.summary.build(
             [self._control.summary_of(running) for running in parts.table],
@@ -110,7 +112,8 @@ class Engine:
                 (ANY_STREAM if stream_id in named_by_source else stream_id, counts)
                 for stream_id, counts in parts.ledger.snapshot()
             ],
-            sink_errors=parts.outbox.errors if self._sink_errors is None else self._sink_errors,
+            sink_errors=parts.outbox.errors if self._undelivered is None else texts,
+            num_kept={name: one.num_kept for name, one in left.items() if one.num_kept is not None},
             unfinished=self._unfinished,
             device_error=self._device_error,
         )
@@ -159,6 +162,7 @@ class Engine:
                 num_waiting, since_s = parts.outbox.num_waiting, now_s
             elif now_s - since_s >= parts.config.stop_timeout_s:
                 break
-        self._sink_errors = parts.outbox.close(_CLOSE_SHARE * parts.config.stop_timeout_s)
-        for name, text in self._sink_errors.items():
-            _logger.error("%s", text, extra={"sink": name})
+        self._undelivered = parts.outbox.close(_CLOSE_SHARE * parts.config.stop_timeout_s)
+        for name, left in self._undelivered.items():
+            level = logging.ERROR if left.num_kept is None else logging.WARNING
+            _logger.log(level, "%s", left.text, extra={"sink": name})

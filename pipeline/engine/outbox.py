@@ -14,7 +14,7 @@ from connectors.base import FrameSink, PictureSink, RecordSink, Sink
 from connectors.errors import SinkError
 from connectors.record import Record
 from pipeline.config.sections.delivery import DeliveryConfig
-from pipeline.engine.delivery import Delivery
+from pipeline.engine.delivery import Delivery, Undelivered
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.record_log import Consumer, Losses, RecordLog
 from pipeline.engine.media_feed import MediaFeed
@@ -210,14 +210,14 @@ class Outbox:
         """What the sinks have not taken yet; falls as long as one of them works."""
         return sum(feed.num_waiting for feed in self._feeds)
 
-    def close(self, timeout_s: float = _CLOSE_S) -> dict[str, str]:
+    def close(self, timeout_s: float = _CLOSE_S) -> dict[str, Undelivered]:
         """Break off what still writes, and keep in the log what it can keep.
 
         Args:
             timeout_s: Longest wait; threads and disks that hang are then left behind.
 
         Returns:
-            By sink, what it did not get and what became of that.
+            By sink, what it did not get; sinks that got everything are not there.
         """
         began_s = time.monotonic()
         self._recorder.request_stop()
@@ -237,7 +237,7 @@ class Outbox:
             self._housekeeper.join(_left_s(began_s + timeout_s))
         self._count_losses()
         left = {feed.name: self._left_of(feed, waiting[feed.name]) for feed in self._feeds}
-        return {name: text for name, text in left.items() if text is not None}
+        return {name: one for name, one in left.items() if one is not None}
 
     @property
     def errors(self) -> dict[str, str]:
@@ -248,19 +248,22 @@ class Outbox:
             if feed.watch.is_down and feed.watch.error is not None
         }
 
-    def _left_of(self, feed: Feed, num: int) -> str | None:
+    def _left_of(self, feed: Feed, num: int) -> Undelivered | None:
         """Tell what became of the ``num`` things that a feed has not got rid of."""
         why = feed.watch.error
         if not num and (why is None or not feed.sink.is_durable):
-            return why
+            return None if why is None else Undelivered(text=why)
         why = why or "too slow"
         if not isinstance(feed, RecordFeed) or not feed.sink.needs_log:
-            return f"{why}; {num} did not arrive"
+            return Undelivered(text=f"{why}; {num} did not arrive")
         if self._housekeeper.is_alive():
-            return f"{why}; of {num} records those that were not on disk are lost: it hangs"
+            text = f"{why}; of {num} records those that were not on disk are lost: it hangs"
+            return Undelivered(text=text)
         num_kept = feed.num_waiting
-        lost = f", {num - num_kept} are lost" if num_kept < num else ""
-        return f"{why}; {num_kept} records are kept in {self._folder} for the next run{lost}"
+        text = f"{why}; {num_kept} records are kept in {self._folder} for the next run"
+        if num_kept < num:
+            return Undelivered(text=f"{text}, {num - num_kept} are lost")
+        return Undelivered(text=text, num_kept=num_kept)
 
     def _keep_house(self) -> None:
         """Bring to disk what must be there, and close the log at the end."""

@@ -81,6 +81,7 @@ class RunSummary:
         wall_s: Seconds since it began.
         streams: By id.
         sink_errors: Sinks that did not get everything, and why.
+        num_kept: Records that the log keeps for the next run, by those of them that lost nothing.
         unfinished: Sources and sinks that did not end in time when they were asked to.
         device_error: Why the accelerator is gone, if it is.
     """
@@ -88,6 +89,7 @@ class RunSummary:
     wall_s: float
     streams: tuple[StreamSummary, ...]
     sink_errors: dict[str, str]
+    num_kept: dict[str, int] = field(default_factory=dict[str, int])
     unfinished: tuple[str, ...] = ()
     device_error: str | None = None
 
@@ -119,13 +121,14 @@ class RunSummary:
     def exit_code(self, *, is_strict: bool = False) -> ExitCode:
         """Return how the process is to end.
 
-        A source that gave no frame, and a sink that did not get everything, count as nothing
-        at all.
+        A source that gave no frame, and a sink that has lost something, count as nothing at all;
+        what the log keeps is not lost.
         """
         if self.device_error is not None:
             return ExitCode.DEVICE_LOST
         return choose_exit_code(
-            has_nothing=bool(self.sink_errors) or any(one.gave_nothing for one in self.streams),
+            has_nothing=self.sink_errors.keys() > self.num_kept.keys()
+            or any(one.gave_nothing for one in self.streams),
             num_failed=self.num_failed,
             is_strict=is_strict,
         )
@@ -160,6 +163,7 @@ class SummaryBook:
         *,
         counts: Sequence[tuple[str, FrameCounts]],
         sink_errors: Mapping[str, str],
+        num_kept: Mapping[str, int] | None = None,
         unfinished: Sequence[str] = (),
         device_error: str | None = None,
     ) -> RunSummary:
@@ -169,6 +173,7 @@ class SummaryBook:
             running: Streams that are not gone, without their counts.
             counts: Of all streams, each with the name it is summed up under.
             sink_errors: Sinks that did not get everything, and why.
+            num_kept: Records that the log keeps, by those of them that lost nothing.
             unfinished: Sources and sinks that did not end in time.
             device_error: Why the accelerator is gone.
         """
@@ -185,6 +190,7 @@ class SummaryBook:
             wall_s=self._clock.monotonic_s() - self._began_s,
             streams=tuple(streams[name] for name in sorted(streams)),
             sink_errors=dict(sink_errors),
+            num_kept=dict(num_kept or {}),
             unfinished=tuple(unfinished),
             device_error=device_error,
         )

@@ -1,5 +1,7 @@
 """What people see: names from outside as they are, and nothing that steers the terminal."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.cli.output import show_summary, write_error, write_warning
@@ -21,6 +23,15 @@ def test_brackets_in_names_are_no_markup(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     show_summary(summary_of("[/b][red]x"), files=[], json_lines=False)
     assert capsys.readouterr().out.count("[/b][red]x") == 6
+
+
+def test_the_last_line_says_what_is_kept_for_the_next_run(capsys):
+    text = "away; 7 records are kept in /state for the next run"
+    summary = replace(summary_of("a"), sink_errors={"k": text}, num_kept={"k": 7})
+    show_summary(summary, files=[], json_lines=False)
+    told = capsys.readouterr().out
+    assert told.endswith(f"1 failed\nsink k: {text}\n")
+    assert told.count(text) == 1
 
 
 @pytest.mark.parametrize("write", [write_error, write_warning])

@@ -124,7 +124,8 @@ def test_what_a_sink_did_not_get_is_delivered_by_the_next_run(make_outbox):
     for number in range(5):
         outbox.put(status(number))
     left = stop(outbox)
-    assert "5 records are kept" in left["sink-0"]
+    assert "5 records are kept" in left["sink-0"].text
+    assert left["sink-0"].num_kept == 5
     assert sink.is_closed
     back = opened(kind=LoggedSink)
     outbox, *_ = make_outbox(back)
@@ -138,7 +139,7 @@ def test_records_of_a_sink_without_a_log_are_said_to_be_lost(make_outbox):
     outbox.start()
     outbox.put(status())
     outbox.request_stop()
-    assert "1 did not arrive" in outbox.close()["sink-0"]
+    assert "1 did not arrive" in outbox.close()["sink-0"].text
 
 
 def test_a_sink_that_hangs_at_the_end_is_interrupted(make_outbox):
@@ -195,7 +196,7 @@ def test_a_disk_that_hangs_is_seen_and_holds_up_no_end(make_outbox, hanging_disk
     began_s = time.monotonic()
     left = outbox.close(0.5)
     assert time.monotonic() - began_s < 10.0
-    assert "hangs" in left["sink-0"]
+    assert "hangs" in left["sink-0"].text
     assert "sink-1" not in left
 
 
@@ -212,8 +213,10 @@ def test_what_a_full_disk_does_not_keep_at_the_end_is_said_to_be_lost(make_outbo
         outbox.put(status(number))
     wait_until(sink.entered.is_set)  # from memory: the disk is known to fail
     outbox.request_stop()
-    assert "0 records are kept" in (text := outbox.close()["sink-0"])
-    assert "5 are lost" in text
+    left = outbox.close()["sink-0"]
+    assert "0 records are kept" in left.text
+    assert "5 are lost" in left.text
+    assert left.num_kept is None
 
 
 def test_bugs_in_the_log_stop_neither_its_housekeeping_nor_a_feed(make_outbox, monkeypatch, caplog):

@@ -57,6 +57,14 @@ def test_a_sink_that_was_given_up_is_code_1_and_counts_as_failed():
     assert (summary.num_failed, summary.exit_code()) == (1, 1)
 
 
+@pytest.mark.parametrize(("others", "code"), [({}, 0), ({"jsonl": "disk full"}, 1)])
+def test_what_the_log_keeps_is_code_0_but_not_by_choice(others, code):
+    kept = {"kafka": "away; 7 records are kept in /state for the next run"}
+    summary = summary_of(GOOD, sink_errors=kept | others, num_kept={"kafka": 7})
+    assert summary.num_failed == 1 + len(others)
+    assert (summary.exit_code(), summary.exit_code(is_strict=True)) == (code, 1)
+
+
 def test_a_lost_device_has_a_code_of_its_own():
     summary = summary_of(DARK, device_error="the device is gone")
     assert summary.exit_code() == summary.exit_code(is_strict=True) == 3
