@@ -40,7 +40,8 @@ class JsonlSinkConfig(BaseSinkConfig, frozen=True):
     rotate_bytes: int | None = Field(
         default=256 * 1024 * 1024,
         ge=0,
-        description="Begin a new file before one grows larger; 0 or null: never.",
+        description="Begin a new file before one grows larger; 0 or null: never. What is written "
+        "at once, up to 4 MiB, goes into one file, so that a write that fails leaves nothing.",
     )
     rotate_s: float | None = Field(
         default=86_400.0,

@@ -178,6 +178,14 @@ def test_files_rotate_and_are_listed_in_order(tmp_path):
     assert [numbers(path) for path in files] == [[0], [1], [2]]
 
 
+def test_what_is_written_at_once_goes_into_one_file(tmp_path):
+    with jsonl_sink(tmp_path, rotate_bytes=1) as sink:
+        sink.write([record(0), record(1)])
+        sink.write([record(2)])
+    files = JsonlSinkConfig(folder=tmp_path).list_files()
+    assert [numbers(path) for path in files] == [[0, 1], [2]]
+
+
 def test_lines_reach_the_disk_every_half_second_and_when_flushed(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", synced.append)
