@@ -334,7 +334,7 @@ GUARANTEES = (
     Guarantee(
         promise="a damaged cursor passes over no record",
         path="pipeline/engine/log/cursors.py",
-        before='if content["crc32"] != _checksum(numbers):',
+        before="if checksum != _checksum(numbers):",
         after="if False:",
         tests=_log("record_log"),
     ),

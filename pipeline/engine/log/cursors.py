@@ -63,18 +63,30 @@ class CursorFolder:
 
     def _load(self, path: Path) -> Confirmed | None:
         try:
-            content = cast("dict[str, object]", json.loads(path.read_bytes()))
-            numbers = cast("dict[str, int]", content["confirmed"])
-            # A number that was damaged upwards would pass over records.
-            if content["crc32"] != _checksum(numbers):
-                raise ValueError("its checksum is wrong")  # noqa: TRY301 - one warning for all
-            confirmed = {kind: numbers.get(kind.value, 0) for kind in Kind}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = getattr(error, "strerror", None) or repr(error)
-            _logger.warning("%s cannot be read (%s): left out", path, reason)
+            confirmed = _parse(path.read_bytes())
+        except (OSError, ValueError) as error:
+            is_damaged = isinstance(error, ValueError)
+            what = f"is damaged ({error})" if is_damaged else f"cannot be read ({error.strerror})"
+            _logger.warning("%s %s: taken as if it were not there", path, what)
             return None
         self._highest = {kind: max(self._highest[kind], seq) for kind, seq in confirmed.items()}
         return confirmed
+
+
+def _parse(text: bytes) -> Confirmed:
+    """Return what a file says. Raises ``ValueError`` if it is damaged."""
+    try:
+        content = cast("dict[str, object]", json.loads(text))
+    except ValueError as error:
+        raise ValueError("no JSON") from error
+    try:
+        numbers, checksum = cast("dict[str, int]", content["confirmed"]), content["crc32"]
+    except (TypeError, KeyError) as error:
+        raise ValueError("no cursor") from error
+    # A number that was damaged upwards would pass over records.
+    if checksum != _checksum(numbers):
+        raise ValueError("its checksum is wrong")
+    return {kind: numbers.get(kind.value, 0) for kind in Kind}
 
 
 def _checksum(numbers: Mapping[str, int]) -> int:

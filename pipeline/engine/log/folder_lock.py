@@ -30,13 +30,14 @@ class FolderLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
+            owner = f"process {holder}" if holder.isdigit() else "another process"
             os.close(self._fd)
             if error.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise unusable(folder, error) from error
             raise StateError(
                 path=folder,
-                reason=f"in use by process {holder}",
+                reason=f"in use by {owner}",
                 accepted="a folder of its own for each process",
             ) from error
         # On a full disk the lock holds all the same; only its text is missing.

@@ -138,7 +138,10 @@ class SegmentStore:
         segment.add_hole(hole)
         self.num_corrupt += num_lost
         _logger.warning(
-            "%s is damaged at byte %d: %d records lost", segment.path, hole.at_byte, num_lost
+            "%s is damaged at byte %d: %d records lost, the others are read",
+            segment.path,
+            hole.at_byte,
+            num_lost,
         )
 
     def probe(self) -> None:
@@ -224,7 +227,7 @@ class SegmentStore:
                 accepted=f"format {VERSION}, or another folder",
             )
         if version is None and len(data) > SEGMENT_HEAD_BYTES:
-            _logger.warning("%s is damaged at byte 0: its head", path)
+            _logger.warning("%s is damaged at byte 0: its head; its records are read", path)
         segment = Segment(path, first_seq, first_seq - 1)
         for entry in scan(data, SEGMENT_HEAD_BYTES, first_seq - 1, is_whole=True):
             if entry.seq > segment.last_seq + 1:

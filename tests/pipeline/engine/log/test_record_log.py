@@ -438,7 +438,7 @@ def test_unreadable_cursor_starts_at_the_beginning(tmp_path, caplog):
     path.write_text(path.read_text().replace("50", "90"))
     with caplog.at_level(logging.WARNING, "maskstream.log"):
         again = open_log(tmp_path)
-    assert "kafka.json cannot be read" in caplog.text
+    assert "kafka.json is damaged (its checksum is wrong)" in caplog.text
     assert "sink 'kafka' has no cursor: all 100 alerts" in caplog.text
     assert read_all(again, Kind.ALERTS, "kafka") == ALL
     assert again.append(Kind.ALERTS, make_records(101, 101)) == 101

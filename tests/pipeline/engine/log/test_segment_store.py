@@ -103,7 +103,9 @@ def test_damage_is_counted_once_and_named_with_its_byte(tmp_path, caplog, is_reo
             assert read_seqs(store) == [1, 2, 5, 6, 7, 8]
     assert store.num_corrupt == 2
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"{path} is damaged at byte {SEGMENT_HEAD_BYTES + 400}: 2 records lost"]
+    assert told == [
+        f"{path} is damaged at byte {SEGMENT_HEAD_BYTES + 400}: 2 records lost, the others are read"
+    ]
 
 
 def test_damaged_end_is_counted_and_written_over(tmp_path):
