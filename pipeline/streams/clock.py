@@ -202,6 +202,14 @@ class StreamClock:
         return max(step_us - usual_us, 0) if is_gap else 0
 
 
+def resumed(state: ClockState) -> ClockState:
+    """Return the state of a clock whose next frame arrives by the clock of another process."""
+    timeline = state.timeline
+    if not isinstance(timeline, LiveState):
+        return state
+    return replace(state, timeline=replace(timeline, is_resumed=True))
+
+
 def to_us(moment: datetime) -> int:
     """Return whole microseconds since 1970 of an aware time, without floats."""
     return (moment - _EPOCH) // timedelta(microseconds=1)

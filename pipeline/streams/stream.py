@@ -7,7 +7,7 @@ the model's memory live in.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from connectors.frame import Frame
@@ -18,7 +18,7 @@ from pipeline.events.event import Event, EventPhase, OpenEvent, RuleUpdate
 from pipeline.events.rules.config import BaseRuleConfig
 from pipeline.events.rules.machine import RuleBook
 from pipeline.events.zones import ZoneConfig
-from pipeline.streams.clock import StreamClock, Tick, WallTime, to_us
+from pipeline.streams.clock import StreamClock, Tick, WallTime, resumed, to_us
 from pipeline.streams.result import FrameResult, FrameStamp, Scene
 from pipeline.streams.snapshot import SessionState, StreamSnapshot
 from pipeline.tracking.config import TrackingConfig
@@ -129,14 +129,17 @@ class Stream:
             last_stamp=self._last_stamp,
         )
 
-    def restore(self, snapshot: StreamSnapshot) -> None:
+    def restore(self, snapshot: StreamSnapshot, *, first_no: int | None = None) -> None:
         """Go on from where another one of the same name stood; nothing may have been admitted yet.
 
         Zones, rules and thresholds are this one's. Of a rule that was another one there, or is no
-        more, open events end with the next result (``changed``).
+        more, open events end with the next result (``rule_changed``).
 
         Args:
             snapshot: How the other one stood.
+            first_no: Not needed if the next frame is the one behind the snapshot. Else a number
+                that no track has had: new ones count from there. Of a live stream as much time has
+                gone by as the wall clock says, by whatever clock frames arrive now.
 
         Raises:
             SnapshotError: If it is of another stream or of another kind of source; nothing changes.
@@ -150,13 +153,13 @@ class Stream:
         self._clock = StreamClock(
             is_live=is_live,
             session_gap_us=seconds_to_us(self._tracking.session_gap_s),
-            state=snapshot.clock,
+            state=snapshot.clock if first_no is None else resumed(snapshot.clock),
         )
+        self._next_no = max(snapshot.next_no, first_no or 0)
         state = snapshot.session
         self._session = None if state is None else self._reopen(state)
         self._last_stamp = snapshot.last_stamp
-        self._next_no = snapshot.next_no
-        self._captions.extend(snapshot.captions)
+        self._captions = deque(snapshot.captions, maxlen=_MAX_CAPTIONS)
 
     @property
     def last_stamp(self) -> FrameStamp | None:
@@ -298,7 +301,7 @@ class Stream:
     def _reopen(self, state: SessionState) -> _Session:
         return _Session(
             shape=state.shape,
-            book=TrackBook(state.book, self._tracking),
+            book=TrackBook(replace(state.book, next_no=self._next_no), self._tracking),
             rules=RuleBook(self._rules, self._zones, state.rules),
             stamp=state.stamp,
             now=state.now,

@@ -67,6 +67,8 @@ class LiveState:
         arrived_us: Arrival of the last frame.
         believed_at_us: Arrival of the frame whose stamp was believed last.
         disagrees_since_us: Arrival of the first frame in a row whose stamps were not believed.
+        now_us: Wall time at the last frame.
+        is_resumed: The next frame's arrival is on another clock than those before.
     """
 
     is_live: Literal[True] = True
@@ -77,6 +79,8 @@ class LiveState:
     arrived_us: int = 0
     believed_at_us: int = 0
     disagrees_since_us: int | None = None
+    now_us: int = 0
+    is_resumed: bool = False
 
 
 class LiveTimeline:
@@ -107,9 +111,13 @@ class LiveTimeline:
             reading.arrived_us
         )
         self._state.offset_us = _live_capture_us(reading) - reading.arrived_us
+        self._state.now_us, self._state.is_resumed = reading.now_us, False
 
     def advance(self, reading: Reading) -> Step:
         """Return the step to the next frame."""
+        if self._state.is_resumed:
+            self._resume(reading)
+        self._state.now_us = reading.now_us
         arrived_us = max(reading.arrived_us, self._state.arrived_us)
         passed_us, self._state.arrived_us = arrived_us - self._state.arrived_us, arrived_us
         error_us = _live_capture_us(reading) - arrived_us - self._state.offset_us
@@ -131,6 +139,19 @@ class LiveTimeline:
     def zero_us(self) -> int:
         """Wall time of the time 0, microseconds since 1970."""
         return self._state.origin_us + self._state.offset_us
+
+    def _resume(self, reading: Reading) -> None:
+        """Go over to another clock of arrival: as much time went by as the wall clock says."""
+        state = self._state
+        passed_us = max(reading.now_us - state.now_us, 0)
+        shift_us = reading.arrived_us - passed_us - state.arrived_us
+        state.origin_us += shift_us
+        state.arrived_us += shift_us
+        state.believed_at_us += shift_us
+        if state.disagrees_since_us is not None:
+            state.disagrees_since_us += shift_us
+        state.offset_us -= shift_us
+        state.is_resumed = False
 
     def _follow(self, error_us: int, arrived_us: int) -> None:
         limit_us = (arrived_us - self._state.believed_at_us) // _SLEW

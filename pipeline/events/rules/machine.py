@@ -20,7 +20,7 @@ from pipeline.tracking.states import TrackChangeKind, TrackState
 from pipeline.tracking.track import Track, TrackChange, TrackUpdate
 
 _Item = TypeVar("_Item", Track, TrackChange)
-_CHANGED = "changed"
+RULE_CHANGED = "rule_changed"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -169,7 +169,7 @@ class RuleMachine:
         watch = self._watches.get(track.uid)
         if watch is None or watch.start is None:
             return []
-        ended = self._tell(EventPhase.END, watch, track, time, reason=_CHANGED)
+        ended = self._tell(EventPhase.END, watch, track, time, reason=RULE_CHANGED)
         watch.start = watch.holds_since = None
         return [ended]
 
@@ -235,7 +235,7 @@ class RuleMachine:
         if change.kind is not TrackChangeKind.ENDED:
             return []
         track = change.track
-        reason = _CHANGED if self._is_former else change.reason or "track_ended"
+        reason = RULE_CHANGED if self._is_former else change.reason or "track_ended"
         watch = self._watches.pop(track.uid, None)
         if watch is None:
             return []

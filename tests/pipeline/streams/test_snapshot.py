@@ -3,7 +3,7 @@
 import time
 from dataclasses import fields, replace
 from datetime import timedelta
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -31,6 +31,7 @@ RULES = (
     {"type": "leave", "name": "out", "zone": "right"},
     {"type": "dwell", "name": "stay", "zone": "left", "dwell_s": 2},
 )
+INSIDE, OUTSIDE = (18, 3, 6, 6), (1, 1, 4, 9)
 NOW = START + timedelta(hours=1)
 
 
@@ -49,12 +50,13 @@ def make_stream(*, is_live=False, rules=RULES, zones=ZONES, stream_id="cam", **t
     )
 
 
-def play(stream, steps, *, first=0):
+def play(stream, steps, *, first=0, boot_us=777):
     """Run steps of (microseconds since the first, masklets) through a stream; arrival jitters."""
     results = []
     for seq, (at_us, masklets) in enumerate(steps, start=first):
         frame = replace(make_frame(seq), captured_at=START + timedelta(microseconds=at_us))
-        admission = stream.admit(frame, arrived_us=777 + at_us + 9 * (seq % 3), now=NOW)
+        now = NOW + timedelta(microseconds=at_us)
+        admission = stream.admit(frame, arrived_us=boot_us + at_us + 9 * (seq % 3), now=now)
         results += [admission.ended] if admission.ended else []
         said = make_prediction(*masklets)
         results.append(stream.apply(admission, said, now=NOW, dropped_since_last=0))
@@ -134,13 +136,13 @@ def test_a_snapshot_stays_as_it_was_while_its_streams_go_on(steps):
 
 def snapshot_text():
     stream = make_stream()
-    play(stream, [(at * 200_000, seen((18, 3, 6, 6), (1, 1, 4, 9))) for at in range(8)])
+    play(stream, [(at * 200_000, seen(INSIDE, OUTSIDE)) for at in range(8)])
     return encode_snapshot(stream.snapshot())
 
 
 def test_another_session_s_thresholds_apply_from_then_on():
     stream, other = make_stream(), make_stream(lost_s=0.5)
-    play(stream, [(at * 200_000, seen((18, 3, 6, 6))) for at in range(8)])
+    play(stream, [(at * 200_000, seen(INSIDE)) for at in range(8)])
     other.restore(stream.snapshot())
     hidden = [(at * 200_000, seen(None)) for at in range(8, 12)]
     assert play(stream, hidden, first=8)[-1].tracks[0].state == "occluded"
@@ -181,9 +183,143 @@ def test_a_snapshot_of_another_stream_is_refused_and_changes_nothing(fields):
     assert encode_snapshot(stream.snapshot()) == before
 
 
+ENTER = {"type": "enter", "name": "in", "zone": "right", "settle_s": 0, "update_every_s": 0}
+WIDE = {"name": "right", "polygon": [(0.1, 0), (1, 0), (1, 1), (0.1, 1)]}
+
+
+def steps_of(*boxes, first=0, step_us=200_000):
+    return [((first + at) * step_us, seen(box)) for at, box in enumerate(boxes)]
+
+
+def events_of(results):
+    return [
+        (event.rule, event.phase.value, event.ordinal, event.end_reason)
+        for result in results
+        for event in result.events
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ({"rules": (SEEN, {**ENTER, "settle_s": 0.1})}, [("in", "new", 2, None)]),
+        ({"rules": (SEEN, {**ENTER, "concepts": ("red",)})}, [("in", "new", 2, None)]),
+        ({"rules": (SEEN, ENTER), "zones": (ZONES[0], WIDE)}, [("in", "new", 2, None)]),
+        ({"rules": (SEEN,)}, []),
+    ],
+)
+def test_events_of_a_rule_that_is_configured_otherwise_end_and_others_go_on(changed, again):
+    stream = make_stream(rules=(SEEN, ENTER))
+    before = play(stream, steps_of(*[INSIDE] * 8))
+    assert events_of(before) == [("seen", "new", 1, None), ("in", "new", 1, None)]
+    other = make_stream(**changed)
+    other.restore(decode_snapshot(encode_snapshot(stream.snapshot())))
+    assert other.open_events[0].rule == "in"
+    (result,) = play(other, steps_of(INSIDE, first=8), first=8)
+    assert events_of([result])[0] == ("in", "end", 1, "rule_changed")
+    end = result.events[0]
+    assert (end.sequence, end.zone, end.start) == (1, "right", before[3].events[0].start)
+    rest = play(other, steps_of(INSIDE, first=9), first=9)
+    assert events_of([result, *rest])[1:] == again
+
+
+def test_an_ordinal_is_not_given_again_by_a_rule_that_was_away():
+    streams = [make_stream(rules=rules) for rules in [(SEEN, ENTER), (SEEN,), (SEEN, ENTER)]]
+    told, first = [], 0
+    for stream, follower in zip(streams, [*streams[1:], None], strict=True):
+        told += events_of(play(stream, steps_of(*[INSIDE] * 8, first=first), first=first))
+        first += 8
+        if follower:
+            follower.restore(stream.snapshot())
+    assert [one for one in told if one[0] == "in"] == [
+        ("in", "new", 1, None), ("in", "end", 1, "rule_changed"), ("in", "new", 2, None),
+    ]  # fmt: skip
+    assert len([one for one in told if one[0] == "seen" and one[1] == "new"]) == 1
+
+
+def test_a_changed_rule_s_event_is_in_snapshots_until_it_has_ended_and_then_gone_with_its_track():
+    stream, second, third = (make_stream(rules=rules) for rules in [(ENTER,), (), ()])
+    play(stream, steps_of(*[INSIDE] * 8))
+    second.restore(stream.snapshot())
+    third.restore(second.snapshot())
+    ended = third.end_session("stream_ended", now=NOW)
+    assert events_of([ended]) == [("in", "end", 1, "rule_changed")]
+    assert len(third.open_events) == 0
+    play(second, [*steps_of(INSIDE, first=8), (1_900_000, [])], first=8)
+    assert second.snapshot().session.rules.former == ()
+
+
+def test_a_former_rule_begins_nothing_when_a_track_goes():
+    gone = {"type": "disappear", "name": "gone", "after_s": 60}
+    stream, other = make_stream(rules=(gone,)), make_stream(rules=())
+    play(stream, steps_of(*[INSIDE] * 8))
+    other.restore(stream.snapshot())
+    assert events_of(play(other, [(1_600_000, [])], first=8)) == []
+
+
+def resume(stream, steps, *, first, first_no=100, **config):
+    """Play steps by a stream of another process, whose clock of arrival began elsewhere."""
+    other = make_stream(**config)
+    other.restore(decode_snapshot(encode_snapshot(stream.snapshot())), first_no=first_no)
+    other.restore(decode_snapshot(encode_snapshot(other.snapshot())))  # again before a frame came
+    return play(other, steps, first=first, boot_us=-5_000_000_000)
+
+
+def test_time_of_a_camera_goes_on_by_the_wall_clock_in_another_process():
+    stream = make_stream(is_live=True)
+    (*_, last) = play(stream, steps_of(*[INSIDE] * 8))
+    results = resume(stream, steps_of(*[INSIDE] * 3, first=40), first=300, is_live=True)
+    assert events_of(results) == []
+    (track,) = results[0].tracks
+    assert track.uid == last.tracks[0].uid
+    assert track.now.stream_us == pytest.approx(8_000_000, abs=30)
+    assert track.now.gap_us_since(track.first_seen) == pytest.approx(6_400_000, abs=30)
+    steps = [b.stamp.stream_time_us - a.stamp.stream_time_us for a, b in pairwise(results)]
+    assert steps == pytest.approx([200_000] * 2, abs=30)
+
+
+def test_a_camera_that_was_away_for_a_session_s_gap_ends_its_events_at_their_last_sight():
+    stream = make_stream(is_live=True)
+    play(stream, steps_of(*[INSIDE] * 8))
+    ended, begun = resume(stream, steps_of(INSIDE, first=108), first=300, is_live=True)
+    assert {event.end_reason for event in ended.events} == {"discontinuity"}
+    late = {event.ended_at - START - timedelta(seconds=1.4) for event in ended.events}
+    assert max(map(abs, late)) < timedelta(microseconds=30)
+    assert [track.no for track in begun.tracks] == [100]
+
+
+def test_a_wall_clock_that_was_set_back_does_not_take_time_back():
+    stream = make_stream(is_live=True)
+    play(stream, steps_of(*[INSIDE] * 8, first=50))
+    (result,) = resume(stream, steps_of(INSIDE), first=300, is_live=True)
+    assert result.stamp.stream_time_us == pytest.approx(1_400_001, abs=30)
+
+
+def test_numbers_and_ids_after_a_loss_are_none_of_those_that_were_lost():
+    stream = make_stream()
+    play(stream, [(at * 200_000, seen(INSIDE)) for at in range(4)])
+    snapshot = stream.snapshot()
+    lost = play(stream, [(800_000, seen(INSIDE, OUTSIDE))], first=4)[-1].tracks
+    other = make_stream()
+    other.restore(snapshot, first_no=50)
+    tracks = play(other, [(800_000, seen(INSIDE, OUTSIDE, OUTSIDE))], first=4)[-1].tracks
+    assert [track.no for track in tracks] == [1, 50, 51]
+    assert {track.uid for track in tracks} & {track.uid for track in lost} == {lost[0].uid}
+
+
+def test_another_picture_size_ends_a_restored_session():
+    stream, other = make_stream(), make_stream()
+    play(stream, steps_of(*[INSIDE] * 8))
+    other.restore(stream.snapshot())
+    frame = replace(make_frame(8, size=(48, 64)), captured_at=START + timedelta(seconds=1.6))
+    admission = other.admit(frame, arrived_us=0, now=NOW)
+    assert admission.begins_session
+    assert {event.end_reason for event in admission.ended.events} == {"discontinuity"}
+
+
 def test_whatever_a_stream_knows_is_in_its_snapshot_or_is_configuration():
     stream = make_stream(is_live=True)
-    play(stream, [(0, seen((18, 3, 6, 6)))])
+    play(stream, [(0, seen(INSIDE))])
     session = stream._session
     machine = session.rules._machines[0]
     config = {
