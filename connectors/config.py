@@ -4,12 +4,14 @@ Each connector declares its own configuration beside itself, in a module that lo
 of the connector: listing and checking configurations must cost nothing.
 """
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from typing_extensions import override
 
 from connectors.errors import redact_url
@@ -21,8 +23,28 @@ _STRAY_AT = (
 )
 
 
+# A {word} in a path that nobody fills in would be part of a name.
+_PLACEHOLDER = re.compile(r"\{\w*\}")
+
+
+def _refuse_empty(path: object) -> object:
+    if path == "":
+        raise ValueError("is empty; accepted: a path, the present folder is .")
+    return path
+
+
+GivenPath = Annotated[Path, BeforeValidator(_refuse_empty)]
+
+
 class ConnectorConfig(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     """Frozen; misspelt keys are errors; errors do not repeat the input, it may hold secrets."""
+
+    def find_faults(self) -> Mapping[str, str]:
+        """Return by field why the connector cannot work on this machine; opens nothing.
+
+        Whatever a connector would refuse when it is opened, as far as that can be seen from here.
+        """
+        return {}
 
 
 class BaseSourceConfig(ConnectorConfig, frozen=True):
@@ -91,6 +113,26 @@ class BaseSinkConfig(ConnectorConfig, frozen=True):
     def from_url(cls, url: str) -> Self:
         """Return the configuration that a short form stands for. Raises ``ValueError``."""
         raise ValueError(f"{redact_url(url)!r} is no short form of a sink")
+
+
+def check_placeholders(path: Path, *, accepted: str | None = None) -> Path:
+    """Return a path. Raises ``ValueError`` if it holds a placeholder but the accepted one."""
+    for found in _PLACEHOLDER.findall(str(path)):
+        if found != accepted:
+            raise ValueError(
+                f"placeholder {found} in {str(path)!r}; accepted: {accepted or 'no placeholder'}"
+            )
+    return path
+
+
+def why_no_folder(folder: Path) -> str | None:
+    """Return why nothing can be written in a folder, made if missing; ``None``: it can."""
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
+    if there is not None and not there.is_dir():
+        return f"{str(there)!r} is no folder; accepted: a folder, made if missing"
+    if there is not None and not os.access(there, os.W_OK | os.X_OK):
+        return f"no right to write in {str(there)!r}; accepted: a writable folder"
+    return None
 
 
 def refuse_stray_at(url: str) -> None:

@@ -1,7 +1,7 @@
 """Sources and sinks of other distributions, found by their entry points."""
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, Protocol, cast
 
 from pydantic import Field
@@ -22,6 +22,10 @@ class PluginSourceConfig(BaseSourceConfig, frozen=True):
     live: bool = Field(default=False, description="Whether its frames come as they happen.")
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
 
+    @override
+    def find_faults(self) -> Mapping[str, str]:
+        return _find_faults(self.entry_point)
+
     @property
     @override
     def is_live(self) -> bool:
@@ -34,6 +38,10 @@ class PluginSinkConfig(BaseSinkConfig, frozen=True):
     type: Literal["plugin"] = "plugin"
     entry_point: str = Field(min_length=1, description="In the group maskstream.connectors.")
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+    @override
+    def find_faults(self) -> Mapping[str, str]:
+        return _find_faults(self.entry_point)
 
 
 class SourcePlugin(Protocol):
@@ -54,6 +62,14 @@ class SinkPlugin(Protocol):
         ...
 
 
+def _find_faults(entry_point: str) -> dict[str, str]:
+    try:
+        _find(entry_point)
+    except ValueError as error:
+        return {"entry_point": str(error)}
+    return {}
+
+
 def build_plugin_source(
     *, stream_id: str, config: PluginSourceConfig, position: Position | None
 ) -> Source:
@@ -68,9 +84,13 @@ def build_plugin_sink(*, config: PluginSinkConfig) -> Sink:
 
 
 def _load(name: str) -> object:
+    return _find(name).load()
+
+
+def _find(name: str) -> EntryPoint:
     found = entry_points(group=ENTRY_POINT_GROUP)
     for point in found:
         if point.name == name:
-            return point.load()
+            return point
     names = ", ".join(sorted(point.name for point in found)) or "none"
     raise ValueError(f"no connector plugin named {name!r} is installed; accepted: {names}")

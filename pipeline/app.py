@@ -63,7 +63,7 @@ def build_app(
     observations: Observations | None = None,
     on_result: Callable[[FrameResult], None] | None = None,
 ) -> App:
-    """Wire an engine. Nothing is opened yet but the log of records, if a sink needs one.
+    """Wire an engine. The sinks are open then, and the log of records, if one needs it.
 
     Args:
         config: Everything; the other arguments replace what it would build.
@@ -86,10 +86,7 @@ def build_app(
         observers=Observers(metrics=seen.metrics, health=seen.health, clock=clock),
         on_room=inbox.wake,
     )
-    with ExitStack() as undo:
-        undo.callback(outbox.close)  # lets go of the state folder if the model cannot be built
-        worker = _build_worker(config, tracker, outbox, seen.metrics)
-        undo.pop_all()
+    worker = _open_and_build_worker(config, tracker, outbox, seen.metrics)
     publisher = Publisher(outbox, metrics=seen.metrics, on_result=on_result)
     runners = RunnerParts(
         build=build or _build_source,
@@ -193,6 +190,18 @@ def _host_of(stream: StreamConfig) -> str | None:
     """Return the host that a camera is at; other sources connect as they like."""
     url = getattr(stream.source, "url", None)
     return urlsplit(url).hostname if isinstance(url, str) else None
+
+
+def _open_and_build_worker(
+    config: RunConfig, tracker: ConceptTracker | None, outbox: Outbox, metrics: Metrics
+) -> Worker | None:
+    """Open the sinks before the model is built, which takes seconds; let go of them if it fails."""
+    with ExitStack() as undo:
+        undo.callback(outbox.close)
+        outbox.open()
+        worker = _build_worker(config, tracker, outbox, metrics)
+        undo.pop_all()
+    return worker
 
 
 def _build_worker(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[\w.:/@ *-]+$")]
 
@@ -27,6 +27,15 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
     )
+
+
+# Key of the validation context; true where a configuration is read on the machine it is for.
+LOOKS_AT_FILES = "looks_at_files"
+
+
+def looks_at_files(info: ValidationInfo) -> bool:
+    """Whether what is on this machine is to be looked at."""
+    return bool(info.context and info.context.get(LOOKS_AT_FILES))
 
 
 def refuse_twice(kind: str, names: Iterable[str]) -> None:

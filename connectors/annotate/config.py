@@ -1,13 +1,14 @@
 """Configurations of drawings: annotated video and pictures."""
 
 import glob
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 from typing_extensions import override
 
-from connectors.config import BaseSinkConfig
+from connectors.config import BaseSinkConfig, check_placeholders, why_no_folder
 
 VIDEO_SUFFIXES = frozenset([".mkv", ".mov", ".mp4"])
 PICTURE_SUFFIXES = frozenset([".jpeg", ".jpg", ".png"])
@@ -35,7 +36,16 @@ class _DrawingConfig(BaseSinkConfig, frozen=True):
         if path.suffix.lower() not in cls.suffixes:
             accepted = f"a name ending in {', '.join(sorted(cls.suffixes))}"
             raise ValueError(f"bad path {str(path)!r}; accepted: {accepted}")
-        return path
+        return check_placeholders(path, accepted=STREAM_ID)
+
+    @override
+    def find_faults(self) -> Mapping[str, str]:
+        # The lowest one that is the same for all streams.
+        folder = next(one for one in self.path.parents if STREAM_ID not in str(one))
+        reason = why_no_folder(folder)
+        if reason is None and self.path.is_dir():
+            reason = f"{str(self.path)!r} is a folder; accepted: a file"
+        return {} if reason is None else {"path": reason}
 
     @property
     @override

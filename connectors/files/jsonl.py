@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from typing_extensions import override
 
 from connectors.base import RecordSink, Refused
-from connectors.config import BaseSinkConfig
+from connectors.config import BaseSinkConfig, GivenPath, check_placeholders, why_no_folder
 from connectors.errors import DeliveryFailedError, NotWritableError, redact_url
 from connectors.files.line_file import LineFile
 from connectors.files.ownership import Ownership
@@ -31,7 +31,7 @@ class JsonlSinkConfig(BaseSinkConfig, frozen=True):
     """
 
     type: Literal["jsonl"] = "jsonl"
-    folder: Path = Field(description="Folder, made if missing; no other sink may write there.")
+    folder: GivenPath = Field(description="Folder, made if missing; no other sink may write there.")
     append: bool = Field(
         default=True,
         description="Go on in files that are there; false: move them to a folder beside, named "
@@ -50,6 +50,16 @@ class JsonlSinkConfig(BaseSinkConfig, frozen=True):
         allow_inf_nan=False,
         description="Begin a new file at each full multiple of this in UTC; 0 or null: never.",
     )
+
+    @field_validator("folder")
+    @classmethod
+    def _check_folder(cls, folder: Path) -> Path:
+        return check_placeholders(folder)
+
+    @override
+    def find_faults(self) -> Mapping[str, str]:
+        reason = why_no_folder(self.folder)
+        return {} if reason is None else {"folder": reason}
 
     @property
     @override

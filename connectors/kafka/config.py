@@ -1,14 +1,22 @@
 """Configurations of Kafka's clients: a source of frames, a sink of records."""
 
 import re
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from typing_extensions import override
 
-from connectors.config import BaseSinkConfig, BaseSourceConfig, ConnectorConfig, refuse_stray_at
+from connectors.config import (
+    BaseSinkConfig,
+    BaseSourceConfig,
+    ConnectorConfig,
+    GivenPath,
+    refuse_stray_at,
+)
 from connectors.errors import redact_url
 
 # Options of kafka-python's producer that are given by fields, and those on which promises rest.
@@ -53,9 +61,9 @@ class KafkaClientConfig(ConnectorConfig, frozen=True):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_plain_username: str | None = None
     sasl_plain_password: SecretStr | None = None
-    ssl_cafile: Path | None = None
-    ssl_certfile: Path | None = None
-    ssl_keyfile: Path | None = None
+    ssl_cafile: GivenPath | None = None
+    ssl_certfile: GivenPath | None = None
+    ssl_keyfile: GivenPath | None = None
     ssl_password: SecretStr | None = None
     ssl_check_hostname: bool = True
     options: dict[str, str | int | float | bool] = Field(
@@ -89,6 +97,27 @@ class KafkaClientConfig(ConnectorConfig, frozen=True):
             if field := (fields | {"bootstrap_servers": "bootstrap"}).get(name):
                 raise ValueError(f"{name!r} among the options; accepted: the field {field!r}")
         return options
+
+    @override
+    def find_faults(self) -> Mapping[str, str]:
+        faults = {
+            name: f"no file {str(path)!r}; accepted: a file that exists"
+            for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
+            if (path := getattr(self, name)) is not None and not path.is_file()
+        }
+        known = self._known_options() if self.options else ()
+        for option in self.options.keys() - set(known):
+            near = get_close_matches(option, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            faults["options"] = f"unknown option {option!r}; {hint}accepted: kafka-python's options"
+        return faults
+
+    @staticmethod
+    def _known_options() -> Collection[str]:
+        """Return the names that kafka-python has for options of this client."""
+        from kafka import KafkaConsumer  # only where somebody gives options
+
+        return KafkaConsumer.DEFAULT_CONFIG
 
 
 class KafkaSourceConfig(KafkaClientConfig, BaseSourceConfig, frozen=True):
@@ -169,6 +198,13 @@ class KafkaProducerConfig(KafkaClientConfig, BaseSinkConfig, frozen=True):
         "tried on; `delivery.down_s` says when the sink counts as down.",
     )
 
+    @staticmethod
+    @override
+    def _known_options() -> Collection[str]:
+        from kafka import KafkaProducer
+
+        return KafkaProducer.DEFAULT_CONFIG
+
     @field_validator("options")
     @classmethod
     def _check_producer_options(cls, options: dict[str, Any]) -> dict[str, Any]:
@@ -192,6 +228,14 @@ class KafkaSinkConfig(KafkaProducerConfig, frozen=True):
         description="Every client reads gzip. zstd and lz4 are faster, but a bare kafka-python or "
         "kafkajs cannot read them without a further package.",
     )
+
+    @override
+    def find_faults(self) -> Mapping[str, str]:
+        package = {"zstd": "zstandard", "lz4": "lz4"}.get(self.compression)
+        if package is not None and find_spec(package) is None:
+            reason = f"needs the package {package}; accepted without it: gzip, none"
+            return {**super().find_faults(), "compression": reason}
+        return super().find_faults()
 
     @classmethod
     @override

@@ -11,7 +11,6 @@ from kafka.net.compat import KafkaNetClient
 from kafka.record import default_records
 from typing_extensions import override
 
-from connectors.errors import SinkError
 from connectors.kafka.client import MAX_RECORD_BYTES, client_options, has_proxy, require_listener
 from connectors.kafka.config import KafkaSinkConfig
 from connectors.record import Record
@@ -175,19 +174,3 @@ def _listens(host: str, port: int, timeout_s: float) -> bool:
             return True
     except OSError:
         return False
-
-
-def check_options(config: KafkaSinkConfig, name: str) -> None:
-    """Return if a producer can be built from a configuration, as far as can be told from here.
-
-    Raises:
-        SinkError: An option that kafka-python does not know, a file that is not there.
-    """
-    for option in config.options:
-        if option not in KafkaProducer.DEFAULT_CONFIG:
-            raise SinkError(
-                name, f"option {option!r}", accepted="options of kafka-python's producer"
-            )
-    for path in (config.ssl_cafile, config.ssl_certfile, config.ssl_keyfile):
-        if path is not None and not path.is_file():
-            raise SinkError(name, f"no file {str(path)!r}", accepted="a file that exists")

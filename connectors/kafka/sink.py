@@ -24,7 +24,7 @@ from connectors.kafka.client import (
 )
 from connectors.kafka.config import KafkaSinkConfig
 from connectors.kafka.limits import SizeLimits
-from connectors.kafka.producer import BATCH_BYTES, ProducerLink, check_options
+from connectors.kafka.producer import BATCH_BYTES, ProducerLink
 from connectors.kafka.topics import RECORD_TOPICS, Partition, Topics
 from connectors.record import Record, Topic
 
@@ -112,7 +112,8 @@ class KafkaSink(RecordSink):
 
     @override
     def open(self) -> None:
-        check_options(self._config, self.name)
+        for field_name, reason in self._config.find_faults().items():
+            raise SinkError(self.name, f"{field_name}: {reason}")
         self._interrupted.clear()
 
     @override

@@ -1,12 +1,11 @@
 """Configuration of single pictures as a stream."""
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field
 from typing_extensions import override
 
-from connectors.config import RecordedSourceConfig
+from connectors.config import GivenPath, RecordedSourceConfig
 
 IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"])
 
@@ -15,7 +14,7 @@ class ImagesSourceConfig(RecordedSourceConfig, frozen=True):
     """Single pictures, by name: a folder or a pattern such as ``night/*.jpg``."""
 
     type: Literal["images"] = "images"
-    path: Path = Field(description="A folder, one picture, or a pattern with * and **.")
+    path: GivenPath = Field(description="A folder, one picture, or a pattern with * and **.")
     fps: float = Field(default=1.0, gt=0, le=1000, description="Pictures per second of media time.")
 
     @classmethod

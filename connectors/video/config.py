@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import override
 
-from connectors.config import BaseSourceConfig, RecordedSourceConfig, split_url
+from connectors.config import BaseSourceConfig, GivenPath, RecordedSourceConfig, split_url
 from connectors.errors import redact_url
 
 VIDEO_SUFFIXES = frozenset(
@@ -87,7 +87,7 @@ class FileSourceConfig(RecordedSourceConfig, frozen=True):
     """A video file, or a folder of them played by name, each one a new stream epoch."""
 
     type: Literal["file"] = "file"
-    path: Path = Field(description="A video file, or a folder of video files.")
+    path: GivenPath = Field(description="A video file, or a folder of video files.")
     loop: bool = Field(
         default=False, description="Begin again at the end; each round is a new epoch."
     )

@@ -14,8 +14,9 @@ from connectors.registry import sink_from_url, source_from_url
 from pipeline.config.loading import explain_invalid
 from pipeline.config.one_stream import OneStream, Polygon, parse_short_form
 from pipeline.config.run import RunConfig
-from pipeline.config.sections.model import LOOKS_AT_FILES, ModelConfig
+from pipeline.config.sections.model import ModelConfig
 from pipeline.errors import ConfigError
+from pipeline.fields import LOOKS_AT_FILES
 
 _Section = TypeVar("_Section", bound=BaseModel)
 Json = Annotated[bool, typer.Option("--json", help="Write machine-readable lines to stdout.")]

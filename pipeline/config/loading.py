@@ -20,8 +20,8 @@ from pydantic_core import ErrorDetails
 
 from connectors.errors import redact_url
 from pipeline.config.run import RunConfig
-from pipeline.config.sections.model import LOOKS_AT_FILES
 from pipeline.errors import ConfigError
+from pipeline.fields import LOOKS_AT_FILES
 
 _REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}")
 _SECRET_NAME = re.compile(r"pass|secret|token|key|url", re.IGNORECASE)

@@ -10,9 +10,9 @@ from connectors.config import BaseSinkConfig, BaseSourceConfig
 from connectors.errors import redact_url
 from pipeline.config.loading import explain_invalid
 from pipeline.config.run import RunConfig
-from pipeline.config.sections.model import LOOKS_AT_FILES
 from pipeline.config.sections.stream import ANY_STREAM
 from pipeline.errors import ConfigError
+from pipeline.fields import LOOKS_AT_FILES
 
 _Config = TypeVar("_Config")
 _CAMERA_ID = "camera"

@@ -4,11 +4,13 @@ Knows shapes and bounds only; reading YAML is :mod:`pipeline.config.loading`.
 """
 
 import socket
+from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from connectors.config import ConnectorConfig
 from connectors.unions import SinkConfig
 from models.catalogue import Family, sizes_of
 from pipeline.config.sections.delivery import DeliveryConfig
@@ -18,7 +20,7 @@ from pipeline.config.sections.observe import ObserveConfig
 from pipeline.config.sections.state import StateConfig
 from pipeline.config.sections.status import StatusConfig
 from pipeline.config.sections.stream import StreamConfig
-from pipeline.fields import Name, StrictModel, refuse_twice
+from pipeline.fields import Name, StrictModel, looks_at_files, refuse_twice
 from pipeline.tracking.config import TrackingConfig
 
 
@@ -82,6 +84,24 @@ class RunConfig(StrictModel):
         refuse_twice("sink path", paths)
         return sinks
 
+    @field_validator("sinks")
+    @classmethod
+    def _check_sinks(
+        cls, sinks: tuple[SinkConfig, ...], info: ValidationInfo
+    ) -> tuple[SinkConfig, ...]:
+        if looks_at_files(info):
+            _refuse_faults({(number,): sink for number, sink in enumerate(sinks)})
+        return sinks
+
+    @field_validator("streams")
+    @classmethod
+    def _check_sources(
+        cls, streams: tuple[StreamConfig, ...], info: ValidationInfo
+    ) -> tuple[StreamConfig, ...]:
+        if looks_at_files(info):
+            _refuse_faults({(n, "source"): one.source for n, one in enumerate(streams)})
+        return streams
+
     @field_validator("model")
     @classmethod
     def _check_model(cls, model: ModelConfig) -> ModelConfig:
@@ -99,3 +119,18 @@ class RunConfig(StrictModel):
                 f"{self.engine.max_streams})"
             )
         return self
+
+
+def _refuse_faults(connectors: Mapping[tuple[int | str, ...], ConnectorConfig]) -> None:
+    """Raise for what cannot work on this machine, by the places of the connectors."""
+    errors = [
+        InitErrorDetails(
+            type=PydanticCustomError("unusable", "{reason}", {"reason": reason}),
+            loc=(*place, name),
+            input=(),
+        )
+        for place, config in connectors.items()
+        for name, reason in config.find_faults().items()
+    ]
+    if errors:
+        raise ValidationError.from_exception_data("RunConfig", errors)

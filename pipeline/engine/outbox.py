@@ -102,6 +102,7 @@ class Outbox:
         self._feeds = tuple(self._feed_of(name, sink) for name, sink in sinks.items())
         self._media = tuple(feed for feed in self._feeds if isinstance(feed, MediaFeed))
         self._num_put = 0
+        self._is_open = False
         self._losses = Losses(shed={}, corrupt={})
         self._counting = threading.Lock()
         self._ending = threading.Event()
@@ -121,8 +122,8 @@ class Outbox:
         """Whether some sink takes what a model found; without any sink too, for its totals."""
         return not self._feeds or not all(isinstance(feed.sink, FrameSink) for feed in self._feeds)
 
-    def start(self) -> None:
-        """Open every sink and begin to write.
+    def open(self) -> None:
+        """Open every sink; waits for nobody.
 
         Raises:
             SinkError: If one can never work; those opened before it are closed again.
@@ -135,6 +136,12 @@ class Outbox:
                     opened.abandon()
                 self._log.close()
                 raise
+        self._is_open = True
+
+    def start(self) -> None:
+        """Begin to write; opens the sinks if they are not open. Raises as :meth:`open` does."""
+        if not self._is_open:
+            self.open()
         self._recorder.start()
         self._housekeeper.start()
         self._judge.start()
@@ -232,6 +239,8 @@ class Outbox:
         self._ending.set()
         self._due.set()
         if self._housekeeper.ident is None:
+            for feed in self._feeds if self._is_open else ():
+                feed.abandon()
             self._log.close()
         else:
             self._housekeeper.join(_left_s(began_s + timeout_s))

@@ -10,14 +10,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from models.catalogue import MODELS, Family, find_size, sizes_of
 from models.sam3.tracking.options import SessionOptions
-from pipeline.fields import StrictModel
+from pipeline.fields import StrictModel, looks_at_files
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Option = bool | int | float | str
-# Key of the validation context; true where a configuration is read on the machine it is for.
-LOOKS_AT_FILES = "looks_at_files"
 
 
 class ModelConfig(StrictModel):
@@ -42,7 +40,7 @@ class ModelConfig(StrictModel):
     @field_validator("checkpoint")
     @classmethod
     def _check_checkpoint(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        if path is not None and _looks_at_files(info) and not path.exists():
+        if path is not None and looks_at_files(info) and not path.exists():
             raise ValueError("nothing is there (accepted: .safetensors, .pt, .pth, or a folder)")
         return path
 
@@ -66,10 +64,6 @@ class ModelConfig(StrictModel):
         """
         life = {} if expiry_s is None else {"life.expiry_s": expiry_s}
         return _session_options(self.name, life | self.options)
-
-
-def _looks_at_files(info: ValidationInfo) -> bool:
-    return bool(info.context and info.context.get(LOOKS_AT_FILES))
 
 
 def _session_options(name: str, options: Mapping[str, Option]) -> SessionOptions:

@@ -313,7 +313,10 @@ def test_producers_whose_broker_is_gone_end_at_once_and_leave_no_thread():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"options": {"batsch": 1}}, "option 'batsch'"), ({"ssl_cafile": "/no/ca.pem"}, "no file")],
+    [
+        ({"options": {"batsch": 1}}, "n option 'batsch'"),
+        ({"ssl_cafile": "/no/ca.pem"}, "no file"),
+    ],
 )
 def test_what_can_never_work_is_said_at_open(options, message):
     with pytest.raises(SinkError, match=message) as caught:

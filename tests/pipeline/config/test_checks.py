@@ -75,3 +75,79 @@ def test_masklets_live_as_long_as_tracks_unless_the_options_say_otherwise():
     assert ModelConfig().session_options(expiry_s=12.0).life.expiry_s == 12.0
     spoken = ModelConfig(options={"life.expiry_s": 7})
     assert spoken.session_options(expiry_s=12.0).life.expiry_s == 7.0
+
+
+@pytest.mark.parametrize(
+    ("sink", "told"),
+    [
+        ("type: jsonl, folder: 'out/{nope}'", "folder: placeholder {nope} in 'out/{nope}'"),
+        (
+            "type: video, path: '{nope}.mp4'",
+            "path: placeholder {nope} in '{nope}.mp4'",
+        ),
+        ("type: jsonl, folder: ''", "folder: is empty; accepted: a path"),
+    ],
+)
+def test_paths_of_sinks_are_names_that_can_be_meant(sink, told):
+    [problem] = problems_of(f"{STREAM}sinks:\n  - {{{sink}}}\n")
+    assert problem.startswith(f"c.yaml:6: sinks[0].{told}")
+    assert "accepted: " in problem
+
+
+def test_an_empty_state_folder_is_refused():
+    [problem] = problems_of(f"{STREAM}state: {{folder: ''}}\n")
+    assert problem.startswith("c.yaml:5: state.folder: is empty; accepted: a path")
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ("{type: jsonl, folder: FILE}", "folder: 'FILE' is no folder; accepted: a folder"),
+        ("{type: jsonl, folder: FILE/a/b}", "folder: 'FILE' is no folder"),
+        ("{type: video, path: FILE/a/b.mp4}", "path: 'FILE' is no folder"),
+        ("{type: picture, path: FOLDER/d.png}", "path: 'FOLDER/d.png' is a folder; accepted: a"),
+        ("{type: plugin, entry_point: mqtt}", "entry_point: no connector plugin named 'mqtt'"),
+        ("{type: kafka, bootstrap: 'h:1', ssl_cafile: FOLDER/n}", "ssl_cafile: no file"),
+        (
+            "{type: kafka, bootstrap: 'h:1', options: {linger: 1, max_in_flight_requests: 1}}",
+            "options: unknown option",
+        ),
+        (
+            "{type: frames, bootstrap: 'h:1', options: {max_poll_records: 1}}",
+            "options: unknown option 'max_poll_records'",
+        ),
+    ],
+)
+def test_what_a_sink_would_refuse_here_is_said_where_its_file_is_read(tmp_path, section, told):
+    file, path = tmp_path / "file", tmp_path / "c.yaml"
+    file.touch()
+    (tmp_path / "d.png").mkdir()
+
+    def filled(text):
+        return text.replace("FILE", str(file)).replace("FOLDER", str(tmp_path))
+
+    path.write_text(f"{STREAM}sinks:\n  - {filled(section)}\n")
+    with pytest.raises(ConfigError) as found:
+        load_config(path)
+    [problem] = found.value.problems
+    assert problem.startswith(f"{path}:6: sinks[0].{filled(told)}")
+    assert "accepted" in problem
+    parse_config(path.read_text())  # read for another machine
+
+
+def test_what_a_source_would_refuse_here_is_said_where_its_file_is_read(tmp_path):
+    path = tmp_path / "c.yaml"
+    source = "{type: kafka, bootstrap: 'h:1', options: {max_pol_records: 1}}"
+    path.write_text(STREAM.replace("{type: world}", source))
+    told = r"streams\[0\]\.source\.options: unknown option 'max_pol_records'; did you mean"
+    with pytest.raises(ConfigError, match=told):
+        load_config(path)
+    path.write_text(path.read_text().replace("max_pol_", "max_poll_"))
+    load_config(path)
+
+
+def test_a_state_folder_that_is_a_file_is_refused(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{STREAM}state: {{folder: {path}}}\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml:5: state\.folder: .* is no folder; accepted"):
+        load_config(path)
