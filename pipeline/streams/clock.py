@@ -210,6 +210,27 @@ def resumed(state: ClockState) -> ClockState:
     return replace(state, timeline=replace(timeline, is_resumed=True))
 
 
+def advanced(state: ClockState, now: Moment) -> ClockState:
+    """Return the state of a clock that has seen a frame at a later time, behind its last one."""
+    tick, timeline = state.tick, state.timeline
+    passed_us = 0 if tick is None else now.stream_us - tick.stream_time_us
+    if tick is None or passed_us <= 0:
+        return state
+    if isinstance(timeline, LiveState):
+        timeline = replace(
+            timeline,
+            arrived_us=timeline.arrived_us + passed_us,
+            now_us=timeline.now_us + passed_us,
+        )
+    return replace(
+        state,
+        timeline=replace(timeline, time_us=now.stream_us),
+        tick=replace(tick, stream_time_us=now.stream_us, observed_us=now.observed_us),
+        measured_us=now.stream_us,
+        num_unmeasured=0,
+    )
+
+
 def to_us(moment: datetime) -> int:
     """Return whole microseconds since 1970 of an aware time, without floats."""
     return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -19,6 +19,8 @@ from pipeline.tracking.merging import find_heirs
 from pipeline.tracking.states import TrackChangeKind, TrackState
 from pipeline.tracking.track import Track, TrackChange, TrackUpdate
 
+TRACK_END_REASONS = frozenset({"expired", "merged", "tracker"})
+"""Why a track ends alone; all other reasons end its session."""
 _NUM_CONFIRMING = 3  # matched frames that confirm where time does not tell: bursts, time lapses
 _RECENT_US = 1_000_000  # an object unseen for longer may have gone anywhere: no merge is claimed
 

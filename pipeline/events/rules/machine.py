@@ -47,6 +47,10 @@ class Watch:
     num_events: int = 0
     num_told: int = 0
 
+    def is_open(self, ordinal: int) -> bool:
+        """Tell whether that event has begun and not ended."""
+        return self.start is not None and self.num_events == ordinal
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleState:
