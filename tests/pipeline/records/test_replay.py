@@ -165,6 +165,7 @@ def test_a_track_that_only_the_log_knows_is_remembered_at_its_box():
     (result,) = play(other, found, first=90)
     assert [track.uid for track in result.tracks][:1] == [log[0].track_uid]
     assert [track.no for track in result.tracks] == [1, 100]
+    assert result.tracks[0].visible_us <= result.tracks[0].age_us
     assert logged_of([result]) == []
     (ended,) = play(other, [(1_800_000, [])], first=91)
     assert [(one.event_id, one.end_reason) for one in logged_of([ended])] == [
@@ -270,23 +271,48 @@ def test_an_update_takes_back_that_a_track_seemed_to_go():
 
 def test_the_end_of_a_changed_rule_s_event_is_not_that_of_its_track():
     stream, changed = (
-        make_stream(is_live=True, rules=(SEEN, {**ENTER, "settle_s": settle_s}))
-        for settle_s in (0, 0.1)
+        make_stream(is_live=True, rules=({**ENTER, "settle_s": settle_s},)) for settle_s in (0, 0.1)
     )
     play(stream, steps_of(*[INSIDE] * 8))
     snapshot = stream.snapshot()
     changed.restore(snapshot)
     log = logged_of(play(changed, steps_of(*[INSIDE] * 3, first=8), first=8))
     assert [one.end_reason for one in log] == ["rule_changed", None]
-    second = make_stream(is_live=True, rules=(SEEN, {**ENTER, "settle_s": 0.1}))
+    second = make_stream(is_live=True, rules=({**ENTER, "settle_s": 0.1},))
     second.restore(snapshot)  # killed after another snapshot, before its first frame
     for base in (snapshot, second.snapshot()):
         replayed = replay(changed, base, log)
         assert replayed.ended_masklets == ()
+        # Nor if none of the track's events is open.
+        assert (
+            replay(changed, base, [one for one in log[:1] if one.rule == "in"]).ended_masklets == ()
+        )
         (watch,) = open_state(replayed.snapshot, "in").values()
         assert (watch.num_events, watch.start is None) == (2, False)
         assert all(one.start is None for rule in replayed.snapshot.session.rules.former
                    for one in rule.watches.values())  # fmt: skip
+
+
+def test_a_rule_that_waited_for_the_opposite_waits_no_more_if_it_has_told():
+    rule = {**ENTER, "type": "leave", "settle_s": 0.1}
+    del rule["update_every_s"]
+    stream = make_stream(is_live=True, rules=(rule,))
+    log, replayed = kill(stream, *[INSIDE] * 4, lost=steps_of(INSIDE, *[OUTSIDE] * 3, first=4))
+    assert [one.phase.value for one in log] == ["new"]
+    (watch,) = open_state(replayed.snapshot, "in").values()
+    assert watch.is_armed
+
+
+def test_records_that_are_told_again_change_nothing():
+    stream = make_stream(is_live=True, rules=(SEEN,))
+    gone = logged_of(play(stream, [*steps_of(*[INSIDE] * 6), (1_200_000, [])]))
+    snapshot = stream.snapshot()
+    log = logged_of(play(stream, steps_of(*[INSIDE] * 16, first=7), first=7))
+    assert [one.phase.value for one in [*gone, *log]] == ["new", "end", "new", "update"]
+    expected = replay(stream, snapshot, log)
+    for told_again in ([*gone, *log], [*log, log[0]], [*gone[:1], *log, *log]):
+        replayed = replay(stream, snapshot, told_again)
+        assert encode_snapshot(replayed.snapshot) == encode_snapshot(expected.snapshot)
 
 
 def test_time_goes_on_behind_the_last_logged_frame():
@@ -297,3 +323,4 @@ def test_time_goes_on_behind_the_last_logged_frame():
     other.restore(replayed.snapshot, first_no=100)
     (result,) = play(other, steps_of(INSIDE, first=16), first=90, boot_us=0)
     assert result.stamp.stream_time_us == pytest.approx(3_200_000, abs=30)
+    assert result.tracks[0].now.gap_us_since(result.tracks[0].first_seen) == 0

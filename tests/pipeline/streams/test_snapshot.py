@@ -13,7 +13,7 @@ from pipeline.errors import SnapshotError
 from pipeline.streams.snapshot import decode_snapshot, encode_snapshot
 from tests.benchmarks.tracks import make_crowd
 from tests.benchmarks.tracks import make_prediction as make_crowd_prediction
-from tests.pipeline.fakes import START, make_frame
+from tests.pipeline.fakes import START, make_frame, make_observation
 from tests.pipeline.streams.steps import (
     INSIDE,
     NOW,
@@ -219,11 +219,22 @@ def test_a_camera_that_was_away_for_a_session_s_gap_ends_its_events_at_their_las
     assert [track.no for track in begun.tracks] == [100]
 
 
+def test_wall_time_of_a_camera_is_the_same_in_another_process():
+    stream = make_stream(is_live=True, confirm_s=0)
+    play(stream, steps_of(*[INSIDE] * 8))
+    steps = [(1_600_000 + at, masklets) for at, masklets in steps_of(INSIDE, INSIDE)]
+    steps[-1][1].append(make_observation(2, box=OUTSIDE))
+    results = resume(stream, steps, first=300, is_live=True, confirm_s=0)
+    (event,) = results[-1].events
+    assert abs(event.started_at - START - timedelta(seconds=1.8)) < timedelta(microseconds=30)
+
+
 def test_a_wall_clock_that_was_set_back_does_not_take_time_back():
     stream = make_stream(is_live=True)
     play(stream, steps_of(*[INSIDE] * 8, first=50))
-    (result,) = resume(stream, steps_of(INSIDE), first=300, is_live=True)
-    assert result.stamp.stream_time_us == pytest.approx(1_400_001, abs=30)
+    results = resume(stream, steps_of(INSIDE, INSIDE), first=300, is_live=True)
+    times_us = [result.stamp.stream_time_us for result in results]
+    assert times_us == pytest.approx([1_400_001, 1_600_001], abs=30)
 
 
 def test_numbers_and_ids_after_a_loss_are_none_of_those_that_were_lost():
