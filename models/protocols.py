@@ -1,8 +1,8 @@
 """What the pipeline asks of a streaming concept tracker. Importing this costs no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,76 @@ class Prediction:
     presence: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A picture on which some masklets were seen, to rebuild what a tracker remembers of them.
+
+    Attributes:
+        pixels: RGB, shape (H, W, 3), uint8; may be smaller than the frame was.
+        masks: By masklet, their pixels; of any size, over the same field of view.
+    """
+
+    pixels: NDArray[np.uint8]
+    masks: Mapping[int, CropMask]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reminder:
+    """An object that a tracker knows nothing of but where it was last.
+
+    Attributes:
+        masklet_id: What to call it, if it is found there again.
+        concept_id: Its concept.
+        score: Probability of the last detection, 0 to 1.
+        centre_xy: Of its mask, as shares of the picture.
+        last_seen_s: ``time_s`` of the frame on which it was last seen.
+    """
+
+    masklet_id: int
+    concept_id: str
+    score: float
+    centre_xy: tuple[float, float]
+    last_seen_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamMemory:
+    """What goes into :meth:`ConceptTracker.restore_stream`.
+
+    Attributes:
+        numbers: As :meth:`SavedStream.numbers` gave them.
+        arrays: As :meth:`SavedStream.arrays` gave them.
+        views: For masklets of which ``arrays`` holds no whole memory.
+        reminders: Further objects.
+    """
+
+    numbers: str
+    arrays: Mapping[str, NDArray[np.generic]]
+    views: Sequence[View] = ()
+    reminders: Sequence[Reminder] = ()
+
+
+class SavedStateError(ValueError):
+    """What was saved does not fit: another version, another model, a missing array."""
+
+
+class SavedStream(Protocol):
+    """A stream as it stood between two steps. Any thread may read it while the tracker goes on."""
+
+    def numbers(self) -> str:
+        """Return all but tensors, as JSON text that only this kind of tracker reads."""
+        ...
+
+    def arrays(self, *, is_full: bool) -> dict[str, NDArray[np.generic]]:
+        """Return tensors by name, in the CPU's memory.
+
+        Args:
+            is_full: All, so that what follows is equal to the bit; otherwise the few kilobytes an
+                object that cannot be rebuilt from a view.
+        """
+        ...
+
+
 class DeviceLostError(RuntimeError):
     """The accelerator failed for good: no more work can be done in this process."""
 
@@ -100,6 +170,26 @@ class ConceptTracker(Protocol):
         Returns one prediction per input, in order. A step that raises has changed no stream: it may
         be repeated with all or some of its frames. Raises :class:`DeviceLostError` if that is no
         use.
+        """
+        ...
+
+
+@runtime_checkable
+class ResumableTracker(ConceptTracker, Protocol):
+    """A tracker whose streams can go on in another process."""
+
+    def save_stream(self, stream_id: str) -> SavedStream:
+        """Return what is known of a stream; costs no copy of a tensor."""
+        ...
+
+    def restore_stream(self, stream_id: str, concepts: Sequence[str], memory: StreamMemory) -> None:
+        """Begin a stream with the phrases to look for, and with what is known of it.
+
+        Masklets of concepts that are no longer looked for are left out.
+
+        Raises:
+            SavedStateError: If the memory does not fit; the stream is not open then.
+            ValueError: As :meth:`open_stream` does.
         """
         ...
 

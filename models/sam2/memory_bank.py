@@ -1,6 +1,6 @@
 """What one object remembers, bounded for ever on an endless stream."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -75,12 +75,56 @@ class MemoryBank:
         return tuple(self._conditioning)
 
     @property
+    def good(self) -> tuple[int, ...]:
+        """Indices of the tracked frames that count, oldest first."""
+        return tuple(self._good)
+
+    @property
+    def newest_pointer(self) -> Tensor | None:
+        """The pointer of the newest frame written, shape (C,)."""
+        given = self._conditioning.get(self._newest)
+        return self._pointers.get(self._newest) if given is None else given.pointer
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of all tensors kept."""
         entries = self._conditioning.values()
         tensors = [*self._maps.values(), *self._pointers.values()]
         tensors += [t for e in entries for t in (e.spatial, e.pointer)]
         return sum(t.numel() * t.element_size() for t in tensors)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that is kept, by names that :meth:`load` reads; never written to."""
+        held = {f"map/{t}": tensor for t, tensor in self._maps.items()}
+        held |= {f"pointer/{t}": tensor for t, tensor in self._pointers.items()}
+        for t, memory in self._conditioning.items():
+            held[f"given-map/{t}"], held[f"given-pointer/{t}"] = memory.spatial, memory.pointer
+        return held
+
+    def load(self, tensors: Mapping[str, Tensor], *, good: Sequence[int], newest: int) -> None:
+        """Take over what :meth:`tensors`, :attr:`good` and :attr:`newest` of another bank gave.
+
+        Raises:
+            ValueError: If a name is unknown or has no partner.
+        """
+        parts: dict[str, dict[int, Tensor]] = {
+            kind: {} for kind in ("map", "pointer", "given-map", "given-pointer")
+        }
+        for name, tensor in tensors.items():
+            kind, _, frame_index = name.partition("/")
+            if kind not in parts or not frame_index.isdecimal():
+                raise ValueError(f"tensor {name!r} is of no memory (accepted: {sorted(parts)})")
+            parts[kind][int(frame_index)] = tensor
+        if parts["given-map"].keys() != parts["given-pointer"].keys():
+            raise ValueError("a conditioning frame lacks its map or its pointer")
+        if not set(good) <= parts["pointer"].keys():
+            raise ValueError("a frame that counts lacks its pointer")
+        self._maps, self._pointers = parts["map"], parts["pointer"]
+        self._conditioning = {
+            t: ConditioningMemory(spatial=parts["given-map"][t], pointer=parts["given-pointer"][t])
+            for t in sorted(parts["given-map"])
+        }
+        self._good, self._newest = list(good), newest
 
     def write_conditioning(self, frame_index: int, spatial: Tensor, pointer: Tensor) -> None:
         """Remember a frame whose mask was given; it replaces a tracked memory of that frame.

@@ -76,8 +76,18 @@ class Masklet:
         """Tell whether the masklet is younger than the probation."""
         return now_s - self.first_seen_s < rules.probation_s
 
+    @property
+    def is_reminder(self) -> bool:
+        """Whether nothing is remembered but its place: a detection there brings it back."""
+        return self.bank.newest < 0
+
     def is_dormant(self, now_s: float, rules: LifeRules) -> bool:
-        """Tell whether no detection has matched for so long that it is no longer tracked."""
+        """Tell whether no detection has matched for so long that it is no longer tracked.
+
+        What is remembered by its place alone cannot be.
+        """
+        if self.is_reminder:
+            return True
         return self.concept != CHOSEN and now_s - self.last_matched_s > rules.dormant_s
 
     def on_matched(self, now_s: float, score: float) -> None:

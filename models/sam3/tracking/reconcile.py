@@ -62,7 +62,8 @@ class Reconciler:
             together = np.flatnonzero(sharers)
             for t in together[1:]:
                 mine[t].masklet.on_shared(mine[together[0]].masklet.masklet_id, elapsed_s)
-        hidden = self._hide(mine, now_s)
+        hidden = self._hide(mine, stream)
+        hidden += [item for item in tracked if item.is_reminder_of(concept)]
         for d in plan.new:
             # Dormant ones make room, below.
             num_tracked = sum(not item.is_dormant for item in tracked)
@@ -140,10 +141,15 @@ class Reconciler:
             item.mask_logits = found.mask_logits[chosen]
             item.is_prompted = True
 
-    def _hide(self, mine: list[Tracked], now_s: float) -> list[Tracked]:
-        """Blank masklets that no detection has matched for long; return all that are hidden."""
+    def _hide(self, mine: list[Tracked], stream: Stream) -> list[Tracked]:
+        """Blank masklets that no detection has matched for long; return all that are hidden.
+
+        Where frames were missed, what no detection confirms has moved: it may be elsewhere.
+        """
         for item in mine:
-            if now_s - item.masklet.last_matched_s > self._options.life.suppress_s:
+            unmatched_s = stream.time_s - item.masklet.last_matched_s
+            has_moved = stream.is_resumed and not item.is_matched
+            if has_moved or unmatched_s > self._options.life.suppress_s:
                 item.mask_logits = torch.full_like(item.mask_logits, -SURE_LOGIT)
         return [item for item in mine if not item.is_matched and item.is_empty]
 
@@ -164,6 +170,7 @@ class Reconciler:
             return False
         item = hidden.pop(chosen)
         item.mask_logits, item.object_logit = mask_logits, SURE_LOGIT
+        item.is_dormant = False
         item.is_matched = item.is_prompted = True
         item.masklet.last_conditioned_s = now_s
         item.masklet.on_matched(now_s, float(found.scores[detection]))

@@ -18,7 +18,13 @@ from torch import Tensor
 from models.common.checks import check_integer, check_number, check_sequence, check_text
 from models.common.concept_ids import unique_concept_ids
 from models.common.concurrent_parts import ConcurrentParts
-from models.protocols import ConceptQuery, FrameInput, MaskletObservation, Prediction
+from models.protocols import (
+    ConceptQuery,
+    FrameInput,
+    MaskletObservation,
+    Prediction,
+    StreamMemory,
+)
 from models.sam2.outputs import TrackerFeatures
 from models.sam3.concept_search import Found, encode_exemplars, find, without_duplicates
 from models.sam3.exemplar_matching import with_first_box
@@ -34,6 +40,7 @@ from models.sam3.tracking.memory_update import update_memories
 from models.sam3.tracking.observation import observe
 from models.sam3.tracking.options import SessionOptions
 from models.sam3.tracking.reconcile import Reconciler
+from models.sam3.tracking.saved import Restorer, SavedSam3Stream, TensorLayout
 from models.sam3.tracking.stream import SURE_LOGIT, LastFrame, SearchedConcept, Stream, Tracked
 from models.sam3.tracking.user_prompts import ObjectPrompt, choose_object
 
@@ -120,6 +127,33 @@ class Sam3Session:
                 )
             ),
         )
+
+    def save_stream(self, stream_id: str) -> SavedSam3Stream:
+        """Return what is known of a stream; see :class:`models.protocols.ResumableTracker`.
+
+        Exemplars for the next frame and the last frame itself are left out.
+        """
+        return SavedSam3Stream(self._open(stream_id).draft(), TensorLayout.of(self._model))
+
+    @torch.inference_mode()
+    def restore_stream(
+        self, stream_id: str, concepts: Sequence[str | ConceptQuery], memory: StreamMemory
+    ) -> None:
+        """Begin a stream with what is known of it.
+
+        Raises:
+            SavedStateError: If the memory does not fit; the stream is not open then.
+            ValueError: As :meth:`open_stream` does.
+            DeviceLostError: If the accelerator failed for good.
+        """
+        self.open_stream(stream_id, concepts)
+        try:
+            with device_errors():
+                restorer = Restorer(self._model, num_maps=self._options.memory_maps)
+                restorer.restore(self._streams[stream_id], memory)
+        except BaseException:
+            self.close_stream(stream_id)
+            raise
 
     def close_stream(self, stream_id: str) -> None:
         """Forget a stream. Raises ``ValueError`` if it is not open."""
@@ -314,6 +348,7 @@ class Sam3Session:
         stream.time_s = time_s
         for concept, detections in enumerate(found):
             self._reconciler.match(stream, tracked, concept, detections, elapsed_s)
+        stream.is_resumed = False
         return self._reconciler.expire(stream, tracked)
 
     def _open(self, stream_id: str) -> Stream:

@@ -92,7 +92,11 @@ class LastFrame:
 
 @dataclass(slots=True, kw_only=True)
 class Stream:
-    """State of one open stream."""
+    """State of one open stream.
+
+    Attributes:
+        is_resumed: No frame has been seen since it was restored: objects may have moved meanwhile.
+    """
 
     stream_id: str
     concepts: tuple[SearchedConcept, ...]
@@ -100,6 +104,7 @@ class Stream:
     next_id: int = 1
     frame_index: int = -1
     time_s: float = -math.inf
+    is_resumed: bool = False
     last: LastFrame | None = None
 
     def draft(self) -> "Stream":
@@ -170,3 +175,8 @@ class Tracked:
     def is_empty(self) -> bool:
         """Whether nothing of the object is to be seen."""
         return self.is_dormant or not bool((self.mask_logits > 0).any())
+
+    def is_reminder_of(self, concept: int) -> bool:
+        """Whether of an object of a concept nothing is known but its place."""
+        masklet = self.masklet
+        return self.is_dormant and masklet.concept == concept and masklet.is_reminder
