@@ -23,7 +23,6 @@ class FrameRouter:
         """Send frames of that name into a buffer from now on."""
         with self._changed:
             self._buffers[stream_id] = buffer
-            self._refused.pop(stream_id, None)
             self._tell()
 
     def refuse(self, stream_id: str, cause: DropCause) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
+from parso.tree import NodeOrLeaf
 
 DELETE_CALL = "delete call"
+SCALE_CONSTANT = "scale constant"
 # VariableInserter and VariableReplacer need arguments; a removed decorator breaks at import; "is"
 # for "==" and back mostly means the same.
 _LEFT_OUT = re.compile(r"Variable|RemoveDecorator|ExceptionReplacer|_Is(Not)?(_|$)")
@@ -21,6 +23,9 @@ _KEPT = frozenset(
 # Where "*" and "**" are no operation: f(a, *, b), {**d}. With another sign nothing is imported.
 _BY_SYNTAX = frozenset({"parameters", "dictorsetmaker"})
 _LEVELS = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
+# Of flags, which share no bit, these give the same number as "|".
+_SAME_FOR_FLAGS = re.compile(r"BitOr_(Add|BitXor)$")
+_NUMBER = "core/NumberReplacer"
 _FORM = re.compile(r"^core/(Replace(?:Binary|Comparison|Unary)Operator_[A-Za-z]+|[A-Za-z]+)")
 
 
@@ -48,6 +53,7 @@ def find_sites(path: Path, root: Path) -> list[Site]:
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     skipped = _lines_without_behaviour(tree)
+    constants = {(one.lineno, one.col_offset) for one in _tuning_constants(tree)}
     name = str(path.relative_to(root))
     found: dict[tuple[int, int, str], list[tuple[str, int]]] = {}
     nodes = list(ast_nodes(get_ast(text)))
@@ -57,7 +63,8 @@ def find_sites(path: Path, root: Path) -> list[Site]:
         kind = _kind(operator_name)
         for node in nodes:
             for (line, column), _ in operator.mutation_positions(node):
-                if line not in skipped and node.parent.type not in _BY_SYNTAX:
+                is_scaled = operator_name == _NUMBER and (line, column) in constants
+                if line not in skipped and not is_scaled and not _is_same(node, operator_name):
                     key = line, column, kind
                     found.setdefault(key, []).append((operator_name, occurrence))
                 occurrence += 1
@@ -70,6 +77,10 @@ def find_sites(path: Path, root: Path) -> list[Site]:
         for node in _deletable_calls(tree)
         if node.lineno not in skipped
     ]
+    sites += [
+        Site(path=name, line=line, column=column, operator=SCALE_CONSTANT, forms=())
+        for line, column in constants
+    ]
     return sorted(sites, key=lambda site: (site.line, site.column, site.operator))
 
 
@@ -78,6 +89,8 @@ def mutate(text: str, site: Site, seed: int) -> str:
     if site.operator == DELETE_CALL:
         return _delete_call(text, site)
     draw = random.Random(f"{seed}/{site.path}/{site.line}/{site.column}")  # noqa: S311
+    if site.operator == SCALE_CONSTANT:
+        return _scale_constant(text, site, draw.choice((0, 100)))
     operator_name, occurrence = draw.choice(site.forms)
     return mutate_code(text, get_operator(operator_name)(), occurrence) or text
 
@@ -122,6 +135,54 @@ def _lines_without_behaviour(tree: ast.Module) -> set[int]:
     return lines
 
 
+def _is_same(node: NodeOrLeaf, operator_name: str) -> bool:
+    """Tell whether a change of a node changes nothing that a test could see."""
+    above = list(_ancestors(node))
+    types = [one.type for one in above]
+    if types[0] in _BY_SYNTAX:
+        return True
+    if operator_name.endswith("TrueWithFalse"):
+        # model_config = ConfigDict(frozen=True): like that of a dataclass, pyright's to hold.
+        return types[0] == "argument" and above[0].get_code().strip() == "frozen=True"
+    if operator_name == _NUMBER and node.get_code().strip() == "1000":
+        # f(timeout_ms=round(_CLOSE_S * 1000)): a thousandth more or less of a longest wait.
+        return types[0] == "term" and any(
+            one.type == "argument" and one.get_code().strip().startswith("timeout_ms=")
+            for one in above
+        )
+    if _SAME_FOR_FLAGS.search(operator_name):
+        # os.O_WRONLY | os.O_CLOEXEC
+        parts = above[0].get_code().split("|")
+        return all(part.strip().startswith("os.O_") for part in parts)
+    # raise ValueError(f"begins with {data[:4]!r}"): how much a text for people quotes.
+    return {"subscript", "fstring_expr", "raise_stmt"} <= set(types) and (
+        types.index("subscript") < types.index("fstring_expr")
+    )
+
+
+def _ancestors(node: NodeOrLeaf) -> Iterator[NodeOrLeaf]:
+    while node.parent is not None:
+        node = node.parent
+        yield node
+
+
+def _tuning_constants(tree: ast.Module) -> Iterator[ast.Constant]:
+    """Yield the numbers of private constants of a module: ``_CLOSE_S = 5.0``, ``_MAX = 1 << 16``.
+
+    One more or less is as good by design, so these become nothing, or a hundred times as much.
+    Zero has no such forms, and is changed like any other number.
+    """
+    for statement in tree.body:
+        if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+            continue
+        name = statement.targets[0].id
+        if name.startswith("_") and name.isupper():
+            for node in ast.walk(statement.value):
+                is_number = isinstance(node, ast.Constant) and type(node.value) in {int, float}
+                if is_number and node.value:
+                    yield node
+
+
 def _is_type(node: ast.AST) -> bool:
     """Tell whether an expression is a type: a name, one with brackets, a union."""
     if isinstance(node, ast.BinOp):
@@ -143,6 +204,19 @@ def _deletable_calls(tree: ast.Module) -> Iterator[ast.Expr]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             yield node
+
+
+def _scale_constant(text: str, site: Site, factor: int) -> str:
+    lines = text.splitlines(keepends=True)
+    node = next(
+        one
+        for one in _tuning_constants(ast.parse(text))
+        if (one.lineno, one.col_offset) == (site.line, site.column)
+    )
+    line = lines[node.lineno - 1]
+    scaled = repr(ast.literal_eval(node) * factor)
+    lines[node.lineno - 1] = f"{line[: node.col_offset]}{scaled}{line[node.end_col_offset :]}"
+    return "".join(lines)
 
 
 def _delete_call(text: str, site: Site) -> str:

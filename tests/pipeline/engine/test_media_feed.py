@@ -7,7 +7,7 @@ from pipeline.engine.sink_watch import Observers, SinkLimits, SinkWatch
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from tests.pipeline.engine.runs import wait_until
-from tests.pipeline.engine.sinks import FilmSink, Frames, stop, value_of
+from tests.pipeline.engine.sinks import FilmSink, Frames, status, stop, value_of
 from tests.pipeline.fakes import make_frame
 from tests.pipeline.streams.player import Player
 
@@ -75,6 +75,72 @@ def test_frames_that_a_sink_has_in_flight_are_waiting_too(make_outbox):
 def drawing_of(seq):
     player = Player()
     return Delivery(result=player.play(make_frame(seq)))
+
+
+def make_feed(sink, *, capacity=2):
+    clock, metrics = ManualClock(), Metrics(tuple)
+    observers = Observers(metrics=metrics, health=Health(clock, stall_s=60), clock=clock)
+    limits = SinkLimits(behind_s=2, down_s=10)
+    watch = SinkWatch("media", is_durable=sink.is_durable, limits=limits, observers=observers)
+    feed = MediaFeed(
+        sink, watch, capacity=capacity, metrics=metrics, clock=clock, on_room=lambda: None
+    )
+    return feed, metrics
+
+
+class Closing(Frames):
+    is_interrupted = is_closed = False
+
+    def interrupt(self):
+        self.is_interrupted = True
+
+    def close(self):
+        self.is_closed = True
+
+
+def test_a_feed_whose_thread_never_began_has_ended_and_closes_its_sink():
+    sink = Closing()
+    feed, _ = make_feed(sink)
+    feed.open()
+    assert feed.join(0.0)
+    feed.abandon()
+    assert sink.is_closed
+
+
+def test_what_waits_is_not_acknowledged_though_all_that_was_written_is_flushed():
+    feed, _ = make_feed(Frames())
+    assert feed.acknowledged(7) == 7
+    feed.put(8, frame_of(0))
+    assert feed.acknowledged(8) == 0
+
+
+def test_an_interrupted_feed_gives_up_what_it_tries_again():
+    sink = Closing(num_failures=10**6)
+    feed, _ = make_feed(sink)
+    feed.open()
+    feed.start()
+    feed.put(1, frame_of(0))
+    wait_until(lambda: feed.watch.error is not None)
+    assert not feed.join(0.0)
+    feed.interrupt()
+    assert feed.join(10)
+    assert (sink.told, sink.is_interrupted, sink.is_closed) == ([], True, True)
+
+
+def test_a_sink_takes_what_is_of_its_kind_alone():
+    film, frames = make_feed(FilmSink())[0], make_feed(Frames())[0]
+    drawn, sceneless = drawing_of(0), Player()
+    sceneless.play(make_frame(0, blobs={"red": (8, 8)}))
+    ended = Delivery(result=sceneless.end())
+    assert ended.result.scene is None
+    for delivery in (ended, frame_of(0), status()):
+        film.put(1, delivery)
+    for delivery in (ended, drawn, status()):
+        frames.put(1, delivery)
+    assert (film.num_waiting, frames.num_waiting) == (0, 0)
+    film.put(2, drawn)
+    frames.put(2, frame_of(0))
+    assert (film.num_waiting, frames.num_waiting) == (1, 1)
 
 
 def test_a_slow_sink_of_pictures_is_waited_for_and_one_that_hangs_is_not():

@@ -130,6 +130,23 @@ def test_offline_tells_since_when_and_recovery_is_said(caplog):
     assert b'maskstream_reconnects_total{stream="cam"} 1.0' in bench.metrics.exposition()
 
 
+def test_the_log_says_why_a_stream_is_in_trouble_and_names_no_reason_where_there_is_none(caplog):
+    caplog.set_level(logging.INFO)
+    bench = running()
+    bench.frames(1)
+    assert [one.getMessage() for one in caplog.records] == ["connected", "running"]
+    caplog.clear()
+    bench.book.source_lost("cam", AWAY)
+    bench.wait(30)
+    bench.book.finish("cam", AWAY)
+    found = [(one.levelname, one.getMessage(), one.stream) for one in caplog.records]
+    assert found == [
+        ("WARNING", f"reconnecting: {AWAY}", "cam"),
+        ("WARNING", f"offline: {AWAY}", "cam"),
+        ("ERROR", f"failed: {AWAY}", "cam"),
+    ]
+
+
 def test_a_connection_without_frames_is_no_recovery():
     bench = running()
     for _ in range(70):

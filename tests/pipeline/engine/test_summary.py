@@ -94,6 +94,35 @@ def test_streams_that_are_gone_are_added_up_under_one_name():
     assert (counts.received, counts.gated, counts.waiting, stream.error) == (3, 1, 2, "torn")
 
 
+def test_every_count_is_added_up():
+    first = FrameCounts(received=31, processed=13, gated=7, dropped={"a": 3, "b": 1}, waiting=7)
+    second = FrameCounts(received=29, processed=11, gated=5, dropped={"a": 5}, waiting=3)
+    some = StreamSummary(
+        stream_id="*",
+        num_tracks=3,
+        num_started=7,
+        concepts={"deer": 3},
+        events={"seen": 5},
+        bad_files=("a is torn",),
+    )
+    book = SummaryBook(ManualClock())
+    for _ in range(2):
+        book.retire(some)
+    counts = [("*", first), ("*", second)]
+    [stream] = book.build([some], counts=counts, sink_errors={}).streams
+    assert stream == StreamSummary(
+        stream_id="*",
+        counts=FrameCounts(
+            received=60, processed=24, gated=12, dropped={"a": 8, "b": 1}, waiting=10
+        ),
+        num_tracks=9,
+        num_started=21,
+        concepts={"deer": 9},
+        events={"seen": 15},
+        bad_files=("a is torn",) * 3,
+    )
+
+
 def test_bad_files_are_named_up_to_a_bound():
     book = SummaryBook(ManualClock())
     for number in range(50):

@@ -22,7 +22,7 @@ from tests.pipeline.engine.runs import (
     run,
     states_of,
 )
-from tests.pipeline.engine.sinks import FilmSink
+from tests.pipeline.engine.sinks import FilmSink, value_of
 from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
 
 
@@ -40,7 +40,10 @@ def uids(sink, stream_id):
 def test_a_frame_that_the_model_fails_on_costs_itself_and_the_session():
     frames = make_walk(10)
     white(frames[4])
-    summary, sink = run(make_config(), frames)
+    sink = MemorySink()
+    app = make_app(make_config(), frames, sink=sink)
+    summary = app.engine.run()
+    assert value_of(app.metrics, "model_resets_total", stream="cam") == 1
     counts = counts_of(summary)
     reasons = [t["reason"] for t in bodies(sink, Topic.TRACKS) if t["kind"] == "ended"]
     assert (counts.processed, counts.dropped) == (9, {"model_error": 1})
