@@ -58,6 +58,14 @@ def test_hiding_is_occluded_then_lost_then_recovered():
     assert update.tracks[0].state == "lost"
 
 
+@pytest.mark.parametrize(
+    ("num_hidden", "state"), [(1, "occluded"), (3, "occluded"), (4, "lost"), (6, "lost")]
+)
+def test_what_is_hidden_is_lost_from_its_delay_on(num_hidden, state):
+    _, update, _ = play([*seen(3), *seen(num_hidden, box=None)])
+    assert [track.state.value for track in update.tracks] == [state]
+
+
 def test_while_hidden_the_box_stays_and_the_mask_goes():
     _, update, _ = play([*seen(3), *seen(1, box=None)])
     track = update.tracks[0]

@@ -1,0 +1,87 @@
+"""Records on their way to one sink: when they have arrived, and what was lost before."""
+
+import errno
+import os
+
+from connectors.errors import SinkUnreachableError
+from pipeline.engine.log.kinds import Kind
+from tests.pipeline.engine.runs import wait_until
+from tests.pipeline.engine.sinks import GateSink, LoggedSink, opened, status, stop, value_of
+
+
+class Volatile(LoggedSink):
+    """Never makes anything durable."""
+
+    def flush(self):
+        raise SinkUnreachableError("gate", "away")
+
+
+def test_what_was_written_and_never_flushed_is_kept_for_the_next_run(make_outbox):
+    sink = opened(kind=Volatile)
+    outbox, metrics, _ = make_outbox(sink)
+    outbox.start()
+    outbox.put(status())
+    wait_until(lambda: value_of(metrics, "sink_errors_total", sink="sink-0"))
+    assert outbox.close(2.0)["sink-0"].num_kept == 1
+    assert sink.is_closed
+
+
+class Console(GateSink):
+    is_durable = False
+
+    def flush(self):
+        raise SinkUnreachableError("gate", "away")
+
+
+def test_a_best_effort_sink_that_cannot_flush_gets_the_next_records_too(make_outbox):
+    sink = opened(kind=Console)
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    for number in range(2):
+        outbox.put(status(number))
+        wait_until(lambda number=number: f"s{number}" in sink.keys)
+    stop(outbox)
+    assert sink.keys == ["s0", "s1"]
+
+
+def test_records_that_the_log_found_damaged_are_counted(make_outbox, tmp_path):
+    first, *_ = make_outbox(opened(kind=LoggedSink, is_away=True))
+    first.start()
+    for number in range(3):
+        first.put(status(number))
+    assert first.close()["sink-0"].num_kept == 3
+    [segment] = [
+        path
+        for path in (tmp_path / "state").rglob("*")
+        if path.is_file() and b'"s1"' in path.read_bytes()
+    ]
+    segment.write_bytes(segment.read_bytes().replace(b'"s1"', b'"x1"', 1))
+    sink = opened(kind=LoggedSink)
+    second, metrics, _ = make_outbox(sink)
+    second.start()
+    wait_until(lambda: sink.keys == ["s0", "s2"])
+    stop(second)
+    counted = [value_of(metrics, "log_corrupt_total", kind=kind.value) for kind in Kind]
+    assert sum(filter(None, counted)) == 1
+
+
+def test_records_that_the_log_sheds_on_a_full_disk_are_counted_by_sink(make_outbox, monkeypatch):
+    sink = LoggedSink()
+    outbox, metrics, _ = make_outbox(sink, memory_bytes=64 * 1024)
+    outbox.start()
+
+    def fail(_fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for number in range(600):
+        outbox.put(status(number))
+
+    def num_shed():
+        counted = [value_of(metrics, "shed_total", sink="sink-0", kind=kind.value) for kind in Kind]
+        return sum(filter(None, counted))
+
+    wait_until(num_shed)
+    sink.gate.set()
+    outbox.close()
+    assert len(sink.keys) + num_shed() <= 600
