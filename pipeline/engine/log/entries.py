@@ -68,7 +68,7 @@ def encode_segment_head() -> bytes:
 def decode_segment_head(data: bytes) -> int | None:
     """Return the version of a segment, ``None`` if its head is damaged."""
     head = data[: _SEGMENT.size]
-    if len(data) < SEGMENT_HEAD_BYTES or _CRC.pack(crc32(head)) != data[len(head) :][: _CRC.size]:
+    if _CRC.pack(crc32(head)) != data[_SEGMENT.size : SEGMENT_HEAD_BYTES]:
         return None
     magic, version = _SEGMENT.unpack(head)
     return version if magic == _SEGMENT_MAGIC else None
@@ -236,7 +236,7 @@ def _find_next(data: bytes, at: int, last_seq: int) -> Entry | None:
     # A payload may hold the magic, even whole entries; such numbers are out of place, mostly.
     highest = last_seq + 1 + (len(data) - at) // _ENTRY_HEAD_BYTES
     head = _parse_head(data, at, last_seq)
-    at = at + 1 if head is None else head.end
+    at = at if head is None else head.end
     while (at := data.find(_ENTRY_MAGIC, at)) >= 0:
         entry = _parse(data, at, last_seq)
         if entry is not None and entry.seq <= highest:

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -191,6 +192,29 @@ def test_segment_that_cannot_be_opened_now_is_tried_again(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert read_all(log, Kind.TRACKS, "kafka") == list(range(1, 11))
+
+
+def test_segment_that_cannot_be_opened_is_tried_once_a_second_or_when_woken(tmp_path, monkeypatch):
+    log = open_log(tmp_path, memory_bytes=200)
+    log.append(Kind.TRACKS, make_records(1, 10, Kind.TRACKS, 200))
+    log.sync()
+    monkeypatch.setattr(os, "pread", lambda *_: (_ for _ in ()).throw(OSError(errno.EACCES, "no")))
+    began_s = time.monotonic()
+    assert log.read(Kind.TRACKS, "kafka", max_bytes=1000, max_records=10) is None
+    assert time.monotonic() - began_s > 0.9
+    threading.Timer(0.1, log.wake, ["kafka"]).start()
+    began_s = time.monotonic()
+    assert log.read(Kind.TRACKS, "kafka", max_bytes=1000, max_records=10) is None
+    assert time.monotonic() - began_s < 0.9
+
+
+def test_record_appended_before_the_clock_was_set_back_has_no_age(tmp_path):
+    clock = ManualClock()
+    clock.advance(50)
+    log = open_log(tmp_path, clock=clock)
+    log.append(Kind.TRACKS, make_records(1, 1, Kind.TRACKS))
+    log.close()
+    assert open_log(tmp_path, clock=ManualClock()).lag("kafka").oldest_age_s == 0.0
 
 
 BAD_SECTOR = range(300_000, 300_512)

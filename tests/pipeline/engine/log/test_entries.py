@@ -90,6 +90,26 @@ def test_entries_in_a_payload_are_no_entries():
     assert seqs_of(bytes(data)) == [1, 3]
 
 
+@pytest.mark.parametrize("seq", [9, 40, 5000])
+def test_number_that_had_no_room_before_it_is_out_of_place(seq):
+    inner = Record(
+        topic=Topic.DLQ, key="cam", value=encode_entry(seq, 0, make_record(1)), timestamp_ms=0
+    )
+    data = bytearray(ENTRIES[0] + encode_entry(2, 0, inner) + encode_gap(3, 0))
+    data[STARTS[1]] ^= 1
+    # Between entry 1 and the end there is room for fewer than 7 heads.
+    assert (len(data) - STARTS[1]) // 32 == 6
+    assert seqs_of(bytes(data)) == [1, 3]
+
+
+def test_good_entry_behind_many_damaged_ones_is_found():
+    gaps = b"".join(encode_gap(seq, 0) for seq in range(2, 100))
+    data = bytearray(ENTRIES[0] + gaps + encode_gap(100, 0))
+    for at in range(STARTS[1], STARTS[1] + len(gaps), len(encode_gap(2, 0))):
+        data[at] ^= 1
+    assert seqs_of(bytes(data)) == [1, 100]
+
+
 @pytest.mark.parametrize(
     ("place", "last_written"),
     [(STARTS[4], 5), (STARTS[4] + 5, 5), (len(DATA) - 1, 5), (STARTS[3] + 40, 5)],
@@ -134,6 +154,19 @@ def test_record_that_cannot_be_an_entry_is_named_with_its_fault(fault, reason):
     with pytest.raises(UnloggableError, match=f"a record of .* cannot be logged: .*{reason}") as no:
         size_of(record)
     assert no.value.record is record
+
+
+class LongBytes(bytes):
+    """Bytes that say they are as many as a length of 32 bits can."""
+
+    def __len__(self):
+        return (1 << 32) - 1
+
+
+def test_payload_whose_length_has_no_room_in_a_head_is_refused():
+    record = replace(make_record(7), value=LongBytes())
+    with pytest.raises(UnloggableError, match=r"bytes \(accepted: 4294967295 bytes\)"):
+        size_of(record)
 
 
 def test_gap_in_place_of_a_record_is_an_entry_without_one():

@@ -169,6 +169,49 @@ def test_new_files_and_folders_have_durable_names(tmp_path, monkeypatch):
     assert synced[4:] == [str(store.segments[0].path)]
 
 
+def open_files(folder):
+    links = list(Path("/proc/self/fd").iterdir())
+    targets = [str(link.readlink()) for link in links if link.is_symlink()]
+    return [target for target in targets if target.startswith(str(folder))]
+
+
+def test_the_last_segment_alone_is_held_open(tmp_path):
+    store = make_store(tmp_path)
+    for seq in range(1, 20):
+        write(store, seq, seq)
+        assert open_files(tmp_path) == [str(store.segments[-1].path)]
+    store.close()
+    assert open_files(tmp_path) == []
+
+
+def test_segment_of_a_failed_write_is_not_held_open(tmp_path):
+    store = make_store(tmp_path)
+    write(store, 1, 3)
+    with limited_files(300), pytest.raises(OSError, match="File too large"):
+        write(store, 4, 6)
+    assert open_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("limit", [None, 0, 4095])
+def test_probe_leaves_nothing_behind(tmp_path, limit):
+    store = make_store(tmp_path)
+    with limited_files(limit):
+        if limit is None:
+            store.probe()
+        else:
+            with pytest.raises(OSError, match="File too large"):
+                store.probe()
+    assert names_of(tmp_path) == []
+
+
+def test_probe_is_not_content_with_what_is_not_durable(tmp_path, monkeypatch):
+    store = make_store(tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "I/O error")))
+    with pytest.raises(OSError, match="I/O error"):
+        store.probe()
+    assert names_of(tmp_path) == []
+
+
 def test_deleted_segment_in_use_takes_no_room(tmp_path):
     store = make_store(tmp_path)
     write(store, 1, 3)
