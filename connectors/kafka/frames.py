@@ -95,7 +95,6 @@ class KafkaFrameSink(FrameSink):
         with self._changed:
             self._is_interrupted = True
             self._changed.notify_all()
-        self._sink.interrupt()
 
     @override
     def close(self) -> None:

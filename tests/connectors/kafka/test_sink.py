@@ -132,17 +132,19 @@ def test_dead_letter_too_large_goes_without_its_value_in_its_place(
     ]
 
 
+@pytest.mark.parametrize("value_bytes", [13, 12_000])
 def test_dead_letter_whose_headers_are_too_large_is_returned_and_lowers_no_limit(
-    kafka_bootstrap, topic
+    kafka_bootstrap, topic, value_bytes
 ):
     options = {"max_request_size": 10_000}
     config = sink_config(kafka_bootstrap, topics={"names": {"dlq": topic}}, options=options)
     with KafkaSink(config=config) as sink:
-        large = event(0, topic=Topic.DLQ, headers=(("x", bytes(20_000)),))
+        headers = (("x", bytes(20_000)),)
+        large = event(0, topic=Topic.DLQ, value=bytes(value_bytes), headers=headers)
         [refused] = sink.write([large])
-        assert sink.write([event(1, topic=Topic.DLQ, value=bytes(5_000))]) == []
+        assert sink.write([event(1, topic=Topic.DLQ, value=bytes(9_500))]) == []
         records = consume(kafka_bootstrap, topic, 1)
-    assert len(records[0].value) == 5_000
+    assert len(records[0].value) == 9_500
     assert dict(refused.record.headers)["x"] == bytes(20_000)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import CommitFailedError, KafkaTimeoutError
 from kafka.structs import TopicPartition
 
 from connectors.errors import BadFrameError, NotFoundError, SourceError, UnreachableError
@@ -220,6 +220,32 @@ def test_commit_that_failed_is_done_by_close_at_the_latest(kafka_bootstrap, topi
             source.commit(position)  # raises nothing: the results are safe, and reading goes on
         assert committed(kafka_bootstrap, topic) is None
     assert committed(kafka_bootstrap, topic) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_tried_again"),
+    [(KafkaTimeoutError("away"), True), (CommitFailedError("moved"), False)],
+)
+def test_commit_that_failed_is_tried_again_later_than_others_follow(
+    kafka_bootstrap, topic, monkeypatch, error, is_tried_again
+):
+    produce(kafka_bootstrap, topic, partition=0, value=PNG)
+    failed, is_over = [], threading.Event()
+
+    def fail(*_, **__):
+        waits = ("_COMMIT_EVERY_S", "_COMMIT_AGAIN_S")
+        for name, is_next in zip(waits, (not is_tried_again, is_tried_again), strict=True):
+            monkeypatch.setattr(poller, name, 0.0 if is_next else 1000.0)
+        failed.append(1)
+        if len(failed) == 3:
+            is_over.set()
+        raise error
+
+    with kafka_source(kafka_bootstrap, topic, until_end=False) as source:
+        position = source.read().position
+        monkeypatch.setattr(KafkaConsumer, "commit", fail)
+        source.commit(position)
+        assert is_over.wait(10)
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), OverflowError("z")])
