@@ -1,11 +1,12 @@
 """The engine from scripted sources to records in memory."""
 
 import json
+import threading
 
 import pytest
 
 from connectors.base import FrameSink
-from connectors.memory import Corrupt, Disconnect, MemorySink, Pause
+from connectors.memory import Corrupt, Disconnect, MemorySink, MemorySource, Pause
 from connectors.record import Topic
 from models.protocols import DeviceLostError
 from pipeline.app import build_app
@@ -19,6 +20,7 @@ from tests.pipeline.engine.runs import (
     run,
     states_of,
 )
+from tests.pipeline.engine.sinks import GateSink
 from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
 
 
@@ -246,3 +248,54 @@ def test_records_name_the_process_that_they_come_from():
     config = make_config().model_copy(update={"worker": "edge-7"})
     _, sink = run(config, make_walk(6))
     assert {json.loads(record.value)["worker"] for record in sink.records} == {"edge-7"}
+
+
+class Reluctant(MemorySource):
+    """Does not let go when it is told to."""
+
+    release = threading.Event()
+
+    def read(self):
+        self.release.wait(60)
+
+    def interrupt(self):
+        pass
+
+
+def test_a_source_that_does_not_end_in_time_is_named(caplog):
+    config = make_config(engine={"stop_timeout_s": 0.5})
+    app = make_app(
+        config, build=lambda stream, position: Reluctant([], stream_id=stream.id, position=position)
+    )
+    turns = app.engine.iterate()
+    next(turns)
+    app.engine.stop()
+    for _ in turns:
+        pass
+    assert app.engine.summary().unfinished == ("source cam",)
+    assert "source cam did not end in time and is left behind" in caplog.text
+    assert app.engine.summary().exit_code(is_strict=True) == 1
+    Reluctant.release.set()
+
+
+def test_sinks_may_take_their_time_at_the_end_of_a_run():
+    sink = GateSink()
+    threading.Timer(0.8, sink.gate.set).start()
+    summary, _ = run(make_config(), make_walk(3), sink=sink)
+    assert len(bodies(sink, Topic.MASKLETS)) == 3
+    assert summary.exit_code(is_strict=True) == 0
+
+
+@pytest.mark.parametrize("how", ["lost device", "closed generator", "end of the sources"])
+def test_whatever_breaks_a_run_off_asks_for_its_end(how):
+    tracker = LostDevice() if how == "lost device" else BlobTracker()
+    app = make_app(make_config(), make_walk(20), tracker=tracker)
+    turns = app.engine.iterate()
+    if how == "closed generator":
+        next(turns)
+        turns.close()
+    else:
+        for _ in turns:
+            pass
+    # Else sinks that get on slowly would be waited for without a bound.
+    assert app.engine._parts.inbox.is_stop_requested is (how != "end of the sources")

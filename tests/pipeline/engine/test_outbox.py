@@ -438,3 +438,26 @@ def test_alerts_stay_in_the_log_until_they_are_part_of_the_state(make_outbox):
     assert [record.key for record in again.logged_alerts()] == ["s2", "s3", "s4", "s5"]
     again.close()
     assert len(sink.records) == 6
+
+
+def test_a_bug_in_the_log_is_tried_again_after_a_rest_that_an_end_breaks_off(
+    make_outbox, monkeypatch
+):
+    tried, is_again = [], threading.Event()
+
+    def fail(_log):
+        tried.append(1)
+        if len(tried) == 2:
+            is_again.set()
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(module, "_REST_S", 60.0)
+    monkeypatch.setattr(RecordLog, "sync", fail)
+    outbox, *_ = make_outbox(opened())
+    outbox.start()
+    assert not is_again.wait(0.5)  # twelve times as long as without a rest
+    began_s = time.monotonic()
+    outbox.put(status())
+    assert stop(outbox) == {}
+    assert time.monotonic() - began_s < 30
+    assert len(tried) == 1

@@ -2,9 +2,11 @@
 
 import errno
 import os
+import threading
 
 from connectors.errors import SinkUnreachableError
 from pipeline.engine.log.kinds import Kind
+from pipeline.engine.log.record_log import RecordLog
 from tests.pipeline.engine.runs import wait_until
 from tests.pipeline.engine.sinks import GateSink, LoggedSink, opened, status, stop, value_of
 
@@ -85,3 +87,22 @@ def test_records_that_the_log_sheds_on_a_full_disk_are_counted_by_sink(make_outb
     sink.gate.set()
     outbox.close()
     assert len(sink.keys) + num_shed() <= 600
+
+
+def test_bugs_of_ours_are_told_with_the_sink_and_nothing_is_lost(make_outbox, monkeypatch):
+    sink, read = opened(), RecordLog.read
+    outbox, metrics, _ = make_outbox(sink)
+    is_broken = threading.Event()
+
+    def fail(*arguments, **options):
+        if not is_broken.is_set():
+            raise ZeroDivisionError("a bug")
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(RecordLog, "read", fail)
+    outbox.start()
+    outbox.put(status())
+    wait_until(lambda: value_of(metrics, "sink_errors_total", sink="sink-0"))
+    is_broken.set()
+    wait_until(lambda: sink.keys == ["s0"])
+    assert stop(outbox) == {}

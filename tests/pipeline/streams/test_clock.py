@@ -298,3 +298,8 @@ def test_stamps_are_read_without_floats():
     moment = datetime(2026, 5, 1, 8, 0, 0, 299_999, tzinfo=zone)
     assert to_us(moment) % S == 299_999
     assert to_us(moment) == to_us(moment.astimezone(UTC))
+
+
+def test_frames_of_one_stamp_are_told_from_those_whose_stamp_runs_back():
+    ticks, _ = play([BEGAN, BEGAN, BEGAN - 1, BEGAN - 1, BEGAN + S])
+    assert [tick.is_same_stamp for tick in ticks] == [False, True, False, True, False]

@@ -79,6 +79,13 @@ def test_a_result_says_which_frame_it_is_about():
     assert (result.model, result.result_time) == ("blobs", NOW)
 
 
+def test_a_result_bears_its_frame_but_none_at_the_end_of_a_session():
+    player, frame = Player(), red(0)
+    assert player.play(frame).frame is frame
+    ended = player.end()
+    assert (ended.frame, ended.tracks) == (None, ())
+
+
 def test_a_frame_without_a_session_is_refused():
     player = Player()
     admission = player.admit(red(0))
@@ -128,6 +135,14 @@ def test_captions_stay_for_three_seconds_and_go_with_the_session():
     assert player.results[-1].scene.captions == ("appear: red #1",)
     assert player.play(*[red(i) for i in range(6, 36)]).scene.captions == ("appear: red #1",)
     assert player.play(red(36)).scene.captions == ()
+
+
+def test_captions_of_a_session_are_not_on_the_pictures_of_the_next():
+    player = Player()
+    player.play(*[red(i) for i in range(6)])
+    assert player.results[-1].scene.captions == ("appear: red #1",)
+    player.end()
+    assert player.play(red(6)).scene.captions == ()
 
 
 def test_three_pictures_of_one_second_confirm_what_is_on_all_of_them():
