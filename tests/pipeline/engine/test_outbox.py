@@ -459,5 +459,5 @@ def test_a_bug_in_the_log_is_tried_again_after_a_rest_that_an_end_breaks_off(
     began_s = time.monotonic()
     outbox.put(status())
     assert stop(outbox) == {}
-    assert time.monotonic() - began_s < 30
+    assert time.monotonic() - began_s < 4  # it does not hold up a close, which waits for 5 s
     assert len(tried) == 1
