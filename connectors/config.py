@@ -63,6 +63,11 @@ class BaseSourceConfig(ConnectorConfig, frozen=True):
         return not self.is_live
 
     @property
+    def keeps_position(self) -> bool:
+        """Whether frames can be read again from a position that is committed elsewhere: Kafka."""
+        return False
+
+    @property
     def names_streams(self) -> bool:
         """Whether the source names its streams by itself, several of them perhaps."""
         return False

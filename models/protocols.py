@@ -117,12 +117,16 @@ class StreamMemory:
         arrays: As :meth:`SavedStream.arrays` gave them.
         views: For masklets of which ``arrays`` holds no whole memory.
         reminders: Further objects.
+        forgotten: Masklets that have ended since.
+        has_gap: Frames were missed since: objects may have moved.
     """
 
     numbers: str
     arrays: Mapping[str, NDArray[np.generic]]
     views: Sequence[View] = ()
     reminders: Sequence[Reminder] = ()
+    forgotten: Sequence[int] = ()
+    has_gap: bool = False
 
 
 class SavedStateError(ValueError):
@@ -131,6 +135,11 @@ class SavedStateError(ValueError):
 
 class SavedStream(Protocol):
     """A stream as it stood between two steps. Any thread may read it while the tracker goes on."""
+
+    @property
+    def next_masklet_id(self) -> int:
+        """The tracker has given the stream no number from here on."""
+        ...
 
     def numbers(self) -> str:
         """Return all but tensors, as JSON text that only this kind of tracker reads."""

@@ -25,6 +25,10 @@ from pipeline.engine.retry import HostLimit
 from pipeline.engine.scheduler import Scheduler
 from pipeline.engine.sink_watch import Observers
 from pipeline.engine.source_runner import BuildSource, RunnerParts
+from pipeline.engine.state.keeper import StateKeeper, keeps_state
+from pipeline.engine.state.restorer import StateRestorer
+from pipeline.engine.state.snapshot_folder import SnapshotFolder
+from pipeline.engine.state.writer import SnapshotWriter
 from pipeline.engine.status import StatusBook
 from pipeline.engine.stream_table import StreamTable
 from pipeline.engine.summary import SummaryBook
@@ -81,6 +85,7 @@ def build_app(
         _named_sinks(config, sinks or ()),
         config=config.delivery,
         state_folder=config.state.folder_of(config.deployment),
+        keeps_state=_is_kept(config),
         deployment=config.deployment,
         worker=config.worker,
         observers=Observers(metrics=seen.metrics, health=seen.health, clock=clock),
@@ -96,6 +101,7 @@ def build_app(
         hosts=HostLimit(config.engine.connections_per_host),
         clock=clock,
     )
+    keeper, restorer = _build_state(config, outbox, worker, seen.metrics, clock, inbox)
     parts = EngineParts(
         config=config.engine,
         inbox=inbox,
@@ -117,6 +123,8 @@ def build_app(
         metrics=seen.metrics,
         health=seen.health,
         clock=clock,
+        keeper=keeper,
+        restorer=restorer,
     )
     engine = Engine(parts, config.streams)
     return App(engine=engine, metrics=seen.metrics, health=seen.health)
@@ -184,6 +192,28 @@ def _named_sinks(config: RunConfig, extra: Sequence[Sink]) -> dict[str, Sink]:
 
 def _build_source(stream: StreamConfig, position: Position | None) -> Source:
     return build_source(stream.source, stream.id, position=position)
+
+
+def _is_kept(config: RunConfig) -> bool:
+    return config.state.resume and any(keeps_state(stream) for stream in config.streams)
+
+
+def _build_state(
+    config: RunConfig,
+    outbox: Outbox,
+    worker: Worker | None,
+    metrics: Metrics,
+    clock: Clock,
+    inbox: Inbox,
+) -> tuple[StateKeeper, StateRestorer]:
+    """Return what keeps streams for another process, and what was kept for this one."""
+    is_kept = worker is not None and _is_kept(config)
+    state_folder = config.state.folder_of(config.deployment)
+    folder = SnapshotFolder(state_folder / "snapshots") if is_kept else None
+    writer = None if folder is None else SnapshotWriter(folder, on_done=inbox.wake)
+    keeper = StateKeeper(config, writer, outbox=outbox, worker=worker, metrics=metrics, clock=clock)
+    alerts = outbox.logged_alerts() if is_kept else ()
+    return keeper, StateRestorer(folder, alerts, worker=worker, clock=clock)
 
 
 def _host_of(stream: StreamConfig) -> str | None:

@@ -43,6 +43,12 @@ def _logs_as_before():
     logger.setLevel(level)
 
 
+@pytest.fixture(autouse=True)
+def _state_of_its_own(tmp_path_factory, monkeypatch):
+    """No test goes on with the streams of another, or waits for its lock."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture
 def topic():
     """A topic name of this test's own."""

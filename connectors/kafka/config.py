@@ -144,6 +144,11 @@ class KafkaSourceConfig(KafkaClientConfig, BaseSourceConfig, frozen=True):
     def names_streams(self) -> bool:
         return True
 
+    @property
+    @override
+    def keeps_position(self) -> bool:
+        return True
+
     @classmethod
     @override
     def from_url(cls, url: str) -> Self:

@@ -17,6 +17,7 @@ class Committer:
         self._clock = parts.clock
         self._every_s = parts.config.commit_every_s
         self._patience_s = parts.config.stop_timeout_s
+        self._keeper = parts.keeper
         self._handed_over_s = self._moved_s = parts.clock.monotonic_s()
         self._acknowledged = 0
 
@@ -50,7 +51,8 @@ class Committer:
                 if all(one.has_ended for one in self._table.sources):
                     self._outbox.request_write_out()
             is_stuck = now_s - self._moved_s >= self._patience_s
-            if self._acknowledged < source.last_delivery and not is_stuck:
+            is_waiting = self._acknowledged < source.last_delivery or self._keeper.is_busy
+            if is_waiting and not is_stuck:
                 return
             self._hand_over_mark(source)
         source.runner.finish()

@@ -2,6 +2,7 @@
 
 import logging
 
+from connectors.errors import Position
 from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.dead_letters import to_dead_letter
 from pipeline.engine.inbox import (
@@ -44,6 +45,8 @@ class StreamControl:
         self._metrics = parts.metrics
         self._clock = parts.clock
         self._idle_close_s = parts.config.idle_close_s
+        self._keeper = parts.keeper
+        self._restorer = parts.restorer
         self._is_stopping = False
 
     def carry_out(self, message: Message) -> None:
@@ -67,14 +70,26 @@ class StreamControl:
         """
         source, running = self._table.add(config)
         self._ledger.open(config.id)
+        position = None
         if running is None:
             self._status.open(config.id)
         else:
+            position = self._resume(running)
             self._status.open(config.id, buffer=running.buffer, stream=running.stream)
         try:
-            source.runner.start()
+            source.runner.start(position)
         except RuntimeError as error:  # the machine has no thread left
             self._end(source, error)
+
+    def _resume(self, running: RunningStream) -> Position | None:
+        """Let a stream go on from its state; returns where its source is to."""
+        restored = self._restorer.restore(running)
+        self._keeper.open(running, restored.source)
+        for event in restored.ended:
+            self._publisher.record(event)
+        if restored.failure is not None:
+            self._publisher.end_session(running, "model_error", now=self._clock.utc_now())
+        return restored.source if running.config.is_live else None
 
     def stop(self) -> None:
         """Ask all sources to end; what waits is dropped. Repeatable."""
@@ -94,7 +109,9 @@ class StreamControl:
     def finish(self, running: RunningStream, reason: str) -> None:
         """End a stream's session, say how it ended and take it out."""
         stream_id, source = running.stream_id, self._table.source(running.source.number)
-        self._publisher.end_session(running, reason, now=self._clock.utc_now())
+        if reason != "stopped" or not self._keeper.stop(running):
+            self._publisher.end_session(running, reason, now=self._clock.utc_now())
+            self._keeper.forget(stream_id)
         if self._worker is not None:
             self._worker.close(stream_id)
         self._scheduler.forget(stream_id)
@@ -211,6 +228,7 @@ class StreamControl:
             return
         if running is not None:
             self._ledger.open(stream_id)
+            self._resume(running)
             self._status.open(
                 stream_id, buffer=running.buffer, stream=running.stream, is_connected=True
             )

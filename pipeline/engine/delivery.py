@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from connectors.frame import Frame
 from connectors.record import Record
 from pipeline.engine.state.log_mark import LogMark
-from pipeline.records.schema import StatusRecord
+from pipeline.records.schema import EventRecord, StatusRecord
 from pipeline.streams.result import FrameResult
 
 
@@ -15,7 +15,7 @@ class Delivery:
 
     Attributes:
         result: A frame's result, or
-        status: a stream's state, or
+        record: a stream's state, or the end of an event that no frame ended, or
         dead_letter: input that was refused, or
         frame: a frame as it was taken, for sinks of frames, or
         closed_stream: a stream that is gone, so that its files can be closed, or
@@ -24,7 +24,7 @@ class Delivery:
     """
 
     result: FrameResult | None = None
-    status: StatusRecord | None = None
+    record: StatusRecord | EventRecord | None = None
     dead_letter: Record | None = None
     frame: Frame | None = None
     closed_stream: str | None = None
@@ -34,7 +34,7 @@ class Delivery:
     @property
     def has_records(self) -> bool:
         """Whether it goes to the log: sinks of records take it, or it asks for a place there."""
-        parts = (self.result, self.status, self.dead_letter, self.mark)
+        parts = (self.result, self.record, self.dead_letter, self.mark)
         return any(part is not None for part in parts)
 
 

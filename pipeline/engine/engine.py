@@ -23,6 +23,7 @@ _POLL_S = 0.1  # how soon a stop and the passing of time are noticed while nothi
 _SOURCES_SHARE = 0.5  # of the time to stop, for sources that end and frames that are under way
 _JOIN_SHARE = 0.1  # for letting go of what sources hold; then the sinks write on, to the end of
 _SINKS_SHARE = 0.7  # then what still writes is broken off, and the log is closed in
+_KEEPER_SHARE = 0.05  # for the last snapshots, of what is safe by then
 _CLOSE_SHARE = 0.2  # at most; the rest is for the command, which sums up and ends
 
 
@@ -75,6 +76,7 @@ class Engine:
         Closing the generator stops everything.
         """
         self._parts.outbox.start()
+        self._parts.keeper.start()
         try:
             for stream in self._streams:
                 self._control.add(stream)
@@ -97,6 +99,7 @@ class Engine:
         outcomes = self._turns.run(turns)
         self._turns.reconcile(turns, outcomes)
         self._control.retire()
+        self._parts.keeper.advance()
         self._committer.advance()
         self._parts.status.refresh()
         self._parts.health.beat()
@@ -157,12 +160,14 @@ class Engine:
         parts.outbox.request_stop()
         num_waiting, since_s = parts.outbox.num_waiting, parts.clock.monotonic_s()
         while parts.outbox.join(_POLL_S) and not self._is_late(_SINKS_SHARE):
+            parts.keeper.advance()
             now_s = parts.clock.monotonic_s()
             if parts.outbox.num_waiting < num_waiting:
                 num_waiting, since_s = parts.outbox.num_waiting, now_s
             elif now_s - since_s >= parts.config.stop_timeout_s:
                 break
         self._undelivered = parts.outbox.close(_CLOSE_SHARE * parts.config.stop_timeout_s)
+        parts.keeper.close(_KEEPER_SHARE * parts.config.stop_timeout_s)
         for name, left in self._undelivered.items():
             level = logging.ERROR if left.num_kept is None else logging.WARNING
             _logger.log(level, "%s", left.text, extra={"sink": name})

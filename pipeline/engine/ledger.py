@@ -29,6 +29,8 @@ class DropCause(StrEnum):
     """Another source feeds the stream of that name."""
     STREAM_LIMIT = "stream_limit"
     """``engine.max_streams`` streams are open."""
+    REPEATED = "repeated"
+    """It was read again after a restart, and what it led to is known already."""
     STOPPED = "stopped"
     """The engine ended before its turn came."""
     REMOVED = "removed"

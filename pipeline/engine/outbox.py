@@ -35,7 +35,7 @@ _RECORDER_SHARE = 0.3  # of the time to close: what it has not appended is lost
 _FEEDS_SHARE = 0.6  # until then; the rest is for the log
 
 # Not the name of any sink: these have no brackets.
-_STATE = Consumer(name="(state)", uses_log=True, kinds=frozenset({Kind.ALERTS}))
+_STATE = Consumer(name="(state)", uses_log=True, kinds=frozenset({Kind.ALERTS}), goes_first=True)
 
 Feed = RecordFeed | MediaFeed
 
@@ -244,6 +244,7 @@ class Outbox:
             self._log.close()
         else:
             self._housekeeper.join(_left_s(began_s + timeout_s))
+            self._judge.join(_left_s(began_s + timeout_s))
         self._count_losses()
         left = {feed.name: self._left_of(feed, waiting[feed.name]) for feed in self._feeds}
         return {name: one for name, one in left.items() if one is not None}

@@ -9,6 +9,8 @@ from pipeline.engine.ledger import Ledger
 from pipeline.engine.outbox import Outbox
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.scheduler import Scheduler
+from pipeline.engine.state.keeper import StateKeeper
+from pipeline.engine.state.restorer import StateRestorer
 from pipeline.engine.status import StatusBook
 from pipeline.engine.stream_table import StreamTable
 from pipeline.engine.summary import SummaryBook
@@ -35,6 +37,8 @@ class EngineParts:
         metrics: For Prometheus.
         health: For probes.
         clock: The time.
+        keeper: Keeps what streams go on from in another process.
+        restorer: Lets them go on.
     """
 
     config: EngineConfig
@@ -50,3 +54,5 @@ class EngineParts:
     metrics: Metrics
     health: Health
     clock: Clock
+    keeper: StateKeeper
+    restorer: StateRestorer

@@ -10,7 +10,7 @@ from pipeline.engine.delivery import Delivery
 from pipeline.engine.outbox import Outbox
 from pipeline.engine.stream_table import RunningStream
 from pipeline.observe.metrics import Metrics
-from pipeline.records.schema import StatusRecord
+from pipeline.records.schema import EventRecord, StatusRecord
 from pipeline.streams.result import FrameResult
 from pipeline.tracking.states import TrackState
 
@@ -74,7 +74,12 @@ class Publisher:
 
     def status(self, status: StatusRecord) -> int:
         """Publish what a stream is doing."""
-        return self._outbox.put(Delivery(status=status))
+        return self._outbox.put(Delivery(record=status))
+
+    def record(self, event: EventRecord) -> int:
+        """Publish an event of no frame: the end of one that nothing goes on with."""
+        self._metrics.events.labels(event.stream_id, event.rule, str(event.phase)).inc()
+        return self._outbox.put(Delivery(record=event))
 
     def dead_letter(self, letter: Record) -> int:
         """Publish input that was refused."""

@@ -14,7 +14,7 @@ from pipeline.engine.log.kinds import Kind, kind_of
 from pipeline.engine.log.record_log import RecordLog
 from pipeline.observe.metrics import Metrics
 from pipeline.records.codec import encode_record
-from pipeline.records.schema import StatusRecord
+from pipeline.records.schema import EventRecord, StatusRecord
 from pipeline.records.translate import Unencodable, encode_result
 
 _logger = logging.getLogger("maskstream.recorder")
@@ -174,20 +174,20 @@ class Recorder:
     def _encode(self, delivery: Delivery) -> list[Record]:
         """Return a delivery's records; one that cannot be encoded becomes a dead letter."""
         records = [] if delivery.dead_letter is None else [delivery.dead_letter]
-        if delivery.status is not None:
-            records.append(self._encode_status(delivery.status))
+        if delivery.record is not None:
+            records.append(self._encode_one(delivery.record))
         if delivery.result is not None:
             for one in encode_result(delivery.result, **self._names):
                 is_record = isinstance(one, Record)
                 records.append(one if is_record else self._unencodable(one))
         return records
 
-    def _encode_status(self, status: StatusRecord) -> Record:
+    def _encode_one(self, given: StatusRecord | EventRecord) -> Record:
         try:
-            return encode_record(status, **self._names)
+            return encode_record(given, **self._names)
         except Exception as error:  # noqa: BLE001 - handed on in the dead letter
             return self._unencodable(
-                Unencodable(stream_id=status.stream_id, thing=status, error=error)
+                Unencodable(stream_id=given.stream_id, thing=given, error=error)
             )
 
     def _unencodable(self, failed: Unencodable) -> Record:

@@ -93,8 +93,9 @@ class SourceRunner:
         self._has_warned = False
         self._thread = threading.Thread(target=self._run, name=f"source-{config.id}", daemon=True)
 
-    def start(self) -> None:
-        """Begin to read."""
+    def start(self, position: Position | None = None) -> None:
+        """Begin to read, at a position or at the beginning."""
+        self._position = position
         self._thread.start()
 
     def stop(self) -> None:

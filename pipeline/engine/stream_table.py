@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from connectors.frame import Frame
 from pipeline.clock import seconds_to_us
 from pipeline.config.run import RunConfig
 from pipeline.config.sections.stream import ANY_STREAM, Overflow, StreamConfig
@@ -38,6 +39,7 @@ class RunningStream:
         num_left_out: Frames gated or dropped up to its last result.
         num_reanchored: How often its source's clock was set otherwise, up to its last frame.
         rules_told: When it was logged last that a rule raised, by rule.
+        done_to: Of frames that can be read again: up to here they are part of what it went on from.
     """
 
     stream_id: str
@@ -51,11 +53,19 @@ class RunningStream:
     num_left_out: int = 0
     num_reanchored: int = 0
     rules_told: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    done_to: dict[str, int | float | str] = field(default_factory=dict[str, int | float | str])
 
     @property
     def is_named_by_source(self) -> bool:
         """Whether its configuration is a template."""
         return self.config.id == ANY_STREAM
+
+    def has_done(self, frame: Frame) -> bool:
+        """Whether a frame that was read again is part of what the stream went on from."""
+        return bool(self.done_to and frame.position) and all(
+            int(place) <= int(self.done_to.get(name, -1))
+            for name, place in (frame.position or {}).items()
+        )
 
     @property
     def may_wait(self) -> bool:

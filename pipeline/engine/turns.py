@@ -45,6 +45,7 @@ class Turns:
         self._status = parts.status
         self._metrics = parts.metrics
         self._clock = parts.clock
+        self._keeper = parts.keeper
 
     def plan(self) -> tuple[Turn, ...]:
         """Choose the streams whose turn it is, and take a frame of each.
@@ -79,10 +80,15 @@ class Turns:
                 self._apply(turn, outcome.prediction)
 
     def _take(self, running: RunningStream) -> Turn | None:
-        """Take a frame and see to it that the model's session fits it."""
-        arrived = running.buffer.take()
-        if arrived is None:
-            return None
+        """Take the next frame that is to have a result, if there is one."""
+        while (arrived := running.buffer.take()) is not None:
+            if not running.has_done(arrived.frame):
+                return self._prepare(running, arrived)
+            self._lose(running, arrived, DropCause.REPEATED)
+        return None
+
+    def _prepare(self, running: RunningStream, arrived: Arrived) -> Turn | None:
+        """Give a frame its time, and see to it that the model's session fits it."""
         running.active_s = self._clock.monotonic_s()
         number = self._publisher.frame(running, arrived.frame)
         if self._worker is None:
@@ -131,7 +137,8 @@ class Turns:
             self._lose(running, arrived, DropCause.STREAM_ERROR)
             return
         running.num_left_out = num_left_out
-        self._finish(running, arrived, self._publisher.result(running, result))
+        number = self._publisher.result(running, result)
+        self._finish(running, arrived, number, is_first=turn.admission.begins_session)
 
     def _fail_model(
         self, running: RunningStream, arrived: Arrived, reason: str, *, frame_seq: int | None = None
@@ -152,10 +159,14 @@ class Turns:
         self._ledger.drop(running.stream_id, cause)
         arrived.ticket.finish()
 
-    def _finish(self, running: RunningStream, arrived: Arrived, number: int) -> None:
+    def _finish(
+        self, running: RunningStream, arrived: Arrived, number: int, *, is_first: bool = False
+    ) -> None:
         """Count a frame whose result is on its way as delivery ``number``."""
         self._ledger.finish(running.stream_id)
-        arrived.ticket.finish(number)
+        self._keeper.follow(
+            running, arrived.frame, arrived.ticket, number=number, is_first=is_first
+        )
 
 
 def _time_us(running: RunningStream, arrived: Arrived) -> int:

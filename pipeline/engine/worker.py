@@ -1,10 +1,18 @@
 """Owns the model: the only caller of ``ConceptTracker.step``. Used by the engine's thread alone."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from models.protocols import ConceptTracker, DeviceLostError, FrameInput, Prediction
+from models.protocols import (
+    ConceptTracker,
+    DeviceLostError,
+    FrameInput,
+    Prediction,
+    ResumableTracker,
+    SavedStream,
+    StreamMemory,
+)
 from pipeline.observe.metrics import Metrics
 
 _logger = logging.getLogger("maskstream.worker")
@@ -42,9 +50,30 @@ class Worker:
         Raises:
             DeviceLostError: If the accelerator is gone.
         """
+        return self._begin(stream_id, lambda tracker: tracker.open_stream(stream_id, concepts))
+
+    def restore(self, stream_id: str, concepts: Sequence[str], memory: StreamMemory) -> str | None:
+        """Begin a stream that goes on. Returns why the model cannot, if so.
+
+        Raises:
+            DeviceLostError: If the accelerator is gone.
+        """
+        tracker = self._tracker
+        if not isinstance(tracker, ResumableTracker):
+            return "the model cannot go on with streams"
+        return self._begin(stream_id, lambda _: tracker.restore_stream(stream_id, concepts, memory))
+
+    def save(self, stream_id: str) -> SavedStream | None:
+        """Return what the model knows of a stream; ``None`` if it cannot tell."""
+        tracker = self._tracker
+        if stream_id not in self._open or not isinstance(tracker, ResumableTracker):
+            return None
+        return tracker.save_stream(stream_id)
+
+    def _begin(self, stream_id: str, begin: Callable[[ConceptTracker], None]) -> str | None:
         self.close(stream_id)
         try:
-            self._tracker.open_stream(stream_id, concepts)
+            begin(self._tracker)
         except DeviceLostError:
             self._open.clear()  # nothing can be closed there any more
             raise

@@ -70,6 +70,8 @@ class Metrics:
             self.model_errors,
             self.model_resets,
             self.session_errors,
+            self.snapshots,
+            self.snapshot_errors,
         ):
             metric.labels(stream_id)
 
@@ -145,6 +147,12 @@ class Metrics:
             "session_errors",
             "Times that the end of a session raised; its tracks have ended without a record.",
             "stream",
+        )
+        self.snapshots = self._counter(
+            "snapshots", "Times that the state of a stream was written to disk.", "stream"
+        )
+        self.snapshot_errors = self._counter(
+            "snapshot_errors", "Times that it could not be taken or written.", "stream"
         )
         self.tracks = self._gauge(
             "tracks", "Tracks of the newest result by state.", "stream", "state"

@@ -162,6 +162,16 @@ class Stream:
         self._captions = deque(snapshot.captions, maxlen=_MAX_CAPTIONS)
 
     @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self._model
+
+    @property
+    def next_no(self) -> int:
+        """Number of its next track."""
+        return self._next_no
+
+    @property
     def last_stamp(self) -> FrameStamp | None:
         """Of the last frame with a result."""
         return self._last_stamp

@@ -119,14 +119,14 @@ GUARANTEES = (
     Guarantee(
         promise="time of a live stream never runs backwards",
         path="pipeline/streams/timelines.py",
-        before="if time_us <= self._time_us:",
+        before="if time_us <= self._state.time_us:",
         after="if False:",
         tests=_CLOCK,
     ),
     Guarantee(
         promise="time of a file never runs backwards",
         path="pipeline/streams/timelines.py",
-        before="max(anchor.time_us + step_us, self._time_us + 1)",
+        before="max(anchor.time_us + step_us, self._state.time_us + 1)",
         after="anchor.time_us + step_us",
         tests=_CLOCK,
     ),
@@ -264,7 +264,7 @@ GUARANTEES = (
     Guarantee(
         promise="a gap above session_gap_s ends the session",
         path="pipeline/streams/timelines.py",
-        before="begins_session = time_us - self._time_us > self._session_gap_us",
+        before="begins_session = time_us - self._state.time_us > self._session_gap_us",
         after="begins_session = False",
         tests=_CLOCK,
     ),

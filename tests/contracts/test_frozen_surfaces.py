@@ -66,6 +66,8 @@ METRICS = {
     "maskstream_model_resets": ("counter", ("stream",)),
     "maskstream_rule_errors": ("counter", ("stream", "rule")),
     "maskstream_session_errors": ("counter", ("stream",)),
+    "maskstream_snapshots": ("counter", ("stream",)),
+    "maskstream_snapshot_errors": ("counter", ("stream",)),
     "maskstream_reconnects": ("counter", ("stream",)),
     "maskstream_log_corrupt": ("counter", ("kind",)),
     "maskstream_records_delivered": ("counter", ("sink", "topic")),

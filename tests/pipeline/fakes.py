@@ -1,7 +1,8 @@
 """Builders, and a small ordinary concept tracker that needs no weights."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -100,6 +101,29 @@ def make_track(no=1, *, center=(0.5, 0.5), state=TrackState.CONFIRMED, unseen_s=
     )
 
 
+@dataclass(frozen=True)
+class SavedBlobs:
+    """What :class:`BlobTracker` knows of a stream."""
+
+    blobs: dict[str, MaskletObservation]
+    next_masklet_id: int
+
+    def numbers(self) -> str:
+        blobs = {
+            concept: (seen.masklet_id, seen.first_seen_s, seen.last_seen_s)
+            for concept, seen in self.blobs.items()
+        }
+        return json.dumps({"next_id": self.next_masklet_id, "blobs": blobs})
+
+    def arrays(self, *, is_full: bool) -> dict[str, np.ndarray]:
+        return {"full": np.ones(1)} if is_full else {}
+
+
+def _blob(number, concept, *, first_seen_s, last_seen_s):
+    seen = make_observation(number, box=None, concept=concept)
+    return replace(seen, first_seen_s=first_seen_s, last_seen_s=last_seen_s)
+
+
 @dataclass
 class BlobTracker:
     """Finds blobs of pure colour, in JPEG too; a concept is a colour's name, a colour one masklet.
@@ -124,6 +148,28 @@ class BlobTracker:
 
     def close_stream(self, stream_id: str) -> None:
         del self.streams[stream_id]
+
+    def save_stream(self, stream_id: str) -> "SavedBlobs":
+        return SavedBlobs(dict(self.streams[stream_id]), self.next_id)
+
+    def restore_stream(self, stream_id, concepts, memory) -> None:
+        """Go on with blobs; of those in a view, and of reminders, their place is enough."""
+        numbers = json.loads(memory.numbers)
+        self.open_stream(stream_id, concepts)
+        self.next_id = max(self.next_id, numbers["next_id"])
+        for concept, (number, first_seen_s, last_seen_s) in numbers["blobs"].items():
+            if concept in concepts and number not in memory.forgotten:
+                self.streams[stream_id][concept] = _blob(
+                    number, concept, first_seen_s=first_seen_s, last_seen_s=last_seen_s
+                )
+        for one in memory.reminders:
+            self.next_id = max(self.next_id, one.masklet_id + 1)
+            self.streams[stream_id][one.concept_id] = _blob(
+                one.masklet_id,
+                one.concept_id,
+                first_seen_s=one.last_seen_s,
+                last_seen_s=one.last_seen_s,
+            )
 
     def step(self, inputs: Sequence[FrameInput]) -> list[Prediction]:
         self.batches.append(tuple(item.stream_id for item in inputs))

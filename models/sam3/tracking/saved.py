@@ -161,6 +161,11 @@ class SavedSam3Stream:
         self._stream = stream
         self._layout = layout
 
+    @property
+    def next_masklet_id(self) -> int:
+        """The stream has no number from here on."""
+        return self._stream.next_id
+
     def numbers(self) -> str:
         """Return all but tensors."""
         stream = self._stream
@@ -227,11 +232,11 @@ class Restorer:
         stream.masklets = [
             saved.to_masklet(places[saved.concept_id], self._bank(saved, memory.arrays))
             for saved in numbers.masklets
-            if saved.concept_id in places
+            if saved.concept_id in places and saved.masklet_id not in memory.forgotten
         ]
+        stream.is_resumed = memory.has_gap
         for view in memory.views:
             self._encode(stream, view, memory.arrays)
-            stream.is_resumed = True
         for reminder in memory.reminders:
             if reminder.concept_id in places:
                 stream.masklets.append(self._remind(reminder, places[reminder.concept_id]))

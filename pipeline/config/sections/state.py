@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from connectors.config import GivenPath, why_no_folder
 from pipeline.fields import StrictModel, looks_at_files
@@ -16,6 +17,12 @@ class StateConfig(StrictModel):
     folder: GivenPath | None = None
     """Where it is kept; one process at a time. None: ``$XDG_STATE_HOME/maskstream/<deployment>``,
     with ``~/.local/state`` where that is not set."""
+    resume: bool = True
+    """Whether cameras and streams from Kafka go on after a restart with the tracks and events that
+    they had; files begin anew."""
+    snapshot_every_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    """How often a stream's state is written. What came later is told by the event log, or read
+    again from Kafka."""
 
     @field_validator("folder")
     @classmethod

@@ -15,12 +15,14 @@ class Consumer:
         uses_log: Records wait for it on disk; otherwise only in memory.
         is_durable: A record is safe once it has it, not before.
         kinds: What it reads; all others are nothing to it.
+        goes_first: No other consumer sees an alert before it is on disk for this one.
     """
 
     name: str
     uses_log: bool
     is_durable: bool = True
     kinds: frozenset[Kind] = field(default=frozenset(Kind))
+    goes_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,7 @@ class KindLog:
         done: How far each consumer without log is, and each with log.
         last_seq: Highest sequence number ever given.
         memory_bytes: Size of what is kept in memory.
+        holds_all: No consumer sees an alert before it is on disk.
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class KindLog:
         done: tuple[dict[str, int], dict[str, int]],
         last_seq: int,
         memory_bytes: int,
+        holds_all: bool = False,  # noqa: FBT001, FBT002 - beside the bound
     ) -> None:
         self.kind = kind
         self.store = store
         self.is_disk_failing = False
+        self._holds_all = holds_all
         without_log, with_log = done
         self._without_log = {name: Position(seq) for name, seq in without_log.items()}
         self._with_log = {name: Position(seq) for name, seq in with_log.items()}
@@ -291,7 +294,7 @@ class KindLog:
 
     def _readable_seq(self, consumer: str) -> int:
         """Return the number of the last record that a consumer may see: alerts once on disk."""
-        is_held = self.kind is Kind.ALERTS and consumer in self._with_log
+        is_held = self.kind is Kind.ALERTS and (self._holds_all or consumer in self._with_log)
         return self._synced_seq if is_held and not self.is_disk_failing else self.last_seq
 
     def _find(self, consumer: str) -> Place | None:

@@ -99,7 +99,6 @@ class RecordLog:
     ) -> None:
         self._clock = clock or SystemClock()
         self._log_bytes = log_bytes
-        self._memory_bytes = memory_bytes
         self._segment_bytes = max(1, min(segment_bytes, log_bytes // _SEGMENTS_PER_LOG))
         self._changed = threading.Condition()
         self._writing = threading.Lock()
@@ -112,6 +111,7 @@ class RecordLog:
         self._readers = {consumer.name: _Reader(kinds=consumer.kinds) for consumer in consumers}
         self._with_log = [item.name for item in consumers if item.uses_log]
         self._without_log = [item.name for item in consumers if not item.uses_log]
+        self._limits = memory_bytes, any(item.goes_first for item in consumers)
         self._best_effort = frozenset(item.name for item in consumers if not item.is_durable)
         if folder is None and self._with_log:
             raise ValueError("consumers with log need a folder (accepted: a path)")
@@ -130,7 +130,7 @@ class RecordLog:
                 kind: dict.fromkeys(self._who_read(kind, self._without_log), 0) for kind in Kind
             }
             return None, {
-                kind: KindLog(kind, None, (none[kind], {}), 0, self._memory_bytes) for kind in Kind
+                kind: KindLog(kind, None, (none[kind], {}), 0, *self._limits) for kind in Kind
             }
         cursors = CursorFolder(folder / "cursors", self._with_log)
         confirmed = {name: cursors.confirmed(name) for name in self._with_log}
@@ -142,7 +142,7 @@ class RecordLog:
             names = self._who_read(kind, self._with_log)
             with_log = {name: (confirmed[name] or {kind: 0})[kind] for name in names}
             done = (without_log, with_log)
-            kinds[kind] = KindLog(kind, store, done, last_seq, self._memory_bytes)
+            kinds[kind] = KindLog(kind, store, done, last_seq, *self._limits)
             self._tell_of_start(kind, store, [name for name in names if not confirmed[name]])
         return cursors, kinds
 

@@ -41,6 +41,7 @@ class SnapshotAbout:
         is_full: It holds the tracker's whole memory, so that what follows is equal to the bit.
         alerts_seq: The event log up to this number is part of it.
         next_no: No track has had this number or a higher one before the next snapshot.
+        next_masklet_id: The tracker has given no number from here on.
         source: Where its source goes on.
         stream: The stream, see :mod:`pipeline.streams.snapshot`.
         tracker: Numbers of the tracker, see ``ConceptTracker.save_stream``; empty without session.
@@ -52,7 +53,8 @@ class SnapshotAbout:
     is_full: bool
     alerts_seq: int
     next_no: int
-    source: dict[str, int | float | str] | None
+    next_masklet_id: int
+    source: dict[str, int | float | str]
     stream: str
     tracker: str
 

@@ -13,7 +13,7 @@ from tests.pipeline.fakes import START
 
 def status(number=0):
     return Delivery(
-        status=StatusRecord(stream_id=f"s{number}", state="running", since=START, time=START)
+        record=StatusRecord(stream_id=f"s{number}", state="running", since=START, time=START)
     )
 
 

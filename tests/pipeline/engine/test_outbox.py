@@ -300,7 +300,7 @@ def test_a_record_that_cannot_be_encoded_becomes_a_dead_letter(make_outbox):
     outbox, *_ = make_outbox(sink)
     outbox.start()
     bad = StatusRecord.model_construct(stream_id="bad", state="odd", since="never", time=START)
-    for delivery in (status(0), Delivery(status=bad), status(2)):
+    for delivery in (status(0), Delivery(record=bad), status(2)):
         outbox.put(delivery)
     assert stop(outbox) == {}
     assert [(record.key, record.topic) for record in sink.records] == [

@@ -71,7 +71,7 @@ def test_nothing_is_safe_before_it_was_confirmed(log, monkeypatch):
     recorder, *_ = make_recorder(log)
     status = StatusRecord(stream_id="cam", state="running", since=START, time=START)
     for number in range(1, 7):
-        recorder.put(number, Delivery(status=status))
+        recorder.put(number, Delivery(record=status))
     assert recorder.acknowledged(6) == 0
     drain(recorder)
     for seq, safe in ((0, 0), (1, 1), (2, 2), (5, 2), (6, 6)):

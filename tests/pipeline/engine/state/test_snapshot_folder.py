@@ -27,6 +27,7 @@ ABOUT = SnapshotAbout(
     is_full=True,
     alerts_seq=7,
     next_no=20,
+    next_masklet_id=5,
     source={"frame_seq": 12, "epoch": 3},
     stream='{"version": 1}',
     tracker="",

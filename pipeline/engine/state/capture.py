@@ -1,0 +1,52 @@
+"""A stream at one moment, as the engine's thread takes it and another one writes it down."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from connectors.frame import Frame
+from models.protocols import SavedStream
+from pipeline.engine.commits import Ticket
+from pipeline.engine.state.log_mark import LogMark
+from pipeline.streams.snapshot import StreamSnapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capture:
+    """What is needed to go on with a stream.
+
+    Attributes:
+        stream_id: Its name.
+        stream: Its time, tracks and rules.
+        model: Name of the model.
+        taken_at: UTC time.
+        tracker: What the model remembers; ``None`` without session.
+        frame: Its last frame, from which the memory is rebuilt; ``None``: the whole memory is kept.
+        next_no: No track has had this number or a higher one before the next snapshot is on disk.
+        source: Where its source goes on.
+        mark: Where in the event log this is.
+        number: Of the delivery that carries the mark.
+        tickets: Of frames that are done once this is on disk.
+    """
+
+    stream_id: str
+    stream: StreamSnapshot
+    model: str
+    taken_at: datetime
+    tracker: SavedStream | None
+    frame: Frame | None
+    next_no: int
+    source: Mapping[str, int | float | str]
+    mark: LogMark
+    number: int
+    tickets: Sequence[Ticket] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Farewell:
+    """A stream that has ended: its snapshots go once its last events are safe."""
+
+    stream_id: str
+    mark: LogMark
+    number: int
+    tickets: Sequence[Ticket] = ()

@@ -1,0 +1,273 @@
+"""Sees to it that streams can go on in another process: when snapshots are taken, and what waits.
+
+A snapshot holds a stream behind one of its frames. It is written once all alerts up to there are
+safe, and of a source that keeps a position once all records are: what came later is told by the
+event log, or read again.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from connectors.errors import Position
+from connectors.frame import Frame
+from pipeline.clock import Clock
+from pipeline.config.run import RunConfig
+from pipeline.config.sections.stream import StreamConfig
+from pipeline.engine.commits import Ticket
+from pipeline.engine.delivery import Delivery
+from pipeline.engine.outbox import Outbox
+from pipeline.engine.state.capture import Capture, Farewell
+from pipeline.engine.state.log_mark import LogMark
+from pipeline.engine.state.writer import Job, SnapshotWriter, Written
+from pipeline.engine.stream_table import RunningStream
+from pipeline.engine.worker import Worker
+from pipeline.observe.metrics import Metrics
+
+_logger = logging.getLogger("maskstream.state")
+
+# Tracks that may begin between two snapshots; after half of them the next one is due at once. A
+# restored stream counts on from there, so people see a gap of at most so much.
+_NUMBERS = 64
+_COVER_S = 10.0  # how often a stream without frames says that nothing of it is in the event log
+
+
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    """What is kept of one stream.
+
+    Attributes:
+        keeps_position: Its frames can be read again: they are done once a snapshot holds them.
+        taken_s: When the last snapshot was taken, monotonic.
+        next_no: First number that no snapshot on its way allows.
+        has_changed: A frame has led to something since the last snapshot.
+        job: On its way: not safe yet, or being written.
+        is_writing: The writer has it.
+        held: Tickets of frames that no snapshot holds.
+        covered_seq: Of the event log, all of the stream up to here is in its snapshot on disk.
+        mark: Asks how far that is, while nothing happens.
+        marked_s: When it was asked last.
+        source: Where its source goes on.
+        error: Why the last snapshot is not on disk.
+    """
+
+    keeps_position: bool
+    taken_s: float = float("-inf")
+    next_no: int = 0
+    has_changed: bool = False
+    job: Job | None = None
+    is_writing: bool = False
+    held: list[Ticket] = field(default_factory=list[Ticket])
+    covered_seq: int = 0
+    mark: LogMark | None = None
+    marked_s: float = 0.0
+    source: dict[str, int | float | str] = field(default_factory=dict[str, int | float | str])
+    error: str | None = None
+
+
+def keeps_state(config: StreamConfig) -> bool:
+    """Return whether streams of this configuration go on after a restart: not those of files."""
+    return config.is_live or config.source.keeps_position
+
+
+class StateKeeper:
+    """Takes snapshots of streams and has them written. Used by the engine's thread alone.
+
+    Args:
+        config: What is kept, and how often.
+        writer: Writes; ``None``: nothing is kept.
+        outbox: Says what is safe.
+        worker: The model.
+        metrics: Where snapshots are counted.
+        clock: For when snapshots are due.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        writer: SnapshotWriter | None,
+        *,
+        outbox: Outbox,
+        worker: Worker | None,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._every_s = config.state.snapshot_every_s
+        self._model = config.model.name
+        self._writer = writer
+        self._outbox = outbox
+        self._worker = worker
+        self._metrics = metrics
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._confirmed_seq = 0
+
+    def start(self) -> None:
+        """Begin to write."""
+        if self._writer is not None:
+            self._writer.start()
+
+    def open(self, running: RunningStream, source: Position | None = None) -> None:
+        """Keep a stream from now on, which goes on at ``source`` if it was restored."""
+        if self._writer is not None and keeps_state(running.config):
+            entry = _Entry(keeps_position=running.config.source.keeps_position)
+            entry.source = dict(source or {})
+            self._entries[running.stream_id] = entry
+
+    def follow(
+        self, running: RunningStream, frame: Frame, ticket: Ticket, *, number: int, is_first: bool
+    ) -> None:
+        """Take note of a frame's result, delivery ``number``, and take a snapshot if one is due.
+
+        Args:
+            running: Its stream.
+            frame: The frame.
+            ticket: Finished once the frame is done.
+            number: Of the delivery.
+            is_first: It is the first of a session: without it no event could be gone on with.
+        """
+        entry = self._entries.get(running.stream_id)
+        if entry is None:
+            ticket.finish(number)
+            return
+        entry.has_changed = True
+        entry.source |= frame.position or {}
+        if entry.keeps_position:
+            entry.held.append(ticket)
+        else:
+            ticket.finish(number)
+        is_old = self._clock.monotonic_s() - entry.taken_s >= self._every_s
+        is_short = running.stream.next_no + _NUMBERS // 2 >= entry.next_no
+        if (is_old or is_short or is_first) and not entry.is_writing:
+            self._capture(running, entry, None if entry.keeps_position else frame)
+
+    def stop(self, running: RunningStream) -> bool:
+        """Keep a stream with its session, which is not ended then; ``False``: it is not kept."""
+        entry = self._entries.get(running.stream_id)
+        if entry is None:
+            return False
+        self._capture(running, entry, None)
+        return True
+
+    def forget(self, stream_id: str) -> None:
+        """Delete what is kept of a stream that has ended, once its last events are safe."""
+        entry = self._entries.get(stream_id)
+        if entry is not None:
+            mark, number = self._mark()
+            tickets = self._take_tickets(entry)
+            entry.job = Farewell(stream_id=stream_id, mark=mark, number=number, tickets=tickets)
+            entry.is_writing = False
+
+    def advance(self) -> None:
+        """Have written what is safe by now, and finish what is on disk."""
+        if self._writer is None:
+            return
+        for written in self._writer.take_done():
+            self._settle(written)
+        for entry in self._entries.values():
+            if entry.job is None:
+                self._cover(entry)
+            elif not entry.is_writing and self._is_safe(entry, entry.job):
+                entry.is_writing = True
+                self._writer.put(entry.job)
+        least = min((entry.covered_seq for entry in self._entries.values()), default=0)
+        if least > self._confirmed_seq:
+            self._confirmed_seq = least
+            self._outbox.confirm_state(least)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a snapshot that was taken is not on disk yet."""
+        return any(entry.job is not None for entry in self._entries.values())
+
+    def close(self, timeout_s: float) -> None:
+        """Write what is safe, and end."""
+        if self._writer is not None:
+            self.advance()
+            self._writer.close(timeout_s)
+            self.advance()
+
+    def _capture(self, running: RunningStream, entry: _Entry, frame: Frame | None) -> None:
+        """Take a snapshot; a bug in it costs the stream nothing but that."""
+        try:
+            stream = running.stream.snapshot()
+            saved = None
+            if stream.session is not None and self._worker is not None:
+                saved = self._worker.save(running.stream_id)
+        except Exception as error:
+            _logger.exception("no snapshot could be taken", extra={"stream": running.stream_id})
+            self._fail(running.stream_id, entry, f"{type(error).__name__}: {error}")
+            return
+        mark, number = self._mark()
+        entry.taken_s = self._clock.monotonic_s()
+        entry.next_no = stream.next_no + _NUMBERS
+        entry.has_changed, entry.is_writing = False, False
+        entry.job = Capture(
+            stream_id=running.stream_id,
+            stream=stream,
+            model=self._model,
+            taken_at=self._clock.utc_now(),
+            tracker=saved,
+            frame=frame,
+            next_no=entry.next_no,
+            source=dict(entry.source),
+            mark=mark,
+            number=number,
+            tickets=self._take_tickets(entry),
+        )
+
+    @staticmethod
+    def _take_tickets(entry: _Entry) -> list[Ticket]:
+        """Return the tickets of all frames that the next job holds; it replaces one that waits."""
+        waiting = [] if entry.job is None else list(entry.job.tickets)
+        tickets, entry.held = [*waiting, *entry.held], []
+        return tickets
+
+    def _mark(self) -> tuple[LogMark, int]:
+        mark = LogMark()
+        return mark, self._outbox.put(Delivery(mark=mark))
+
+    def _is_safe(self, entry: _Entry, job: Job) -> bool:
+        if job.mark.alerts_seq is None:
+            return False
+        if entry.keeps_position:
+            return self._outbox.acknowledged >= job.number
+        return self._outbox.are_alerts_safe(job.mark.alerts_seq)
+
+    def _cover(self, entry: _Entry) -> None:
+        """Let the event log forget what came from others, while nothing comes from this stream."""
+        now_s = self._clock.monotonic_s()
+        if entry.has_changed:
+            entry.mark = None
+        elif entry.mark is not None and entry.mark.alerts_seq is not None:
+            if self._outbox.are_alerts_safe(entry.mark.alerts_seq):
+                entry.covered_seq, entry.mark = entry.mark.alerts_seq, None
+        elif entry.mark is None and now_s - max(entry.marked_s, entry.taken_s) >= _COVER_S:
+            entry.mark, _ = self._mark()
+            entry.marked_s = now_s
+
+    def _settle(self, written: Written) -> None:
+        job = written.job
+        entry = self._entries.get(job.stream_id)
+        if entry is None:
+            return
+        if written.error is not None:
+            self._fail(job.stream_id, entry, written.error)
+            if entry.job is job:
+                entry.held = [*job.tickets, *entry.held]
+                entry.job, entry.is_writing, entry.has_changed = None, False, True
+            return
+        for ticket in job.tickets:
+            ticket.finish()
+        entry.error = None
+        entry.covered_seq = job.mark.alerts_seq or 0
+        self._metrics.snapshots.labels(job.stream_id).inc()
+        if entry.job is job:
+            entry.job, entry.is_writing = None, False
+            if isinstance(job, Farewell):
+                del self._entries[job.stream_id]
+
+    def _fail(self, stream_id: str, entry: _Entry, error: str) -> None:
+        self._metrics.snapshot_errors.labels(stream_id).inc()
+        if error != entry.error:
+            entry.error = error
+            _logger.warning("%s; tried again", error, extra={"stream": stream_id})

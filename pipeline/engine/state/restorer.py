@@ -1,0 +1,162 @@
+"""Lets streams go on from what the process before left behind."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from connectors.errors import Position
+from connectors.record import Record, Topic
+from models.protocols import SavedStateError
+from pipeline.clock import Clock, format_time
+from pipeline.engine.state.encoding import to_memory
+from pipeline.engine.state.keeper import keeps_state
+from pipeline.engine.state.snapshot_file import StoredSnapshot
+from pipeline.engine.state.snapshot_folder import SnapshotFolder
+from pipeline.engine.stream_table import RunningStream
+from pipeline.engine.worker import Worker
+from pipeline.errors import SnapshotError
+from pipeline.records.replay import ReplayedStream, end_of, open_events_of, replay_events
+from pipeline.records.schema import EventRecord
+from pipeline.streams.snapshot import decode_snapshot
+
+_logger = logging.getLogger("maskstream.state")
+
+_LOST = "state_lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What became of a stream's state.
+
+    Attributes:
+        source: Where its source goes on; ``None``: at its beginning.
+        ended: Ends of events that nothing goes on with, to be published.
+        failure: Why the model cannot go on: the session that was restored is to be ended.
+    """
+
+    source: Position | None = None
+    ended: tuple[EventRecord, ...] = ()
+    failure: str | None = None
+
+
+class StateRestorer:
+    """Reads snapshots, and replays the event log over those of live streams.
+
+    Used by the engine's thread alone.
+
+    Args:
+        folder: Where snapshots lie; ``None``: every stream begins anew.
+        alerts: What the process before has logged and no snapshot holds, in order.
+        worker: The model.
+        clock: For stamps.
+    """
+
+    def __init__(
+        self,
+        folder: SnapshotFolder | None,
+        alerts: Sequence[Record],
+        *,
+        worker: Worker | None,
+        clock: Clock,
+    ) -> None:
+        self._folder = folder
+        self._worker = worker
+        self._clock = clock
+        self._logged = _events_by_stream(alerts)
+
+    def restore(self, running: RunningStream) -> Restored:
+        """Let a stream that was opened a moment ago, and has had no frame, go on."""
+        if self._folder is None or not keeps_state(running.config):
+            return Restored()
+        stream_id = running.stream_id
+        logged = self._logged.pop(stream_id, [])
+        stored, problems = self._folder.load(stream_id)
+        for problem in problems:
+            _logger.warning("%s; the one before it is used", problem, extra=_about(running))
+        if stored is None:
+            return self._begin_anew(logged)
+        try:
+            replayed = self._replay(running, stored, logged)
+        except SnapshotError as error:
+            _logger.warning("%s; the stream begins anew", error, extra=_about(running))
+            return self._begin_anew(logged)
+        failure = None
+        if replayed.snapshot.session is not None:
+            failure = self._restore_memory(running, stored, replayed)
+        self._tell(running, stored, failure)
+        if running.config.source.keeps_position:
+            running.done_to = dict(stored.about.source)
+        return Restored(
+            source=stored.about.source, ended=self._ends(replayed.orphans), failure=failure
+        )
+
+    def _replay(
+        self, running: RunningStream, stored: StoredSnapshot, logged: Sequence[EventRecord]
+    ) -> ReplayedStream:
+        snapshot = decode_snapshot(stored.about.stream)
+        if running.config.source.keeps_position:
+            # Its frames come again from behind the snapshot, and with them the same events.
+            running.stream.restore(snapshot)
+            return ReplayedStream(snapshot=snapshot)
+        replayed = replay_events(
+            snapshot,
+            logged,
+            next_masklet_id=stored.about.next_masklet_id,
+            rules=running.config.rules,
+            zones=running.config.zones,
+        )
+        running.stream.restore(replayed.snapshot, first_no=stored.about.next_no)
+        return replayed
+
+    def _restore_memory(
+        self, running: RunningStream, stored: StoredSnapshot, replayed: ReplayedStream
+    ) -> str | None:
+        if self._worker is None or stored.about.model != running.stream.model:
+            return f"its memory is of model {stored.about.model!r}"
+        try:
+            memory = to_memory(
+                stored,
+                replayed.snapshot,
+                remembered=replayed.remembered,
+                forgotten=replayed.ended_masklets,
+                has_gap=not running.config.source.keeps_position,
+            )
+        except SavedStateError as error:
+            return str(error)
+        return self._worker.restore(running.stream_id, running.config.concepts, memory)
+
+    def _begin_anew(self, logged: Sequence[EventRecord]) -> Restored:
+        return Restored(ended=self._ends(open_events_of(logged)))
+
+    def _ends(self, orphans: Sequence[EventRecord]) -> tuple[EventRecord, ...]:
+        now = self._clock.utc_now()
+        return tuple(end_of(record, reason=_LOST, now=now) for record in orphans)
+
+    @staticmethod
+    def _tell(running: RunningStream, stored: StoredSnapshot, failure: str | None) -> None:
+        when, extra = format_time(stored.about.taken_at), _about(running)
+        if failure is not None:
+            _logger.warning("its tracks end: %s (state of %s)", failure, when, extra=extra)
+            return
+        num_events = len(running.stream.open_events)
+        _logger.info("goes on from %s with %d open events", when, num_events, extra=extra)
+
+
+def _about(running: RunningStream) -> dict[str, str]:
+    return {"stream": running.stream_id}
+
+
+def _events_by_stream(alerts: Sequence[Record]) -> dict[str, list[EventRecord]]:
+    events: dict[str, list[EventRecord]] = {}
+    for record in alerts:
+        if record.topic is not Topic.EVENTS:
+            continue
+        try:
+            event = EventRecord.model_validate_json(record.value)
+        except ValidationError as error:
+            _logger.warning("an event of the log is left out: %s", error.errors()[0]["msg"])
+            continue
+        events.setdefault(event.stream_id, []).append(event)
+    return events

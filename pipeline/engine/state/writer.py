@@ -1,0 +1,95 @@
+"""Encodes and writes snapshots, on a thread of its own."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from connectors.errors import NotWritableError
+from pipeline.engine.state.capture import Capture, Farewell
+from pipeline.engine.state.encoding import encode_capture
+from pipeline.engine.state.snapshot_folder import SnapshotFolder
+
+_logger = logging.getLogger("maskstream.state")
+
+Job = Capture | Farewell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What became of a job.
+
+    Attributes:
+        job: The job.
+        error: Why it is not on disk; ``None``: it is.
+    """
+
+    job: Job
+    error: str | None = None
+
+
+class SnapshotWriter:
+    """Takes jobs and tells of each when it is done; neither ever waits.
+
+    Args:
+        folder: Where snapshots lie.
+        on_done: Called after each job.
+    """
+
+    def __init__(self, folder: SnapshotFolder, *, on_done: Callable[[], None]) -> None:
+        self._folder = folder
+        self._on_done = on_done
+        self._jobs: deque[Job] = deque()
+        self._done: deque[Written] = deque()
+        self._changed = threading.Condition()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, job: Job) -> None:
+        """Hand over a job."""
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def take_done(self) -> list[Written]:
+        """Return what became of jobs since the last call, in order."""
+        done: list[Written] = []
+        while self._done:
+            done.append(self._done.popleft())
+        return done
+
+    def close(self, timeout_s: float) -> None:
+        """Write what was handed over, and end; a disk that hangs is left behind."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join(max(timeout_s, 0.0))
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._jobs or self._is_stopping)
+                if not self._jobs:
+                    return
+                job = self._jobs.popleft()
+            self._done.append(Written(job=job, error=self._carry_out(job)))
+            self._on_done()
+
+    def _carry_out(self, job: Job) -> str | None:
+        try:
+            if isinstance(job, Farewell):
+                self._folder.delete(job.stream_id)
+            else:
+                self._folder.write(encode_capture(job))
+        except NotWritableError as error:
+            return str(error)
+        except Exception as error:
+            _logger.exception("a snapshot could not be made")
+            return f"{type(error).__name__}: {error}"
+        return None

@@ -1,0 +1,180 @@
+"""Streams go on in another process, exactly where frames can be read again."""
+
+import json
+
+import pytest
+
+from connectors.errors import NotWritableError
+from connectors.kafka.config import KafkaSourceConfig
+from connectors.memory import MemorySink, MemorySource, Pause
+from connectors.record import Topic
+from pipeline.engine.state.snapshot_file import decode_snapshot_file
+from pipeline.engine.state.snapshot_folder import SnapshotFolder
+from tests.pipeline.engine.runs import CAMERA, bodies, in_turn, make_app, make_config
+from tests.pipeline.fakes import BlobTracker, make_walk
+
+KAFKA = KafkaSourceConfig(bootstrap="127.0.0.1:1", topic="frames")
+WALK = make_walk(24)
+
+
+class Replayed(MemorySource):
+    """Frames that can be read again."""
+
+    committed = None
+
+    def commit(self, position):
+        self.committed = dict(position)
+
+    def interrupt(self):
+        self.close()
+
+
+@pytest.fixture
+def config_of(tmp_path):
+    def make(source, **fields):
+        config = make_config(source=source, engine={"buffer_frames": 64}, **fields)
+        state = config.state.model_copy(update={"folder": tmp_path / "state"})
+        return config.model_copy(update={"state": state})
+
+    return make
+
+
+def play(config, frames, *, until=None):
+    """Run an engine over frames, or over so many of them and stop it then."""
+    frames = frames if until is None else [*frames[:until], Pause(600)]
+    sink, made = MemorySink(), []
+
+    def build(stream, position):
+        kind = Replayed if stream.source.keeps_position else MemorySource
+        made.append((kind(frames, stream_id=stream.id, position=position), position))
+        return made[-1][0]
+
+    app = make_app(config, sink=sink, build=build, tracker=BlobTracker())
+    if until is None:
+        app.engine.run()
+    else:
+        in_turn(app.engine, (lambda: len(sink.of(Topic.MASKLETS)) == until, lambda: None))
+    return app, sink, made
+
+
+def told(*sinks):
+    """By kind, ids and bodies but for times of results and what was left out, in order."""
+    found = {}
+    for topic in (Topic.MASKLETS, Topic.TRACKS, Topic.EVENTS):
+        for record in (record for sink in sinks for record in sink.of(topic)):
+            body = json.loads(record.value)
+            body.pop("result_time")
+            body.pop("dropped_since_last", None)
+            found.setdefault(topic, []).append((dict(record.headers)["ce_id"], body))
+    return found
+
+
+@pytest.mark.parametrize("cut", [1, 2, 9, 17])
+def test_stopped_stream_from_kafka_goes_on_equal_to_the_byte(config_of, tmp_path, cut):
+    _, whole, _ = play(config_of(KAFKA), WALK)
+    config = config_of(KAFKA)
+    config = config.model_copy(
+        update={"state": config.state.model_copy(update={"folder": tmp_path / "other"})}
+    )
+    _, first, _ = play(config, WALK, until=cut)
+    app, second, _ = play(config, WALK)
+    assert told(first, second) == told(whole)
+    num_first = len(first.of(Topic.MASKLETS))
+    counts = app.engine.summary().streams[0].counts
+    assert counts.dropped == {"repeated": num_first}
+    assert counts.processed == len(WALK) - num_first
+
+
+def test_frames_are_committed_once_a_snapshot_holds_them(config_of):
+    config = config_of(KAFKA)
+    app, _, made = play(config, WALK, until=5)
+    (source, _), *_ = made
+    (snapshot,) = (config.state.folder / "snapshots").glob("*/newest.snapshot")
+    assert source.committed == about_of(snapshot).source
+    assert about_of(snapshot).is_full
+    assert value_of(app, "snapshots_total") >= 1
+
+
+def about_of(path):
+    return decode_snapshot_file(path.read_bytes()).about
+
+
+def value_of(app, name):
+    return app.metrics.registry.get_sample_value(f"maskstream_{name}", {"stream": "cam"})
+
+
+def test_camera_goes_on_with_its_track_and_its_events(config_of):
+    config = config_of(CAMERA)
+    _, first, made = play(config, WALK, until=20)
+    assert made[0][1] is None
+    assert [body["phase"] for body in bodies(first, Topic.EVENTS)] == ["new", "new"]
+    _, second, made = play(config, WALK)
+    assert made[0][1]["index"] == len(first.of(Topic.MASKLETS))
+    tracks = [*bodies(first, Topic.TRACKS), *bodies(second, Topic.TRACKS)]
+    assert [body["kind"] for body in tracks] == ["started", "confirmed", "ended"]
+    assert len({body["track_uid"] for body in tracks}) == 1
+    events = bodies(second, Topic.EVENTS)
+    assert [(body["rule"], body["phase"]) for body in events] == [
+        ("seen", "end"),
+        ("in-right", "end"),
+    ]
+    before = {body["rule"]: body for body in bodies(first, Topic.EVENTS)}
+    for body in events:
+        assert body["event_id"] == before[body["rule"]]["event_id"]
+        assert body["start_time"] == before[body["rule"]]["start_time"]
+        assert body["sequence"] == before[body["rule"]]["sequence"] + 1
+
+
+def test_new_tracks_after_a_restart_have_numbers_of_their_own(config_of):
+    config = config_of(CAMERA, concepts=("red", "green"))
+    _, first, _ = play(config, WALK, until=20)
+    green = [*WALK, *make_walk(40, concept="green")[24:]]
+    _, second, _ = play(config, green)
+    uids, numbers = set(), {}
+    for body in [*bodies(first, Topic.TRACKS), *bodies(second, Topic.TRACKS)]:
+        uids.add(body["track_uid"])
+        numbers.setdefault(body["track_no"], set()).add(body["track_uid"])
+    assert len(uids) == 2
+    assert all(len(found) == 1 for found in numbers.values())
+
+
+def test_without_resume_nothing_is_kept(config_of):
+    config = config_of(CAMERA)
+    state = config.state.model_copy(update={"resume": False})
+    config = config.model_copy(update={"state": state})
+    _, first, _ = play(config, WALK, until=20)
+    assert [body["phase"] for body in bodies(first, Topic.EVENTS)][-2:] == ["end", "end"]
+    assert not config.state.folder.exists()
+
+
+def test_damaged_state_begins_anew_and_ends_what_was_open(config_of, caplog):
+    config = config_of(CAMERA)
+    _, first, _ = play(config, WALK, until=20)
+    for path in (config.state.folder / "snapshots").glob("*/*.snapshot"):
+        path.write_bytes(path.read_bytes()[:-7])
+    _, second, _ = play(config, WALK)
+    assert "cut or damaged" in caplog.text
+    ended = bodies(second, Topic.EVENTS)[: len(bodies(first, Topic.EVENTS))]
+    assert [body["event_id"] for body in ended] == [
+        body["event_id"] for body in bodies(first, Topic.EVENTS)
+    ]
+    assert {(body["phase"], body["end_reason"]) for body in ended} == {("end", "state_lost")}
+    assert bodies(second, Topic.EVENTS)[len(ended)]["phase"] == "new"
+
+
+def test_stream_that_has_ended_leaves_no_state(config_of):
+    config = config_of(CAMERA)
+    play(config, WALK)
+    assert list((config.state.folder / "snapshots").glob("*")) == []
+
+
+def test_full_disk_keeps_the_run_and_is_counted(config_of, monkeypatch):
+    class FullFolder(SnapshotFolder):
+        def write(self, snapshot):
+            raise NotWritableError("state", "No space left on device")
+
+    monkeypatch.setattr("pipeline.app.SnapshotFolder", FullFolder)
+    app, sink, _ = play(config_of(CAMERA), WALK, until=20)
+    assert value_of(app, "snapshot_errors_total") >= 1
+    assert value_of(app, "snapshots_total") == 0
+    assert len(sink.of(Topic.MASKLETS)) >= 20
