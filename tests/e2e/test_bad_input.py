@@ -190,7 +190,7 @@ def run_with(weights, folder):
     save_file(weights, path)
     (folder / "tokenizer.json").write_bytes((ROOT / "models/sam3/nano/tokenizer.json").read_bytes())
     done = call("run", "--source", "x.mp4", "--concept", "deer", "--checkpoint", path)
-    [line] = done.stderr.splitlines()
+    *_, line = done.stderr.splitlines()
     assert done.exit_code == 2
     assert str(path) in line
     return line

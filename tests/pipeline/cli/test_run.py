@@ -62,11 +62,10 @@ def test_files_of_former_runs_are_not_named_at_the_end(tmp_path):
 def test_a_folder_that_another_sink_writes_is_refused_and_harms_nothing(tmp_path, capsys):
     first, second = (JsonlSink(config=JsonlSinkConfig(folder=tmp_path)) for _ in range(2))
     records = make_records(1, 5)
-    app = make_app(make_config(), make_walk(2), sink=second)
     with first:
         first.write(records[:3])
         with pytest.raises(typer.Exit) as ended, reporting_errors():
-            run_engine(app.engine, json_lines=True)
+            make_app(make_config(), make_walk(2), sink=second)
         first.write(records[3:])
     assert ended.value.exit_code == 1
     assert "another sink writes there: process" in capsys.readouterr().err
