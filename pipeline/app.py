@@ -126,8 +126,7 @@ def build_app(
         keeper=keeper,
         restorer=restorer,
     )
-    engine = Engine(parts, config.streams)
-    return App(engine=engine, metrics=seen.metrics, health=seen.health)
+    return App(engine=Engine(parts, config.streams), metrics=seen.metrics, health=seen.health)
 
 
 def build_observations(config: RunConfig, *, clock: Clock | None = None) -> Observations:
@@ -195,7 +194,9 @@ def _build_source(stream: StreamConfig, position: Position | None) -> Source:
 
 
 def _is_kept(config: RunConfig) -> bool:
-    return config.state.resume and any(keeps_state(stream) for stream in config.streams)
+    """Whether streams are kept: not where frames are handed on without a model."""
+    is_wanted = config.state.resume and config.needs_model
+    return is_wanted and any(keeps_state(stream) for stream in config.streams)
 
 
 def _build_state(

@@ -84,11 +84,11 @@ class StreamControl:
     def _resume(self, running: RunningStream) -> Position | None:
         """Let a stream go on from its state; returns where its source is to."""
         restored = self._restorer.restore(running)
-        self._keeper.open(running, restored.source)
         for event in restored.ended:
             self._publisher.record(event)
         if restored.failure is not None:
             self._publisher.end_session(running, "model_error", now=self._clock.utc_now())
+        self._keeper.open(running, restored.source)
         return restored.source if running.config.is_live else None
 
     def stop(self) -> None:

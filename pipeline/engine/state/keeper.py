@@ -99,6 +99,7 @@ class StateKeeper:
         self._metrics = metrics
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
+        self._nobody = _Entry(keeps_position=False)  # while no stream is open
         self._confirmed_seq = 0
 
     def start(self) -> None:
@@ -107,11 +108,17 @@ class StateKeeper:
             self._writer.start()
 
     def open(self, running: RunningStream, source: Position | None = None) -> None:
-        """Keep a stream from now on, which goes on at ``source`` if it was restored."""
-        if self._writer is not None and keeps_state(running.config):
-            entry = _Entry(keeps_position=running.config.source.keeps_position)
-            entry.source = dict(source or {})
-            self._entries[running.stream_id] = entry
+        """Keep a stream from now on, which goes on at ``source`` if it was restored.
+
+        What was restored is written at once: the events that were replayed over it leave the log.
+        """
+        if self._writer is None or not keeps_state(running.config):
+            return
+        entry = _Entry(keeps_position=running.config.source.keeps_position)
+        entry.source = dict(source or {})
+        self._entries[running.stream_id] = entry
+        if source is not None:
+            self._capture(running, entry, None)
 
     def follow(
         self, running: RunningStream, frame: Frame, ticket: Ticket, *, number: int, is_first: bool
@@ -163,21 +170,23 @@ class StateKeeper:
             return
         for written in self._writer.take_done():
             self._settle(written)
-        for entry in self._entries.values():
+        entries = list(self._entries.values()) or [self._nobody]
+        for entry in entries:
             if entry.job is None:
                 self._cover(entry)
             elif not entry.is_writing and self._is_safe(entry, entry.job):
                 entry.is_writing = True
                 self._writer.put(entry.job)
-        least = min((entry.covered_seq for entry in self._entries.values()), default=0)
+        least = min(entry.covered_seq for entry in entries)
         if least > self._confirmed_seq:
             self._confirmed_seq = least
             self._outbox.confirm_state(least)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a snapshot that was taken is not on disk yet."""
-        return any(entry.job is not None for entry in self._entries.values())
+        """Whether frames wait for a snapshot that was taken and is not on disk yet."""
+        entries = self._entries.values()
+        return any(entry.keeps_position and entry.job is not None for entry in entries)
 
     def close(self, timeout_s: float) -> None:
         """Write what is safe, and end."""

@@ -73,14 +73,18 @@ class StateRestorer:
         stream_id = running.stream_id
         logged = self._logged.pop(stream_id, [])
         stored, problems = self._folder.load(stream_id)
+        then = "the stream begins anew" if stored is None else "the one before it is used"
         for problem in problems:
-            _logger.warning("%s; the one before it is used", problem, extra=_about(running))
+            _logger.warning("%s; %s", problem, then, extra=_about(running))
         if stored is None:
             return self._begin_anew(logged)
         try:
             replayed = self._replay(running, stored, logged)
         except SnapshotError as error:
             _logger.warning("%s; the stream begins anew", error, extra=_about(running))
+            return self._begin_anew(logged)
+        except Exception:  # a bug must not keep the other streams from running
+            _logger.exception("its state cannot be read; it begins anew", extra=_about(running))
             return self._begin_anew(logged)
         failure = None
         if replayed.snapshot.session is not None:

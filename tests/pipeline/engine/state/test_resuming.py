@@ -178,3 +178,30 @@ def test_full_disk_keeps_the_run_and_is_counted(config_of, monkeypatch):
     assert value_of(app, "snapshot_errors_total") >= 1
     assert value_of(app, "snapshots_total") == 0
     assert len(sink.of(Topic.MASKLETS)) >= 20
+
+
+def test_what_was_restored_is_kept_before_a_frame_has_come(config_of):
+    config = config_of(CAMERA)
+    play(config, WALK, until=20)
+    (path,) = (config.state.folder / "snapshots").glob("*/newest.snapshot")
+    before = about_of(path)
+    silent = MemorySource([*WALK[:20], Pause(600)], stream_id="cam", position=before.source)
+    app = make_app(config, build=lambda *_: silent)
+    in_turn(app.engine, (lambda: value_of(app, "snapshots_total") >= 1, lambda: None))
+    after = about_of(path)
+    assert after.taken_at > before.taken_at
+    assert after.next_no > before.next_no
+    assert app.engine.summary().streams[0].counts.processed == 0
+
+
+def test_bug_in_reading_state_costs_its_stream_alone_its_tracks(config_of, caplog, monkeypatch):
+    config = config_of(CAMERA)
+    play(config, WALK, until=20)
+
+    def broken(*_, **__):
+        raise ZeroDivisionError("bug")
+
+    monkeypatch.setattr("pipeline.engine.state.restorer.replay_events", broken)
+    app, _, _ = play(config, WALK)
+    assert "its state cannot be read; it begins anew" in caplog.text
+    assert app.engine.summary().streams[0].counts.processed == len(WALK)
