@@ -115,7 +115,6 @@ class StreamControl:
         if self._worker is not None:
             self._worker.close(stream_id)
         self._scheduler.forget(stream_id)
-        running.buffer.close(drop_cause=DropCause.STOPPED)
         self._ledger.drop_waiting(stream_id, DropCause.STOPPED)
         error = None if source is None else source.error
         self._summary.retire(self.summary_of(running, error))
