@@ -210,11 +210,11 @@ def _build_state(
     """Return what keeps streams for another process, and what was kept for this one."""
     is_kept = worker is not None and _is_kept(config)
     state_folder = config.state.folder_of(config.deployment)
-    folder = SnapshotFolder(state_folder / "snapshots") if is_kept else None
-    writer = None if folder is None else SnapshotWriter(folder, on_done=inbox.wake)
+    store = SnapshotFolder(state_folder / "snapshots") if is_kept else None
+    writer = None if store is None else SnapshotWriter(store, on_done=inbox.wake)
     keeper = StateKeeper(config, writer, outbox=outbox, worker=worker, metrics=metrics, clock=clock)
     alerts = outbox.logged_alerts() if is_kept else ()
-    return keeper, StateRestorer(folder, alerts, worker=worker, clock=clock)
+    return keeper, StateRestorer(store, alerts, worker=worker, clock=clock)
 
 
 def _host_of(stream: StreamConfig) -> str | None:

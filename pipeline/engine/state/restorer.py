@@ -13,7 +13,7 @@ from pipeline.clock import Clock, format_time
 from pipeline.engine.state.encoding import to_memory
 from pipeline.engine.state.keeper import keeps_state
 from pipeline.engine.state.snapshot_file import StoredSnapshot
-from pipeline.engine.state.snapshot_folder import SnapshotFolder
+from pipeline.engine.state.snapshot_store import SnapshotStore
 from pipeline.engine.stream_table import RunningStream
 from pipeline.engine.worker import Worker
 from pipeline.errors import SnapshotError
@@ -47,7 +47,7 @@ class StateRestorer:
     Used by the engine's thread alone.
 
     Args:
-        folder: Where snapshots lie; ``None``: every stream begins anew.
+        store: Where snapshots are kept; ``None``: every stream begins anew.
         alerts: What the process before has logged and no snapshot holds, in order.
         worker: The model.
         clock: For stamps.
@@ -55,24 +55,24 @@ class StateRestorer:
 
     def __init__(
         self,
-        folder: SnapshotFolder | None,
+        store: SnapshotStore | None,
         alerts: Sequence[Record],
         *,
         worker: Worker | None,
         clock: Clock,
     ) -> None:
-        self._folder = folder
+        self._store = store
         self._worker = worker
         self._clock = clock
         self._logged = _events_by_stream(alerts)
 
     def restore(self, running: RunningStream) -> Restored:
         """Let a stream that was opened a moment ago, and has had no frame, go on."""
-        if self._folder is None or not keeps_state(running.config):
+        if self._store is None or not keeps_state(running.config):
             return Restored()
         stream_id = running.stream_id
         logged = self._logged.pop(stream_id, [])
-        stored, problems = self._folder.load(stream_id)
+        stored, problems = self._store.load(stream_id)
         then = "the stream begins anew" if stored is None else "the one before it is used"
         for problem in problems:
             _logger.warning("%s; %s", problem, then, extra=_about(running))

@@ -4,6 +4,8 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
+from typing_extensions import override
+
 from connectors.errors import NotWritableError
 from connectors.files.naming import encode_name
 from connectors.files.writing import write_whole
@@ -14,6 +16,7 @@ from pipeline.engine.state.snapshot_file import (
     decode_snapshot_file,
     encode_snapshot_file,
 )
+from pipeline.engine.state.snapshot_store import SnapshotStore
 
 _logger = logging.getLogger("maskstream.state")
 
@@ -21,8 +24,8 @@ _NEWEST = "newest.snapshot"
 _FORMER = "former.snapshot"
 
 
-class SnapshotFolder:
-    """Keeps two snapshots a stream: a damaged one leaves the one before.
+class SnapshotFolder(SnapshotStore):
+    """Keeps two snapshots a stream in files.
 
     Args:
         folder: Made with the first snapshot.
@@ -31,12 +34,8 @@ class SnapshotFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def write(self, snapshot: StoredSnapshot) -> int:
-        """Make a snapshot durable; returns its size in bytes.
-
-        Raises:
-            NotWritableError: If it cannot be written; those before it are still there.
-        """
+    @override
+    def save(self, snapshot: StoredSnapshot) -> int:
         folder = self._folder_of(snapshot.about.stream_id)
         data = encode_snapshot_file(snapshot)
         part = folder / "next.snapshot"
@@ -50,8 +49,8 @@ class SnapshotFolder:
             raise NotWritableError(str(folder), str(error.strerror or error)) from error
         return len(data)
 
+    @override
     def load(self, stream_id: str) -> tuple[StoredSnapshot | None, list[str]]:
-        """Return the newest good snapshot of a stream, and what is wrong with newer ones."""
         problems: list[str] = []
         folder = self._folder_of(stream_id)
         for name in (_NEWEST, _FORMER):
@@ -68,8 +67,8 @@ class SnapshotFolder:
                 return snapshot, problems
         return None, problems
 
+    @override
     def delete(self, stream_id: str) -> None:
-        """Forget a stream; what cannot be deleted is logged, and left."""
         folder = self._folder_of(stream_id)
         try:
             for path in folder.glob("*.snapshot"):

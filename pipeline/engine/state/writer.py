@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from connectors.errors import NotWritableError
 from pipeline.engine.state.capture import Capture, Farewell
 from pipeline.engine.state.encoding import encode_capture
-from pipeline.engine.state.snapshot_folder import SnapshotFolder
+from pipeline.engine.state.snapshot_store import SnapshotStore
 
 _logger = logging.getLogger("maskstream.state")
 
@@ -33,12 +33,12 @@ class SnapshotWriter:
     """Takes jobs and tells of each when it is done; neither ever waits.
 
     Args:
-        folder: Where snapshots lie.
+        store: Where snapshots are kept.
         on_done: Called after each job.
     """
 
-    def __init__(self, folder: SnapshotFolder, *, on_done: Callable[[], None]) -> None:
-        self._folder = folder
+    def __init__(self, store: SnapshotStore, *, on_done: Callable[[], None]) -> None:
+        self._store = store
         self._on_done = on_done
         self._jobs: deque[Job] = deque()
         self._done: deque[Written] = deque()
@@ -84,9 +84,9 @@ class SnapshotWriter:
     def _carry_out(self, job: Job) -> str | None:
         try:
             if isinstance(job, Farewell):
-                self._folder.delete(job.stream_id)
+                self._store.delete(job.stream_id)
             else:
-                self._folder.write(encode_capture(job))
+                self._store.save(encode_capture(job))
         except NotWritableError as error:
             return str(error)
         except Exception as error:

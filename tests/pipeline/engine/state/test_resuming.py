@@ -170,7 +170,7 @@ def test_stream_that_has_ended_leaves_no_state(config_of):
 
 def test_full_disk_keeps_the_run_and_is_counted(config_of, monkeypatch):
     class FullFolder(SnapshotFolder):
-        def write(self, snapshot):
+        def save(self, snapshot):
             raise NotWritableError("state", "No space left on device")
 
     monkeypatch.setattr("pipeline.app.SnapshotFolder", FullFolder)

@@ -48,7 +48,7 @@ def test_snapshot_comes_back_as_it_was(tmp_path):
         maps=np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(2, 0, 1),
         picture=np.array([255, 216], np.uint8),
     )
-    num_bytes = folder.write(stored)
+    num_bytes = folder.save(stored)
     assert num_bytes == (tmp_path / "gate%20%2F%20S%C3%BCd/newest.snapshot").stat().st_size
     found, problems = folder.load("gate / Süd")
     assert problems == []
@@ -67,15 +67,15 @@ def test_stream_without_snapshot_has_none(tmp_path):
 @pytest.mark.parametrize("size", [0, 7, 41, 42, 100, -1])
 def test_cut_snapshot_leaves_the_one_before(tmp_path, size):
     folder = SnapshotFolder(tmp_path)
-    folder.write(snapshot(1))
-    folder.write(snapshot(2))
+    folder.save(snapshot(1))
+    folder.save(snapshot(2))
     (path,) = tmp_path.glob("*/newest.snapshot")
     path.write_bytes(path.read_bytes()[:size])
     found, problems = folder.load(ABOUT.stream_id)
     assert found.about.alerts_seq == 1
     assert len(problems) == 1
     assert problems[0].startswith(f"{path}: is ")
-    folder.write(snapshot(3))
+    folder.save(snapshot(3))
     assert folder.load(ABOUT.stream_id)[0].about.alerts_seq == 3
 
 
@@ -103,7 +103,7 @@ def test_what_is_no_snapshot_says_so(data, reason):
 
 def test_snapshot_of_another_stream_is_not_taken(tmp_path):
     folder = SnapshotFolder(tmp_path)
-    folder.write(snapshot())
+    folder.save(snapshot())
     (path,) = tmp_path.glob("*")
     path.rename(tmp_path / "gate")
     found, problems = folder.load("gate")
@@ -113,15 +113,15 @@ def test_snapshot_of_another_stream_is_not_taken(tmp_path):
 
 def test_full_disk_leaves_what_was_there(tmp_path):
     folder = SnapshotFolder(tmp_path)
-    folder.write(snapshot(1))
+    folder.save(snapshot(1))
     with limited_files(100), pytest.raises(NotWritableError):
-        folder.write(snapshot(2))
+        folder.save(snapshot(2))
     assert folder.load(ABOUT.stream_id)[0].about.alerts_seq == 1
 
 
 def test_deleted_stream_leaves_nothing(tmp_path):
     folder = SnapshotFolder(tmp_path)
-    folder.write(snapshot(1))
-    folder.write(snapshot(2))
+    folder.save(snapshot(1))
+    folder.save(snapshot(2))
     folder.delete(ABOUT.stream_id)
     assert list(tmp_path.iterdir()) == []
