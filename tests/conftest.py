@@ -3,7 +3,6 @@
 import faulthandler
 import logging
 import os
-import tempfile
 import threading
 import uuid
 import warnings
@@ -41,6 +40,14 @@ def _logs_as_before():
     yield
     logger.handlers, logger.propagate = handlers, propagate
     logger.setLevel(level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_the_session(tmp_path_factory):
+    """Fixtures that live longer than a test have a state folder that pytest deletes some day."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -85,15 +92,7 @@ def h264_file(tmp_path_factory):
     return write_video(tmp_path_factory.mktemp("media") / "camera.h264", num_frames=50)
 
 
-@pytest.fixture(autouse=True)
-def _state_of_its_own(tmp_path_factory, monkeypatch):
-    """Each test has a state folder of its own, which two runs at once could not share."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-
-
 def pytest_configure(config):
-    # For fixtures that live longer than a test.
-    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="maskstream-state-")
     # kafka-python reads its own schemas by functions that Python 3.11 deprecates, and leaves the
     # sockets of refused connections, which are bound to no address, to the garbage collector.
     for ignored in (
