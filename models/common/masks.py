@@ -194,6 +194,18 @@ class CropMask:
         union = self.area + other.area - shared
         return shared / union if union else 0.0
 
+    def resized(self, size_hw: tuple[int, int]) -> Self:
+        """Return the mask on a frame of another size and the same view; no object vanishes."""
+        (height, width), (h, w) = size_hw, self.bits.shape
+        if self.is_empty:
+            return type(self).empty(size_hw)
+        rows, y0 = _stretch(self.y0, h, self.size_hw[0], height)
+        columns, x0 = _stretch(self.x0, w, self.size_hw[1], width)
+        bits = self.bits[rows[:, None], columns]
+        if not bits.any():  # thinner than a pixel there
+            bits[len(rows) // 2, len(columns) // 2] = True
+        return type(self)(size_hw=size_hw, x0=x0, y0=y0, bits=bits).trimmed()
+
     def run_lengths(self) -> RunLengths:
         """Encode without building the frame's mask: the cost follows the crop."""
         height, width = self.size_hw
@@ -214,6 +226,17 @@ class CropMask:
             edges = edges[is_edge]
         runs = np.diff(edges, prepend=0, append=height * width)
         return RunLengths(size_hw=self.size_hw, runs=runs[:-1] if runs[-1] == 0 else runs)
+
+
+def _stretch(first: int, num: int, size: int, new_size: int) -> tuple[NDArray[np.int64], int]:
+    """Return the nearest of ``num`` pixels of a side for each pixel of a new side that meets them.
+
+    The second value is the first of those new pixels.
+    """
+    begin, end = first * new_size // size, -(-(first + num) * new_size // size)
+    # Where a new pixel's centre lies in old ones.
+    nearest = (2 * np.arange(begin, end) + 1) * size // (2 * new_size)
+    return np.clip(nearest - first, 0, num - 1), begin
 
 
 def encode_counts(runs: ArrayLike) -> str:

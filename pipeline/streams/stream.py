@@ -27,13 +27,16 @@ from pipeline.tracking.tracks import BookState, SessionKey, TrackBook
 
 _CAPTION_US = 3_000_000
 _MAX_CAPTIONS = 5
+# Streams of one camera are rounded to blocks of pixels: 848 x 480 beside 1920 x 1080 is 0.6 % off,
+# 640 x 368 is 2.2 %. Views that are really others differ by more: 5:4 and 4:3 by 6.7 %.
+_MAX_STRETCH = 0.025
 # These ends leave nothing unseen; others cut a session short.
 _COMPLETE_REASONS = frozenset({"discontinuity", "stream_ended"})
 
 
 @dataclass(slots=True, kw_only=True)
 class _Session:
-    """What belongs to an unbroken run of equal frames.
+    """What belongs to an unbroken run of frames of one view.
 
     Attributes:
         wall_time: Of its last frame; the stream's may be another when a gap ends the session.
@@ -45,6 +48,18 @@ class _Session:
     stamp: FrameStamp
     now: Moment
     wall_time: WallTime
+
+    def fit(self, shape: tuple[int, ...]) -> bool:
+        """Go on with frames of a shape; ``False``: they show another view than those before."""
+        if shape == self.shape:
+            return True
+        (height, width), (new_height, new_width) = self.shape[:2], shape[:2]
+        stretch = (height * new_width) / (width * new_height)
+        if abs(stretch - 1) > _MAX_STRETCH:
+            return False
+        self.book.resize((new_height, new_width))
+        self.shape = shape
+        return True
 
     @property
     def state(self) -> SessionState:
@@ -189,8 +204,9 @@ class Stream:
     def admit(self, frame: Frame, *, arrived_us: int, now: datetime) -> Admission:
         """Give a frame its time and its session.
 
-        A session begins with the first frame, after a gap, with another picture size and after
-        :meth:`end_session`; a new connection continues the one that is open.
+        A session begins with the first frame, after a gap, with another aspect ratio and after
+        :meth:`end_session`; a new connection continues the one that is open, and so does another
+        size of the same aspect ratio: the masks of its tracks are rescaled.
 
         Args:
             frame: The next frame that the model is to see.
@@ -205,7 +221,7 @@ class Stream:
             is_doubtful=frame.is_time_doubtful,
         )
         session, ended = self._session, None
-        if session is not None and (tick.begins_session or session.shape != frame.pixels.shape):
+        if session is not None and (tick.begins_session or not session.fit(frame.pixels.shape)):
             ended, session = self.end_session("discontinuity", now=now), None
         if session is None:
             self._session = self._begin(frame, tick)

@@ -156,6 +156,16 @@ class TrackBook:
         tracks.sort(key=lambda track: track.no)
         return TrackUpdate(tracks=tuple(tracks), changes=tuple(changes))
 
+    def resize(self, size_hw: tuple[int, int]) -> None:
+        """Go on with frames of the same view and another height and width."""
+        lives = {
+            number: replace(
+                life, track=replace(life.track, last_mask=life.track.last_mask.resized(size_hw))
+            )
+            for number, life in self.state.lives.items()
+        }
+        self.state = replace(self.state, lives=lives)
+
     def close(self, reason: str, *, is_complete: bool = False) -> TrackUpdate:
         """End all tracks: the stream ended, or the session cannot go on.
 

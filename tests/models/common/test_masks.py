@@ -56,6 +56,31 @@ def test_the_box_of_a_crop_is_a_share_of_the_frame():
     assert CropMask.of(np.zeros((10, 20), np.bool_)).is_empty
 
 
+@given(masks, st.integers(1, 60), st.integers(1, 60))
+def test_a_resized_mask_lies_where_it_lay_and_is_never_lost(mask, height, width):
+    old = CropMask.of(mask)
+    new = old.resized((height, width))
+    assert (new.full().shape, new.is_empty) == ((height, width), old.is_empty)
+    assert new.bits.shape == new.trimmed().bits.shape
+    if not old.is_empty:
+        (x, y, w, h), (left, top, right, bottom) = old.bbox, box_of(new)
+        assert x - 1 / width <= left < right <= x + w + 1 / width
+        assert y - 1 / height <= top < bottom <= y + h + 1 / height
+
+
+def box_of(mask):
+    x, y, w, h = mask.bbox
+    return x, y, x + w, y + h
+
+
+@given(masks, st.integers(1, 4), st.integers(1, 4))
+def test_a_mask_of_a_multiple_of_the_size_has_each_pixel_so_often(mask, rows, columns):
+    large = CropMask.of(mask).resized((mask.shape[0] * rows, mask.shape[1] * columns))
+    assert np.array_equal(large.full(), mask.repeat(rows, axis=0).repeat(columns, axis=1))
+    if mask.shape[0] > 1 and rows % 2:
+        assert np.array_equal(large.resized(mask.shape).full(), mask)
+
+
 def test_a_crop_does_not_keep_the_frames_mask_alive():
     mask = np.zeros((100, 100), np.bool_)
     mask[1, 1] = True

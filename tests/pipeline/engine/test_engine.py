@@ -71,7 +71,23 @@ def test_a_reconnect_keeps_the_track_and_its_events():
     assert summary.exit_code() == 0
 
 
-def test_a_new_frame_size_begins_a_new_session():
+def test_a_new_size_of_the_same_view_keeps_tracks_and_events():
+    frames = make_walk(10)
+    frames += [make_frame(i, blobs={"red": (2 * i, 16)}, size=(48, 64)) for i in range(10, 26)]
+    _, sink = run(make_config(), frames)
+    widths = [body["frame"]["width"] for body in bodies(sink, Topic.MASKLETS)]
+    assert widths == [32] * 10 + [64] * 16
+    tracks, events = bodies(sink, Topic.TRACKS), bodies(sink, Topic.EVENTS)
+    assert [track["kind"] for track in tracks] == ["started", "confirmed", "ended"]
+    assert [(event["rule"], event["phase"]) for event in events] == [
+        ("seen", "new"),
+        ("in-right", "new"),
+        ("seen", "end"),
+        ("in-right", "end"),
+    ]
+
+
+def test_another_aspect_ratio_begins_a_new_session():
     frames = [
         make_frame(0, blobs={"red": (2, 2)}),
         make_frame(1, blobs={"red": (2, 2)}, size=(20, 40)),

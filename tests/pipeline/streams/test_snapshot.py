@@ -249,11 +249,11 @@ def test_numbers_and_ids_after_a_loss_are_none_of_those_that_were_lost():
     assert {track.uid for track in tracks} & {track.uid for track in lost} == {lost[0].uid}
 
 
-def test_another_picture_size_ends_a_restored_session():
+def test_another_aspect_ratio_ends_a_restored_session():
     stream, other = make_stream(), make_stream()
     play(stream, steps_of(*[INSIDE] * 8))
     other.restore(stream.snapshot())
-    frame = replace(make_frame(8, size=(48, 64)), captured_at=START + timedelta(seconds=1.6))
+    frame = replace(make_frame(8, size=(48, 48)), captured_at=START + timedelta(seconds=1.6))
     admission = other.admit(frame, arrived_us=0, now=NOW)
     assert admission.begins_session
     assert {event.end_reason for event in admission.ended.events} == {"discontinuity"}

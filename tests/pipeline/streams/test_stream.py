@@ -50,12 +50,35 @@ def test_a_gap_above_the_limit_ends_the_session_at_its_last_frame(is_live):
     assert player.events[-1].started_at == START + timedelta(hours=1, seconds=0.5)
 
 
-def test_another_picture_size_begins_a_session():
+@pytest.mark.parametrize("size", [(20, 40), (32, 24), (24, 33)])
+def test_another_aspect_ratio_begins_a_session(size):
     player = Player()
     player.play(red(0), red(1))
     assert not player.admit(red(2)).begins_session
-    assert player.admit(red(3, size=(20, 40))).begins_session
+    assert player.admit(red(3, size=size)).begins_session
     assert player.results[-1].changes[-1].reason == "discontinuity"
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 64), (12, 16)])
+def test_another_size_of_the_same_view_rescales_masks_and_ends_nothing(size):
+    player = Player()
+    player.play(*[red(i) for i in range(10)])
+    assert not player.admit(red(10, size=size)).begins_session
+    ((_, life),) = player.stream.snapshot().session.book.lives.items()
+    assert life.track.last_mask.size_hw == size
+    assert life.track.last_mask.bbox == pytest.approx(life.track.bbox, abs=0.06)
+    player.play(red(11, size=size), red(12))
+    assert player.changes == [("started", None), ("confirmed", None)]
+    assert phases(player) == ["new"]
+    assert [one.stream_time_us for one in (r.stamp for r in player.results)][-1] == 1_200_000
+
+
+def test_a_gap_ends_the_session_whatever_the_size_is_behind_it():
+    player = Player(session_gap_s=20)
+    player.play(*[red(i) for i in range(10)])
+    player.play(red(10, at_s=3600, size=(48, 64)))
+    ended = player.results[10].changes[-1]
+    assert (ended.reason, ended.track.last_mask.size_hw) == ("discontinuity", (24, 32))
 
 
 def test_a_session_that_was_ended_begins_anew_with_the_next_frame():

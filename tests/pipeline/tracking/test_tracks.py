@@ -51,6 +51,16 @@ def replace_config(**fields):
     return CONFIG.model_copy(update=fields)
 
 
+def test_an_end_after_a_change_of_size_finds_the_heir_on_the_new_masks():
+    _, _, book = play(seen(3))
+    book.resize((48, 64))
+    small = make_observation(2, box=BOX)
+    large = replace(small, mask=small.mask.resized((48, 64)))
+    update = book.apply(make_prediction(large), now=moment(0.75))
+    ended = update.changes[-1]
+    assert (ended.reason, ended.merged_into) == ("merged", update.tracks[0].uid)
+
+
 def test_hiding_is_occluded_then_lost_then_recovered():
     told, _, _ = play([*seen(3), *seen(5, box=None), *seen(1)])
     assert told[2:] == [(3, "occluded"), (8, "recovered")]

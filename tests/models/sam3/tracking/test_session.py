@@ -132,6 +132,18 @@ def test_masks_are_of_the_frames_size_and_ids_in_order(make_session):
     assert set(seen.presence) == {"deer", "car"}
 
 
+def test_frames_of_another_size_go_on_with_the_same_masklets(make_session):
+    session = make_session()
+    session.open_stream("a", ["deer", "car"])
+    for index in range(3):
+        (before,) = session.step([make_frame("a", index)])
+    frame = make_frame("a", 3)
+    large = frame.pixels.repeat(2, axis=0).repeat(2, axis=1)
+    (after,) = session.step([replace(frame, pixels=large)])
+    assert [m.masklet_id for m in after.masklets] == [m.masklet_id for m in before.masklets]
+    assert all(m.mask.size_hw == (120, 160) for m in after.masklets)
+
+
 def test_masks_are_crops_of_what_an_object_covers(make_session):
     session = make_session()
     session.open_stream("a", ["deer", "car"])
