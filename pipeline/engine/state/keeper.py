@@ -37,11 +37,13 @@ class _Entry:
 
     Attributes:
         keeps_position: Its frames can be read again: they are done once a snapshot holds them.
+        running: The stream; ``None`` once it has left.
         taken_s: When the last snapshot was taken, monotonic.
         next_no: First number that no snapshot on its way allows.
         has_changed: A frame has led to something since the last snapshot.
         job: On its way: not safe yet, or being written.
         is_writing: The writer has it.
+        retry_s: When it is tried again, monotonic; ``None``: it has not failed.
         held: Tickets of frames that no snapshot holds.
         covered_seq: Of the event log, all of the stream up to here is in its snapshot on disk.
         mark: Asks how far that is, while nothing happens.
@@ -51,11 +53,13 @@ class _Entry:
     """
 
     keeps_position: bool
+    running: RunningStream | None = None
     taken_s: float = float("-inf")
     next_no: int = 0
     has_changed: bool = False
     job: Job | None = None
     is_writing: bool = False
+    retry_s: float | None = None
     held: list[Ticket] = field(default_factory=list[Ticket])
     covered_seq: int = 0
     mark: LogMark | None = None
@@ -114,7 +118,8 @@ class StateKeeper:
         """
         if self._writer is None or not keeps_state(running.config):
             return
-        entry = _Entry(keeps_position=running.config.source.keeps_position)
+        keeps_position = running.config.source.keeps_position
+        entry = _Entry(keeps_position=keeps_position, running=running)
         entry.source = dict(source or {})
         self._entries[running.stream_id] = entry
         if source is not None:
@@ -142,9 +147,8 @@ class StateKeeper:
             entry.held.append(ticket)
         else:
             ticket.finish(number)
-        is_old = self._clock.monotonic_s() - entry.taken_s >= self._every_s
         is_short = running.stream.next_no + _NUMBERS // 2 >= entry.next_no
-        if (is_old or is_short or is_first) and not entry.is_writing:
+        if (self._is_old(entry) or is_short or is_first) and not entry.is_writing:
             self._capture(running, entry, None if entry.keeps_position else frame)
 
     def stop(self, running: RunningStream) -> bool:
@@ -152,6 +156,7 @@ class StateKeeper:
         entry = self._entries.get(running.stream_id)
         if entry is None:
             return False
+        entry.running = None
         self._capture(running, entry, None)
         return True
 
@@ -159,10 +164,11 @@ class StateKeeper:
         """Delete what is kept of a stream that has ended, once its last events are safe."""
         entry = self._entries.get(stream_id)
         if entry is not None:
+            entry.running = None
             mark, number = self._mark()
             tickets = self._take_tickets(entry)
             entry.job = Farewell(stream_id=stream_id, mark=mark, number=number, tickets=tickets)
-            entry.is_writing = False
+            entry.is_writing, entry.retry_s = False, None
 
     def advance(self) -> None:
         """Have written what is safe by now, and finish what is on disk."""
@@ -172,9 +178,10 @@ class StateKeeper:
             self._settle(written)
         entries = list(self._entries.values()) or [self._nobody]
         for entry in entries:
+            self._capture_idle(entry)
             if entry.job is None:
                 self._cover(entry)
-            elif not entry.is_writing and self._is_safe(entry, entry.job):
+            elif self._is_due(entry) and self._is_safe(entry, entry.job):
                 entry.is_writing = True
                 self._writer.put(entry.job)
         least = min(entry.covered_seq for entry in entries)
@@ -184,9 +191,11 @@ class StateKeeper:
 
     @property
     def is_busy(self) -> bool:
-        """Whether frames wait for a snapshot that was taken and is not on disk yet."""
-        entries = self._entries.values()
-        return any(entry.keeps_position and entry.job is not None for entry in entries)
+        """Whether frames wait for a snapshot that is on its way to the disk and has not failed."""
+        return any(
+            entry.keeps_position and entry.job is not None and entry.retry_s is None
+            for entry in self._entries.values()
+        )
 
     def close(self, timeout_s: float) -> None:
         """Write what is safe, and end."""
@@ -194,6 +203,15 @@ class StateKeeper:
             self.advance()
             self._writer.close(timeout_s)
             self.advance()
+
+    def _capture_idle(self, entry: _Entry) -> None:
+        """Let frames that can be read again be done even if none follows them."""
+        waits = entry.keeps_position and entry.has_changed and not entry.is_writing
+        if entry.running is not None and waits and self._is_old(entry):
+            self._capture(entry.running, entry, None)
+
+    def _is_old(self, entry: _Entry) -> bool:
+        return self._clock.monotonic_s() - entry.taken_s >= self._every_s
 
     def _capture(self, running: RunningStream, entry: _Entry, frame: Frame | None) -> None:
         """Take a snapshot; a bug in it costs the stream nothing but that."""
@@ -209,7 +227,7 @@ class StateKeeper:
         mark, number = self._mark()
         entry.taken_s = self._clock.monotonic_s()
         entry.next_no = stream.next_no + _NUMBERS
-        entry.has_changed, entry.is_writing = False, False
+        entry.has_changed, entry.is_writing, entry.retry_s = False, False, None
         entry.job = Capture(
             stream_id=running.stream_id,
             stream=stream,
@@ -234,6 +252,11 @@ class StateKeeper:
     def _mark(self) -> tuple[LogMark, int]:
         mark = LogMark()
         return mark, self._outbox.put(Delivery(mark=mark))
+
+    def _is_due(self, entry: _Entry) -> bool:
+        """Whether a job is to be written as soon as it is safe."""
+        is_early = entry.retry_s is not None and self._clock.monotonic_s() < entry.retry_s
+        return not entry.is_writing and not is_early
 
     def _is_safe(self, entry: _Entry, job: Job) -> bool:
         if job.mark.alerts_seq is None:
@@ -262,8 +285,8 @@ class StateKeeper:
         if written.error is not None:
             self._fail(job.stream_id, entry, written.error)
             if entry.job is job:
-                entry.held = [*job.tickets, *entry.held]
-                entry.job, entry.is_writing, entry.has_changed = None, False, True
+                entry.is_writing = False
+                entry.retry_s = self._clock.monotonic_s() + self._every_s
             return
         for ticket in job.tickets:
             ticket.finish()

@@ -1,20 +1,21 @@
 """Streams go on in another process, exactly where frames can be read again."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 
-from connectors.errors import NotWritableError
 from connectors.kafka.config import KafkaSourceConfig
 from connectors.memory import MemorySink, MemorySource, Pause
 from connectors.record import Topic
+from pipeline.config.sections.engine import EngineConfig
 from pipeline.engine.state.snapshot_file import decode_snapshot_file
-from pipeline.engine.state.snapshot_folder import SnapshotFolder
 from tests.pipeline.engine.runs import CAMERA, bodies, in_turn, make_app, make_config
 from tests.pipeline.fakes import BlobTracker, make_walk
 
 KAFKA = KafkaSourceConfig(bootstrap="127.0.0.1:1", topic="frames")
 WALK = make_walk(24)
+EAGER = EngineConfig(buffer_frames=64, commit_every_s=0.05)
 
 
 class Replayed(MemorySource):
@@ -168,16 +169,50 @@ def test_stream_that_has_ended_leaves_no_state(config_of):
     assert list((config.state.folder / "snapshots").glob("*")) == []
 
 
-def test_full_disk_keeps_the_run_and_is_counted(config_of, monkeypatch):
-    class FullFolder(SnapshotFolder):
-        def save(self, snapshot):
-            raise NotWritableError("state", "No space left on device")
+@contextmanager
+def no_snapshots(config):
+    """Let every snapshot fail: a file is in the place of their folder."""
+    path = config.state.folder / "snapshots"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    yield path
+    if path.is_file():
+        path.unlink()
 
-    monkeypatch.setattr("pipeline.app.SnapshotFolder", FullFolder)
-    app, sink, _ = play(config_of(CAMERA), WALK, until=20)
-    assert value_of(app, "snapshot_errors_total") >= 1
+
+def test_snapshots_that_fail_keep_the_run_and_are_counted(config_of, caplog):
+    config = config_of(CAMERA)
+    with no_snapshots(config):
+        app, sink, _ = play(config, WALK, until=20)
+    assert 1 <= value_of(app, "snapshot_errors_total") <= 6  # not as fast as it can
     assert value_of(app, "snapshots_total") == 0
     assert len(sink.of(Topic.MASKLETS)) >= 20
+    assert caplog.text.count("; tried again") == 1
+
+
+def test_failed_snapshot_of_an_idle_stream_is_tried_again_by_time(config_of):
+    config = config_of(KAFKA)
+    state = config.state.model_copy(update={"snapshot_every_s": 0.1})
+    config = config.model_copy(update={"state": state, "engine": EAGER})
+    source = Replayed([*WALK[:5], Pause(600)], stream_id="cam")
+    app = make_app(config, build=lambda *_: source)
+    with no_snapshots(config) as path:
+        in_turn(
+            app.engine,
+            (lambda: value_of(app, "snapshot_errors_total") >= 3, lambda: None),
+            (lambda: source.committed is None, path.unlink),
+            (lambda: (source.committed or {}).get("index") == 5, lambda: None),
+        )
+
+
+def test_snapshots_that_fail_do_not_hold_up_a_stop(config_of):
+    config = config_of(KAFKA)
+    engine = EngineConfig(buffer_frames=64, stop_timeout_s=60)
+    config = config.model_copy(update={"engine": engine})
+    with no_snapshots(config):
+        app, _, ((source, _), *_) = play(config, WALK, until=5)
+    assert app.engine.summary().wall_s < 15
+    assert source.committed is None
 
 
 def test_what_was_restored_is_kept_before_a_frame_has_come(config_of):
