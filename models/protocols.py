@@ -191,10 +191,15 @@ class ResumableTracker(ConceptTracker, Protocol):
         """Return what is known of a stream; costs no copy of a tensor."""
         ...
 
-    def restore_stream(self, stream_id: str, concepts: Sequence[str], memory: StreamMemory) -> None:
+    def restore_stream(
+        self, stream_id: str, concepts: Sequence[str], memory: StreamMemory
+    ) -> tuple[str, ...]:
         """Begin a stream with the phrases to look for, and with what is known of it.
 
         Masklets of concepts that are no longer looked for are left out.
+
+        Returns:
+            What of single masklets could not be used, and why: they are known by their place alone.
 
         Raises:
             SavedStateError: If the memory does not fit; the stream is not open then.

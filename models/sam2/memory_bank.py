@@ -104,27 +104,37 @@ class MemoryBank:
     def load(self, tensors: Mapping[str, Tensor], *, good: Sequence[int], newest: int) -> None:
         """Take over what :meth:`tensors`, :attr:`good` and :attr:`newest` of another bank gave.
 
+        Of a longer memory than this one's the newest part is kept.
+
         Raises:
-            ValueError: If a name is unknown or has no partner.
+            ValueError: If a name is unknown, or no bank holds such tensors.
         """
         parts: dict[str, dict[int, Tensor]] = {
             kind: {} for kind in ("map", "pointer", "given-map", "given-pointer")
         }
         for name, tensor in tensors.items():
             kind, _, frame_index = name.partition("/")
-            if kind not in parts or not frame_index.isdecimal():
+            # No bank counts so far, and Python reads no longer numbers.
+            is_number = frame_index.isascii() and frame_index.isdecimal() and len(frame_index) < 20
+            if kind not in parts or not is_number:
                 raise ValueError(f"tensor {name!r} is of no memory (accepted: {sorted(parts)})")
             parts[kind][int(frame_index)] = tensor
-        if parts["given-map"].keys() != parts["given-pointer"].keys():
-            raise ValueError("a conditioning frame lacks its map or its pointer")
-        if not set(good) <= parts["pointer"].keys():
-            raise ValueError("a frame that counts lacks its pointer")
-        self._maps, self._pointers = parts["map"], parts["pointer"]
+        maps, pointers, given = parts["map"], parts["pointer"], parts["given-map"]
+        if not given or given.keys() != parts["given-pointer"].keys():
+            raise ValueError("a conditioning frame lacks its map or its pointer (accepted: both)")
+        if not {*good, *maps} <= pointers.keys():
+            raise ValueError("a frame that counts lacks its pointer (accepted: one of each)")
+        if newest != max((*given, *pointers)):
+            raise ValueError(
+                f"newest is {newest!r}; accepted: the last frame, {max((*given, *pointers))}"
+            )
+        self._maps, self._pointers = maps, pointers
         self._conditioning = {
-            t: ConditioningMemory(spatial=parts["given-map"][t], pointer=parts["given-pointer"][t])
-            for t in sorted(parts["given-map"])
+            t: ConditioningMemory(spatial=given[t], pointer=parts["given-pointer"][t])
+            for t in sorted(given)
         }
         self._good, self._newest = list(good), newest
+        self._forget_old()
 
     def write_conditioning(self, frame_index: int, spatial: Tensor, pointer: Tensor) -> None:
         """Remember a frame whose mask was given; it replaces a tracked memory of that frame.
@@ -147,10 +157,7 @@ class MemoryBank:
         self._conditioning[frame_index] = ConditioningMemory(
             spatial=spatial.clone(), pointer=pointer.clone()
         )
-        limit = self._num_conditioning
-        while limit is not None and len(self._conditioning) > limit:
-            self._forget_conditioning(next(iter(self._conditioning)))
-        self._trim()
+        self._forget_old()
 
     def write(
         self, frame_index: int, spatial: Tensor, pointer: Tensor, quality: float = 1.0
@@ -218,6 +225,12 @@ class MemoryBank:
         """Leave what is held to the banks that this one was copied from or to."""
         self._conditioning, self._maps = dict(self._conditioning), dict(self._maps)
         self._pointers, self._good = dict(self._pointers), list(self._good)
+
+    def _forget_old(self) -> None:
+        limit = self._num_conditioning
+        while limit is not None and len(self._conditioning) > limit:
+            self._forget_conditioning(next(iter(self._conditioning)))
+        self._trim()
 
     def _forget_conditioning(self, frame_index: int) -> None:
         del self._conditioning[frame_index]

@@ -61,7 +61,14 @@ class Worker:
         tracker = self._tracker
         if not isinstance(tracker, ResumableTracker):
             return "the model cannot go on with streams"
-        return self._begin(stream_id, lambda _: tracker.restore_stream(stream_id, concepts, memory))
+        problems: list[str] = []
+        failure = self._begin(
+            stream_id,
+            lambda _: problems.extend(tracker.restore_stream(stream_id, concepts, memory)),
+        )
+        for problem in problems:
+            _logger.warning("%s; it is known by its place alone", problem, extra=_about(stream_id))
+        return failure
 
     def save(self, stream_id: str) -> SavedStream | None:
         """Return what the model knows of a stream; ``None`` if it cannot tell."""

@@ -152,7 +152,7 @@ class BlobTracker:
     def save_stream(self, stream_id: str) -> "SavedBlobs":
         return SavedBlobs(dict(self.streams[stream_id]), self.next_id)
 
-    def restore_stream(self, stream_id, concepts, memory) -> None:
+    def restore_stream(self, stream_id, concepts, memory) -> tuple[str, ...]:
         """Go on with blobs; of those in a view, and of reminders, their place is enough."""
         numbers = json.loads(memory.numbers)
         self.open_stream(stream_id, concepts)
@@ -170,6 +170,7 @@ class BlobTracker:
                 first_seen_s=one.last_seen_s,
                 last_seen_s=one.last_seen_s,
             )
+        return ()
 
     def step(self, inputs: Sequence[FrameInput]) -> list[Prediction]:
         self.batches.append(tuple(item.stream_id for item in inputs))

@@ -47,16 +47,24 @@ class Place:
 
 
 @dataclass(slots=True, kw_only=True)
-class Masklet:
-    """State of one object.
+class MaskletFacts:
+    """What is known of one object but its memory.
 
-    Bounded: the bank is, and all else are numbers and the pairs of its probation. ``concept`` is
-    an index of the stream's, or :data:`CHOSEN`; ``label`` is then what the person calls it.
+    Attributes:
+        masklet_id: Unique within its stream.
+        score: Probability of the last detection that matched it.
+        first_seen_s: When it was born.
+        last_seen_s: When it was last visible.
+        last_matched_s: When a detection last matched it; of a chosen object when it was chosen.
+        last_conditioned_s: When its mask was last given.
+        last_occluded_s: When it was last hidden; minus infinity for never.
+        unmatched_s: How long it has been visible without a detection that agrees.
+        place: Where a detection last saw it.
+        label: What the person calls it who chose it.
+        shared_s: How long one detection supported it and an older masklet, by the older one's id.
     """
 
     masklet_id: int
-    concept: int
-    bank: MemoryBank
     score: float
     first_seen_s: float
     last_seen_s: float
@@ -67,6 +75,18 @@ class Masklet:
     place: Place | None = None
     label: str = ""
     shared_s: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Masklet(MaskletFacts):
+    """State of one object.
+
+    Bounded: the bank is, and all else are numbers and the pairs of its probation. ``concept`` is
+    an index of the stream's, or :data:`CHOSEN`.
+    """
+
+    concept: int
+    bank: MemoryBank
 
     def draft(self) -> "Masklet":
         """Return a copy that shares nothing but tensors."""
@@ -115,10 +135,11 @@ class Masklet:
     def should_end(self, now_s: float, rules: LifeRules) -> bool:
         """Tell whether the masklet ends on this frame.
 
-        What a person chose stays until the person removes it.
+        What a person chose stays until the person removes it, unless nothing is remembered of it:
+        no detection could bring it back.
         """
         if self.concept == CHOSEN:
-            return False
+            return self.is_reminder and now_s - self.last_seen_s > rules.expiry_s
         if now_s - self.last_matched_s > rules.expiry_s:
             return True
         if not self.is_on_probation(now_s, rules):

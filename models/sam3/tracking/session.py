@@ -40,7 +40,8 @@ from models.sam3.tracking.memory_update import update_memories
 from models.sam3.tracking.observation import observe
 from models.sam3.tracking.options import SessionOptions
 from models.sam3.tracking.reconcile import Reconciler
-from models.sam3.tracking.saved import Restorer, SavedSam3Stream, TensorLayout
+from models.sam3.tracking.restoring import Restorer
+from models.sam3.tracking.saved import SavedSam3Stream, TensorLayout
 from models.sam3.tracking.stream import SURE_LOGIT, LastFrame, SearchedConcept, Stream, Tracked
 from models.sam3.tracking.user_prompts import ObjectPrompt, choose_object
 
@@ -131,15 +132,17 @@ class Sam3Session:
     def save_stream(self, stream_id: str) -> SavedSam3Stream:
         """Return what is known of a stream; see :class:`models.protocols.ResumableTracker`.
 
-        Exemplars for the next frame and the last frame itself are left out.
+        The last frame itself is left out: nothing can be chosen on it afterwards.
         """
         return SavedSam3Stream(self._open(stream_id).draft(), TensorLayout.of(self._model))
 
     @torch.inference_mode()
     def restore_stream(
         self, stream_id: str, concepts: Sequence[str | ConceptQuery], memory: StreamMemory
-    ) -> None:
-        """Begin a stream with what is known of it.
+    ) -> tuple[str, ...]:
+        """Begin a stream with what is known of it; see :class:`models.protocols.ResumableTracker`.
+
+        Exemplars that a query brings are left out if its concept is known already.
 
         Raises:
             SavedStateError: If the memory does not fit; the stream is not open then.
@@ -149,8 +152,8 @@ class Sam3Session:
         self.open_stream(stream_id, concepts)
         try:
             with device_errors():
-                restorer = Restorer(self._model, num_maps=self._options.memory_maps)
-                restorer.restore(self._streams[stream_id], memory)
+                restorer = Restorer(self._model, memory, num_maps=self._options.memory_maps)
+                return restorer.restore(self._streams[stream_id])
         except BaseException:
             self.close_stream(stream_id)
             raise

@@ -133,3 +133,47 @@ def test_a_copy_and_its_original_know_nothing_of_each_other(build):
     after = read(twin.select(20))
     bank.write(10, *memory(10))
     assert read(twin.select(20)) == after
+
+
+def grown_bank(num_frames, **sizes):
+    bank = MemoryBank(CONFIG, **sizes)
+    for t in range(num_frames):
+        write = bank.write_conditioning if t % 4 == 0 else bank.write
+        write(t, *memory(t))
+    return bank
+
+
+@pytest.mark.parametrize("num_maps", [1, 3])
+def test_a_shorter_bank_takes_over_what_it_would_have_kept(num_maps):
+    whole, short = grown_bank(30), grown_bank(30, num_maps=num_maps)
+    taken = MemoryBank(CONFIG, num_maps=num_maps)
+    taken.load(whole.tensors(), good=whole.good, newest=whole.newest)
+    assert taken.conditioning_frames == short.conditioning_frames
+    assert taken.tensors().keys() == short.tensors().keys()
+    assert read(taken.select(30)) == read(short.select(30))
+
+
+@pytest.mark.parametrize(
+    ("change", "good", "newest", "reason"),
+    [
+        ({"given-map/8": None}, (9, 10), 10, "lacks its map or its pointer"),
+        (
+            {f"given-{kind}/{t}": None for kind in ("map", "pointer") for t in (0, 4, 8)},
+            (),
+            10,
+            "cond",
+        ),
+        ({"pointer/9": None, "map/9": None}, (9, 10), 10, "a frame that counts lacks its pointer"),
+        ({"pointer/9": None}, (10,), 10, "a frame that counts lacks its pointer"),
+        ({}, (9, 10), 11, "newest is 11; accepted: the last frame, 10"),
+        ({}, (9, 10), 9, "newest is 9; accepted: the last frame, 10"),
+        ({"odd/9": memory(9)[0]}, (9, 10), 10, "'odd/9' is of no memory"),
+        ({"map/-1": memory(9)[0]}, (9, 10), 10, "'map/-1' is of no memory"),
+        ({"map/" + "9" * 5000: memory(9)[0]}, (9, 10), 10, "is of no memory"),
+    ],
+)
+def test_tensors_of_no_bank_are_refused(change, good, newest, reason):
+    tensors = {**grown_bank(11).tensors(), **change}
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    with pytest.raises(ValueError, match=reason):
+        MemoryBank(CONFIG).load(tensors, good=good, newest=newest)

@@ -1,8 +1,10 @@
 """A batch that fails costs only the frames that fail alone."""
 
+from dataclasses import dataclass
+
 import pytest
 
-from models.protocols import DeviceLostError, FrameInput
+from models.protocols import DeviceLostError, FrameInput, StreamMemory
 from pipeline.engine.worker import Worker
 from pipeline.observe.metrics import Metrics
 from tests.pipeline.fakes import BlobTracker, make_frame
@@ -122,3 +124,18 @@ def test_opening_again_begins_anew():
     assert not tracker.streams["a"]
     worker.close("a")
     assert not tracker.streams
+
+
+def test_what_could_not_be_restored_of_one_object_is_said(caplog):
+    @dataclass
+    class Forgetful(BlobTracker):
+        def restore_stream(self, stream_id, concepts, memory):
+            super().restore_stream(stream_id, concepts, memory)
+            return ("masklet 3: odd",)
+
+    worker = make_worker(tracker=Forgetful())
+    memory = StreamMemory(numbers='{"next_id": 4, "blobs": {}}', arrays={})
+    assert worker.restore("a", ["red"], memory) is None
+    assert [(record.stream, record.getMessage()) for record in caplog.records] == [
+        ("a", "masklet 3: odd; it is known by its place alone")
+    ]
