@@ -1,8 +1,9 @@
 """What every source and sink promises. A connector is four verbs and three promises."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -73,6 +74,20 @@ class Source(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """Partitions of a source that go to another worker, while frames of them are on their way.
+
+    Attributes:
+        partitions: Their names, as positions of frames have them.
+        over: Set once nothing of them is to be committed any more, by whoever sees it first: all
+            is done, or the time is over. From the start where another worker has them already.
+    """
+
+    partitions: frozenset[str]
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 class Sink(ABC):

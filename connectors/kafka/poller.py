@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
+from kafka.coordinator.base import MemberState
 from kafka.errors import (
     CommitFailedError,
     KafkaConnectionError,
@@ -14,6 +15,8 @@ from kafka.errors import (
     RebalanceInProgressError,
 )
 from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from connectors.base import Handover
 
 _log = logging.getLogger("maskstream.connectors.kafka")
 
@@ -30,6 +33,10 @@ _COMMIT_AGAIN_S = 5.0
 # How long a broker may take to say what is committed; shorter than what a close waits.
 _ASK_S = 2.0
 _END_S = 3.0
+# How long a partition that goes to another member waits for what was read of it. A frame and its
+# snapshot take a tenth of a second, a slow model some seconds; heartbeats go on meanwhile.
+_HAND_OVER_S = 10.0
+_LOOK_S = 0.01
 
 
 class Poller:
@@ -46,9 +53,10 @@ class Poller:
         is_wanted: Whether a record is to be read; others are passed over.
         start: Offsets to begin at, unless another member has committed more.
         until_end: Whether reading ends at the records that were there at the start.
+        on_handover: Called when partitions go to another member, by a thread that may not wait.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, what it reads, and whom it tells
         self,
         consumer: Any,  # noqa: ANN401 - kafka-python is untyped
         network: Any,  # noqa: ANN401 - as above
@@ -58,6 +66,7 @@ class Poller:
         is_wanted: Callable[[Any], bool],
         start: Mapping[Partition, int],
         until_end: bool,
+        on_handover: Callable[[Handover], None],
     ) -> None:
         self._consumer = consumer
         self._network = network
@@ -67,6 +76,7 @@ class Poller:
         self._is_wanted = is_wanted
         self._start = dict(start)
         self._until_end = until_end
+        self._on_handover = on_handover
         self._changed = threading.Condition()
         self._records: deque[Any] = deque()
         self._num_bytes = 0
@@ -129,6 +139,14 @@ class Poller:
                 if first < offset <= end:
                     self._done[partition] = max(offset, self._done.get(partition, 0))
 
+    def holds(self, offsets: Mapping[Partition, int]) -> bool:
+        """Whether all before these offsets was taken since their partitions were assigned last."""
+        with self._changed:
+            return all(
+                partition in self._owned and self._delivered.get(partition, -1) >= offset
+                for partition, offset in offsets.items()
+            )
+
     def position(self) -> dict[Partition, int]:
         """Return the offsets behind what was taken."""
         with self._changed:
@@ -169,9 +187,11 @@ class Poller:
                 self._first[partition] = 0
 
     async def on_revoked(self, partitions: Collection[Partition]) -> None:
-        """Commit what is done of partitions that go to another member, then forget them."""
+        """Let what was read of partitions be finished, commit it, then forget them."""
         if self._is_closing.is_set():  # close has committed it, and the position is still asked for
             return
+        self._stop_reading(partitions)
+        await self._hand_over(partitions)
         with self._changed:
             offsets = self._list_done(partitions)
         if offsets:
@@ -180,10 +200,31 @@ class Poller:
                 await self._consumer.commit_async(_with_metadata(offsets))
             except KafkaError as error:
                 self._warn("commit before a rebalance failed: %s", error)
-        self.on_lost(partitions)
+        self._forget(partitions)
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
         """Forget partitions that another member has already."""
+        if self._is_closing.is_set():
+            return
+        self._stop_reading(partitions)
+        self._forget(partitions)
+        handover = _handover_of(partitions)
+        handover.over.set()
+        self._on_handover(handover)
+
+    async def _hand_over(self, partitions: Collection[Partition]) -> None:
+        """Return once nothing of partitions is on its way any more, or the time is over."""
+        handover = _handover_of(partitions)
+        self._on_handover(handover)
+        ends_s = time.monotonic() + _HAND_OVER_S
+        while not handover.over.is_set() and not self._is_closing.is_set():
+            if time.monotonic() >= ends_s:
+                self._warn("frames not finished in time are left to the new owner: %s", partitions)
+                break
+            await self._network._net.sleep(_LOOK_S)  # noqa: SLF001 - the loop that calls this
+        handover.over.set()
+
+    def _stop_reading(self, partitions: Collection[Partition]) -> None:
         gone = set(partitions)
         with self._changed:
             self._owned -= gone
@@ -194,6 +235,9 @@ class Poller:
             ]
             self._records = deque(kept)
             self._num_bytes = sum(map(_size_of, kept))
+
+    def _forget(self, partitions: Collection[Partition]) -> None:
+        with self._changed:
             by_partition = (
                 self._first,
                 self._delivered,
@@ -203,7 +247,7 @@ class Poller:
                 self._ends,
             )
             for offsets in by_partition:
-                for partition in gone:
+                for partition in partitions:
                     offsets.pop(partition, None)
 
     async def _list_committed(self, partitions: Collection[Partition]) -> dict[Partition, int]:
@@ -226,12 +270,24 @@ class Poller:
                 self._pause_or_resume()
                 timeout_ms = _PAUSED_POLL_MS if self._is_paused else _POLL_MS
                 self._keep(self._consumer.poll(timeout_ms=timeout_ms))
+                self._leave_unassigned()
                 self._commit_now_and_then()
                 self._check_connection()
         except Exception as error:  # noqa: BLE001 - raised by take
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
+
+    def _leave_unassigned(self) -> None:
+        """Once in the group, let go of partitions to begin at that went to another member."""
+        if not self._start or self._consumer.group_metadata().state is not MemberState.STABLE:
+            return
+        with self._changed:
+            gone = self._start.keys() - self._consumer.assignment()
+            for partition in gone:
+                del self._start[partition]
+        if gone:
+            self.on_lost(gone)
 
     def _pause_or_resume(self) -> None:
         with self._changed:
@@ -311,13 +367,22 @@ class Poller:
                 offsets[partition] = done
         return offsets
 
-    def _warn(self, message: str, error: Exception) -> None:
-        _log.warning(message, error, extra={"stream": self._name})
+    def _warn(self, message: str, about: object) -> None:
+        _log.warning(message, about, extra={"stream": self._name})
 
 
 def partition_at(topic: str, number: int) -> Partition:
     """Return kafka-python's named tuple, under a type that the checker knows."""
     return cast("Partition", TopicPartition(topic, number))
+
+
+def name_of(partition: Partition) -> str:
+    """Return what positions call a partition."""
+    return f"{partition[0]}/{partition[1]}"
+
+
+def _handover_of(partitions: Collection[Partition]) -> Handover:
+    return Handover(partitions=frozenset(map(name_of, partitions)))
 
 
 def _with_metadata(offsets: Mapping[Partition, int]) -> dict[Partition, Any]:

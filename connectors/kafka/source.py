@@ -1,7 +1,7 @@
 """Encoded frames from Kafka."""
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any, cast
@@ -12,7 +12,7 @@ from kafka.consumer import subscription_state
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from connectors.base import Source
+from connectors.base import Handover, Source
 from connectors.errors import BadFrameError, NotFoundError, Position, SourceError
 from connectors.frame import CaptureClock, Frame, KafkaOrigin
 from connectors.kafka.client import (
@@ -23,7 +23,7 @@ from connectors.kafka.client import (
     translate_source_error,
 )
 from connectors.kafka.config import KafkaSourceConfig
-from connectors.kafka.poller import Partition, Poller, partition_at
+from connectors.kafka.poller import Partition, Poller, name_of, partition_at
 from connectors.pictures.encoding import decode_image, image_kind
 
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
@@ -53,6 +53,8 @@ class KafkaSource(Source):
     Guarantee: at least once: what was given to ``commit``, once its results are safe, is committed
         within 200 ms, before a partition goes to another member, and by ``close`` at the latest,
         if the broker answers. Records of other streams are committed with the frames before them.
+        Before a partition goes to another member ``on_handover`` is told, and what was read of it
+        has 10 s to be committed.
         A record that is no frame is a ``BadFrameError`` with its bytes and the offset behind it;
         the next read goes on there.
     Ordering: that of the partition, so of each stream.
@@ -66,6 +68,7 @@ class KafkaSource(Source):
         self._stream_id = stream_id
         self._config = config
         self._start = {_partition_of(name): int(value) for name, value in (position or {}).items()}
+        self.on_handover: Callable[[Handover], None] = _let_go
         self._poller: Poller | None = None
         self._is_closing = threading.Event()
         self._lock = threading.Lock()
@@ -111,10 +114,17 @@ class KafkaSource(Source):
         if poller is not None:
             poller.mark({_partition_of(name): int(offset) for name, offset in position.items()})
 
+    def holds(self, position: Position) -> bool:
+        """Whether a frame that bears ``position`` is still this reader's, not another member's."""
+        poller = self._poller
+        if poller is None:
+            return False
+        return poller.holds({_partition_of(name): int(at) for name, at in position.items()})
+
     @override
     def position(self) -> dict[str, int | float | str]:
         offsets = self._start if self._poller is None else self._poller.position()
-        return {f"{one[0]}/{one[1]}": offset for one, offset in sorted(offsets.items())}
+        return {name_of(one): offset for one, offset in sorted(offsets.items())}
 
     @override
     def interrupt(self) -> None:
@@ -160,6 +170,7 @@ class KafkaSource(Source):
             is_wanted=self._is_wanted,
             start=self._start,
             until_end=config.until_end,
+            on_handover=self.on_handover,
         )
         consumer.subscribe([config.topic], listener=_Rebalance(poller))
         poller.start()
@@ -200,6 +211,11 @@ class KafkaSource(Source):
         )
 
 
+def _let_go(handover: Handover) -> None:
+    """Wait for nobody, where nobody wants to be asked."""
+    handover.over.set()
+
+
 class _Rebalance(_Listener):
     """Tells a poller of rebalances; awaited, since a commit may not block kafka-python's thread."""
 
@@ -217,7 +233,7 @@ class _Rebalance(_Listener):
 
 
 def _position_behind(record: Any) -> Position:  # noqa: ANN401 - kafka-python is untyped
-    return {f"{record.topic}/{record.partition}": record.offset + 1}
+    return {name_of((record.topic, record.partition)): record.offset + 1}
 
 
 def _stream_of(record: Any, stream_id: str) -> str:  # noqa: ANN401 - as above

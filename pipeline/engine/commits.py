@@ -6,22 +6,29 @@ be committed is the low-water mark: everything read before it is finished.
 """
 
 from collections import deque
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from threading import Lock
 
 from connectors.errors import Position
 
 _OPEN = -1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ticket:
     """One frame, or refused input, on its way.
 
     Attributes:
         position: The resume point behind it; ``None`` moves nothing.
+        is_taken: The engine has it; until then it waits in a buffer or on its way to one.
+        is_void: Its frame is another worker's, and to be dropped.
     """
 
     position: Position | None = None
+    is_taken: bool = False
+    is_void: bool = False
     _delivery: int = _OPEN
 
     def finish(self, delivery: int = 0) -> None:
@@ -40,11 +47,13 @@ class Ticket:
 class CommitLog:
     """The tickets of one source, in the order in which its frames were read.
 
-    The source's thread begins tickets, any thread finishes them, the engine's thread takes marks.
+    The source's thread begins and cancels tickets, any thread finishes them, the engine's thread
+    takes marks.
     """
 
     def __init__(self) -> None:
         self._tickets: deque[Ticket] = deque()
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -52,8 +61,24 @@ class CommitLog:
     def begin(self, position: Position | None) -> Ticket:
         """Return the ticket of what was just read."""
         ticket = Ticket(position)
-        self._tickets.append(ticket)
+        with self._lock:
+            self._tickets.append(ticket)
         return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Void the ticket of a frame that another worker reads."""
+        ticket.is_void = True
+        with self._lock, suppress(ValueError):
+            self._tickets.remove(ticket)
+
+    def take_out(self, partitions: Collection[str]) -> "LeavingTickets":
+        """Remove the tickets of partitions, and void those of frames that nobody has taken yet."""
+        with self._lock:
+            leaving = [one for one in self._tickets if _is_of(one, partitions)]
+            self._tickets = deque(one for one in self._tickets if not _is_of(one, partitions))
+        for ticket in leaving:
+            ticket.is_void = not ticket.is_taken
+        return LeavingTickets(leaving)
 
     def take_mark(self, acknowledged: int) -> Position | None:
         """Return how far the position has moved since the last call; ``None``: it has not.
@@ -62,6 +87,42 @@ class CommitLog:
         not set back when it returns.
         """
         mark: dict[str, int | float | str] = {}
-        while self._tickets and self._tickets[0].is_finished(acknowledged):
-            mark |= self._tickets.popleft().position or {}
+        with self._lock:
+            while self._tickets and self._tickets[0].is_finished(acknowledged):
+                mark |= self._tickets.popleft().position or {}
         return mark or None
+
+
+class LeavingTickets:
+    """The tickets of partitions that go to another worker, in order.
+
+    Args:
+        tickets: Those of frames that the other one reads again are void.
+    """
+
+    def __init__(self, tickets: Sequence[Ticket]) -> None:
+        self._tickets = tuple(tickets)
+
+    def is_settled(self, acknowledged: int) -> bool:
+        """Whether no further frame will be done, given what is acknowledged."""
+        return all(one.is_void or one.is_finished(acknowledged) for one in self._tickets)
+
+    def mark(self, acknowledged: int) -> Position:
+        """Return how far each partition is done: up to the first frame that is not."""
+        mark: dict[str, int | float | str] = {}
+        blocked: set[str] = set()
+        for ticket in self._tickets:
+            position = ticket.position or {}
+            if ticket.is_void or not ticket.is_finished(acknowledged):
+                blocked |= position.keys()
+            mark |= {name: at for name, at in position.items() if name not in blocked}
+        return mark
+
+    def void(self) -> None:
+        """Let no frame count as done any more."""
+        for ticket in self._tickets:
+            ticket.is_void = True
+
+
+def _is_of(ticket: Ticket, partitions: Collection[str]) -> bool:
+    return any(name in partitions for name in ticket.position or {})

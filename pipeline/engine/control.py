@@ -5,12 +5,14 @@ import logging
 from connectors.errors import Position
 from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.dead_letters import to_dead_letter
+from pipeline.engine.handovers import Handovers
 from pipeline.engine.inbox import (
     AddStream,
     ChangeStream,
     FileSkipped,
     FrameRefused,
     Message,
+    PartitionsLeave,
     RemoveStream,
     SourceEnded,
     SourceLost,
@@ -30,6 +32,9 @@ _logger = logging.getLogger("maskstream.engine")
 class StreamControl:
     """Carries out messages. Used by the engine's thread alone.
 
+    Attributes:
+        handovers: Partitions that go to other workers.
+
     Args:
         parts: All of the engine's.
     """
@@ -47,6 +52,7 @@ class StreamControl:
         self._idle_close_s = parts.config.idle_close_s
         self._keeper = parts.keeper
         self._restorer = parts.restorer
+        self.handovers = Handovers(parts, self._leave)
         self._is_stopping = False
 
     def carry_out(self, message: Message) -> None:
@@ -88,6 +94,8 @@ class StreamControl:
             self._publisher.record(event)
         if restored.failure is not None:
             self._publisher.end_session(running, "model_error", now=self._clock.utc_now())
+        if running.config.source.keeps_position:
+            running.places |= (restored.source or {}).keys()
         self._keeper.open(running, restored.source)
         return restored.source if running.config.is_live else None
 
@@ -112,17 +120,35 @@ class StreamControl:
         if reason != "stopped" or not self._keeper.stop(running):
             self._publisher.end_session(running, reason, now=self._clock.utc_now())
             self._keeper.forget(stream_id)
+        error = None if source is None else source.error
+        self._take_out(running, DropCause.STOPPED, error)
+        self._status.finish(stream_id, error)
+        if running.is_named_by_source:
+            self._forget(stream_id)
+
+    def _leave(self, running: RunningStream) -> None:
+        """Take out a stream that goes to another worker, and say nothing of it any more."""
+        stream_id = running.stream_id
+        running.buffer.close(drop_cause=DropCause.MOVED)
+        self._take_out(running, DropCause.MOVED)
+        self._status.leave(stream_id)
+        if running.is_named_by_source:
+            self._forget(stream_id)
+        else:
+            self._status.forget(stream_id)
+
+    def _take_out(
+        self, running: RunningStream, cause: DropCause, error: Exception | None = None
+    ) -> None:
+        """Let go of all that is held for a stream but its state; what waits is dropped."""
+        stream_id = running.stream_id
         if self._worker is not None:
             self._worker.close(stream_id)
         self._scheduler.forget(stream_id)
-        self._ledger.drop_waiting(stream_id, DropCause.STOPPED)
-        error = None if source is None else source.error
+        self._ledger.drop_waiting(stream_id, cause)
         self._summary.retire(self.summary_of(running, error))
-        self._status.finish(stream_id, error)
         self._publisher.close_stream(stream_id)
         self._table.drop(running)
-        if running.is_named_by_source:
-            self._forget(stream_id)
 
     def summary_of(self, running: RunningStream, error: Exception | None = None) -> StreamSummary:
         """Return what a stream led to so far, without its counts.
@@ -178,7 +204,13 @@ class StreamControl:
     def _follow(
         self,
         source: RunningSource,
-        news: SourceOpened | SourceLost | SourceEnded | FrameRefused | FileSkipped | UnknownStream,
+        news: SourceOpened
+        | SourceLost
+        | SourceEnded
+        | FrameRefused
+        | FileSkipped
+        | UnknownStream
+        | PartitionsLeave,
     ) -> None:
         match news:
             case SourceOpened(at_us=at_us):
@@ -196,8 +228,10 @@ class StreamControl:
                 self._ledger.refuse(stream_id, DropCause.BAD_FILE)
                 self._summary.note_bad_file(stream_id, error)
                 _logger.warning("%s; going on behind it", error, extra={"stream": stream_id})
-            case UnknownStream(stream_id=stream_id):
-                self._open_named(source, stream_id)
+            case UnknownStream():
+                self._open_named(source, news)
+            case PartitionsLeave(handover=handover):
+                self.handovers.begin(source, handover)
 
     def _end(self, source: RunningSource, error: Exception | None) -> None:
         """Close the buffers of a source that has ended; what they hold is still processed."""
@@ -211,6 +245,8 @@ class StreamControl:
 
     def _bury(self, source: RunningSource, refused: FrameRefused) -> None:
         """Count a frame that cannot be decoded, and hand it to the dead letters."""
+        if refused.ticket.is_void:  # the worker that has its partition now does
+            return
         error = refused.error
         is_known = any(one.stream_id == error.stream_id for one in self._table.streams_of(source))
         stream_id = error.stream_id if is_known else source.runner.config.id
@@ -219,13 +255,19 @@ class StreamControl:
         letter = to_dead_letter(error, now=self._clock.utc_now())
         refused.ticket.finish(self._publisher.dead_letter(letter))
 
-    def _open_named(self, source: RunningSource, stream_id: str) -> None:
+    def _open_named(self, source: RunningSource, unknown: UnknownStream) -> None:
+        stream_id, ticket = unknown.stream_id, unknown.ticket
+        if ticket.is_void:
+            return
+        # One of that name that left may be given up by now; it must not take this one with it.
+        self.handovers.advance()
         try:
             running = self._table.open_named(source, stream_id)
         except (StreamLimitError, StreamExistsError) as error:
             _logger.warning("%s", error, extra={"stream": stream_id})
             return
         if running is not None:
+            running.places |= (ticket.position or {}).keys()
             self._ledger.open(stream_id)
             self._resume(running)
             self._status.open(

@@ -100,6 +100,7 @@ class Engine:
         self._turns.reconcile(turns, outcomes)
         self._control.retire()
         self._parts.keeper.advance()
+        self._control.handovers.advance()
         self._committer.advance()
         self._parts.status.refresh()
         self._parts.health.beat()

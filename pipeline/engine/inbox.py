@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
+from connectors.base import Handover
 from connectors.errors import BadFrameError, SourceError
 from pipeline.config.sections.stream import StreamConfig
 from pipeline.engine.commits import Ticket
@@ -59,10 +60,23 @@ class FileSkipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownStream:
-    """A source that names its streams has given a new name; its thread waits for an answer."""
+    """A source that names its streams has given a new name; its thread waits for an answer.
+
+    Attributes:
+        ticket: Of the frame that bears it.
+    """
 
     source: int
     stream_id: str
+    ticket: Ticket = field(default_factory=Ticket)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionsLeave:
+    """Partitions of a source go to another worker, or have gone; the source waits for an answer."""
+
+    source: int
+    handover: Handover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +112,7 @@ Message = (
     | FrameRefused
     | FileSkipped
     | UnknownStream
+    | PartitionsLeave
     | AddStream
     | ChangeStream
     | RemoveStream
@@ -123,15 +138,25 @@ class Inbox:
         self._is_stop_requested = False
         self._is_stop_told = False
 
-    def post(self, message: Message) -> None:
-        """Hand a message over, waiting for room; after :meth:`close` it is left out."""
+    def post(self, message: Message, *, waits: bool = True) -> None:
+        """Hand a message over; after :meth:`close` it is left out.
+
+        Args:
+            message: For the engine.
+            waits: Until there is room; not for messages that are few, of threads that may not wait.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: len(self._messages) < self._capacity or self._is_closed)
+            if waits:
+                self._changed.wait_for(lambda: self._has_room or self._is_closed)
             if self._is_closed:
                 return
             self._messages.append(message)
             self._is_awake = True
             self._changed.notify_all()
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._messages) < self._capacity
 
     def request_stop(self) -> None:
         """Ask for the end of the run; noticed at the next drain. For signal handlers."""

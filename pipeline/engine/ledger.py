@@ -31,6 +31,8 @@ class DropCause(StrEnum):
     """``engine.max_streams`` streams are open."""
     REPEATED = "repeated"
     """It was read again after a restart, and what it led to is known already."""
+    MOVED = "moved"
+    """Its partition went to another worker before its turn came."""
     STOPPED = "stopped"
     """The engine ended before its turn came."""
     REMOVED = "removed"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from connectors.base import Source
+from connectors.base import Handover, Source
 from connectors.errors import BadFrameError, Position, SourceError
 from connectors.frame import Frame
 from pipeline.clock import Clock
@@ -18,6 +18,7 @@ from pipeline.engine.inbox import (
     FileSkipped,
     FrameRefused,
     Inbox,
+    PartitionsLeave,
     SourceEnded,
     SourceLost,
     SourceOpened,
@@ -44,6 +45,21 @@ class CommittingSource(Protocol):
 
         The same position may come again.
         """
+        ...
+
+
+@runtime_checkable
+class SharedSource(CommittingSource, Protocol):
+    """A source that shares its partitions with the sources of other workers.
+
+    Attributes:
+        on_handover: Called when some go to another worker, by a thread that may not wait.
+    """
+
+    on_handover: Callable[[Handover], None]
+
+    def holds(self, position: Position) -> bool:
+        """Whether the frame read last, which bears ``position``, is still to be processed here."""
         ...
 
 
@@ -166,6 +182,8 @@ class SourceRunner:
             source = self._source = self._parts.build(self.config, self._position)
             if isinstance(source, CommittingSource) and self.commits is None:
                 self.commits = CommitLog()
+            if isinstance(source, SharedSource):
+                source.on_handover = self._pass_on
             if not self._stopping.is_set():
                 source.open()
         # All marks: nobody knows which of them the source before this one still got through, and
@@ -194,9 +212,9 @@ class SourceRunner:
                 if not self._stopping.is_set():
                     self._ticket(source.position()).finish()
                 return
-            self._hand_over(frame)
+            self._put(frame, source)
 
-    def _hand_over(self, frame: Frame) -> None:
+    def _put(self, frame: Frame, source: Source) -> None:
         """Put a frame into its stream's buffer; waits there, and for streams not known yet."""
         arrived = Arrived(
             frame=frame,
@@ -204,15 +222,23 @@ class SourceRunner:
             now_us=to_us(self._parts.clock.utc_now()),
             ticket=self._ticket(frame.position),
         )
+        # Asked with the ticket begun: what leaves from now on voids it.
+        if isinstance(source, SharedSource) and not source.holds(frame.position or {}):
+            self._cancel(arrived.ticket)
         while not self._stopping.is_set():
             version = self.router.version
+            if arrived.ticket.is_void:
+                self._parts.ledger.refuse(self.config.id, DropCause.MOVED)
+                return
             target = self._route(frame.stream_id)
             if isinstance(target, DropCause):
                 self._parts.ledger.refuse(self.config.id, target)
                 arrived.ticket.finish()
                 return
             if target is None:
-                news = UnknownStream(source=self.number, stream_id=frame.stream_id)
+                news = UnknownStream(
+                    source=self.number, stream_id=frame.stream_id, ticket=arrived.ticket
+                )
                 self._parts.inbox.post(news)
             elif target.offer(arrived):
                 return
@@ -239,6 +265,13 @@ class SourceRunner:
 
     def _ticket(self, position: Position | None) -> Ticket:
         return Ticket() if self.commits is None else self.commits.begin(position)
+
+    def _cancel(self, ticket: Ticket) -> None:
+        if self.commits is not None:
+            self.commits.cancel(ticket)
+
+    def _pass_on(self, handover: Handover) -> None:
+        self._parts.inbox.post(PartitionsLeave(source=self.number, handover=handover), waits=False)
 
     def _commit(self, source: Source) -> None:
         if not isinstance(source, CommittingSource):

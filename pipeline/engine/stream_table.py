@@ -40,6 +40,7 @@ class RunningStream:
         num_reanchored: How often its source's clock was set otherwise, up to its last frame.
         rules_told: When it was logged last that a rule raised, by rule.
         done_to: Of frames that can be read again: up to here they are part of what it went on from.
+        places: Partitions of its source that it has had frames from.
     """
 
     stream_id: str
@@ -54,6 +55,7 @@ class RunningStream:
     num_reanchored: int = 0
     rules_told: dict[str, datetime] = field(default_factory=dict[str, datetime])
     done_to: dict[str, int | float | str] = field(default_factory=dict[str, int | float | str])
+    places: set[str] = field(default_factory=set[str])
 
     @property
     def is_named_by_source(self) -> bool:

@@ -82,6 +82,11 @@ class Turns:
     def _take(self, running: RunningStream) -> Turn | None:
         """Take the next frame that is to have a result, if there is one."""
         while (arrived := running.buffer.take()) is not None:
+            if arrived.ticket.is_void:
+                self._lose(running, arrived, DropCause.MOVED)
+                continue
+            arrived.ticket.is_taken = True
+            running.places |= (arrived.frame.position or {}).keys()
             if not running.has_done(arrived.frame):
                 return self._prepare(running, arrived)
             self._lose(running, arrived, DropCause.REPEATED)

@@ -50,6 +50,7 @@ class _Entry:
         marked_s: When it was asked last.
         source: Where its source goes on.
         error: Why the last snapshot is not on disk.
+        is_leaving: The stream goes to another worker once its job is done.
     """
 
     keeps_position: bool
@@ -66,6 +67,7 @@ class _Entry:
     marked_s: float = 0.0
     source: dict[str, int | float | str] = field(default_factory=dict[str, int | float | str])
     error: str | None = None
+    is_leaving: bool = False
 
 
 def keeps_state(config: StreamConfig) -> bool:
@@ -159,6 +161,28 @@ class StateKeeper:
         entry.running = None
         self._capture(running, entry, None)
         return True
+
+    def leave(self, running: RunningStream) -> bool:
+        """Keep a stream whole for another worker; ``False``: none could go on with it."""
+        entry = self._entries.get(running.stream_id)
+        if entry is None or self._writer is None or not self._writer.is_shared:
+            return False
+        self._capture(running, entry, None)
+        entry.is_leaving = entry.job is not None
+        if not entry.is_leaving:
+            self.abandon(running.stream_id)
+        return True
+
+    def has_left(self, stream_id: str) -> bool:
+        """Whether nothing more is to be written of a stream that leaves."""
+        return stream_id not in self._entries
+
+    def abandon(self, stream_id: str) -> None:
+        """Leave a stream as it was written last: its frames since come again, where it is read."""
+        entry = self._entries.pop(stream_id, None)
+        if entry is not None:
+            for ticket in self._take_tickets(entry):
+                ticket.is_void = True
 
     def forget(self, stream_id: str) -> None:
         """Delete what is kept of a stream that has ended, once its last events are safe."""
@@ -282,6 +306,10 @@ class StateKeeper:
         entry = self._entries.get(job.stream_id)
         if entry is None:
             return
+        if written.error is not None and entry.job is job and entry.is_leaving:
+            _logger.warning("%s; it goes on from the one before", written.error, extra=_about(job))
+            self.abandon(job.stream_id)
+            return
         if written.error is not None:
             self._fail(job.stream_id, entry, written.error)
             if entry.job is job:
@@ -292,10 +320,11 @@ class StateKeeper:
             ticket.finish()
         entry.error = None
         entry.covered_seq = job.mark.alerts_seq or 0
-        self._metrics.snapshots.labels(job.stream_id).inc()
+        if not entry.is_leaving and isinstance(job, Capture):  # else its series are gone
+            self._metrics.snapshots.labels(job.stream_id).inc()
         if entry.job is job:
             entry.job, entry.is_writing = None, False
-            if isinstance(job, Farewell):
+            if isinstance(job, Farewell) or entry.is_leaving:
                 del self._entries[job.stream_id]
 
     def _fail(self, stream_id: str, entry: _Entry, error: str) -> None:
@@ -303,3 +332,7 @@ class StateKeeper:
         if error != entry.error:
             entry.error = error
             _logger.warning("%s; tried again", error, extra={"stream": stream_id})
+
+
+def _about(job: Job) -> dict[str, str]:
+    return {"stream": job.stream_id}

@@ -3,6 +3,7 @@
 import logging
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 from typing_extensions import override
 
@@ -30,6 +31,8 @@ class SnapshotFolder(SnapshotStore):
     Args:
         folder: Made with the first snapshot.
     """
+
+    is_shared: ClassVar[bool] = False  # one process at a time has the folder
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

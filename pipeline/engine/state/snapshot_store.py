@@ -1,12 +1,18 @@
 """Where snapshots of streams are kept."""
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from pipeline.engine.state.snapshot_file import StoredSnapshot
 
 
 class SnapshotStore(Protocol):
-    """Keeps the newest snapshots of each stream: a damaged one leaves the one before."""
+    """Keeps the newest snapshots of each stream: a damaged one leaves the one before.
+
+    Attributes:
+        is_shared: Other workers find them, and go on with streams that move to them.
+    """
+
+    is_shared: ClassVar[bool]
 
     def save(self, snapshot: StoredSnapshot) -> int:
         """Make a snapshot durable; returns its size in bytes.

@@ -32,6 +32,9 @@ class Written:
 class SnapshotWriter:
     """Takes jobs and tells of each when it is done; neither ever waits.
 
+    Attributes:
+        is_shared: See :class:`SnapshotStore`.
+
     Args:
         store: Where snapshots are kept.
         on_done: Called after each job.
@@ -39,6 +42,7 @@ class SnapshotWriter:
 
     def __init__(self, store: SnapshotStore, *, on_done: Callable[[], None]) -> None:
         self._store = store
+        self.is_shared = store.is_shared
         self._on_done = on_done
         self._jobs: deque[Job] = deque()
         self._done: deque[Written] = deque()

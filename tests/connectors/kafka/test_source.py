@@ -109,15 +109,86 @@ def test_fetching_ahead_is_bounded_in_bytes(kafka_bootstrap, topic, monkeypatch)
     assert [frame.frame_seq for frame in frames] == list(range(200))
 
 
-def test_what_is_done_is_committed_before_a_partition_moves(kafka_bootstrap, topic, monkeypatch):
-    monkeypatch.setattr(poller, "_COMMIT_EVERY_S", 1000.0)
-    admin = KafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+def fill_two_partitions(bootstrap, topic):
+    """Two frames in each."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     admin.create_topics({topic: {"num_partitions": 2, "replication_factor": 1}})
     admin.close()
     for partition in (0, 1):
         for _ in range(2):
-            produce(kafka_bootstrap, topic, partition=partition, value=PNG)
-    options = {"until_end": False, "session_timeout_s": 6}
+            produce(bootstrap, topic, partition=partition, value=PNG)
+
+
+@pytest.mark.parametrize("is_in_time", [True, False])
+def test_partition_moves_once_what_was_read_of_it_is_done_or_time_is_over(
+    kafka_bootstrap, topic, monkeypatch, is_in_time
+):
+    monkeypatch.setattr(poller, "_HAND_OVER_S", 30.0 if is_in_time else 0.3)
+    fill_two_partitions(kafka_bootstrap, topic)
+    handovers, options = [], {"until_end": False, "session_timeout_s": 2}
+    first = kafka_source(kafka_bootstrap, topic, **options)
+    first.on_handover = handovers.append
+    with first, reading(first) as frames:
+        wait_until(lambda: len(frames) == 4)
+        assert all(first.holds(frame.position) for frame in frames)
+        with kafka_source(kafka_bootstrap, topic, **options) as second, reading(second) as others:
+            wait_until(lambda: handovers)
+            (handover,) = handovers
+            (moved,) = handover.partitions
+            gone = [frame.position for frame in frames if moved in frame.position]
+            assert not any(first.holds(position) for position in gone)
+            assert not others
+            if is_in_time:
+                first.commit(gone[0])
+                handover.over.set()
+            wait_until(lambda: len(others) == (1 if is_in_time else 2))
+            assert handover.over.is_set()
+            assert [frame.position for frame in others] == gone[-len(others) :]
+            kept = [frame.position for frame in frames if moved not in frame.position]
+            assert all(first.holds(position) for position in kept)
+    assert len(handovers) == 1
+
+
+def test_static_member_comes_back_to_its_partitions_and_nobody_hands_over(kafka_bootstrap, topic):
+    fill_two_partitions(kafka_bootstrap, topic)
+    handovers, options = [], {"until_end": False, "session_timeout_s": 6}
+    stays = kafka_source(kafka_bootstrap, topic, group_instance_id="b", **options)
+    stays.on_handover = handovers.append
+    goes = kafka_source(kafka_bootstrap, topic, group_instance_id="a", **options)
+    with stays, goes, reading(stays) as kept:
+        with reading(goes) as frames:
+            wait_until(lambda: len(kept) >= 2 and len(frames) == 2)
+        num_kept = len(kept)
+        handovers.clear()
+        goes.commit(frames[0].position)
+        goes.close()
+        again = kafka_source(kafka_bootstrap, topic, group_instance_id="a", **options)
+        with again, reading(again) as rest:
+            wait_until(lambda: rest)
+            assert [frame.position for frame in rest] == [frames[1].position]
+        assert not handovers
+        assert len(kept) == num_kept
+
+
+def test_partitions_to_go_on_with_that_another_member_has_are_left_to_it(kafka_bootstrap, topic):
+    fill_two_partitions(kafka_bootstrap, topic)
+    handovers, options = [], {"until_end": False, "session_timeout_s": 2}
+    with kafka_source(kafka_bootstrap, topic, **options) as other, reading(other) as others:
+        wait_until(lambda: len(others) == 4)
+        start = {f"{topic}/0": 2, f"{topic}/1": 2}
+        back = kafka_source(kafka_bootstrap, topic, start, **options)
+        back.on_handover = handovers.append
+        with back, reading(back):
+            wait_until(lambda: len(back.position()) == 1 and handovers)
+            assert all(one.over.is_set() for one in handovers)
+            (kept,) = back.position()
+            assert {name for one in handovers for name in one.partitions} >= start.keys() - {kept}
+
+
+def test_what_is_done_is_committed_before_a_partition_moves(kafka_bootstrap, topic, monkeypatch):
+    monkeypatch.setattr(poller, "_COMMIT_EVERY_S", 1000.0)
+    fill_two_partitions(kafka_bootstrap, topic)
+    options = {"until_end": False, "session_timeout_s": 2}
     with kafka_source(kafka_bootstrap, topic, **options) as first, reading(first) as frames:
         wait_until(lambda: len(frames) == 4)
         for frame in frames:

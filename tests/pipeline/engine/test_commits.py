@@ -74,3 +74,43 @@ def test_mark_is_the_longest_run_of_finished_frames(order, num_finished):
         tickets[number].finish()
     run = next((number for number in range(8) if number not in finished), 8)
     assert log.take_mark(0) == ({"frames/0": run} if run else None)
+
+
+def test_partition_that_leaves_is_done_up_to_the_first_frame_that_is_not():
+    log = CommitLog()
+    done, waits, behind = begin(log, 1, 2, 3)
+    done.is_taken = behind.is_taken = True
+    other = log.begin({"frames/1": 8})
+    leaving = log.take_out({"frames/0"})
+    assert [one.is_void for one in (done, waits, behind, other)] == [False, True, False, False]
+    done.finish(delivery=4)
+    assert not leaving.is_settled(acknowledged=9)
+    behind.finish(delivery=5)
+    assert not leaving.is_settled(acknowledged=4)
+    assert leaving.is_settled(acknowledged=5)
+    assert leaving.mark(acknowledged=5) == {"frames/0": 1}
+    assert leaving.mark(acknowledged=3) == {}
+    other.finish()
+    assert log.take_mark(acknowledged=9) == {"frames/1": 8}
+
+
+def test_partitions_that_leave_together_have_marks_of_their_own():
+    log = CommitLog()
+    waits, done = log.begin({"frames/0": 1}), log.begin({"frames/1": 5})
+    waits.is_taken = done.is_taken = True
+    leaving = log.take_out({"frames/0", "frames/1"})
+    done.finish()
+    assert leaving.mark(0) == {"frames/1": 5}
+    leaving.void()
+    assert waits.is_void
+    assert leaving.mark(0) == {}
+
+
+def test_frame_of_another_worker_holds_nothing_back():
+    log = CommitLog()
+    foreign, own = begin(log, 1, 2)
+    log.cancel(foreign)
+    own.finish()
+    assert foreign.is_void
+    assert log.take_mark(0) == {"frames/0": 2}
+    log.cancel(foreign)

@@ -1,0 +1,301 @@
+"""Streams whose partitions go to another worker: nothing of them is lost, told twice or ended."""
+
+import threading
+from collections import deque
+from dataclasses import replace
+
+import pytest
+
+from connectors.base import Handover, Source
+from connectors.kafka.config import KafkaSourceConfig
+from connectors.memory import MemorySink
+from connectors.record import Topic
+from pipeline.engine.state.snapshot_folder import SnapshotFolder
+from tests.pipeline.engine.runs import bodies, in_turn, make_app, make_config, states_of
+from tests.pipeline.engine.state.test_resuming import told
+from tests.pipeline.fakes import BlobTracker, make_walk
+
+KAFKA = KafkaSourceConfig(bootstrap="127.0.0.1:1", topic="frames")
+WALK = make_walk(24)
+GATE = "frames/0"
+BARN = "frames/1"
+
+
+class SharedFolder(SnapshotFolder):
+    is_shared = True
+
+
+class Group(Source):
+    """Partitions of frames with what is committed of them, and one reader at a time.
+
+    The reader's partitions come and go by ``assign`` and ``revoke``.
+    """
+
+    def __init__(self, **logs):
+        self.logs = {f"frames/{name[1:]}": frames for name, frames in logs.items()}
+        self.committed = {}
+        self.revived()
+
+    def revived(self):
+        """The same group, for another reader."""
+        self.owned, self.waiting, self.is_closed = {}, deque(), False
+        self.changed = threading.Condition()
+        self.on_handover = None
+        return self
+
+    def open(self):
+        pass
+
+    def assign(self, *names):
+        with self.changed:
+            for name in names:
+                first = self.owned[name] = self.committed.get(name, 0)
+                for offset, frame in enumerate(self.logs[name][first:], first):
+                    self.waiting.append((name, offset + 1, frame))
+            self.changed.notify_all()
+
+    def revoke(self, *names, is_lost=False):
+        with self.changed:
+            for name in names:
+                del self.owned[name]
+            self.waiting = deque(one for one in self.waiting if one[0] in self.owned)
+        handover = Handover(partitions=frozenset(names))
+        if is_lost:
+            handover.over.set()
+        self.on_handover(handover)
+        return handover
+
+    def read(self):
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting or self.is_closed)
+            if self.is_closed:
+                return None
+            name, offset, frame = self.waiting.popleft()
+            self.owned[name] = offset
+            return replace(frame, position={name: offset})
+
+    def holds(self, position):
+        return all(self.owned.get(name, -1) >= offset for name, offset in position.items())
+
+    def commit(self, position):
+        self.committed.update({name: at for name, at in position.items() if name in self.logs})
+
+    def position(self):
+        return {}
+
+    def close(self):
+        with self.changed:
+            self.is_closed = True
+            self.changed.notify_all()
+
+
+class Worker:
+    """An engine that reads a group, and what it told."""
+
+    def __init__(self, config, group):
+        self.sink, self.group = MemorySink(), group.revived()
+        self.app = make_app(config, sink=self.sink, build=lambda *_: group, tracker=BlobTracker())
+
+    def run(self, *steps):
+        return in_turn(self.app.engine, *steps)
+
+    def give(self):
+        """Let the gate's partition go to another worker."""
+        self.handover = self.group.revoke(GATE)
+
+    def has_given(self):
+        return self.handover.over.is_set()
+
+    def has_told(self, num, stream_id="cam"):
+        return lambda: self.num_told(stream_id) >= num
+
+    def has_done(self, num):
+        return lambda: sum(one.counts.processed for one in self.app.engine.summary().streams) == num
+
+    def num_told(self, stream_id):
+        return sum(one["stream_id"] == stream_id for one in bodies(self.sink, Topic.MASKLETS))
+
+
+@pytest.fixture
+def config_of(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.app.SnapshotFolder", SharedFolder)
+
+    def make(*stream_ids, name="state", **engine):
+        engine = {"buffer_frames": 64, "commit_every_s": 0.01, **engine}
+        config = make_config(*(stream_ids or ("*",)), source=KAFKA, engine=engine)
+        state = config.state.model_copy(update={"folder": tmp_path / name})
+        return config.model_copy(update={"state": state})
+
+    return make
+
+
+@pytest.fixture
+def whole(config_of):
+    """What one worker tells that has the stream from its beginning to a stop."""
+    worker = Worker(config_of(name="whole"), group := Group(p0=WALK))
+    group.assign(GATE)
+    worker.run((worker.has_told(len(WALK)), lambda: None))
+    return told(worker.sink)
+
+
+@pytest.mark.parametrize("stream_id", ["*", "cam"])
+def test_stream_that_moves_goes_on_equal_to_the_byte(config_of, whole, stream_id):
+    config, group = config_of(stream_id), Group(p0=WALK[:9])
+    first = Worker(config, group)
+    group.assign(GATE)
+    first.run(
+        (first.has_told(9), first.give),
+        (first.has_given, lambda: None),
+    )
+    assert group.committed == {GATE: 9}
+    group.logs[GATE] = WALK
+    second = Worker(config, group)
+    group.assign(GATE)
+    second.run((second.has_told(len(WALK) - 9), lambda: None))
+    assert told(first.sink, second.sink) == whole
+
+
+def test_worker_says_nothing_of_a_stream_that_has_left(config_of):
+    group = Group(p0=WALK[:9], p1=make_walk(30, stream_id="barn"))
+    worker = Worker(config_of(), group)
+    group.assign(GATE)
+    worker.run(
+        (worker.has_told(9), worker.give),
+        (worker.has_given, lambda: group.assign(BARN)),
+        (worker.has_told(30, "barn"), lambda: None),
+    )
+    assert states_of(worker.sink, "barn")[-1] == "ended"
+    assert "ended" not in states_of(worker.sink, "cam")
+    assert 'stream="cam"' not in worker.app.metrics.exposition().decode()
+
+
+def test_frames_that_wait_come_again_where_their_partition_goes(config_of, whole):
+    group = Group(p0=WALK)
+    worker = Worker(config_of(), group)
+    group.assign(GATE)
+    summary = worker.run(
+        (worker.has_done(7), worker.give),
+        (worker.has_given, lambda: group.assign(GATE)),
+        (worker.has_told(len(WALK)), lambda: None),
+    )
+    assert told(worker.sink) == whole
+    [stream] = summary.streams
+    assert stream.counts.processed == len(WALK)
+    assert stream.counts.dropped["moved"] == stream.counts.received - len(WALK) > 0
+
+
+def test_stream_of_another_partition_goes_on_undisturbed(config_of):
+    group = Group(p0=WALK, p1=make_walk(30, stream_id="barn"))
+    worker = Worker(config_of(), group)
+    group.assign(GATE, BARN)
+    worker.run(
+        (worker.has_told(len(WALK)), worker.give),
+        (worker.has_given, lambda: None),
+        (worker.has_told(30, "barn"), lambda: None),
+    )
+    assert group.committed == {GATE: len(WALK), BARN: 30}
+    barn = [one for one in bodies(worker.sink, Topic.TRACKS) if one["stream_id"] == "barn"]
+    assert [one["kind"] for one in barn] == ["started", "confirmed"]
+
+
+def test_stream_that_is_lost_goes_on_from_its_last_snapshot(config_of, whole):
+    group = Group(p0=WALK)
+    worker = Worker(config_of(), group)
+
+    def lose():
+        group.revoke(GATE, is_lost=True)
+        group.assign(GATE)
+
+    group.assign(GATE)
+    worker.run(
+        (lambda: worker.num_told("cam") >= 9 and group.committed, lose),
+        (lambda: group.committed == {GATE: 1} and worker.num_told("cam") > 20, lambda: None),
+        (lambda: set(told(worker.sink)) and covers(told(worker.sink), whole), lambda: None),
+    )
+    ids = [one for one, _ in told(worker.sink)[Topic.MASKLETS]]
+    assert len(ids) > len(set(ids)) == len(WALK)
+
+
+def covers(found, expected):
+    return all(
+        {one for one, _ in found.get(topic, ())} == {one for one, _ in records}
+        for topic, records in expected.items()
+    )
+
+
+def test_stream_that_moves_where_no_worker_finds_it_ends(config_of, monkeypatch):
+    monkeypatch.setattr("pipeline.app.SnapshotFolder", SnapshotFolder)
+    group = Group(p0=WALK[:20])
+    worker = Worker(config := config_of(), group)
+    group.assign(GATE)
+    worker.run(
+        (worker.has_told(20), worker.give),
+        (worker.has_given, lambda: None),
+    )
+    ends = [one["end_reason"] for one in bodies(worker.sink, Topic.EVENTS) if one["phase"] == "end"]
+    assert ends == ["moved", "moved"]
+    assert group.committed == {GATE: 20}
+    assert list((config.state.folder / "snapshots").glob("*")) == []
+
+
+def test_state_that_cannot_be_written_leaves_frames_to_the_next_worker(
+    config_of, monkeypatch, whole
+):
+    full = threading.Event()
+
+    class FillingFolder(SharedFolder):
+        def save(self, snapshot):
+            if full.is_set():
+                raise OSError(28, "No space left on device")
+            return super().save(snapshot)
+
+    monkeypatch.setattr("pipeline.app.SnapshotFolder", FillingFolder)
+    group = Group(p0=WALK[:9])
+    worker = Worker(config_of(), group)
+
+    def revoke():
+        full.set()
+        worker.give()
+
+    group.assign(GATE)
+    worker.run(
+        (lambda: worker.num_told("cam") == 9 and group.committed, revoke),
+        (worker.has_given, lambda: None),
+    )
+    assert group.committed == {GATE: 1}
+    full.clear()
+    group.logs[GATE] = WALK
+    second = Worker(config_of(), group)
+    group.assign(GATE)
+    second.run((second.has_told(len(WALK) - 1), lambda: None))
+    assert covers(told(worker.sink, second.sink), whole)
+
+
+def test_time_that_is_over_leaves_the_stream_as_it_was_written_last(config_of, monkeypatch):
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    class HangingFolder(SharedFolder):
+        def save(self, snapshot):
+            if hangs.is_set():
+                goes_on.wait(30)
+            return super().save(snapshot)
+
+    monkeypatch.setattr("pipeline.app.SnapshotFolder", HangingFolder)
+    group = Group(p0=WALK[:9])
+    worker = Worker(config_of(), group)
+
+    def revoke():
+        hangs.set()
+        worker.give()
+
+    def give_up():
+        worker.handover.over.set()
+        goes_on.set()
+
+    group.assign(GATE)
+    worker.run(
+        (lambda: worker.num_told("cam") == 9 and group.committed, revoke),
+        (lambda: not worker.app.engine._parts.keeper.has_left("cam"), give_up),
+        (lambda: worker.app.engine._parts.keeper.has_left("cam"), lambda: None),
+    )
+    assert group.committed == {GATE: 1}
