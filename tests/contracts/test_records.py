@@ -34,6 +34,12 @@ def objects_of(schema):
     return [schema, *schema.get("$defs", {}).values()]
 
 
+@pytest.mark.parametrize("topic", DESCRIBED)
+def test_a_field_is_titled_by_its_name_alone(topic):
+    for part in objects_of(schema_of(topic)):
+        assert not any("title" in field for field in part.get("properties", {}).values())
+
+
 def resolve(schema, root):
     """The schema that is meant: without null, other values of enumerations, and references."""
     for one in schema.get("anyOf", [schema]):

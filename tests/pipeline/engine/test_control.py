@@ -21,6 +21,7 @@ from tests.pipeline.engine.runs import (
     states_of,
     wait_until,
 )
+from tests.pipeline.engine.sinks import FilmSink
 from tests.pipeline.fakes import make_frame, make_walk
 
 
@@ -37,8 +38,9 @@ def stream_config(stream_id, **fields):
     return make_config(stream_id, **fields).streams[0]
 
 
-def app_of(sink, scripts, *first, **fields):
-    return make_app(make_config(*first, **fields), sink=sink, build=playing(scripts))
+def app_of(sink, scripts, *first, others=(), **fields):
+    build = playing(scripts)
+    return make_app(make_config(*first, **fields), sink=sink, others=others, build=build)
 
 
 def test_a_stream_enters_and_another_leaves_while_a_third_runs():
@@ -75,6 +77,17 @@ def test_a_removed_stream_leaves_no_account_and_no_series_of_its_own():
     assert b'stream="a"' not in app.metrics.exposition()
     assert "a" not in app.health.readiness().streams
     assert counts_of(summary, "*").processed == 6
+
+
+def test_sinks_close_what_they_keep_open_for_a_removed_stream():
+    sink, film = MemorySink(), FilmSink()
+    film.gate.set()
+    app = app_of(sink, {"a": endless("a"), "b": endless("b")}, "a", "b", others=[film])
+    in_turn(
+        app.engine,
+        (lambda: num_results(sink, "a") == 6, lambda: app.engine.post(RemoveStream(stream_id="a"))),
+        (lambda: "a closed" in film.told, lambda: None),
+    )
 
 
 def test_a_stream_that_was_removed_may_enter_again():

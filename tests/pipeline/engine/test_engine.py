@@ -177,9 +177,10 @@ def test_frames_left_out_are_told_with_the_next_result():
     assert sum(left_out) == 4
 
 
-def test_a_failing_sink_is_reported():
+def test_a_failing_sink_is_reported(caplog):
     summary, _ = run(make_config(), make_walk(10), sink=MemorySink(capacity=3))
     assert "MemorySink" in summary.sink_errors
+    assert summary.sink_errors["MemorySink"] in [one.getMessage() for one in caplog.records]
     assert summary.exit_code() == 1
 
 

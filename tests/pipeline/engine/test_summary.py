@@ -138,3 +138,4 @@ def test_speed_is_frames_per_second_of_wall_time():
     clock.advance(2.0)
     summary = book.build([], counts=[("cam", FrameCounts(processed=5))], sink_errors={})
     assert (summary.num_processed, summary.wall_s, summary.fps) == (5, 2.0, 2.5)
+    assert SummaryBook(clock).build([], counts=[], sink_errors={}).fps == 0.0

@@ -226,6 +226,8 @@ def test_events_without_a_session_or_a_rule_are_ended_by_a_record():
     end = end_of(log[2], reason="lost", now=NOW)
     assert (end.phase, end.sequence, end.end_reason) == ("end", 2, "lost")
     assert abs(end.end_time - log[2].capture_time) < timedelta(microseconds=30)
+    late = end_of(log[2].model_copy(update={"gap_s": 2.0}), reason="lost", now=NOW)
+    assert late.end_time - end.end_time == timedelta(seconds=2)
     first, second = make_stream(is_live=True, rules=()), make_stream(is_live=True, rules=(SEEN,))
     play(first, [(0, [])])
     assert replay(first, first.snapshot(), log).orphans == (log[2], log[1])
