@@ -123,6 +123,7 @@ class ConsoleSink(RecordSink):
             return
         try:
             act()
+            self._out()  # closed now, if nobody reads what was written
         except OSError as error:
             if not isinstance(error, BrokenPipeError):
                 reason = error.strerror or str(error)

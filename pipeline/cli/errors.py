@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -40,10 +39,6 @@ def reporting_errors(*, json_lines: bool = False) -> Generator[None]:
         raise typer.Exit(ExitCode.DEVICE_LOST) from None
     except (MaskstreamError, ConnectorError) as error:
         report_error(str(error), json_lines=json_lines)
-        raise typer.Exit(ExitCode.FAILED) from None
-    except BrokenPipeError:
-        # The reader of our output has left, as `head` does. Nothing more can be said.
-        sys.stdout = None
         raise typer.Exit(ExitCode.FAILED) from None
     except (typer.Exit, typer.Abort):
         raise

@@ -14,6 +14,7 @@ import typer.main
 from typing_extensions import override
 
 from pipeline.cli.errors import DEBUG_VARIABLE, log_level
+from pipeline.cli.stdio import let_readers_leave
 from pipeline.observe.logs import set_up_logs
 from pipeline.observe.metrics import package_version
 
@@ -71,6 +72,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
+    let_readers_leave()
     app()
 
 

@@ -60,7 +60,12 @@ class RunProgress:
     def __enter__(self) -> "RunProgress":
         self._began_s = self._shown_s = time.monotonic()
         if not self._json_lines and self._console.is_terminal:
-            self._live = Live(console=self._console, transient=True, auto_refresh=False)
+            self._live = Live(
+                console=self._console,
+                transient=True,
+                auto_refresh=False,
+                redirect_stdout=_are_lines_to_pass(),
+            )
             self._live.start()
         return self
 
@@ -95,7 +100,12 @@ def progress_bar(name: str, *, least_steps: int = 1) -> Generator[OnTotal]:
         least_steps: Fewer steps than this show no bar.
     """
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=_are_lines_to_pass(),
+    ) as bar:
 
         def begin(total: int) -> Callable[[], None]:
             task = bar.add_task(name, total=total, visible=total >= least_steps)
@@ -124,6 +134,14 @@ def show_summary(summary: RunSummary, *, files: list[Path], json_lines: bool) ->
         console.print(Text(f"{summary.num_failed} failed", style="bold red"))
     for name in summary.num_kept:  # at the end, where it is read
         console.print(Text(_plain(f"sink {name}: {summary.sink_errors[name]}"), style="yellow"))
+
+
+def _are_lines_to_pass() -> bool:
+    """Whether rich is to let lines of stdout pass above what it shows on stderr.
+
+    It writes them to stderr for that, which is wrong where stdout is a file or a pipe.
+    """
+    return sys.stdout.isatty()
 
 
 def _stream_table(summary: RunSummary) -> Table:

@@ -1,5 +1,6 @@
 """The command line: what people type, what they read, exit codes."""
 
+import io
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli.main import app
+from pipeline.cli.main import app, main
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.record_log import Consumer, RecordLog
 from tests.pipeline.engine.log.logs import make_records
@@ -122,6 +123,47 @@ def test_port_in_use_is_reported_before_the_model_is_loaded(tmp_path):
     assert done.exit_code == 2
     assert f"observe.port: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
     assert str(broken) not in done.stderr
+
+
+@pytest.fixture
+def call_unread(monkeypatch):
+    """A command whose output nobody reads, not even its errors: returns its exit code."""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["maskstream", *map(str, words)])
+        for name in ("stdout", "stderr"):
+            binary = open(writer, "wb", closefd=False)  # noqa: SIM115 - as Python opens its own
+            monkeypatch.setattr(sys, name, io.TextIOWrapper(binary, "utf-8"))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    yield call
+    os.close(writer)  # still open: no other file may get the number of stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--help"], 0),
+        (["schema"], 0),
+        (["schema", "clips"], 2),
+        (["models", "list"], 0),
+        (["models", "list", "--json"], 0),
+        (["check", "none.yaml", "--json"], 2),
+    ],
+)
+def test_a_reader_that_leaves_changes_no_exit_code(words, code, call_unread):
+    assert call_unread(*words) == code
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["--strict"]])
+def test_a_run_goes_on_when_its_reader_leaves(words, call_unread, tmp_path):
+    path = write_config(tmp_path, more="  - {type: console}\n")
+    assert call_unread("run", path, *words) == 0
+    assert len((tmp_path / "out" / "masklets.jsonl").read_text().splitlines()) == 3
 
 
 def with_state(folder):

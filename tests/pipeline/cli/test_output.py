@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.cli.output import show_summary, write_error, write_warning
+from pipeline.cli.output import (
+    RunProgress,
+    progress_bar,
+    show_summary,
+    write_error,
+    write_warning,
+)
 from pipeline.engine.summary import RunSummary, StreamSummary
 from pipeline.records.schema import FrameCounts
 
@@ -41,3 +47,13 @@ def test_escape_sequences_do_not_reach_the_terminal(write, capsys):
     told = capsys.readouterr()
     assert "\x1b" not in told.out + told.err
     assert "title\\x07\nnext line" in told.err
+
+
+@pytest.mark.parametrize(
+    "shows", [lambda: RunProgress(json_lines=False), lambda: progress_bar("a")]
+)
+def test_lines_go_into_a_pipe_while_progress_is_on_the_terminal(shows, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # stderr is a terminal
+    with shows():
+        print("a line")  # noqa: T201
+    assert capsys.readouterr().out == "a line\n"
