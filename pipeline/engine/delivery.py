@@ -45,7 +45,10 @@ class Undelivered:
     Attributes:
         text: Why, and what became of it.
         num_kept: Records that the log keeps for the next run; ``None``: something is lost.
+        is_failure: Whether the run has failed by it: it had to arrive and is lost, or the sink is
+            best effort and leaves nothing of use.
     """
 
     text: str
     num_kept: int | None = None
+    is_failure: bool = True

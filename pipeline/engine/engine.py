@@ -118,6 +118,7 @@ class Engine:
             ],
             sink_errors=parts.outbox.errors if self._undelivered is None else texts,
             num_kept={name: one.num_kept for name, one in left.items() if one.num_kept is not None},
+            failed_sinks=[name for name, one in left.items() if one.is_failure],
             unfinished=self._unfinished,
             device_error=self._device_error,
         )
@@ -170,5 +171,5 @@ class Engine:
         self._undelivered = parts.outbox.close(_CLOSE_SHARE * parts.config.stop_timeout_s)
         parts.keeper.close(_KEEPER_SHARE * parts.config.stop_timeout_s)
         for name, left in self._undelivered.items():
-            level = logging.ERROR if left.num_kept is None else logging.WARNING
+            level = logging.ERROR if left.is_failure else logging.WARNING
             _logger.log(level, "%s", left.text, extra={"sink": name})

@@ -61,6 +61,7 @@ class MediaFeed:
         self._written = 0
         self._flushed = 0
         self._num_refused = 0
+        self._has_output = False
         self._thread = threading.Thread(target=self._run, name=f"sink-{self.name}", daemon=True)
 
     def open(self) -> None:
@@ -83,6 +84,11 @@ class MediaFeed:
         sink = self.sink
         num_pending = sink.num_pending if isinstance(sink, FrameSink) else 0
         return len(self._waiting) + num_pending
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the sink has taken something, and was not closed with an error."""
+        return self._has_output
 
     def put(self, number: int, delivery: Delivery) -> None:
         """Take a delivery if it is of the sink's kind; never waits."""
@@ -160,9 +166,11 @@ class MediaFeed:
         try:
             while (item := self._next()) is not None:
                 number, delivery = item
-                if self._try(lambda delivery=delivery: self._write(delivery)):
+                is_write = delivery.closed_stream is None
+                if self._try(lambda delivery=delivery: self._write(delivery), is_write=is_write):
                     self._written = number
-                elif delivery.closed_stream is None:
+                    self._has_output |= is_write
+                elif is_write:
                     self._metrics.shed.labels(self.name, self._kind).inc()
                 self._done()
         finally:
@@ -203,8 +211,11 @@ class MediaFeed:
             scene = result.scene
             sink.write(scene.frame, to_overlays(scene.tracks), scene.captions)
 
-    def _try(self, action: Callable[[], None]) -> bool:
-        """Carry out what is to be done; frames are tried again for ever, pictures are left out."""
+    def _try(self, action: Callable[[], None], *, is_write: bool = False) -> bool:
+        """Carry out what is to be done; frames are tried again for ever, pictures are left out.
+
+        A sink that has left a picture out works again once it has taken one.
+        """
         for delay_s in _BACKOFF.delays():
             try:
                 self._began_s = self._clock.monotonic_s()
@@ -217,7 +228,8 @@ class MediaFeed:
                 self.watch.fail(error)
                 break
             else:
-                self.watch.succeed()
+                if is_write or self.sink.is_durable:
+                    self.watch.succeed()
                 return True
             finally:
                 self._began_s = None
@@ -226,4 +238,4 @@ class MediaFeed:
         return False
 
     def _close(self) -> None:
-        self._try(self.sink.close)
+        self._has_output &= self._try(self.sink.close)

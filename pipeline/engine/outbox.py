@@ -261,9 +261,12 @@ class Outbox:
     def _left_of(self, feed: Feed, num: int) -> Undelivered | None:
         """Tell what became of the ``num`` things that a feed has not got rid of."""
         why = feed.watch.error
-        if not num and (why is None or not feed.sink.is_durable):
-            return None if why is None else Undelivered(text=why)
+        if not num and why is None:
+            return None
         why = why or "too slow"
+        if not feed.sink.is_durable:
+            text = f"{why}; {num} did not arrive" if num else why
+            return Undelivered(text=text, is_failure=not feed.has_output)
         if not isinstance(feed, RecordFeed) or not feed.sink.needs_log:
             return Undelivered(text=f"{why}; {num} did not arrive")
         if self._housekeeper.is_alive():
@@ -273,7 +276,7 @@ class Outbox:
         text = f"{why}; {num_kept} records are kept in {self._folder} for the next run"
         if num_kept < num:
             return Undelivered(text=f"{text}, {num - num_kept} are lost")
-        return Undelivered(text=text, num_kept=num_kept)
+        return Undelivered(text=text, num_kept=num_kept, is_failure=False)
 
     def _keep_house(self) -> None:
         """Bring to disk what must be there, and close the log at the end."""

@@ -58,6 +58,7 @@ class RecordFeed:
         self._on_progress = on_progress
         self._draining = threading.Event()
         self._hurry = threading.Event()
+        self._has_output = False
         self._thread = threading.Thread(target=self._run, name=f"sink-{self.name}", daemon=True)
 
     def open(self) -> None:
@@ -95,6 +96,11 @@ class RecordFeed:
     def num_waiting(self) -> int:
         """Records that it has not confirmed."""
         return self._log.num_waiting(self.name)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the sink has taken something, and was not closed with an error."""
+        return self._has_output
 
     def judge(self) -> None:
         """Judge the sink by the age of what waits for it."""
@@ -146,6 +152,7 @@ class RecordFeed:
         if num_left_out and not self.sink.is_durable:
             self._metrics.shed.labels(self.name, "records").inc(num_left_out)
             return True
+        self._has_output |= bool(delivered)
         for record in delivered:
             self._metrics.delivered.labels(self.name, record.topic.value).inc()
         return True
@@ -236,6 +243,7 @@ class RecordFeed:
         try:
             self.sink.close()
         except Exception as error:
+            self._has_output = False
             self.watch.fail(error)
             _logger.exception("failed to close", extra={"sink": self.name})
 

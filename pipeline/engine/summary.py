@@ -82,6 +82,8 @@ class RunSummary:
         streams: By id.
         sink_errors: Sinks that did not get everything, and why.
         num_kept: Records that the log keeps for the next run, by those of them that lost nothing.
+        failed_sinks: Those of them that have lost what had to arrive, or that are best effort and
+            leave nothing of use.
         unfinished: Sources and sinks that did not end in time when they were asked to.
         device_error: Why the accelerator is gone, if it is.
     """
@@ -90,6 +92,7 @@ class RunSummary:
     streams: tuple[StreamSummary, ...]
     sink_errors: dict[str, str]
     num_kept: dict[str, int] = field(default_factory=dict[str, int])
+    failed_sinks: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()
     device_error: str | None = None
 
@@ -121,14 +124,13 @@ class RunSummary:
     def exit_code(self, *, is_strict: bool = False) -> ExitCode:
         """Return how the process is to end.
 
-        A source that gave no frame, and a sink that has lost something, count as nothing at all;
-        what the log keeps is not lost.
+        A source that gave no frame, and a sink in ``failed_sinks``, count as nothing at all; what
+        the log keeps is not lost, and pictures may be left out.
         """
         if self.device_error is not None:
             return ExitCode.DEVICE_LOST
         return choose_exit_code(
-            has_nothing=self.sink_errors.keys() > self.num_kept.keys()
-            or any(one.gave_nothing for one in self.streams),
+            has_nothing=bool(self.failed_sinks) or any(one.gave_nothing for one in self.streams),
             num_failed=self.num_failed,
             is_strict=is_strict,
         )
@@ -164,6 +166,7 @@ class SummaryBook:
         counts: Sequence[tuple[str, FrameCounts]],
         sink_errors: Mapping[str, str],
         num_kept: Mapping[str, int] | None = None,
+        failed_sinks: Sequence[str] = (),
         unfinished: Sequence[str] = (),
         device_error: str | None = None,
     ) -> RunSummary:
@@ -174,6 +177,7 @@ class SummaryBook:
             counts: Of all streams, each with the name it is summed up under.
             sink_errors: Sinks that did not get everything, and why.
             num_kept: Records that the log keeps, by those of them that lost nothing.
+            failed_sinks: Those of them by which the run has failed.
             unfinished: Sources and sinks that did not end in time.
             device_error: Why the accelerator is gone.
         """
@@ -191,6 +195,7 @@ class SummaryBook:
             streams=tuple(streams[name] for name in sorted(streams)),
             sink_errors=dict(sink_errors),
             num_kept=dict(num_kept or {}),
+            failed_sinks=tuple(failed_sinks),
             unfinished=tuple(unfinished),
             device_error=device_error,
         )

@@ -1,5 +1,10 @@
 """Pictures and frames on their way to a sink: left out where there is no room, or tried again."""
 
+from dataclasses import dataclass
+
+import pytest
+
+from connectors.errors import NotWritableError
 from pipeline.clock import ManualClock
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.media_feed import MediaFeed
@@ -86,6 +91,38 @@ def make_feed(sink, *, capacity=2):
         sink, watch, capacity=capacity, metrics=metrics, clock=clock, on_room=lambda: None
     )
     return feed, metrics
+
+
+@dataclass
+class FullDisk(FilmSink):
+    """Has room for some pictures, and perhaps for the end of the film."""
+
+    num_good: int = 0
+    can_close: bool = True
+
+    def write(self, frame, overlays, captions):
+        if len(self.told) == self.num_good:
+            raise NotWritableError("film", "disk full")
+        self.told.append(frame.frame_seq)
+
+    def close(self):
+        if not self.can_close:
+            raise NotWritableError("film", "disk full")
+
+
+@pytest.mark.parametrize(
+    ("num_good", "can_close", "is_failure"),
+    [(1, True, False), (0, True, True), (2, False, True)],
+)
+def test_a_sink_of_pictures_fails_a_run_that_it_leaves_nothing_of(
+    num_good, can_close, is_failure, make_outbox
+):
+    outbox, *_ = make_outbox(FullDisk(num_good=num_good, can_close=can_close))
+    outbox.start()
+    for seq in range(2):
+        outbox.put(drawing_of(seq))
+    left = stop(outbox)["sink-0"]
+    assert ("disk full" in left.text, left.is_failure) == (True, is_failure)
 
 
 class Closing(Frames):

@@ -125,7 +125,7 @@ def test_what_a_sink_did_not_get_is_delivered_by_the_next_run(make_outbox):
         outbox.put(status(number))
     left = stop(outbox)
     assert "5 records are kept" in left["sink-0"].text
-    assert left["sink-0"].num_kept == 5
+    assert (left["sink-0"].num_kept, left["sink-0"].is_failure) == (5, False)
     assert sink.is_closed
     back = opened(kind=LoggedSink)
     outbox, *_ = make_outbox(back)
@@ -139,7 +139,8 @@ def test_records_of_a_sink_without_a_log_are_said_to_be_lost(make_outbox):
     outbox.start()
     outbox.put(status())
     outbox.request_stop()
-    assert "1 did not arrive" in outbox.close()["sink-0"].text
+    left = outbox.close()["sink-0"]
+    assert ("1 did not arrive" in left.text, left.is_failure) == (True, True)
 
 
 def test_a_sink_that_hangs_at_the_end_is_interrupted(make_outbox):
@@ -216,7 +217,7 @@ def test_what_a_full_disk_does_not_keep_at_the_end_is_said_to_be_lost(make_outbo
     left = outbox.close()["sink-0"]
     assert "0 records are kept" in left.text
     assert "5 are lost" in left.text
-    assert left.num_kept is None
+    assert (left.num_kept, left.is_failure) == (None, True)
 
 
 def test_bugs_in_the_log_stop_neither_its_housekeeping_nor_a_feed(make_outbox, monkeypatch, caplog):
@@ -397,7 +398,7 @@ def test_what_a_best_effort_sink_leaves_out_does_not_count_as_delivered(make_out
     outbox, metrics, _ = make_outbox(sink)
     outbox.start()
     outbox.put(status())
-    stop(outbox)
+    assert stop(outbox)["sink-0"].is_failure
     topic = Topic.STATUS.value
     assert value_of(metrics, "shed_total", sink="sink-0", kind="records") == 1
     assert not value_of(metrics, "records_delivered_total", sink="sink-0", topic=topic)

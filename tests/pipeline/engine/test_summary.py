@@ -53,14 +53,21 @@ def test_code_is_1_when_a_source_gave_nothing_or_by_choice_when_anything_failed(
 
 
 def test_a_sink_that_was_given_up_is_code_1_and_counts_as_failed():
-    summary = summary_of(GOOD, sink_errors={"jsonl": "disk full"})
+    errors = {"jsonl": "disk full"}
+    summary = summary_of(GOOD, sink_errors=errors, failed_sinks=("jsonl",))
     assert (summary.num_failed, summary.exit_code()) == (1, 1)
+
+
+def test_what_a_sink_of_pictures_leaves_out_is_code_0_but_not_by_choice():
+    summary = summary_of(GOOD, sink_errors={"film": "disk full"})
+    assert (summary.exit_code(), summary.exit_code(is_strict=True)) == (0, 1)
 
 
 @pytest.mark.parametrize(("others", "code"), [({}, 0), ({"jsonl": "disk full"}, 1)])
 def test_what_the_log_keeps_is_code_0_but_not_by_choice(others, code):
     kept = {"kafka": "away; 7 records are kept in /state for the next run"}
-    summary = summary_of(GOOD, sink_errors=kept | others, num_kept={"kafka": 7})
+    errors = {"sink_errors": kept | others, "failed_sinks": tuple(others)}
+    summary = summary_of(GOOD, **errors, num_kept={"kafka": 7})
     assert summary.num_failed == 1 + len(others)
     assert (summary.exit_code(), summary.exit_code(is_strict=True)) == (code, 1)
 
