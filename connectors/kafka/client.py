@@ -2,11 +2,10 @@
 
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from kafka import errors as k
-from kafka.net.compat import KafkaNetClient
 
 from connectors.errors import (
     ConnectorError,
@@ -22,6 +21,7 @@ from connectors.errors import (
     UnreachableError,
 )
 from connectors.kafka.config import KafkaClientConfig
+from connectors.kafka.network import TURNED_AWAY, Network
 
 # kafka-python logs every lost connection as an error; without a handler of the program's own that
 # would reach the terminal, although the same is raised as a typed error.
@@ -57,17 +57,19 @@ RECORD_IS_REFUSED = (
     k.UnsupportedForMessageFormatError,
     k.PolicyViolationError,
 )
-_IS_UNAUTHORIZED = (
-    k.AuthorizationError,
-    k.SaslAuthenticationFailedError,
+_MECHANISM_IS_WRONG = (
     k.UnsupportedSaslMechanismError,
     k.IllegalSaslStateError,
     k.SecurityDisabledError,
 )
+_THE_MECHANISM = "security_protocol and sasl_mechanism as the listener has them"
+_THE_USER = "sasl_plain_username and sasl_plain_password of a user whom the broker knows"
 _IS_MISSING = (k.UnknownTopicOrPartitionError, k.UnknownTopicIdError, k.InvalidTopicError)
 # Most specific first.
 _SOURCE_ERRORS: tuple[tuple[tuple[type[Exception], ...], type[SourceError], str], ...] = (
-    (_IS_UNAUTHORIZED, UnauthorizedError, "a user with the right to read"),
+    (_MECHANISM_IS_WRONG, UnauthorizedError, _THE_MECHANISM),
+    ((k.SaslAuthenticationFailedError,), UnauthorizedError, _THE_USER),
+    (TURNED_AWAY, UnauthorizedError, "a user with the right to read"),
     (_IS_MISSING, NotFoundError, "a topic that exists"),
     (CONFIGURATION_IS_WRONG, SourceError, "options that kafka-python and the broker know"),
     ((k.CorruptRecordError, k.InvalidRecordError), CorruptMediaError, "whole records"),
@@ -127,22 +129,28 @@ def require_listener(config: KafkaClientConfig) -> None:
         raise refusal
 
 
-def build_client(kind: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:  # noqa: ANN401 - untyped
+def build_client(
+    kind: Any,  # noqa: ANN401 - untyped
+    options: Mapping[str, Any],
+    build_network: Callable[..., Network] = Network,
+) -> tuple[Any, Any]:
     """Return one of kafka-python's clients and its network; waits for a broker.
 
     Those that cannot be built leave their connections and their thread behind, so both are ended.
     """
-    networks: list[Any] = []
+    networks: list[Network] = []
 
-    def build_network(**options: Any) -> Any:  # noqa: ANN401 - as above
-        networks.append(KafkaNetClient(**options))
+    def note_network(**options: Any) -> Network:  # noqa: ANN401 - as above
+        networks.append(build_network(**options))
         return networks[-1]
 
     try:
-        return kind(**{**options, "kafka_client": build_network}), networks[0]
-    except BaseException:
+        return kind(**{**options, "kafka_client": note_network}), networks[0]
+    except BaseException as error:
         for network in networks:
             network.close()
+        if isinstance(error, k.KafkaTimeoutError) and networks and networks[0].refusal:
+            raise networks[0].refusal from error
         raise
 
 
@@ -168,7 +176,11 @@ def translate_sink_error(
     """Return our error for one of kafka-python's while writing."""
     kind: type[SinkError] = SinkUnreachableError
     accepted = f"a Kafka broker at {sink}"
-    if isinstance(error, _IS_UNAUTHORIZED):
+    if isinstance(error, _MECHANISM_IS_WRONG):
+        kind, accepted = SinkUnauthorizedError, _THE_MECHANISM
+    elif isinstance(error, k.SaslAuthenticationFailedError):
+        kind, accepted = SinkUnauthorizedError, _THE_USER
+    elif isinstance(error, TURNED_AWAY):
         kind, accepted = SinkUnauthorizedError, "a user with the right to write"
     elif isinstance(error, RECORD_IS_REFUSED):
         kind, accepted = DeliveryFailedError, "a record that the broker takes"

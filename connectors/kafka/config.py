@@ -105,12 +105,26 @@ class KafkaClientConfig(ConnectorConfig, frozen=True):
             for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
             if (path := getattr(self, name)) is not None and not path.is_file()
         }
+        faults |= self._find_sasl_faults()
         known = self._known_options() if self.options else ()
         for option in self.options.keys() - set(known):
             near = get_close_matches(option, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             faults["options"] = f"unknown option {option!r}; {hint}accepted: kafka-python's options"
         return faults
+
+    def _find_sasl_faults(self) -> Mapping[str, str]:
+        protocol = self.security_protocol
+        names = "sasl_mechanism", "sasl_plain_username", "sasl_plain_password"
+        given = [name for name in names if getattr(self, name) is not None]
+        if protocol.startswith("SASL_"):
+            return {
+                name: f"is missing; accepted: a value, as security_protocol is {protocol}"
+                for name in names
+                if name not in given
+            }
+        reason = f"{protocol} never sends {', '.join(given)}; accepted with it: SASL_SSL, or "
+        return {"security_protocol": f"{reason}SASL_PLAINTEXT"} if given else {}
 
     @staticmethod
     def _known_options() -> Collection[str]:

@@ -2,17 +2,24 @@
 
 import socket
 from collections.abc import Collection
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 from kafka import KafkaProducer, codec
-from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
-from kafka.net.compat import KafkaNetClient
+from kafka.errors import KafkaError
 from kafka.record import default_records
 from typing_extensions import override
 
-from connectors.kafka.client import MAX_RECORD_BYTES, client_options, has_proxy, require_listener
+from connectors.kafka.client import (
+    MAX_RECORD_BYTES,
+    build_client,
+    client_options,
+    has_proxy,
+    require_listener,
+)
 from connectors.kafka.config import KafkaSinkConfig
+from connectors.kafka.network import TURNED_AWAY, Network
 from connectors.record import Record
 
 # kafka-python compresses at level 9 and has no option for it. Masklet records of 2 kB, one core:
@@ -33,20 +40,12 @@ _RECONNECT_MS = 5_000
 _END_S = 1.0
 
 
-class _Network(KafkaNetClient):
-    """Connections of a producer, which remembers being turned away.
-
-    After a refused password kafka-python raises at every attempt, without making one.
-    """
-
-    refusal: KafkaError | None = None
-
+class _Network(Network):
     @override
     def maybe_connect(self, node_id: Any, **options: Any) -> None:
-        try:
+        # Once turned away, it raises at every attempt, without making one.
+        with suppress(*TURNED_AWAY):
             super().maybe_connect(node_id, **options)
-        except (SaslAuthenticationFailedError, AuthorizationError) as error:
-            self.refusal = error
 
 
 class _Producer(KafkaProducer):
@@ -74,18 +73,15 @@ class ProducerLink:
     def __init__(self, config: KafkaSinkConfig) -> None:
         require_listener(config)
         self._config = config
-        self._network: Any = None
-        options: dict[str, Any] = {**_options_of(config), "kafka_client": self._build_network}
-        try:
-            self._producer: Any = _Producer(**options)
-        except BaseException:
-            if self._network is not None:  # else its sockets stay open
-                self._network.close()
-            raise
+        limit_ms = round(config.connect_timeout_s * 1000)
+        build_network = partial(_Network, socket_connection_setup_timeout_max_ms=limit_ms)
+        self._producer, self._network = build_client(_Producer, _options_of(config), build_network)
+        # Topics are made on purpose or not at all, as their settings say.
+        self._network.cluster.config["allow_auto_create_topics"] = False
         self.topics: frozenset[str] = frozenset()
 
     @property
-    def refusal(self) -> KafkaError | None:
+    def refusal(self) -> Exception | None:
         """Why the broker lets this producer in no more, if it does not."""
         return self._network.refusal
 
@@ -142,13 +138,6 @@ class ProducerLink:
         """End the producer at once, whatever it still holds, and wherever its broker is."""
         self._producer.is_ending = True
         self._producer.close(timeout=0)
-
-    def _build_network(self, **options: object) -> _Network:
-        limit_ms = round(self._config.connect_timeout_s * 1000)
-        self._network = _Network(**options, socket_connection_setup_timeout_max_ms=limit_ms)
-        # Topics are made on purpose or not at all, as their settings say.
-        self._network.cluster.config["allow_auto_create_topics"] = False
-        return self._network
 
 
 def _options_of(config: KafkaSinkConfig) -> dict[str, Any]:

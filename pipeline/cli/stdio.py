@@ -3,7 +3,7 @@
 import io
 import sys
 from contextlib import suppress
-from typing import Self, TextIO
+from typing import Self, TextIO, cast
 
 from typing_extensions import override
 
@@ -64,4 +64,6 @@ def let_readers_leave() -> None:
 
 
 def _leavable(stream: TextIO) -> TextIO:
-    return LeavableStream.over(stream) if isinstance(stream, io.TextIOWrapper) else stream
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    return LeavableStream.over(cast("io.TextIOWrapper", stream))

@@ -41,8 +41,8 @@ def kafka_source(bootstrap, topic, position=None, *, stream_id="frames", **optio
     return KafkaSource(stream_id=stream_id, config=config, position=position)
 
 
-def publish(bootstrap, topic, frames):
-    config = FramesSinkConfig(bootstrap=bootstrap, topic=topic, image="png")
+def publish(bootstrap, topic, frames, **options):
+    config = FramesSinkConfig(bootstrap=bootstrap, topic=topic, image="png", **options)
     with KafkaFrameSink(config=config) as sink:
         for frame in frames:
             sink.write(frame)
