@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from time import monotonic
 
 import pytest
 
@@ -184,7 +185,7 @@ def test_snapshots_that_fail_keep_the_run_and_are_counted(config_of, caplog):
     config = config_of(CAMERA)
     with no_snapshots(config):
         app, sink, _ = play(config, WALK, until=20)
-    assert 1 <= value_of(app, "snapshot_errors_total") <= 6  # not as fast as it can
+    assert value_of(app, "snapshot_errors_total") >= 1
     assert value_of(app, "snapshots_total") == 0
     assert len(sink.of(Topic.MASKLETS)) >= 20
     assert caplog.text.count("; tried again") == 1
@@ -195,14 +196,22 @@ def test_failed_snapshot_of_an_idle_stream_is_tried_again_by_time(config_of):
     state = config.state.model_copy(update={"snapshot_every_s": 0.1})
     config = config.model_copy(update={"state": state, "engine": EAGER})
     source = Replayed([*WALK[:5], Pause(600)], stream_id="cam")
-    app = make_app(config, build=lambda *_: source)
+    app, times = make_app(config, build=lambda *_: source), []
     with no_snapshots(config) as path:
         in_turn(
             app.engine,
-            (lambda: value_of(app, "snapshot_errors_total") >= 3, lambda: None),
+            (
+                lambda: value_of(app, "snapshot_errors_total") >= 1,
+                lambda: times.append(monotonic()),
+            ),
+            (
+                lambda: value_of(app, "snapshot_errors_total") >= 4,
+                lambda: times.append(monotonic()),
+            ),
             (lambda: source.committed is None, path.unlink),
             (lambda: (source.committed or {}).get("index") == 5, lambda: None),
         )
+    assert times[1] - times[0] > 0.2  # three waits
 
 
 def test_snapshots_that_fail_do_not_hold_up_a_stop(config_of):
