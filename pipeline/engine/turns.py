@@ -46,6 +46,7 @@ class Turns:
         self._metrics = parts.metrics
         self._clock = parts.clock
         self._keeper = parts.keeper
+        self._restorer = parts.restorer
 
     def plan(self) -> tuple[Turn, ...]:
         """Choose the streams whose turn it is, and take a frame of each.
@@ -148,17 +149,28 @@ class Turns:
     def _fail_model(
         self, running: RunningStream, arrived: Arrived, reason: str, *, frame_seq: int | None = None
     ) -> None:
-        """Begin the guilty stream anew, and leave it out for a while if it goes on failing."""
+        """Let the guilty stream go on or begin anew; leave it out for a while if it fails again.
+
+        A step that fails has changed nothing (:meth:`ConceptTracker.step`), so the first failure
+        costs its frame. If the memory itself is at fault, the second one in a row goes back to what
+        was saved of it, and the third gives it up with all tracks.
+        """
         stream_id = running.stream_id
         error = ModelError(stream_id=stream_id, reason=reason, frame_seq=frame_seq)
         _logger.warning("%s", error, extra={"stream": stream_id})
         self._lose(running, arrived, DropCause.MODEL_ERROR)
-        self._publisher.end_session(running, "model_error", now=self._clock.utc_now())
-        if self._worker is not None:
-            self._worker.close(stream_id)
-        self._metrics.model_resets.labels(stream_id).inc()
         running.backoff.fail(_time_us(running, arrived))
+        if frame_seq is None or not self._goes_on(running):
+            self._publisher.end_session(running, "model_error", now=self._clock.utc_now())
+            if self._worker is not None:
+                self._worker.close(stream_id)
+            self._metrics.model_resets.labels(stream_id).inc()
         self._status.model_failed(stream_id, error)
+
+    def _goes_on(self, running: RunningStream) -> bool:
+        """Whether the session goes on after so many failures in a row."""
+        num_failures = running.backoff.num_failures
+        return num_failures == 1 or (num_failures == 2 and self._restorer.recall(running))
 
     def _lose(self, running: RunningStream, arrived: Arrived, cause: DropCause) -> None:
         self._ledger.drop(running.stream_id, cause)

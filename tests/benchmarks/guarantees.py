@@ -185,6 +185,20 @@ GUARANTEES = (
         tests=_engine("retry"),
     ),
     Guarantee(
+        promise="a frame that the model fails on costs no track",
+        path="pipeline/engine/turns.py",
+        before="return num_failures == 1 or (num_failures == 2 and",
+        after="return False and (num_failures == 2 and",
+        tests=_engine("turns"),
+    ),
+    Guarantee(
+        promise="a stream on which the model fails goes back to what was saved",
+        path="pipeline/engine/turns.py",
+        before="(num_failures == 2 and self._restorer.recall(running))",
+        after="False",
+        tests=("tests/pipeline/engine/state/test_model_errors.py",),
+    ),
+    Guarantee(
         promise="the loss of a session is told",
         path="pipeline/engine/turns.py",
         before='self._publisher.end_session(running, "model_error", now=self._clock.utc_now())',

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from connectors.errors import Position
 from connectors.record import Record, Topic
-from models.protocols import SavedStateError
+from models.protocols import SavedStateError, StreamMemory
 from pipeline.clock import Clock, format_time
 from pipeline.engine.state.encoding import to_memory
 from pipeline.engine.state.keeper import keeps_state
@@ -17,9 +17,15 @@ from pipeline.engine.state.snapshot_store import SnapshotStore
 from pipeline.engine.stream_table import RunningStream
 from pipeline.engine.worker import Worker
 from pipeline.errors import SnapshotError
-from pipeline.records.replay import ReplayedStream, end_of, open_events_of, replay_events
+from pipeline.records.replay import (
+    RememberedTrack,
+    ReplayedStream,
+    end_of,
+    open_events_of,
+    replay_events,
+)
 from pipeline.records.schema import EventRecord
-from pipeline.streams.snapshot import decode_snapshot
+from pipeline.streams.snapshot import SessionState, decode_snapshot
 
 _logger = logging.getLogger("maskstream.state")
 
@@ -96,6 +102,39 @@ class StateRestorer:
             source=stored.about.source, ended=self._ends(replayed.orphans), failure=failure
         )
 
+    def recall(self, running: RunningStream) -> bool:
+        """Give the model back what it knew of a stream when the last snapshot was taken.
+
+        The stream itself stays as it is: what has begun or ended since is told to the model.
+
+        Args:
+            running: A stream with a session, on which the model fails.
+
+        Returns:
+            Whether there was something to go on from.
+        """
+        session = running.stream.snapshot().session
+        if self._store is None or session is None or not keeps_state(running.config):
+            return False
+        stored, _ = self._store.load(running.stream_id)
+        if stored is None:
+            return False
+        when, extra = format_time(stored.about.taken_at), _about(running)
+        try:
+            memory = _memory_of(stored, session)
+        except (SnapshotError, SavedStateError) as error:
+            failure = str(error)
+        except Exception:  # a bug must not keep the other streams from running
+            _logger.exception("its state cannot be read", extra=extra)
+            return False
+        else:
+            failure = self._start_model(running, stored, memory)
+        if failure is not None:
+            _logger.warning("no way back to the state of %s: %s", when, failure, extra=extra)
+            return False
+        _logger.warning("the model goes back to the state of %s", when, extra=extra)
+        return True
+
     def _replay(
         self, running: RunningStream, stored: StoredSnapshot, logged: Sequence[EventRecord]
     ) -> ReplayedStream:
@@ -117,8 +156,6 @@ class StateRestorer:
     def _restore_memory(
         self, running: RunningStream, stored: StoredSnapshot, replayed: ReplayedStream
     ) -> str | None:
-        if self._worker is None or stored.about.model != running.stream.model:
-            return f"its memory is of model {stored.about.model!r}"
         try:
             memory = to_memory(
                 stored,
@@ -129,6 +166,14 @@ class StateRestorer:
             )
         except SavedStateError as error:
             return str(error)
+        return self._start_model(running, stored, memory)
+
+    def _start_model(
+        self, running: RunningStream, stored: StoredSnapshot, memory: StreamMemory
+    ) -> str | None:
+        """Let the model go on with a stream; returns why it cannot, if so."""
+        if self._worker is None or stored.about.model != running.stream.model:
+            return f"its memory is of model {stored.about.model!r}"
         return self._worker.restore(running.stream_id, running.config.concepts, memory)
 
     def _begin_anew(self, logged: Sequence[EventRecord]) -> Restored:
@@ -146,6 +191,30 @@ class StateRestorer:
             return
         num_events = len(running.stream.open_events)
         _logger.info("goes on from %s with %d open events", when, num_events, extra=extra)
+
+
+def _memory_of(stored: StoredSnapshot, session: SessionState) -> StreamMemory:
+    """Return what a model goes on from in a session that went on after the snapshot.
+
+    Raises:
+        SnapshotError: If the snapshot is of another session.
+        SavedStateError: If its picture is damaged.
+    """
+    before = decode_snapshot(stored.about.stream)
+    if before.session is None or before.session.book.key != session.book.key:
+        raise SnapshotError("snapshot: is of another session")
+    known, living = before.session.book.lives, session.book.lives
+    return to_memory(
+        stored,
+        before,
+        remembered=[
+            RememberedTrack(masklet_id=number, track=life.track)
+            for number, life in living.items()
+            if number >= stored.about.next_masklet_id and not life.is_expired
+        ],
+        forgotten=sorted(known.keys() - living.keys()),
+        has_gap=True,
+    )
 
 
 def _about(running: RunningStream) -> dict[str, str]:

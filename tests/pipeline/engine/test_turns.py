@@ -37,18 +37,32 @@ def uids(sink, stream_id):
     return {track["track_uid"] for track in tracks if track["stream_id"] == stream_id}
 
 
-def test_a_frame_that_the_model_fails_on_costs_itself_and_the_session():
-    frames = make_walk(10)
-    white(frames[4])
+def test_a_frame_that_the_model_fails_on_costs_itself_alone():
+    frames = make_walk(20)
+    white(frames[8])
+    sink = MemorySink()
+    app = make_app(make_config(), frames, sink=sink)
+    summary = app.engine.run()
+    assert value_of(app.metrics, "model_resets_total", stream="cam") == 0
+    counts = counts_of(summary)
+    reasons = [t["reason"] for t in bodies(sink, Topic.TRACKS) if t["kind"] == "ended"]
+    new = [event["rule"] for event in bodies(sink, Topic.EVENTS) if event["phase"] == "new"]
+    assert (counts.processed, counts.dropped) == (19, {"model_error": 1})
+    assert (reasons, new) == (["stream_ended"], ["seen", "in-right"])
+    assert summary.num_failed == 0
+    assert_settled(summary)
+
+
+def test_two_failures_in_a_row_cost_the_session_where_nothing_is_saved_of_it():
+    frames = make_walk(26)
+    white(*frames[8:10])
     sink = MemorySink()
     app = make_app(make_config(), frames, sink=sink)
     summary = app.engine.run()
     assert value_of(app.metrics, "model_resets_total", stream="cam") == 1
-    counts = counts_of(summary)
     reasons = [t["reason"] for t in bodies(sink, Topic.TRACKS) if t["kind"] == "ended"]
-    assert (counts.processed, counts.dropped) == (9, {"model_error": 1})
     assert reasons == ["model_error", "stream_ended"]
-    assert summary.num_failed == 0
+    assert len(uids(sink, "cam")) == 2
     assert_settled(summary)
 
 
@@ -115,7 +129,7 @@ def test_the_model_forgets_a_stream_that_it_fails_on():
     app = make_app(make_config(), frames, tracker=tracker)
 
     def on_turn():
-        if app.engine._parts.ledger.counts("cam").dropped:
+        if app.engine._parts.ledger.counts("cam").dropped.get("model_error", 0) > 1:
             held.append("cam" in tracker.streams)
 
     app.engine.run(on_turn)
@@ -203,7 +217,7 @@ def test_a_session_that_cannot_be_ended_after_a_model_error_disturbs_nobody(monk
 
     monkeypatch.setattr(Stream, "end_session", raising)
     bad = make_walk(20, stream_id="bad")
-    white(bad[5])
+    white(*bad[5:7])
     summary, _ = run(make_config("good", "bad"), make_walk(20, stream_id="good"), bad)
     assert counts_of(summary, "good").processed == 20
     assert_settled(summary)
