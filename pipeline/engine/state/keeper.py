@@ -45,7 +45,8 @@ class _Entry:
         is_writing: The writer has it.
         retry_s: When it is tried again, monotonic; ``None``: it has not failed.
         held: Tickets of frames that no snapshot holds.
-        covered_seq: Of the event log, all of the stream up to here is in its snapshot on disk.
+        newest_seq: Of the event log, all of the stream up to here is in its newest snapshot.
+        covered_seq: Up to here in the one before too, which is used if the newest is damaged.
         mark: Asks how far that is, while nothing happens.
         marked_s: When it was asked last.
         source: Where its source goes on.
@@ -62,6 +63,7 @@ class _Entry:
     is_writing: bool = False
     retry_s: float | None = None
     held: list[Ticket] = field(default_factory=list[Ticket])
+    newest_seq: int = 0
     covered_seq: int = 0
     mark: LogMark | None = None
     marked_s: float = 0.0
@@ -319,7 +321,7 @@ class StateKeeper:
         for ticket in job.tickets:
             ticket.finish()
         entry.error = None
-        entry.covered_seq = job.mark.alerts_seq or 0
+        entry.covered_seq, entry.newest_seq = entry.newest_seq, job.mark.alerts_seq or 0
         if not entry.is_leaving and isinstance(job, Capture):  # else its series are gone
             self._metrics.snapshots.labels(job.stream_id).inc()
         if entry.job is job:

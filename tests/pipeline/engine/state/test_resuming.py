@@ -10,6 +10,7 @@ from connectors.kafka.config import KafkaSourceConfig
 from connectors.memory import MemorySink, MemorySource, Pause
 from connectors.record import Topic
 from pipeline.config.sections.engine import EngineConfig
+from pipeline.engine.outbox import Outbox
 from pipeline.engine.state.snapshot_file import decode_snapshot_file
 from tests.pipeline.engine.runs import CAMERA, bodies, in_turn, make_app, make_config
 from tests.pipeline.fakes import BlobTracker, make_walk
@@ -162,6 +163,24 @@ def test_damaged_state_begins_anew_and_ends_what_was_open(config_of, caplog):
     ]
     assert {(body["phase"], body["end_reason"]) for body in ended} == {("end", "state_lost")}
     assert bodies(second, Topic.EVENTS)[len(ended)]["phase"] == "new"
+
+
+def test_log_keeps_the_events_that_the_newest_snapshot_alone_holds(config_of, monkeypatch):
+    config = config_of(CAMERA)
+    state = config.state.model_copy(update={"snapshot_every_s": 0.02})
+    config = config.model_copy(update={"state": state})
+    folder, confirmed, real = config.state.folder / "snapshots", [], Outbox.confirm_state
+
+    def confirm(self, seq):
+        (before,) = folder.glob("*/former.snapshot")
+        confirmed.append((seq, about_of(before).alerts_seq))
+        real(self, seq)
+
+    monkeypatch.setattr(Outbox, "confirm_state", confirm)
+    walk = [*WALK[:8], Pause(0.1), *WALK[8:16], Pause(0.1), *WALK[16:], Pause(600)]
+    app = make_app(config, walk)
+    in_turn(app.engine, (lambda: confirmed, lambda: None))
+    assert 0 < confirmed[0][0] <= confirmed[0][1]
 
 
 def test_stream_that_has_ended_leaves_no_state(config_of):
