@@ -14,6 +14,7 @@
     │   └── BadFrameError          one frame of a stream is unusable; carries the input for the
     │                              dead-letter topic              (recoverable, continues)
     ├── PictureError               a single picture is not there, or cannot be decoded
+    ├── RegistryError              a schema registry cannot be reached, or does not take a schema
     └── SinkError                  sink, recoverable
         ├── SinkUnreachableError   nobody answers at that address            (recoverable)
         ├── SinkUnauthorizedError  user, password or access right refused    (recoverable)
@@ -280,6 +281,12 @@ class PictureError(ConnectorError):
     """A single picture is not there, or cannot be decoded."""
 
     kind = "picture"
+
+
+class RegistryError(ConnectorError):
+    """A schema registry cannot be reached, or does not take a schema."""
+
+    kind = "schema registry"
 
 
 class SinkError(ConnectorError):

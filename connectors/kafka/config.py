@@ -18,6 +18,7 @@ from connectors.config import (
     refuse_stray_at,
 )
 from connectors.errors import redact_url
+from connectors.record import Topic
 
 # Options of kafka-python's producer that are given by fields, and those on which promises rest.
 _FIELD_OF_OPTION = {
@@ -197,6 +198,11 @@ class TopicsConfig(TopicSetupConfig, frozen=True):
         default_factory=dict[TopicKind, str],
         description="Other names for single kinds, without the prefix.",
     )
+
+    def name_of(self, kind: Topic) -> str:
+        """Return the Kafka topic's name for a kind of record."""
+        names: dict[str, str] = {**self.names}
+        return self.prefix + names.get(kind.value.split(".")[1], kind.value)
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -40,9 +40,7 @@ class Topics:
 
     def name_of(self, kind: Topic) -> str:
         """Return the Kafka topic's name for a kind of record."""
-        topics = self._config.topics
-        names = cast("dict[str, str]", topics.names)
-        return topics.prefix + names.get(kind.value.split(".")[1], kind.value)
+        return self._config.topics.name_of(kind)
 
     def ensure(self, required: Collection[str]) -> frozenset[str]:
         """Make what is missing, if that is wanted, and return what is there. Waits for brokers.

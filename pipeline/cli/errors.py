@@ -18,6 +18,7 @@ DEBUG_VARIABLE = "MASKSTREAM_DEBUG"
 EXTRAS: dict[str, frozenset[str]] = {
     "lab": frozenset({"fontTools", "matplotlib", "pycocotools", "tensorboard"}),
     "export": frozenset({"onnx", "onnxscript"}),
+    "registry": frozenset({"httpx2"}),
     "supervision": frozenset({"supervision"}),
 }
 

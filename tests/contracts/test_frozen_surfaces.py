@@ -27,7 +27,7 @@ CLI = {
             "--model", "--sink", "--source", "--stream-id", "--strict", "--zone", "config"],
     "demo": ["--checkpoint", "--device", "--json", "--out"],
     "check": ["--json", "config"],
-    "schema": ["--out", "name"],
+    "schema": ["--out", "--register", "--topics-of", "name"],
     "segment": ["--box", "--checkpoint", "--concept", "--device", "--everything", "--exemplar",
                 "--json", "--mask", "--min-score", "--model", "--out", "--point", "--strict",
                 "images"],
