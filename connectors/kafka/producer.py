@@ -22,8 +22,10 @@ from connectors.kafka.config import KafkaSinkConfig
 from connectors.kafka.network import TURNED_AWAY, Network
 from connectors.record import Record
 
-# kafka-python compresses at level 9 and has no option for it. Masklet records of 2 kB, one core:
-# 2,100 a second at level 9, 12,800 at level 1, in a sixth more bytes.
+# kafka-python compresses at level 9 and has no option for it, so its encoder is replaced, for the
+# whole process. Outlines are the worst case of high levels, being runs of few different letters:
+# records with five smooth ones of 1080p (3.4 kB), one core, 1,300 a second at level 9 in 0.24 of
+# their bytes, 26,000 at level 1 in 0.33.
 _gzip_encode = cast("Any", codec).gzip_encode
 cast("Any", default_records).gzip_encode = partial(_gzip_encode, compresslevel=1)
 

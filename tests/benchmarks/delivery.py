@@ -49,14 +49,18 @@ from tests.servers import kafka_broker
 _NUM_STREAMS, _FPS = 8, 5.0
 _WARM_UP_S, _START_S, _SILENCE_S = 3.0, 30.0, 3.0
 _TOPIC = Topic.MASKLETS.value
-# Noise, as the runs of masks are.
-_NOISE = np.random.default_rng(0).integers(48, 112, 1900, np.uint8).tobytes().decode()
-_RECORD = Record(
-    topic=Topic.MASKLETS,
-    key="cam",
-    value=json.dumps({"counts": _NOISE}).encode(),
-    headers=(),
-    timestamp_ms=0,
+# As smooth outlines are: few letters, and no two alike, or compression would cost nothing.
+_LETTERS = np.frombuffer(b"LM1N2O30", np.uint8)
+_NOISE = _LETTERS[np.random.default_rng(0).integers(0, len(_LETTERS), (100, 1900))]
+_RECORDS = tuple(
+    Record(
+        topic=Topic.MASKLETS,
+        key="cam",
+        value=json.dumps({"counts": counts.tobytes().decode()}).encode(),
+        headers=(),
+        timestamp_ms=0,
+    )
+    for counts in _NOISE
 )
 
 
@@ -110,7 +114,7 @@ def capture_to_consumer_ms(seconds: float) -> list[float]:
 
     with kafka_broker() as (address, _), TemporaryDirectory() as folder:
         with KafkaSink(config=KafkaSinkConfig(bootstrap=address)) as sink:
-            sink.write([_RECORD])  # makes the topic
+            sink.write([_RECORDS[0]])  # makes the topic
         sinks = [{"type": "kafka", "bootstrap": address}]
         fields = build_config(_NUM_STREAMS, Path(folder)).model_dump(exclude_unset=True)
         state = {"folder": folder}
@@ -151,13 +155,13 @@ def records_per_s(num_records: int = 15_000) -> float:
     """Return how many masklets records of 2 kB go through the outbox in a second."""
     with kafka_broker() as (address, _), TemporaryDirectory() as folder:
         outbox = _outbox(KafkaSink(config=KafkaSinkConfig(bootstrap=address)), Path(folder))
-        outbox.put(Delivery(dead_letter=_RECORD))  # makes topics and connections
+        outbox.put(Delivery(dead_letter=_RECORDS[0]))  # makes topics and connections
         _wait_for(outbox)
         began_s = time.monotonic()
-        for _ in range(num_records):
+        for number in range(num_records):
             while not outbox.has_room:
                 time.sleep(0.001)
-            outbox.put(Delivery(dead_letter=_RECORD))
+            outbox.put(Delivery(dead_letter=_RECORDS[number % len(_RECORDS)]))
         _wait_for(outbox)
         rate = num_records / (time.monotonic() - began_s)
         outbox.close()

@@ -1,9 +1,10 @@
-"""When a producer that cannot reach its brokers any more is to be replaced."""
+"""How producers compress, and when one that cannot reach its brokers any more is replaced."""
 
 import socket
 from contextlib import closing
 
 import pytest
+from kafka.record import MemoryRecordsBuilder
 
 from connectors.kafka.producer import ProducerLink
 from tests.connectors.kafka.helpers import sink_config
@@ -30,3 +31,11 @@ def test_producer_is_stranded_if_the_cluster_is_known_to_be_elsewhere(
             options = {"socks5_proxy": "socks5://127.0.0.1:1"}
             link._config = link._config.model_copy(update={"options": options})
         assert link.is_stranded() is is_stranded
+
+
+def test_batches_are_compressed_by_the_fastest_level():
+    batch = MemoryRecordsBuilder(magic=2, compression_type=1, batch_size=100_000)
+    batch.append(timestamp=0, key=None, value=b"outline" * 1000, headers=[])
+    batch.close()
+    packed = bytes(batch.buffer()).partition(b"\x1f\x8b\x08")[2]
+    assert packed[5] == 4  # RFC 1952, XFL: 2 is the best compression, 4 the fastest
