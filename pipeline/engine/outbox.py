@@ -296,6 +296,7 @@ class Outbox:
         while not self._ending.wait(_JUDGE_S):
             for feed in self._feeds:
                 feed.judge()
+            self._log.notice_hang()
             self._observers.health.set_log_error(self._log.error)
             self._count_losses()
 

@@ -220,7 +220,6 @@ class KindLog:
             num_unhanded = segment.num_within(position.unhanded_after, last)
             position.shed(segment.first_seq, last, num_unhanded)
             position.pass_over(last)
-        self._forget_confirmed()
         return segment
 
     def delete(self, segment: Segment) -> None:

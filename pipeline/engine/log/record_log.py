@@ -161,7 +161,6 @@ class RecordLog:
     @property
     def error(self) -> str | None:
         """Why the disk cannot be written, ``None`` if it can; touches no disk."""
-        self._notice_hang()
         hang = _HANG if self._is_hanging else None
         return hang or self._error or self._cursor_error
 
@@ -176,7 +175,6 @@ class RecordLog:
         Raises:
             UnloggableError: If one of them cannot be written down; it is named, and none is taken.
         """
-        self._notice_hang()
         with self._changed:
             log = self._kinds[kind]
             log.append(records, self._clock.monotonic_s())
@@ -188,8 +186,7 @@ class RecordLog:
 
         A disk that fails is tried again at the next call. Until then records stay in memory as
         far as they find room, and alerts are read from there; :attr:`error` says why. A disk that
-        does not answer for some seconds fails until this returns. The threads that append and wait
-        find that out.
+        does not answer for some seconds fails until this returns: :meth:`notice_hang` finds out.
         """
         with self._writing:
             if self._is_closed:
@@ -207,12 +204,22 @@ class RecordLog:
 
     def has_room(self) -> bool:
         """Return whether records of sources that may wait can be taken without any being shed."""
-        self._notice_hang()
         with self._changed:
             if any(log.is_full(_MEMORY_SHARE) for log in self._kinds.values()):
                 return False
             num_bytes = sum(log.num_waiting_bytes() for log in self._kinds.values())
             return not self._with_log or num_bytes < _LOG_SHARE * self._log_bytes
+
+    def notice_hang(self) -> None:
+        """Take a disk that does not answer as failing: the thread that writes cannot say so."""
+        if not self._disk.is_overdue:
+            return
+        with self._changed:
+            if self._is_hanging or not self._disk.is_overdue:
+                return
+            self._is_hanging = True
+            self._apply_failing()
+        _logger.warning("%s; records stay in memory", _HANG)
 
     # Threads that feed consumers
 
@@ -242,7 +249,6 @@ class RecordLog:
 
     def wait(self, consumer: str, timeout_s: float) -> bool:
         """Return once a consumer may read something or is woken; ``False``: time is up."""
-        self._notice_hang()
         reader = self._readers[consumer]
         logs = [self._kinds[kind] for kind in reader.kinds]
         with self._changed:
@@ -327,8 +333,6 @@ class RecordLog:
                     log.store.close()
             if self._folder_lock is not None:
                 self._folder_lock.close()
-        for name in self._readers:
-            self.wake(name)
 
     # Files
 
@@ -398,17 +402,6 @@ class RecordLog:
         with self._changed:
             self._error = error
             self._apply_failing()
-
-    def _notice_hang(self) -> None:
-        """Take a disk that does not answer as failing: the thread that writes cannot say so."""
-        if not self._disk.is_overdue:
-            return
-        with self._changed:
-            if self._is_hanging or not self._disk.is_overdue:
-                return
-            self._is_hanging = True
-            self._apply_failing()
-        _logger.warning("%s; records stay in memory", _HANG)
 
     def _end_hang(self) -> None:
         with self._changed:

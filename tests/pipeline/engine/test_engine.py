@@ -20,7 +20,7 @@ from tests.pipeline.engine.runs import (
     run,
     states_of,
 )
-from tests.pipeline.engine.sinks import GateSink
+from tests.pipeline.engine.sinks import FilmSink, GateSink, LoggedSink, opened
 from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
 
 
@@ -182,6 +182,18 @@ def test_a_failing_sink_is_reported(caplog):
     assert "MemorySink" in summary.sink_errors
     assert summary.sink_errors["MemorySink"] in [one.getMessage() for one in caplog.records]
     assert summary.exit_code() == 1
+
+
+def test_no_thread_keeps_the_process_from_its_end():
+    before, told, film = set(threading.enumerate()), set(), FilmSink()
+    film.gate.set()
+
+    def on_turn():
+        told.update(set(threading.enumerate()) - before)
+
+    run(make_config(), make_walk(5), others=[film, opened(kind=LoggedSink)], on_turn=on_turn)
+    assert {"recorder", "delivery-judge", "delivery-housekeeper"} <= {one.name for one in told}
+    assert all(one.daemon for one in told)
 
 
 def test_an_engine_without_frames_rests():

@@ -82,15 +82,27 @@ def drawing_of(seq):
     return Delivery(result=player.play(make_frame(seq)))
 
 
-def make_feed(sink, *, capacity=2):
+def make_feed(sink, *, capacity=2, on_room=lambda: None):
     clock, metrics = ManualClock(), Metrics(tuple)
     observers = Observers(metrics=metrics, health=Health(clock, stall_s=60), clock=clock)
     limits = SinkLimits(behind_s=2, down_s=10)
     watch = SinkWatch("media", is_durable=sink.is_durable, limits=limits, observers=observers)
-    feed = MediaFeed(
-        sink, watch, capacity=capacity, metrics=metrics, clock=clock, on_room=lambda: None
-    )
+    feed = MediaFeed(sink, watch, capacity=capacity, metrics=metrics, clock=clock, on_room=on_room)
     return feed, metrics
+
+
+def test_room_is_told_of_once_a_full_queue_has_some_again():
+    sink, told = FilmSink(), []
+    feed, _ = make_feed(sink, on_room=lambda: told.append(feed.has_room))
+    feed.open()
+    for number in range(2):
+        feed.put(number, drawing_of(number))
+    assert not feed.has_room
+    sink.gate.set()
+    feed.start()
+    feed.drain()
+    assert feed.join(30)
+    assert (sink.told, told) == ([0, 1], [True])
 
 
 @dataclass

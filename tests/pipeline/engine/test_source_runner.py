@@ -308,6 +308,21 @@ def test_every_frame_has_a_ticket_and_the_end_of_the_source_too():
         assert log.take_mark(0) == {"index": 2, "lost_connections": 0}
 
 
+def test_a_bad_file_is_passed_in_the_position_too():
+    class Card(Committing):
+        def read(self):
+            self._next += 1
+            if self._next > 3:
+                return super().read()
+            behind = {"index": self._next}
+            raise CorruptMediaError("cam", "bad", continues=True, resume_position=behind)
+
+    with bench(playing(kind=Card)) as one:
+        one.await_news(FileSkipped, num=3)
+        wait_until(lambda: len(one.runner.commits) >= 3)
+        assert one.runner.commits.take_mark(0)["index"] >= 3
+
+
 def test_a_frame_that_was_lost_by_stopping_is_never_passed():
     kind = type("Kept", (Committing,), {})
     with bench(playing(*make_walk(9), kind=kind), capacity=2) as one:

@@ -407,9 +407,12 @@ def test_disk_that_hangs_lets_alerts_pass_and_is_said_until_it_answers(
     log.append(Kind.ALERTS, make_records(1, 3))
     disk = HangingDisk(log, monkeypatch)
     clock.advance(HANG_S - 0.1)
+    log.notice_hang()
     assert not log.wait("kafka", 0)
     assert log.error is None
     clock.advance(0.2)
+    log.notice_hang()
+    log.notice_hang()
     assert log.wait("kafka", 0)
     assert numbers_of(log.read(Kind.ALERTS, "kafka", max_bytes=1000, max_records=2)) == [1, 2]
     assert log.error == "the log cannot be written: the disk has not answered for 5 s"
@@ -435,6 +438,7 @@ def test_memory_is_bounded_while_the_disk_hangs_and_each_loss_counts_once(
     with monkeypatch.context() as hanging:
         disk = HangingDisk(log, hanging)
         clock.advance(HANG_S)
+        log.notice_hang()
         for number in range(last - 19, last + 1):
             log.append(Kind.TRACKS, make_records(number, number, Kind.TRACKS, 200))
             assert log._kinds[Kind.TRACKS]._tail.bytes_after(0) == 2000

@@ -145,6 +145,7 @@ def test_record_of_an_unknown_topic_is_none():
         ({"value": "text"}, "value is a str .accepted: bytes"),
         ({"key": None}, "encode"),
         ({"timestamp_ms": 1 << 63}, "timestamp_ms is 9223372036854775808 .accepted: 64 bits"),
+        ({"timestamp_ms": -(1 << 63) - 1}, "timestamp_ms is -9223372036854775809 "),
         ({"timestamp_ms": 0.5}, "required argument is not an integer"),
         ({"topic": "other"}, "'other' is not a valid Topic"),
     ],

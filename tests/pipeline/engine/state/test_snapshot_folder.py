@@ -64,6 +64,15 @@ def test_stream_without_snapshot_has_none(tmp_path):
     SnapshotFolder(tmp_path / "none").delete("gate")
 
 
+def test_the_one_before_is_there_if_the_process_ended_between_two_renames(tmp_path):
+    folder = SnapshotFolder(tmp_path)
+    folder.save(snapshot(1))
+    (path,) = tmp_path.glob("*/newest.snapshot")
+    path.rename(path.with_name("former.snapshot"))
+    found, problems = folder.load(ABOUT.stream_id)
+    assert (found.about.alerts_seq, problems) == (1, [])
+
+
 @pytest.mark.parametrize("size", [0, 7, 41, 42, 100, -1])
 def test_cut_snapshot_leaves_the_one_before(tmp_path, size):
     folder = SnapshotFolder(tmp_path)
