@@ -118,6 +118,7 @@ def build_app(
             metrics=seen.metrics,
             health=seen.health,
             clock=clock,
+            state_error_of=keeper.error_of,
         ),
         summary=SummaryBook(clock),
         metrics=seen.metrics,

@@ -2,7 +2,6 @@
 
 import logging
 
-from connectors.errors import Position
 from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.dead_letters import to_dead_letter
 from pipeline.engine.handovers import Handovers
@@ -22,6 +21,7 @@ from pipeline.engine.inbox import (
 )
 from pipeline.engine.ledger import DropCause
 from pipeline.engine.parts import EngineParts
+from pipeline.engine.state.restorer import Restored
 from pipeline.engine.stream_table import RunningSource, RunningStream
 from pipeline.engine.summary import StreamSummary
 from pipeline.errors import MaskstreamError, StreamExistsError, StreamLimitError
@@ -80,15 +80,21 @@ class StreamControl:
         if running is None:
             self._status.open(config.id)
         else:
-            position = self._resume(running)
-            self._status.open(config.id, buffer=running.buffer, stream=running.stream)
+            restored = self._resume(running)
+            position = restored.source if config.is_live else None
+            self._status.open(
+                config.id,
+                buffer=running.buffer,
+                stream=running.stream,
+                restored=restored.state,
+            )
         try:
             source.runner.start(position)
         except RuntimeError as error:  # the machine has no thread left
             self._end(source, error)
 
-    def _resume(self, running: RunningStream) -> Position | None:
-        """Let a stream go on from its state; returns where its source is to."""
+    def _resume(self, running: RunningStream) -> Restored:
+        """Let a stream go on from its state."""
         restored = self._restorer.restore(running)
         for event in restored.ended:
             self._publisher.record(event)
@@ -97,7 +103,7 @@ class StreamControl:
         if running.config.source.keeps_position:
             running.places |= (restored.source or {}).keys()
         self._keeper.open(running, restored.source)
-        return restored.source if running.config.is_live else None
+        return restored
 
     def stop(self) -> None:
         """Ask all sources to end; what waits is dropped. Repeatable."""
@@ -269,9 +275,13 @@ class StreamControl:
         if running is not None:
             running.places |= (ticket.position or {}).keys()
             self._ledger.open(stream_id)
-            self._resume(running)
+            restored = self._resume(running)
             self._status.open(
-                stream_id, buffer=running.buffer, stream=running.stream, is_connected=True
+                stream_id,
+                buffer=running.buffer,
+                stream=running.stream,
+                is_connected=True,
+                restored=restored.state,
             )
 
     def _names(self, source: RunningSource) -> list[str]:

@@ -43,6 +43,7 @@ class Engine:
         self._committer = Committer(parts)
         self._unfinished: list[str] = []
         self._undelivered: dict[str, Undelivered] | None = None
+        self._unkept: dict[str, str] = {}
         self._stop_s: float | None = None
         self._device_error: str | None = None
 
@@ -120,6 +121,7 @@ class Engine:
             num_kept={name: one.num_kept for name, one in left.items() if one.num_kept is not None},
             failed_sinks=[name for name, one in left.items() if one.is_failure],
             unfinished=self._unfinished,
+            unkept=self._unkept,
             device_error=self._device_error,
         )
 
@@ -169,7 +171,9 @@ class Engine:
             elif now_s - since_s >= parts.config.stop_timeout_s:
                 break
         self._undelivered = parts.outbox.close(_CLOSE_SHARE * parts.config.stop_timeout_s)
-        parts.keeper.close(_KEEPER_SHARE * parts.config.stop_timeout_s)
+        self._unkept = parts.keeper.close(_KEEPER_SHARE * parts.config.stop_timeout_s)
+        for name, reason in self._unkept.items():
+            _logger.error("its state is not kept: %s", reason, extra={"stream": name})
         for name, left in self._undelivered.items():
             level = logging.ERROR if left.is_failure else logging.WARNING
             _logger.log(level, "%s", left.text, extra={"sink": name})

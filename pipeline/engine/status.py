@@ -11,9 +11,9 @@ from pipeline.clock import Clock
 from pipeline.config.sections.status import StatusConfig
 from pipeline.engine.buffer import FrameBuffer
 from pipeline.engine.ledger import Ledger
-from pipeline.observe.health import Health
+from pipeline.observe.health import Health, StreamHealth
 from pipeline.observe.metrics import Metrics
-from pipeline.records.schema import StatusError, StatusRecord, StreamState
+from pipeline.records.schema import RestoredState, StatusError, StatusRecord, StreamState
 from pipeline.records.translate import event_id_of
 from pipeline.streams.stream import Stream
 
@@ -54,7 +54,8 @@ class _Entry:
     source_error: Exception | None = None
     model_error: Exception | None = None
     reported_s: float = 0.0
-    reported_error: str = ""
+    reported: tuple[str, str | None] = ("", None)
+    restored: RestoredState | None = None
     window: deque[_Sample] = field(default_factory=lambda: deque(maxlen=_WINDOW_SAMPLES + 1))
 
     @property
@@ -74,6 +75,7 @@ class StatusBook:
         metrics: Learns of states and reconnects.
         health: Learns of states.
         clock: For limits and time stamps.
+        state_error_of: Tells why a stream's newest state is not on disk.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class StatusBook:
         metrics: Metrics,
         health: Health,
         clock: Clock,
+        state_error_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._config = config
         self._publish = publish
@@ -92,6 +95,7 @@ class StatusBook:
         self._metrics = metrics
         self._health = health
         self._clock = clock
+        self._state_error_of = state_error_of
         self._entries: dict[str, _Entry] = {}
 
     def open(
@@ -101,6 +105,7 @@ class StatusBook:
         buffer: FrameBuffer | None = None,
         stream: Stream | None = None,
         is_connected: bool = False,
+        restored: RestoredState | None = None,
     ) -> None:
         """Begin to watch a stream, or with neither buffer nor stream a template of streams."""
         entry = _Entry(
@@ -110,6 +115,7 @@ class StatusBook:
             opened_us=round(self._clock.monotonic_s() * _US),
             since=self._clock.utc_now(),
             is_connected=is_connected,
+            restored=restored,
         )
         self._entries[stream_id] = entry
         self._metrics.add_stream(stream_id)
@@ -144,6 +150,10 @@ class StatusBook:
     def model_works(self, stream_id: str) -> None:
         """The model has a result for the stream."""
         self._entries[stream_id].model_error = None
+
+    def model_restored(self, stream_id: str, restored: RestoredState) -> None:
+        """The model went back to an older state of the stream."""
+        self._entries[stream_id].restored = restored
 
     def error_of(self, stream_id: str) -> Exception | None:
         """Return what is wrong with a stream now."""
@@ -182,8 +192,12 @@ class StatusBook:
         state = self._state_of(entry, self._clock.monotonic_s())
         if state is not entry.state:
             self._move(entry, state)
-        elif type(entry.error).__name__ != entry.reported_error:
+        elif self._faults_of(entry) != entry.reported:
             self._report(entry)
+
+    def _faults_of(self, entry: _Entry) -> tuple[str, str | None]:
+        """Return what is told at once when it changes."""
+        return type(entry.error).__name__, self._state_error_of(entry.stream_id)
 
     def _state_of(self, entry: _Entry, now_s: float) -> StreamState:
         if entry.is_connected and (entry.buffer is None or self._has_frames(entry)):
@@ -250,9 +264,15 @@ class StatusBook:
         """Tell everyone what a stream is doing now."""
         stream_id, error = entry.stream_id, entry.error
         entry.reported_s = self._clock.monotonic_s()
-        entry.reported_error = type(error).__name__
-        message = None if error is None else str(error)
-        self._health.set_stream(stream_id, entry.state, error=message, since=entry.since)
+        _, state_error = entry.reported = self._faults_of(entry)
+        health = StreamHealth(
+            state=entry.state,
+            since=entry.since,
+            error=None if error is None else str(error),
+            restored=entry.restored,
+            state_error=state_error,
+        )
+        self._health.set_stream(stream_id, health)
         self._metrics.set_stream_state(stream_id, entry.state)
         stamp = entry.stream.last_stamp if entry.stream is not None else None
         now = self._clock.utc_now()
@@ -270,6 +290,8 @@ class StatusBook:
                 counts=self._ledger.counts(stream_id),
                 error=_status_error(error),
                 open_event_ids=_open_event_ids(entry.stream),
+                restored=entry.restored,
+                state_error=state_error,
             )
         )
 

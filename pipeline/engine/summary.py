@@ -86,6 +86,7 @@ class RunSummary:
             leave nothing of use.
         unfinished: Sources and sinks that did not end in time when they were asked to.
         device_error: Why the accelerator is gone, if it is.
+        unkept: Streams whose last state is not on disk, and why.
     """
 
     wall_s: float
@@ -95,12 +96,13 @@ class RunSummary:
     failed_sinks: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()
     device_error: str | None = None
+    unkept: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def num_failed(self) -> int:
-        """Streams, files, frames, sinks and the device if they failed, and what was left behind."""
+        """Streams, files, frames, sinks, states and the device if they failed or were left."""
         num_failed = sum(stream.num_failed for stream in self.streams)
-        num_failed += self.device_error is not None
+        num_failed += len(self.unkept) + (self.device_error is not None)
         return num_failed + len(self.sink_errors) + len(self.unfinished)
 
     @property
@@ -108,6 +110,9 @@ class RunSummary:
         """One line for each thing that failed, but sinks."""
         lines = [line for stream in self.streams for line in stream.bad_files]
         lines += [stream.error for stream in self.streams if stream.error is not None]
+        lines += [
+            f"stream {name!r}: its state is not kept: {why}" for name, why in self.unkept.items()
+        ]
         lines += [f"{name} did not end in time and was left behind" for name in self.unfinished]
         return [*lines, *([self.device_error] if self.device_error else [])]
 
@@ -159,7 +164,7 @@ class SummaryBook:
         if len(files) < _MAX_BAD_FILES:
             files.append(str(error))
 
-    def build(
+    def build(  # noqa: PLR0913 - one for each part that may fail
         self,
         running: Sequence[StreamSummary],
         *,
@@ -169,6 +174,7 @@ class SummaryBook:
         failed_sinks: Sequence[str] = (),
         unfinished: Sequence[str] = (),
         device_error: str | None = None,
+        unkept: Mapping[str, str] | None = None,
     ) -> RunSummary:
         """Return the summary of all streams, running and gone.
 
@@ -180,6 +186,7 @@ class SummaryBook:
             failed_sinks: Those of them by which the run has failed.
             unfinished: Sources and sinks that did not end in time.
             device_error: Why the accelerator is gone.
+            unkept: Streams whose last state is not on disk, and why.
         """
         streams = dict(self._retired)
         named = [StreamSummary(stream_id=name, counts=some) for name, some in counts]
@@ -198,6 +205,7 @@ class SummaryBook:
             failed_sinks=tuple(failed_sinks),
             unfinished=tuple(unfinished),
             device_error=device_error,
+            unkept=dict(unkept or {}),
         )
 
 

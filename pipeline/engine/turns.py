@@ -170,7 +170,12 @@ class Turns:
     def _goes_on(self, running: RunningStream) -> bool:
         """Whether the session goes on after so many failures in a row."""
         num_failures = running.backoff.num_failures
-        return num_failures == 1 or (num_failures == 2 and self._restorer.recall(running))
+        if num_failures != 2:
+            return num_failures == 1
+        restored = self._restorer.recall(running)
+        if restored is not None:
+            self._status.model_restored(running.stream_id, restored)
+        return restored is not None
 
     def _lose(self, running: RunningStream, arrived: Arrived, cause: DropCause) -> None:
         self._ledger.drop(running.stream_id, cause)

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from connectors.errors import redact_url
 from pipeline.clock import Clock, format_time
-from pipeline.records.schema import StreamState
+from pipeline.records.schema import RestoredState, StreamState
 
 _MAX_ERROR_CHARS = 500  # a reason is one line; a library's error may quote a whole document
 _BLIND = frozenset({StreamState.OFFLINE, StreamState.FAILED})
@@ -24,15 +24,24 @@ class SinkState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamHealth:
-    """A stream's state, since when, and why."""
+    """What a stream is doing; the fields are those of its status record."""
 
     state: StreamState
     since: datetime
     error: str | None = None
+    restored: RestoredState | None = None
+    state_error: str | None = None
 
-    def to_json(self) -> dict[str, str | None]:
+    def to_json(self) -> dict[str, object]:
         """Return what a health answer shows."""
-        return {"state": self.state, "since": format_time(self.since), "error": self.error}
+        restored = self.restored
+        return {
+            "state": self.state,
+            "since": format_time(self.since),
+            "error": self.error,
+            "restored": None if restored is None else restored.model_dump(mode="json"),
+            "state_error": self.state_error,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +107,9 @@ class Health:
         """Note a turn of the engine."""
         self._turned_s = self._clock.monotonic_s()
 
-    def set_stream(
-        self, stream_id: str, state: StreamState, *, since: datetime, error: str | None = None
-    ) -> None:
+    def set_stream(self, stream_id: str, stream: StreamHealth) -> None:
         """Note what a stream is doing, since when, and why."""
-        stream = StreamHealth(state=state, since=since, error=_clean(error))
+        stream = replace(stream, error=_clean(stream.error), state_error=_clean(stream.state_error))
         with self._lock:
             self._streams[stream_id] = stream
 
@@ -128,7 +135,7 @@ class Health:
         return self._report(self._stall())
 
     def readiness(self) -> HealthReport:
-        """Report whether the engine turns, a stream can be seen and durable sinks take records."""
+        """Report whether the engine turns and sees a stream, and what must be kept is kept."""
         report = self._report(None)
         down = [
             f"sink {name!r} is down: {sink.error or 'no reason known'}"
@@ -139,7 +146,12 @@ class Health:
         return replace(
             report,
             reasons=_known(
-                starting, self._stall(), _blindness(report.streams), *down, self._log_error
+                starting,
+                self._stall(),
+                _blindness(report.streams),
+                *down,
+                self._log_error,
+                _loss(report.streams),
             ),
         )
 
@@ -163,6 +175,12 @@ def _blindness(streams: Mapping[str, StreamHealth]) -> str | None:
     if not states or not all(state in _BLIND for state in states):
         return None
     return f"all {len(states)} stream(s) are offline or failed"
+
+
+def _loss(streams: Mapping[str, StreamHealth]) -> str | None:
+    """Return the reason if a stream could not go on from here after a crash."""
+    errors = [one.state_error for one in streams.values() if one.state_error is not None]
+    return f"the state of {len(errors)} stream(s) is not kept: {errors[0]}" if errors else None
 
 
 def _known(*reasons: str | None) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ EXAMPLES: dict[Topic, _Json] = {
         "value": {"inside_s": 1.0},
     },
     Topic.STATUS: {
-        "schema_version": "1.0",
+        "schema_version": "1.1",
         "stream_id": "north gate/3",
         "stream_epoch": 4,
         "frame_seq": 120,
@@ -90,6 +90,8 @@ EXAMPLES: dict[Topic, _Json] = {
             "waiting": 0,
         },
         "open_event_ids": [_EVENT_ID],
+        "restored": {"taken_at": "2026-08-22T10:15:02.500000Z", "age_s": 1.25},
+        "state_error": "snapshot not written: No space left on device",
     },
     Topic.DLQ: {
         "topic": "maskstream.dlq.v1",

@@ -323,9 +323,23 @@ class FrameCounts(RecordModel):
     """In the buffer or in the model; 0 once the stream has ended."""
 
 
+class RestoredState(RecordModel):
+    """What a stream went on from."""
+
+    taken_at: UtcTime | None = None
+    """When its snapshot was taken. Null: none could be used, and the stream began anew."""
+    age_s: Annotated[float, Field(ge=0)] | None = None
+    """How old the snapshot was then, in seconds."""
+    error: str | None = None
+    """Why a newer one could not be used, or none at all, or why its tracks ended all the same."""
+
+
 class StatusRecord(CommonFields):
     """A stream's state: at each change of it, and every few seconds."""
 
+    schema_version: Annotated[str, Field(pattern=r"^1\.\d+$")] = "1.1"
+    """Major and minor version of the record's schema; a reader of 1.0 can read every 1.x. Of 1.1
+    are ``restored`` and ``state_error``."""
     stream_epoch: int = 0
     """Of the last frame processed."""
     frame_seq: int = -1
@@ -344,6 +358,10 @@ class StatusRecord(CommonFields):
     """What is wrong now."""
     open_event_ids: tuple[str, ...] | None = None
     """``event_id`` of all events that have begun and not ended; null if not known."""
+    restored: RestoredState | None = None
+    """What it went on from, after a restart or errors of the model; null: from nothing."""
+    state_error: str | None = None
+    """Why its newest state is not on disk. Null: it is, or nothing of the stream is kept."""
 
 
 AnyRecord = MaskletsRecord | TrackRecord | EventRecord | StatusRecord

@@ -59,7 +59,11 @@ def evolve(value, schema, root):
         return [evolve(one, meant["items"], root) for one in value]
     if not isinstance(value, dict) or "properties" not in meant:
         return value
-    known = {name: evolve(one, meant["properties"][name], root) for name, one in value.items()}
+    fields = meant["properties"]
+    known = {
+        name: evolve(one, fields[name], root) if name in fields else one
+        for name, one in value.items()
+    }
     return {"later_field": {"deep": [1]}, **known}
 
 

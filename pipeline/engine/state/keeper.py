@@ -223,12 +223,23 @@ class StateKeeper:
             for entry in self._entries.values()
         )
 
-    def close(self, timeout_s: float) -> None:
-        """Write what is safe, and end."""
-        if self._writer is not None:
-            self.advance()
-            self._writer.close(timeout_s)
-            self.advance()
+    def error_of(self, stream_id: str) -> str | None:
+        """Return why the last snapshot of a stream is not on disk."""
+        entry = self._entries.get(stream_id)
+        return None if entry is None else entry.error
+
+    def close(self, timeout_s: float) -> dict[str, str]:
+        """Write what is safe, and end; returns by stream why its last state is not on disk."""
+        if self._writer is None:
+            return {}
+        self.advance()
+        self._writer.close(timeout_s)
+        self.advance()
+        return {
+            stream_id: entry.error or "snapshot not written in time"
+            for stream_id, entry in self._entries.items()
+            if entry.job is not None or entry.error is not None
+        }
 
     def _capture_idle(self, entry: _Entry) -> None:
         """Let frames that can be read again be done even if none follows them."""
@@ -248,7 +259,7 @@ class StateKeeper:
                 saved = self._worker.save(running.stream_id)
         except Exception as error:
             _logger.exception("no snapshot could be taken", extra={"stream": running.stream_id})
-            self._fail(running.stream_id, entry, f"{type(error).__name__}: {error}")
+            self._fail(running.stream_id, entry, f"no snapshot: {type(error).__name__}: {error}")
             return
         mark, number = self._mark()
         entry.taken_s = self._clock.monotonic_s()

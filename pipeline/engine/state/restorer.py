@@ -24,12 +24,13 @@ from pipeline.records.replay import (
     open_events_of,
     replay_events,
 )
-from pipeline.records.schema import EventRecord
+from pipeline.records.schema import EventRecord, RestoredState
 from pipeline.streams.snapshot import SessionState, decode_snapshot
 
 _logger = logging.getLogger("maskstream.state")
 
 _LOST = "state_lost"
+_ANEW = "the stream begins anew"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +41,13 @@ class Restored:
         source: Where its source goes on; ``None``: at its beginning.
         ended: Ends of events that nothing goes on with, to be published.
         failure: Why the model cannot go on: the session that was restored is to be ended.
+        state: What is to be said of it; ``None``: there was nothing to go on from.
     """
 
     source: Position | None = None
     ended: tuple[EventRecord, ...] = ()
     failure: str | None = None
+    state: RestoredState | None = None
 
 
 class StateRestorer:
@@ -79,30 +82,38 @@ class StateRestorer:
         stream_id = running.stream_id
         logged = self._logged.pop(stream_id, [])
         stored, problems = self._store.load(stream_id)
-        then = "the stream begins anew" if stored is None else "the one before it is used"
+        then = _ANEW if stored is None else "the one before it is used"
+        problems = [f"{problem}; {then}" for problem in problems]
         for problem in problems:
-            _logger.warning("%s; %s", problem, then, extra=_about(running))
+            _logger.warning("%s", problem, extra=_about(running))
         if stored is None:
-            return self._begin_anew(logged)
+            return self._begin_anew(logged, problems)
         try:
             replayed = self._replay(running, stored, logged)
         except SnapshotError as error:
-            _logger.warning("%s; the stream begins anew", error, extra=_about(running))
-            return self._begin_anew(logged)
+            problems.append(f"{error}; {_ANEW}")
+            _logger.warning("%s", problems[-1], extra=_about(running))
+            return self._begin_anew(logged, problems)
         except Exception:  # a bug must not keep the other streams from running
-            _logger.exception("its state cannot be read; it begins anew", extra=_about(running))
-            return self._begin_anew(logged)
+            problems.append(f"its state cannot be read; {_ANEW}")
+            _logger.exception("%s", problems[-1], extra=_about(running))
+            return self._begin_anew(logged, problems)
         failure = None
         if replayed.snapshot.session is not None:
             failure = self._restore_memory(running, stored, replayed)
         self._tell(running, stored, failure)
+        if failure is not None:
+            problems.append(f"its tracks ended: {failure}")
         if running.config.source.keeps_position:
             running.done_to = dict(stored.about.source)
         return Restored(
-            source=stored.about.source, ended=self._ends(replayed.orphans), failure=failure
+            source=stored.about.source,
+            ended=self._ends(replayed.orphans),
+            failure=failure,
+            state=self._state_of(stored, problems),
         )
 
-    def recall(self, running: RunningStream) -> bool:
+    def recall(self, running: RunningStream) -> RestoredState | None:
         """Give the model back what it knew of a stream when the last snapshot was taken.
 
         The stream itself stays as it is: what has begun or ended since is told to the model.
@@ -111,14 +122,14 @@ class StateRestorer:
             running: A stream with a session, on which the model fails.
 
         Returns:
-            Whether there was something to go on from.
+            What it went back to; ``None``: there is nothing to go on from.
         """
         session = running.stream.snapshot().session
         if self._store is None or session is None or not keeps_state(running.config):
-            return False
-        stored, _ = self._store.load(running.stream_id)
+            return None
+        stored, problems = self._store.load(running.stream_id)
         if stored is None:
-            return False
+            return None
         when, extra = format_time(stored.about.taken_at), _about(running)
         try:
             memory = _memory_of(stored, session)
@@ -126,14 +137,14 @@ class StateRestorer:
             failure = str(error)
         except Exception:  # a bug must not keep the other streams from running
             _logger.exception("its state cannot be read", extra=extra)
-            return False
+            return None
         else:
             failure = self._start_model(running, stored, memory)
         if failure is not None:
             _logger.warning("no way back to the state of %s: %s", when, failure, extra=extra)
-            return False
+            return None
         _logger.warning("the model goes back to the state of %s", when, extra=extra)
-        return True
+        return self._state_of(stored, problems)
 
     def _replay(
         self, running: RunningStream, stored: StoredSnapshot, logged: Sequence[EventRecord]
@@ -176,8 +187,18 @@ class StateRestorer:
             return f"its memory is of model {stored.about.model!r}"
         return self._worker.restore(running.stream_id, running.config.concepts, memory)
 
-    def _begin_anew(self, logged: Sequence[EventRecord]) -> Restored:
-        return Restored(ended=self._ends(open_events_of(logged)))
+    def _begin_anew(self, logged: Sequence[EventRecord], problems: Sequence[str]) -> Restored:
+        state = RestoredState(error=" | ".join(problems)) if problems else None
+        return Restored(ended=self._ends(open_events_of(logged)), state=state)
+
+    def _state_of(self, stored: StoredSnapshot, problems: Sequence[str]) -> RestoredState:
+        taken_at = stored.about.taken_at
+        age_s = (self._clock.utc_now() - taken_at).total_seconds()
+        return RestoredState(
+            taken_at=taken_at,
+            age_s=max(age_s, 0.0),  # the machine's clock may have been set back
+            error=" | ".join(problems) or None,
+        )
 
     def _ends(self, orphans: Sequence[EventRecord]) -> tuple[EventRecord, ...]:
         now = self._clock.utc_now()

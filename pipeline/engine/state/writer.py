@@ -92,8 +92,8 @@ class SnapshotWriter:
             else:
                 self._store.save(encode_capture(job))
         except NotWritableError as error:
-            return str(error)
+            return f"snapshot not written: {error.reason} ({error.name})"
         except Exception as error:
             _logger.exception("a snapshot could not be made")
-            return f"{type(error).__name__}: {error}"
+            return f"snapshot not made: {type(error).__name__}: {error}"
         return None

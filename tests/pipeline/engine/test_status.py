@@ -15,7 +15,7 @@ from pipeline.engine.status import StatusBook
 from pipeline.errors import ModelError
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.records.schema import EventRecord
+from pipeline.records.schema import EventRecord, RestoredState
 from pipeline.records.translate import to_models
 from tests.pipeline.fakes import START, make_frame
 from tests.pipeline.streams.player import Player, red
@@ -38,7 +38,9 @@ class Bench:
             metrics=self.metrics,
             health=self.health,
             clock=self.clock,
+            state_error_of=lambda _: self.state_error,
         )
+        self.state_error = None
         self.buffer = FrameBuffer(
             "cam",
             capacity=1,
@@ -233,6 +235,33 @@ def test_another_error_is_told_though_the_state_stays():
     bench.book.source_lost("cam", AWAY)
     errors = [record.error.type for record in bench.records if record.error]
     assert errors == ["StreamEndedError", "UnreachableError"]
+
+
+def test_state_that_is_not_kept_is_told_at_once_and_until_it_is():
+    bench = Bench()
+    bench.connect()
+    bench.frames(20)
+    num_told = len(bench.records)
+    for error in ("disk full", None):
+        bench.state_error = error
+        bench.frames(2)
+        num_told += 1
+        assert len(bench.records) == num_told
+        assert (bench.records[-1].state, bench.records[-1].state_error) == ("running", error)
+        assert bench.health.liveness().streams["cam"].state_error == error
+        assert bench.records[-1].error is None
+
+
+def test_what_a_stream_went_on_from_is_in_each_record():
+    bench, restored = Bench(), RestoredState(taken_at=START, age_s=1.0)
+    assert bench.records[-1].restored is None
+    bench.book.open("cam", buffer=bench.buffer, restored=restored)
+    assert bench.records[-1].restored == restored
+    later = RestoredState(taken_at=START, age_s=2.0)
+    bench.book.model_restored("cam", later)
+    bench.book.model_failed("cam", MODEL)
+    assert bench.records[-1].restored == later
+    assert bench.health.liveness().streams["cam"].restored == later
 
 
 def test_model_errors_are_stated_until_it_works_again():

@@ -1,12 +1,14 @@
 """Liveness and readiness, with their reasons."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from pipeline.clock import ManualClock
-from pipeline.observe.health import Health, SinkState
-from pipeline.records.schema import StreamState
+from pipeline.observe.health import Health, SinkState, StreamHealth
+from pipeline.records.schema import RestoredState, StreamState
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -23,7 +25,8 @@ def health(clock):
 
 def set_streams(health, *states):
     for number, state in enumerate(states):
-        health.set_stream(f"cam-{number}", StreamState(state), since=SINCE)
+        stream = StreamHealth(state=StreamState(state), since=SINCE)
+        health.set_stream(f"cam-{number}", stream)
 
 
 def test_engine_is_live_before_its_first_turn(health, clock):
@@ -88,6 +91,29 @@ def test_readiness_needs_every_durable_sink(health):
     assert health.readiness().is_good
 
 
+def test_a_stream_whose_state_is_not_kept_is_not_ready(health):
+    health.beat()
+    set_streams(health, "running", "running")
+    running = StreamHealth(state=StreamState.RUNNING, since=SINCE)
+    health.set_stream("cam-1", replace(running, state_error="snapshot not written: disk full"))
+    reason = "the state of 1 stream(s) is not kept: snapshot not written: disk full"
+    assert health.readiness().reasons == (reason,)
+    assert health.liveness().is_good
+    health.set_stream("cam-1", running)
+    assert health.readiness().is_good
+
+
+def test_answer_tells_what_a_stream_went_on_from(health):
+    restored = RestoredState(taken_at=SINCE, age_s=1.5, error="cut; the one before it is used")
+    stream = StreamHealth(state=StreamState.RUNNING, since=SINCE, restored=restored)
+    health.set_stream("gate", stream)
+    assert json.loads(json.dumps(health.liveness().to_json()["streams"]["gate"]["restored"])) == {
+        "taken_at": "2026-01-01T00:00:00.000000Z",
+        "age_s": 1.5,
+        "error": "cut; the one before it is used",
+    }
+
+
 def test_liveness_is_the_engine_s_alone(health):
     health.beat()
     set_streams(health, "failed")
@@ -99,7 +125,8 @@ def test_liveness_is_the_engine_s_alone(health):
 def test_answer_holds_states_and_no_secret(health):
     health.beat()
     error = "rtsp://bob:hunter2@gate: 401 " + "x" * 1000
-    health.set_stream("gate", StreamState.OFFLINE, since=SINCE, error=error)
+    stream = StreamHealth(state=StreamState.OFFLINE, since=SINCE, error=error, state_error=error)
+    health.set_stream("gate", stream)
     health.set_sink("kafka", SinkState.DOWN, error="kafka://bob:hunter2@host")
     body = health.readiness().to_json()
     assert "hunter2" not in str(body)
@@ -108,4 +135,6 @@ def test_answer_holds_states_and_no_secret(health):
     assert (stream["state"], stream["since"]) == ("offline", "2026-01-01T00:00:00.000000Z")
     assert stream["error"].startswith("rtsp://***@gate: 401 ")
     assert len(stream["error"]) == 500
+    assert stream["state_error"] == stream["error"]
+    assert stream["restored"] is None
     assert body["sinks"] == {"kafka": {"state": "down", "error": "kafka://***@host"}}

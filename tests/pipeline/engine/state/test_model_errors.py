@@ -109,6 +109,9 @@ def test_tracks_and_events_go_on_with_the_memory_that_was_saved(play, source):
     assert [one.concept_id for one in memory.reminders] == ["green"]
     assert len(memory.forgotten) == 1
     assert memory.has_gap
+    first, *_, last = [body.get("restored") for body in bodies(sink, Topic.STATUS)]
+    assert first is None
+    assert last["taken_at"] > "2026"
     assert value_of(app.metrics, "model_resets_total", stream="cam") == 0
 
 

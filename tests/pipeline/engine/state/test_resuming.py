@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from itertools import groupby
 from time import monotonic
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from connectors.kafka.config import KafkaSourceConfig
 from connectors.memory import MemorySink, MemorySource, Pause
 from connectors.record import Topic
+from pipeline.clock import format_time
 from pipeline.config.sections.engine import EngineConfig
 from pipeline.engine.outbox import Outbox
 from pipeline.engine.state.snapshot_file import decode_snapshot_file
@@ -113,6 +115,10 @@ def test_camera_goes_on_with_its_track_and_its_events(config_of):
     assert [body["phase"] for body in bodies(first, Topic.EVENTS)] == ["new", "new"]
     _, second, made = play(config, WALK)
     assert made[0][1]["index"] == len(first.of(Topic.MASKLETS))
+    (restored,) = {str(body["restored"]) for body in bodies(second, Topic.STATUS)}
+    assert "'taken_at': '20" in restored
+    assert "'age_s': " in restored
+    assert "error" not in restored
     tracks = [*bodies(first, Topic.TRACKS), *bodies(second, Topic.TRACKS)]
     assert [body["kind"] for body in tracks] == ["started", "confirmed", "ended"]
     assert len({body["track_uid"] for body in tracks}) == 1
@@ -163,6 +169,38 @@ def test_damaged_state_begins_anew_and_ends_what_was_open(config_of, caplog):
     ]
     assert {(body["phase"], body["end_reason"]) for body in ended} == {("end", "state_lost")}
     assert bodies(second, Topic.EVENTS)[len(ended)]["phase"] == "new"
+    for body in bodies(second, Topic.STATUS):
+        assert body["restored"].keys() == {"error"}
+        assert body["restored"]["error"].count("cut or damaged") == 2
+        assert body["restored"]["error"].endswith("; the stream begins anew")
+
+
+def test_one_damaged_snapshot_is_told_and_the_one_before_it_is_used(config_of):
+    config = config_of(CAMERA)
+    play(config, WALK, until=10)
+    (path,) = (config.state.folder / "snapshots").glob("*/newest.snapshot")
+    path.write_bytes(path.read_bytes()[:-7])
+    before = about_of(path.with_name("former.snapshot"))
+    _, sink, made = play(config, WALK)
+    assert made[0][1] == before.source
+    for body in bodies(sink, Topic.STATUS):
+        assert body["restored"]["taken_at"] == format_time(before.taken_at)
+        assert body["restored"]["error"].endswith("wrong; the one before it is used")
+
+
+def test_first_run_went_on_from_nothing(config_of):
+    _, sink, _ = play(config_of(CAMERA), WALK)
+    assert not any("restored" in body for body in bodies(sink, Topic.STATUS))
+
+
+def test_state_of_another_model_is_told_and_its_tracks_end(config_of):
+    config = config_of(CAMERA)
+    play(config, WALK, until=20)
+    model = config.model.model_copy(update={"name": "other"})
+    _, sink, _ = play(config.model_copy(update={"model": model}), WALK)
+    restored = bodies(sink, Topic.STATUS)[-1]["restored"]
+    assert restored["error"] == f"its tracks ended: its memory is of model {config.model.name!r}"
+    assert {"taken_at", "age_s"} < restored.keys()
 
 
 def test_log_keeps_the_events_that_the_newest_snapshot_alone_holds(config_of, monkeypatch):
@@ -202,12 +240,25 @@ def no_snapshots(config):
 
 def test_snapshots_that_fail_keep_the_run_and_are_counted(config_of, caplog):
     config = config_of(CAMERA)
-    with no_snapshots(config):
-        app, sink, _ = play(config, WALK, until=20)
+    sink, source = MemorySink(), MemorySource([*WALK, Pause(600)], stream_id="cam")
+    app = make_app(config, sink=sink, build=lambda *_: source)
+
+    def is_told():
+        status = bodies(sink, Topic.STATUS)[-1:]
+        return status and status[0].get("state_error") and len(sink.of(Topic.MASKLETS)) == len(WALK)
+
+    with no_snapshots(config) as path:
+        in_turn(app.engine, (is_told, lambda: None))
     assert value_of(app, "snapshot_errors_total") >= 1
     assert value_of(app, "snapshots_total") == 0
-    assert len(sink.of(Topic.MASKLETS)) >= 20
     assert caplog.text.count("; tried again") == 1
+    error = f"snapshot not written: Not a directory ({path}/cam/next.snapshot)"
+    assert bodies(sink, Topic.STATUS)[-1]["state_error"] == error
+    assert app.health.readiness().reasons == (f"the state of 1 stream(s) is not kept: {error}",)
+    summary = app.engine.summary()
+    assert summary.unkept == {"cam": error}
+    assert summary.errors == [f"stream 'cam': its state is not kept: {error}"]
+    assert (summary.num_failed, summary.exit_code()) == (1, 0)
 
 
 def test_failed_snapshot_of_an_idle_stream_is_tried_again_by_time(config_of):
@@ -215,7 +266,8 @@ def test_failed_snapshot_of_an_idle_stream_is_tried_again_by_time(config_of):
     state = config.state.model_copy(update={"snapshot_every_s": 0.1})
     config = config.model_copy(update={"state": state, "engine": EAGER})
     source = Replayed([*WALK[:5], Pause(600)], stream_id="cam")
-    app, times = make_app(config, build=lambda *_: source), []
+    sink, times = MemorySink(), []
+    app = make_app(config, sink=sink, build=lambda *_: source)
     with no_snapshots(config) as path:
         in_turn(
             app.engine,
@@ -231,6 +283,9 @@ def test_failed_snapshot_of_an_idle_stream_is_tried_again_by_time(config_of):
             (lambda: (source.committed or {}).get("index") == 5, lambda: None),
         )
     assert times[1] - times[0] > 0.2  # three waits
+    states = [body.get("state_error") for body in bodies(sink, Topic.STATUS)]
+    assert [error is None for error, _ in groupby(states)] == [True, False, True]
+    assert app.engine.summary().unkept == {}
 
 
 def test_snapshots_that_fail_do_not_hold_up_a_stop(config_of):
@@ -266,5 +321,5 @@ def test_bug_in_reading_state_costs_its_stream_alone_its_tracks(config_of, caplo
 
     monkeypatch.setattr("pipeline.engine.state.restorer.replay_events", broken)
     app, _, _ = play(config, WALK)
-    assert "its state cannot be read; it begins anew" in caplog.text
+    assert "its state cannot be read; the stream begins anew" in caplog.text
     assert app.engine.summary().streams[0].counts.processed == len(WALK)
