@@ -20,7 +20,8 @@ class Association:
     """What one frame's detections say about the masklets.
 
     Attributes:
-        new: Detections that begin a masklet, in order of falling score.
+        unexplained: Detections that overlap no masklet, in order of falling score.
+        new: Those of them that begin a masklet.
         supports: Shape (D, T), bool: the detection overlaps the masklet at all.
         best_detection: Shape (T,), the most overlapping detection, -1 if none is close enough to
             match.
@@ -30,6 +31,7 @@ class Association:
         trusted: Shape (T,), the detection whose mask stands for the masklet's, or -1.
     """
 
+    unexplained: tuple[int, ...]
     new: tuple[int, ...]
     supports: NDArray[np.bool_]
     best_detection: NDArray[np.int64]
@@ -58,6 +60,7 @@ def associate(
     if num_detections == 0 or num_masklets == 0:
         # With nothing tracked there is nothing to duplicate.
         return Association(
+            unexplained=tuple(int(d) for d in order),
             new=tuple(int(d) for d in order if scores[d] >= rules.first_score),
             supports=np.zeros(iou.shape, dtype=np.bool_),
             best_detection=nobody,
@@ -76,10 +79,10 @@ def associate(
             and closest[detection] >= rules.recondition_iou
         ):
             recondition[masklet] = detection
+    unexplained = tuple(int(d) for d in order if closest[d] < rules.new_iou)
     return Association(
-        new=tuple(
-            int(d) for d in order if scores[d] >= rules.new_score and closest[d] < rules.new_iou
-        ),
+        unexplained=unexplained,
+        new=tuple(d for d in unexplained if scores[d] >= rules.new_score),
         supports=iou >= rules.new_iou,
         best_detection=np.where(overlap >= rules.match_iou, best, -1),
         is_unmatched=is_visible & (overlap < rules.match_iou),

@@ -5,6 +5,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from models.sam2.memory_bank import MemoryBank
 from models.sam3.tracking.options import LifeRules
 
@@ -15,6 +18,10 @@ MOST_AHEAD_S = 2.0
 CHOSEN = -1
 # Share of the picture's side within which an object may be coming in or leaving.
 EDGE = 0.08
+# How far from where it is due an object may be found behind missed frames, as a share of the
+# picture's side. Of 161 objects in 30 held-out worlds 92 % are within it after 2 s, all after 1 s;
+# within half of it 78 % after 2 s.
+SOUGHT_REACH = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +68,7 @@ class MaskletFacts:
         unmatched_s: How long it has been visible without a detection that agrees.
         place: Where a detection last saw it.
         label: What the person calls it who chose it.
+        is_sought: Frames were missed since it was seen, and nothing has confirmed it yet.
         shared_s: How long one detection supported it and an older masklet, by the older one's id.
     """
 
@@ -74,6 +82,7 @@ class MaskletFacts:
     unmatched_s: float = 0.0
     place: Place | None = None
     label: str = ""
+    is_sought: bool = False
     shared_s: dict[int, float] = field(default_factory=dict)
 
 
@@ -113,6 +122,7 @@ class Masklet(MaskletFacts):
     def on_matched(self, now_s: float, score: float) -> None:
         """Note a detection that matches."""
         self.last_matched_s, self.score = now_s, score
+        self.is_sought = False
 
     def on_seen(self, x: float, y: float, now_s: float) -> None:
         """Note where a matching detection saw the object."""
@@ -166,6 +176,32 @@ def nearest_hidden(
                 distances[k] = math.hypot(x - due_x, y - due_y)
     nearest = min(distances, key=lambda k: distances[k], default=None)
     return nearest if nearest is not None and distances[nearest] <= reach else None
+
+
+def pair_sought(
+    sought: Sequence[Masklet], centres: Sequence[tuple[float, float]], *, now_s: float
+) -> dict[int, int]:
+    """Return by points which sought masklet each is: as many as can be, nearest to where it is due.
+
+    It may have gone to the edge while frames were missed; who should have left by now is sought
+    there too.
+    """
+    placed = [k for k, masklet in enumerate(sought) if masklet.place is not None]
+    if not placed or not centres:
+        return {}
+    due = np.array([_due(sought[k], now_s) for k in placed])
+    distances = np.linalg.norm(np.array(centres)[:, None] - due[None], axis=2)
+    # One out of reach costs more than all that are within it.
+    costs = np.where(distances <= SOUGHT_REACH, distances, len(placed) + len(centres))
+    rows, columns = linear_sum_assignment(costs)
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return {row: placed[column] for row, column in pairs if distances[row, column] <= SOUGHT_REACH}
+
+
+def _due(masklet: Masklet, now_s: float) -> tuple[float, float]:
+    """Return where on the picture a masklet should be by now; it has a place."""
+    x, y = (0.0, 0.0) if masklet.place is None else masklet.place.expected(now_s)
+    return min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
 
 
 def _is_inside(x: float, y: float) -> bool:

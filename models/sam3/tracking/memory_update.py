@@ -32,7 +32,12 @@ def update_memories(
         tracked: Masklets of each stream.
         least_kept_area: A masklet that others cover but for this share is remembered as hidden.
     """
-    rows = [(n, item) for n, items in enumerate(tracked) for item in items if not item.is_dormant]
+    rows = [
+        (n, item)
+        for n, items in enumerate(tracked)
+        for item in items
+        if not (item.is_dormant or item.is_withheld)
+    ]
     if not rows:
         return
     frame = torch.tensor([n for n, _ in rows], device=features.top.device)

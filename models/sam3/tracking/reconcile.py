@@ -12,7 +12,7 @@ from models.sam3.tracking.association import (
     associate,
     suppress_recently_occluded,
 )
-from models.sam3.tracking.masklet import Masklet, nearest_hidden
+from models.sam3.tracking.masklet import Masklet, nearest_hidden, pair_sought
 from models.sam3.tracking.options import SessionOptions
 from models.sam3.tracking.stream import SURE_LOGIT, Stream, Tracked
 
@@ -46,7 +46,7 @@ class Reconciler:
         if found is None:
             for item in mine:
                 if not item.is_empty:
-                    item.masklet.last_matched_s = now_s
+                    item.masklet.on_matched(now_s, item.masklet.score)
             return
         masks = stack_masks([item.mask_logits for item in mine], found.mask_logits)
         visible = (masks > 0).flatten(1).any(1).numpy(force=True)
@@ -64,11 +64,12 @@ class Reconciler:
                 mine[t].masklet.on_shared(mine[together[0]].masklet.masklet_id, elapsed_s)
         hidden = self._hide(mine, stream)
         hidden += [item for item in tracked if item.is_reminder_of(concept)]
+        taken = self._find_sought(hidden, found, plan, now_s)
         for d in plan.new:
             # Dormant ones make room, below.
             num_tracked = sum(not item.is_dormant for item in tracked)
             has_room = num_tracked < self._options.max_masklets
-            if not self._revive(hidden, found, d, now_s) and has_room:
+            if d not in taken and not self._revive(hidden, found, d, now_s) and has_room:
                 tracked.append(self._begin(stream, concept, found, d))
 
     def expire(self, stream: Stream, tracked: list[Tracked]) -> tuple[int, ...]:
@@ -129,7 +130,7 @@ class Reconciler:
         if plan.best_detection[t] >= 0:
             item.is_matched = True
             item.masklet.on_matched(now_s, float(found.scores[plan.best_detection[t]]))
-        elif plan.is_unmatched[t]:
+        elif plan.is_unmatched[t] and not item.masklet.is_sought:
             item.masklet.on_unmatched(elapsed_s)
         if plan.trusted[t] >= 0:
             item.mask_logits = found.mask_logits[plan.trusted[t]]
@@ -144,14 +145,37 @@ class Reconciler:
     def _hide(self, mine: list[Tracked], stream: Stream) -> list[Tracked]:
         """Blank masklets that no detection has matched for long; return all that are hidden.
 
-        Where frames were missed, what no detection confirms has moved: it may be elsewhere.
+        What is sought and no detection confirms may be elsewhere by now.
         """
         for item in mine:
             unmatched_s = stream.time_s - item.masklet.last_matched_s
-            has_moved = stream.is_resumed and not item.is_matched
-            if has_moved or unmatched_s > self._options.life.suppress_s:
+            item.is_withheld = item.masklet.is_sought and not item.is_matched
+            if item.is_withheld or unmatched_s > self._options.life.suppress_s:
                 item.mask_logits = torch.full_like(item.mask_logits, -SURE_LOGIT)
         return [item for item in mine if not item.is_matched and item.is_empty]
+
+    def _find_sought(
+        self, hidden: list[Tracked], found: Found, plan: Association, now_s: float
+    ) -> set[int]:
+        """Give detections that no masklet explains to those that are sought; return which.
+
+        First those that could begin a masklet, then the less sure ones.
+        """
+        taken: set[int] = set()
+        unsure = [d for d in plan.unexplained if d not in plan.new]
+        for detections in (plan.new, unsure):
+            sought = [item for item in hidden if item.masklet.is_sought]
+            drawn = [d for d in detections if bool((found.mask_logits[d] > 0).any())]
+            pairs = pair_sought(
+                [item.masklet for item in sought],
+                [mask_centre(found.mask_logits[d]) for d in drawn] if sought else (),
+                now_s=now_s,
+            )
+            for place, k in pairs.items():
+                self._bring_back(sought[k], found, drawn[place], now_s)
+                taken.add(drawn[place])
+            hidden[:] = [item for item in hidden if not item.is_matched]
+        return taken
 
     def _revive(self, hidden: list[Tracked], found: Found, detection: int, now_s: float) -> bool:
         """Give a detection that no masklet explains to the hidden one that is due there, if any."""
@@ -168,13 +192,16 @@ class Reconciler:
         )
         if chosen is None:
             return False
-        item = hidden.pop(chosen)
-        item.mask_logits, item.object_logit = mask_logits, SURE_LOGIT
-        item.is_dormant = False
+        self._bring_back(hidden.pop(chosen), found, detection, now_s)
+        return True
+
+    @staticmethod
+    def _bring_back(item: Tracked, found: Found, detection: int, now_s: float) -> None:
+        item.mask_logits, item.object_logit = found.mask_logits[detection], SURE_LOGIT
+        item.is_dormant = item.is_withheld = False
         item.is_matched = item.is_prompted = True
         item.masklet.last_conditioned_s = now_s
         item.masklet.on_matched(now_s, float(found.scores[detection]))
-        return True
 
     def _begin(self, stream: Stream, concept: int, found: Found, detection: int) -> Tracked:
         score = float(found.scores[detection])

@@ -40,7 +40,7 @@ class Restorer:
         self._model = model
         self._memory = memory
         self._num_maps = num_maps
-        self._layout = TensorLayout.of(model)
+        self._layout = TensorLayout.of(model.config)
         parameter = next(model.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
         self._problems: list[str] = []
@@ -77,6 +77,9 @@ class Restorer:
         stream.is_resumed = memory.has_gap
         for view in memory.views:
             self._encode(stream, view)
+        for masklet in stream.masklets:
+            may_be_elsewhere = memory.has_gap or masklet.is_reminder
+            masklet.is_sought |= may_be_elsewhere and masklet.concept != CHOSEN
         for reminder in memory.reminders:
             if reminder.concept_id in places:
                 self._remind(stream, reminder, places[reminder.concept_id])
@@ -164,6 +167,7 @@ class Restorer:
             last_matched_s=seen_s,
             last_conditioned_s=seen_s,
             place=Place(x=x, y=y, time_s=seen_s),
+            is_sought=True,
         )
 
     def _tokens(self, name: str) -> TextFeatures | None:

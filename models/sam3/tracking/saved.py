@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.common.checks import check_integer, check_number
 from models.protocols import SavedStateError
-from models.sam3.network.model import Sam3
+from models.sam3.network.config import Sam3Config
 from models.sam3.prompts import Exemplar, check_exemplars
 from models.sam3.tracking.masklet import CHOSEN, Masklet, MaskletFacts
 from models.sam3.tracking.stream import SearchedConcept, Stream
@@ -43,14 +43,14 @@ class TensorLayout:
     prompt_dim: int
 
     @classmethod
-    def of(cls, model: Sam3) -> "TensorLayout":
+    def of(cls, network: Sam3Config) -> "TensorLayout":
         """Return the layout of a model."""
-        tracker = model.config.tracker
+        tracker = network.tracker
         return cls(
             hidden_dim=tracker.hidden_dim,
             memory_dim=tracker.memory_dim,
             grid=tracker.image_size // tracker.patch_size,
-            prompt_dim=model.config.detector.dim,
+            prompt_dim=network.detector.dim,
         )
 
 

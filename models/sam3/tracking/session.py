@@ -134,7 +134,7 @@ class Sam3Session:
 
         The last frame itself is left out: nothing can be chosen on it afterwards.
         """
-        return SavedSam3Stream(self._open(stream_id).draft(), TensorLayout.of(self._model))
+        return SavedSam3Stream(self._open(stream_id).draft(), TensorLayout.of(self._model.config))
 
     @torch.inference_mode()
     def restore_stream(
@@ -347,7 +347,8 @@ class Sam3Session:
         self, stream: Stream, time_s: float, tracked: list[Tracked], found: list[Found | None]
     ) -> tuple[int, ...]:
         """Let the detections of a frame decide about a stream's masklets; return those that end."""
-        elapsed_s = max(time_s - stream.time_s, 0.0) if math.isfinite(stream.time_s) else 0.0
+        is_next = math.isfinite(stream.time_s) and not stream.is_resumed
+        elapsed_s = max(time_s - stream.time_s, 0.0) if is_next else 0.0
         stream.time_s = time_s
         for concept, detections in enumerate(found):
             self._reconciler.match(stream, tracked, concept, detections, elapsed_s)

@@ -147,6 +147,7 @@ class Tracked:
         is_new: Whether it begins on this frame.
         is_prompted: Whether its mask was given, and not tracked.
         is_dormant: Whether it was not tracked at all; its mask is empty then.
+        is_withheld: Whether its memory stays as it is: nothing says that this is the object.
     """
 
     masklet: Masklet
@@ -158,6 +159,7 @@ class Tracked:
     is_new: bool = False
     is_prompted: bool = False
     is_dormant: bool = False
+    is_withheld: bool = False
 
     @classmethod
     def dormant(cls, masklet: Masklet, blank: Tensor) -> "Tracked":

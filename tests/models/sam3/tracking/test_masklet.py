@@ -4,7 +4,7 @@ import pytest
 
 from models.sam2.config import TrackerConfig
 from models.sam2.memory_bank import MemoryBank
-from models.sam3.tracking.masklet import Masklet, Place, nearest_hidden
+from models.sam3.tracking.masklet import Masklet, Place, nearest_hidden, pair_sought
 from models.sam3.tracking.options import LifeRules
 
 RULES = LifeRules(probation_s=1.5, unmatched_s=0.8, duplicate_s=0.8, expiry_s=4.0)
@@ -108,3 +108,50 @@ def test_nearest_hidden_masklet_is_found_within_reach(x, reach, expected):
     hidden[0].on_seen(0.25, 0.5, 10.0)
     hidden[1].on_seen(0.75, 0.5, 10.0)
     assert nearest_hidden(hidden, x=x, y=0.5, now_s=10.5, reach=reach) == expected
+
+
+def make_sought(*places):
+    sought = [make_masklet() for _ in places]
+    for masklet, (x, y) in zip(sought, places, strict=True):
+        masklet.on_seen(x, y, 10.0)
+    return sought
+
+
+def test_sought_masklets_are_paired_all_at_once():
+    sought = make_sought((0.5, 0.5), (0.3, 0.5))
+    # The first point is nearest to the first masklet, which the second point needs more.
+    assert pair_sought(sought, [(0.45, 0.5), (0.9, 0.5)], now_s=10.5) == {0: 1, 1: 0}
+    assert pair_sought(sought, [(0.45, 0.5)], now_s=10.5) == {0: 0}
+    assert pair_sought(sought, [(0.45, 0.5), (0.3, 0.4), (0.4, 0.4)], now_s=10.5) == {0: 0, 1: 1}
+
+
+@pytest.mark.parametrize(("x", "pairs"), [(0.59, {0: 0}), (0.61, {})])
+def test_sought_masklet_is_found_within_reach_only(x, pairs):
+    assert pair_sought(make_sought((0.1, 0.5)), [(x, 0.5)], now_s=10.5) == pairs
+
+
+def test_one_more_pair_is_worth_any_way_within_reach():
+    sought = make_sought((0.3, 0.5), (0.3, 0.9))
+    assert pair_sought(sought, [(0.3, 0.6), (0.3, 0.1)], now_s=10.5) == {0: 1, 1: 0}
+
+
+def test_sought_masklet_is_due_further_on_but_on_the_picture():
+    (leaving,) = make_sought((0.8, 0.5))
+    leaving.on_seen(0.9, 0.5, 10.1)
+    assert leaving.place.expected(11.1)[0] == pytest.approx(1.2)
+    assert pair_sought([leaving], [(0.51, 0.5)], now_s=11.1) == {0: 0}
+    assert pair_sought([leaving], [(0.49, 0.5)], now_s=11.1) == {}
+
+
+def test_sought_masklet_without_a_place_is_not_found():
+    (placed,) = make_sought((0.5, 0.5))
+    assert pair_sought([make_masklet(), placed], [(0.5, 0.5), (0.6, 0.5)], now_s=10.5) == {0: 1}
+    assert pair_sought([make_masklet()], [(0.5, 0.5)], now_s=10.5) == {}
+    assert pair_sought([placed], [], now_s=10.5) == {}
+
+
+def test_sought_masklet_that_is_matched_is_sought_no_more():
+    masklet = make_masklet()
+    masklet.is_sought = True
+    masklet.on_matched(11.0, 0.9)
+    assert not masklet.is_sought

@@ -1,0 +1,27 @@
+"""What snapshots weigh, and what they cost the engine's thread."""
+
+import numpy as np
+import pytest
+
+from connectors.pictures.encoding import MAX_PIXELS, decode_image
+from pipeline.engine.state.encoding import encode_capture
+from tests.benchmarks.identities import make_capture, make_frame
+from tests.benchmarks.state import full_model_costs, make_stream
+from tests.pipeline.fakes import SavedBlobs
+
+
+@pytest.mark.parametrize("size_hw", [(1080, 1920), (3000, 3000)])
+def test_key_frame_of_nothing_but_noise_is_small(size_hw):
+    noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    saved = SavedBlobs({}, 1)
+    stored = encode_capture(make_capture(make_stream(0), saved, make_frame(0, noise)))
+    data = stored.arrays["key-frame"].tobytes()
+    assert 100_000 < len(data) <= 250_000
+    assert max(decode_image(data, max_pixels=MAX_PIXELS).shape) == 1008
+
+
+def test_identity_snapshots_of_the_full_models_shapes_are_small_and_quick():
+    for cost in full_model_costs(num_objects=5, rounds=5):
+        assert cost.kilobytes <= 300 + 5 * 20
+        assert cost.megabytes_per_s <= 10
+        assert cost.engine_ms <= 2
