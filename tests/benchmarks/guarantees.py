@@ -408,4 +408,25 @@ GUARANTEES = (
         after="            self._write_out(is_everything=False)\n",
         tests=_log("record_log"),
     ),
+    Guarantee(
+        promise="a command goes on when nobody reads it any more",
+        path="pipeline/cli/stdio.py",
+        before="self.buffer.close()",
+        after="raise",
+        tests=("tests/pipeline/cli/test_stdio.py",),
+    ),
+    Guarantee(
+        promise="a film that cannot be ended fails the run",
+        path="pipeline/engine/media_feed.py",
+        before="self._has_output &= self._try(self.sink.close)",
+        after="self._try(self.sink.close)",
+        tests=_engine("media_feed"),
+    ),
+    Guarantee(
+        promise="a refused password is told from a broker that is away",
+        path="connectors/kafka/network.py",
+        before="self.refusal = error",
+        after="pass",
+        tests=("tests/connectors/kafka/test_sasl.py",),
+    ),
 )
