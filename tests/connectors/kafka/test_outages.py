@@ -1,5 +1,6 @@
 """Long outages of a real broker that keeps what it has confirmed: away, stopped and killed."""
 
+import os
 import signal
 import threading
 import time
@@ -52,6 +53,7 @@ def test_stopped_broker_has_everything_once_when_it_goes_on():
         with KafkaSink(config=config) as sink:
             write_until_taken(sink.write, events(0))
             process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)  # or it may still answer
             ends_s = time.monotonic() + 60
             batch = events(1, 2)
             while time.monotonic() < ends_s:
