@@ -13,6 +13,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -41,7 +42,7 @@ SUBJECTS = (
 TESTS = tuple(f"tests/{subject}" for subject in SUBJECTS)
 # Holds each default and bound of configuration and records against the schemas in the tree.
 _SCHEMA_TEST = "tests/contracts/test_frozen_surfaces.py::test_schema_files_are_what_the_models_say"
-_MOST_TESTS = 60  # of one mutant; with more, the farther ones are drawn from
+_MOST_TESTS = 80  # of one mutant
 _TIMEOUT_S = 120.0
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
@@ -72,6 +73,19 @@ class Verdict:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which tests execute what.
+
+    Attributes:
+        tests: By file and line.
+        breadth: Number of lines that each test executes.
+    """
+
+    tests: dict[tuple[str, int], list[str]]
+    breadth: Counter[str]
+
+
 def main() -> None:
     """Break the guarantees, draw mutants, run their tests, and print what survives."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -79,7 +93,9 @@ def main() -> None:
         "--samples", type=int, default=400, help="mutants to try; 0: guarantees alone"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--workers", type=int, default=2, help="copies of the tree")
+    # Most tests that take long wait for brokers and cameras: two of them share a core.
+    workers = 2 * (os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=workers, help="copies of the tree")
     parser.add_argument("--only", default="", help="modules whose path holds this")
     parser.add_argument("--json", action="store_true", help="lines of JSON")
     options = parser.parse_args()
@@ -99,9 +115,9 @@ def main() -> None:
         break_guarantees(console, copies)
         if not options.samples:
             return
-        covered = measure_coverage(copies[0])
+        coverage = measure_coverage(copies[0])
         verdicts: list[Verdict] = []
-        judge = partial(judge_in, covered=covered, seed=options.seed)
+        judge = partial(judge_in, coverage=coverage, seed=options.seed)
         for verdict in over(copies, judge, chosen):
             verdicts.append(verdict)
             if options.json:
@@ -137,7 +153,7 @@ def copy_tree(target: Path) -> Path:
     return target
 
 
-def measure_coverage(tree: Path) -> dict[tuple[str, int], list[str]]:
+def measure_coverage(tree: Path) -> Coverage:
     """Run the subjects' tests once; return which tests execute which line."""
     from coverage import CoverageData
 
@@ -154,7 +170,7 @@ def measure_coverage(tree: Path) -> dict[tuple[str, int], list[str]]:
         for line, contexts in data.contexts_by_lineno(file).items():
             tests = sorted({context.partition("|")[0] for context in contexts if context})
             covered[name, line] = tests
-    return covered
+    return Coverage(covered, Counter(name for names in covered.values() for name in names))
 
 
 def existing(tree: Path) -> list[str]:
@@ -181,28 +197,29 @@ def over(
         yield from pool.map(in_a_copy, items)
 
 
-def tests_of(site: Site, covered: dict[tuple[str, int], list[str]], seed: int) -> list[str]:
-    """Return the tests that execute a site: those of its own module, of its subject, others."""
+def tests_of(site: Site, coverage: Coverage) -> list[str]:
+    """Return the tests that execute a site: those of its own module, of its subject, others.
+
+    Of those equally far, first the ones that execute the least: they are about it, and quick.
+    """
     own = f"test_{Path(site.path).stem}.py"
     (subject,) = (f"tests/{name}/" for name in SUBJECTS if site.path.startswith(f"{name}/"))
-    tests = covered.get((site.path, site.line), [])
+    tests = coverage.tests.get((site.path, site.line), [])
     first: list[str] = []
     if not tests:  # executed at import: by every test of the module
-        lines = [names for (path, _), names in covered.items() if path == site.path]
+        lines = [names for (path, _), names in coverage.tests.items() if path == site.path]
         tests = sorted({name for names in lines for name in names})
         first = [_SCHEMA_TEST]
-    draw = random.Random(seed)  # noqa: S311
-    # By distance, and of those equally far in a random order.
-    tests = sorted(draw.sample(tests, len(tests)), key=lambda name: not name.startswith(subject))
-    first += [name for name in tests if own in name]
-    return [*first, *(name for name in tests if own not in name)][:_MOST_TESTS]
+
+    def distance(name: str) -> tuple[bool, bool, int]:
+        return own not in name, not name.startswith(subject), coverage.breadth[name]
+
+    return [*first, *sorted(tests, key=distance)][:_MOST_TESTS]
 
 
-def judge_in(
-    tree: Path, site: Site, covered: dict[tuple[str, int], list[str]], seed: int
-) -> Verdict:
+def judge_in(tree: Path, site: Site, coverage: Coverage, seed: int) -> Verdict:
     """Put a mutant into a copy of the tree, run its tests, and take it out again."""
-    tests = tests_of(site, covered, seed)
+    tests = tests_of(site, coverage)
     original = (tree / site.path).read_text(encoding="utf-8")
     mutated = mutate(original, site, seed)
     began = perf_counter()
