@@ -11,6 +11,7 @@ class Topic(StrEnum):
     TRACKS = "maskstream.tracks.v1"
     EVENTS = "maskstream.events.v1"
     STATUS = "maskstream.status.v1"
+    STATE = "maskstream.state.v1"
     FRAMES = "maskstream.frames.v1"
     DLQ = "maskstream.dlq.v1"
 
@@ -25,6 +26,7 @@ class Record:
         value: The body, UTF-8 JSON unless the headers say otherwise.
         headers: CloudEvents attributes and others, in order.
         timestamp_ms: Capture time, milliseconds since the epoch.
+        partition: Number of its partition, modulo how many the topic has; ``None``: by its key.
     """
 
     topic: Topic
@@ -32,3 +34,4 @@ class Record:
     value: bytes
     headers: tuple[tuple[str, bytes], ...] = field(default=())
     timestamp_ms: int
+    partition: int | None = None

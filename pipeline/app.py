@@ -28,6 +28,7 @@ from pipeline.engine.source_runner import BuildSource, RunnerParts
 from pipeline.engine.state.keeper import StateKeeper, keeps_state
 from pipeline.engine.state.restorer import StateRestorer
 from pipeline.engine.state.snapshot_folder import SnapshotFolder
+from pipeline.engine.state.snapshot_store import SnapshotStore
 from pipeline.engine.state.writer import SnapshotWriter
 from pipeline.engine.status import StatusBook
 from pipeline.engine.stream_table import StreamTable
@@ -92,6 +93,7 @@ def build_app(
         on_room=inbox.wake,
     )
     worker = _open_and_build_worker(config, tracker, outbox, seen.metrics)
+    store = None if worker is None else _build_store(config)
     publisher = Publisher(outbox, metrics=seen.metrics, on_result=on_result)
     runners = RunnerParts(
         build=build or _build_source,
@@ -100,8 +102,9 @@ def build_app(
         ledger=seen.ledger,
         hosts=HostLimit(config.engine.connections_per_host),
         clock=clock,
+        store=store,
     )
-    keeper, restorer = _build_state(config, outbox, worker, seen.metrics, clock, inbox)
+    keeper, restorer = _build_state(config, store, outbox, worker, seen.metrics, clock, inbox)
     parts = EngineParts(
         config=config.engine,
         inbox=inbox,
@@ -200,8 +203,22 @@ def _is_kept(config: RunConfig) -> bool:
     return is_wanted and any(keeps_state(stream) for stream in config.streams)
 
 
+def _build_store(config: RunConfig) -> SnapshotStore | None:
+    """Return where streams are kept for another process; ``None``: they are not."""
+    if not _is_kept(config):
+        return None
+    if config.state.topic is None:
+        return SnapshotFolder(config.state.folder_of(config.deployment) / "snapshots")
+    # Imported here, because kafka-python costs 0.3 s that others need not pay.
+    from connectors.kafka.state_topic import StateTopic
+    from pipeline.engine.state.snapshot_topic import SnapshotTopic
+
+    return SnapshotTopic(StateTopic(config.state.topic))
+
+
 def _build_state(
     config: RunConfig,
+    store: SnapshotStore | None,
     outbox: Outbox,
     worker: Worker | None,
     metrics: Metrics,
@@ -209,12 +226,9 @@ def _build_state(
     inbox: Inbox,
 ) -> tuple[StateKeeper, StateRestorer]:
     """Return what keeps streams for another process, and what was kept for this one."""
-    is_kept = worker is not None and _is_kept(config)
-    state_folder = config.state.folder_of(config.deployment)
-    store = SnapshotFolder(state_folder / "snapshots") if is_kept else None
     writer = None if store is None else SnapshotWriter(store, on_done=inbox.wake)
     keeper = StateKeeper(config, writer, outbox=outbox, worker=worker, metrics=metrics, clock=clock)
-    alerts = outbox.logged_alerts() if is_kept else ()
+    alerts = () if store is None else outbox.logged_alerts()
     return keeper, StateRestorer(store, alerts, worker=worker, clock=clock)
 
 

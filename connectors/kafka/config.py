@@ -32,7 +32,7 @@ _FIXED_OPTIONS = frozenset(
     ["batch_size", "enable_idempotence", "kafka_client", "linger_ms", "retries", "transactional_id"]
 )
 
-TopicKind = Literal["masklets", "tracks", "events", "status", "frames", "dlq"]
+TopicKind = Literal["masklets", "tracks", "events", "status", "state", "frames", "dlq"]
 
 
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -305,6 +305,36 @@ class FramesSinkConfig(KafkaProducerConfig, frozen=True):
         # Pictures are compressed already.
         topics = TopicsConfig(names={"frames": self.topic}, **self.topic_setup.model_dump())
         return KafkaSinkConfig(**shared, topics=topics, compression="none")
+
+
+class StateTopicConfig(KafkaClientConfig, frozen=True):
+    """The state of streams in a compacted topic, where other workers find it."""
+
+    topic: TopicName = "maskstream.state.v1"
+    topic_setup: TopicSetupConfig = Field(
+        default_factory=TopicSetupConfig,
+        description="Whether the topic is made, and how: with as many partitions as that of the "
+        "frames each worker reads only the state of its own streams.",
+    )
+    delivery_timeout_s: float = Field(
+        default=10.0, gt=0, le=3600, description="Longest wait for a confirmation in one attempt."
+    )
+
+    @staticmethod
+    @override
+    def _known_options() -> Collection[str]:
+        from kafka import KafkaConsumer, KafkaProducer
+
+        return KafkaConsumer.DEFAULT_CONFIG.keys() & KafkaProducer.DEFAULT_CONFIG.keys()
+
+    def to_records(self) -> KafkaSinkConfig:
+        """Return the configuration of the sink that writes it; what it holds does not compress."""
+        shared = {name: getattr(self, name) for name in KafkaClientConfig.model_fields}
+        topics = TopicsConfig(names={"state": self.topic}, **self.topic_setup.model_dump())
+        timeout_s = self.delivery_timeout_s
+        return KafkaSinkConfig(
+            **shared, topics=topics, compression="none", delivery_timeout_s=timeout_s
+        )
 
 
 def _fields_of(url: str) -> dict[str, Any]:

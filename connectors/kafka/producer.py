@@ -20,7 +20,7 @@ from connectors.kafka.client import (
 )
 from connectors.kafka.config import KafkaSinkConfig
 from connectors.kafka.network import TURNED_AWAY, Network
-from connectors.record import Record
+from connectors.record import Record, Topic
 
 # kafka-python compresses at level 9 and has no option for it, so its encoder is replaced, for the
 # whole process. Outlines are the worst case of high levels, being runs of few different letters:
@@ -97,11 +97,17 @@ class ProducerLink:
 
     def send(self, topic: str, record: Record) -> Any:  # noqa: ANN401 - kafka-python is untyped
         """Hand over a record; returns its future. Raises what kafka-python raises."""
+        partition = record.partition
+        if partition is not None:
+            partition %= len(self._producer.partitions_for(topic))
+        # Compaction keeps empty values and in time forgets keys that have none.
+        is_deletion = record.topic is Topic.STATE and not record.value
         return self._producer.send(
             topic,
-            value=record.value,
+            value=None if is_deletion else record.value,
             key=record.key.encode(),
             headers=list(record.headers),
+            partition=partition,
             timestamp_ms=record.timestamp_ms,
         )
 

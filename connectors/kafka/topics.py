@@ -9,15 +9,22 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPart
 from kafka.structs import TopicPartition
 
 from connectors.errors import TopicMissingError
-from connectors.kafka.client import build_client, client_options
+from connectors.kafka.client import MAX_RECORD_BYTES, build_client, client_options
 from connectors.kafka.config import KafkaSinkConfig
 from connectors.record import Topic
 
 _log = logging.getLogger("maskstream.connectors.kafka")
 
 RECORD_TOPICS = (Topic.MASKLETS, Topic.TRACKS, Topic.EVENTS, Topic.STATUS, Topic.DLQ)
-# The last status of a stream is of use however old it is; all others are history.
-_COMPACTED = frozenset([Topic.STATUS])
+# The last status and state of a stream are of use however old they are; all others are history.
+_COMPACTED = frozenset([Topic.STATUS, Topic.STATE])
+# Brokers take 1 MiB by default, and what a model remembers of 20 objects is more. What is written
+# to a segment is compacted only once it is full: state is read whole, so segments are small.
+_STATE_SETTINGS = {
+    "max.message.bytes": str(MAX_RECORD_BYTES),
+    "segment.bytes": str(2 * MAX_RECORD_BYTES),
+    "min.cleanable.dirty.ratio": "0.1",
+}
 
 
 _LATEST = -1  # as the protocol says it; kafka-python's name for it is not exported with a type
@@ -102,9 +109,7 @@ class Topics:
             name: {
                 "num_partitions": setup.partitions,
                 "replication_factor": setup.replication or -1,
-                "configs": {
-                    "cleanup.policy": "compact" if self._kinds[name] in _COMPACTED else "delete"
-                },
+                "configs": _settings_of(self._kinds[name]),
             }
             for name in names
         }
@@ -134,6 +139,11 @@ class Topics:
         reason = f"no topic {name!r}" + (f", and it cannot be made: {refusal}" if refusal else "")
         sink = f"kafka://{self._config.bootstrap}"
         raise TopicMissingError(sink, reason, accepted="a topic that exists, or create: missing")
+
+
+def _settings_of(kind: Topic) -> dict[str, str]:
+    policy = {"cleanup.policy": "compact" if kind in _COMPACTED else "delete"}
+    return policy | (_STATE_SETTINGS if kind is Topic.STATE else {})
 
 
 def _error_of(code: int) -> type[KafkaError]:

@@ -102,6 +102,22 @@ class RunConfig(StrictModel):
             _refuse_faults({(n, "source"): one.source for n, one in enumerate(streams)})
         return streams
 
+    @field_validator("state")
+    @classmethod
+    def _check_state(cls, state: StateConfig, info: ValidationInfo) -> StateConfig:
+        if state.topic is None:
+            return state
+        streams: tuple[StreamConfig, ...] = info.data.get("streams", ())
+        cameras = [stream.id for stream in streams if stream.is_live]
+        if cameras:
+            raise ValueError(
+                f"a topic where {cameras[0]!r} is a camera (accepted: streams from Kafka alone; "
+                "cameras are kept in the folder)"
+            )
+        if looks_at_files(info):
+            _refuse_faults({("topic",): state.topic})
+        return state
+
     @field_validator("model")
     @classmethod
     def _check_model(cls, model: ModelConfig) -> ModelConfig:

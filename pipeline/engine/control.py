@@ -78,7 +78,7 @@ class StreamControl:
         self._ledger.open(config.id)
         position = None
         if running is None:
-            self._status.open(config.id)
+            self._tell_of(source)
         else:
             restored = self._resume(running)
             position = restored.source if config.is_live else None
@@ -138,10 +138,9 @@ class StreamControl:
         running.buffer.close(drop_cause=DropCause.MOVED)
         self._take_out(running, DropCause.MOVED)
         self._status.leave(stream_id)
+        _logger.info("goes to another worker", extra={"stream": stream_id})
         if running.is_named_by_source:
             self._forget(stream_id)
-        else:
-            self._status.forget(stream_id)
 
     def _take_out(
         self, running: RunningStream, cause: DropCause, error: Exception | None = None
@@ -220,11 +219,9 @@ class StreamControl:
     ) -> None:
         match news:
             case SourceOpened(at_us=at_us):
-                for stream_id in self._names(source):
-                    self._status.source_opened(stream_id, at_us=at_us)
+                self._tell_opened(source, at_us)
             case SourceLost(error=error):
-                for stream_id in self._names(source):
-                    self._status.source_lost(stream_id, error)
+                self._tell_lost(source, error)
             case SourceEnded(error=error):
                 self._end(source, error)
             case FrameRefused():
@@ -244,10 +241,31 @@ class StreamControl:
         source.has_ended, source.error = True, error
         for running in self._table.streams_of(source):
             running.buffer.close()
-        if source.runner.config.id == ANY_STREAM:
-            self._status.finish(ANY_STREAM, error)
-            if error is not None:
-                self._summary.retire(StreamSummary(stream_id=ANY_STREAM, error=str(error)))
+        name = source.runner.config.id
+        if error is not None and (source.is_template or not self._table.streams_of(source)):
+            self._summary.retire(StreamSummary(stream_id=name, error=str(error)))
+        if source.is_told_of:
+            source.is_told_of = False
+            self._status.finish(name, error)
+
+    def _tell_of(self, source: RunningSource) -> None:
+        """Watch a source of which no stream is open."""
+        source.is_told_of = True
+        self._status.open(source.runner.config.id)
+
+    def _tell_opened(self, source: RunningSource, at_us: int) -> None:
+        for stream_id in self._names(source):
+            self._status.source_opened(stream_id, at_us=at_us)
+        if source.is_told_of and not source.is_template:
+            # In a group: the worker that has its partition tells of it, from its first frame on.
+            source.is_told_of = False
+            self._status.leave(source.runner.config.id)
+
+    def _tell_lost(self, source: RunningSource, error: Exception) -> None:
+        if not self._names(source):
+            self._tell_of(source)
+        for stream_id in self._names(source):
+            self._status.source_lost(stream_id, error)
 
     def _bury(self, source: RunningSource, refused: FrameRefused) -> None:
         """Count a frame that cannot be decoded, and hand it to the dead letters."""
@@ -285,6 +303,6 @@ class StreamControl:
             )
 
     def _names(self, source: RunningSource) -> list[str]:
-        """Return the streams of a source, the template that it follows included."""
+        """Return the streams of a source, and its own name if status tells of it."""
         names = [one.stream_id for one in self._table.streams_of(source)]
-        return [*names, ANY_STREAM] if source.runner.config.id == ANY_STREAM else names
+        return [*names, source.runner.config.id] if source.is_told_of else names

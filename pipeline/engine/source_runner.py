@@ -27,11 +27,13 @@ from pipeline.engine.inbox import (
 from pipeline.engine.ledger import DropCause, Ledger
 from pipeline.engine.retry import HostLimit, RetryPolicy
 from pipeline.engine.router import FrameRouter
+from pipeline.engine.state.snapshot_store import SnapshotStore
 from pipeline.streams.clock import to_us
 
 _logger = logging.getLogger("maskstream.source")
 
 _US = 1_000_000
+_PREPARE_AGAIN_S = 1.0
 
 BuildSource = Callable[[StreamConfig, Position | None], Source]
 
@@ -74,6 +76,7 @@ class RunnerParts:
         ledger: Where frames are counted that no buffer takes.
         hosts: Spreads connection attempts.
         clock: For arrival times.
+        store: What streams go on from; ``None``: they begin anew.
     """
 
     build: BuildSource
@@ -82,6 +85,7 @@ class RunnerParts:
     ledger: Ledger
     hosts: HostLimit
     clock: Clock
+    store: SnapshotStore | None = None
 
 
 class SourceRunner:
@@ -236,6 +240,7 @@ class SourceRunner:
                 arrived.ticket.finish()
                 return
             if target is None:
+                self._prepare(arrived)
                 news = UnknownStream(
                     source=self.number, stream_id=frame.stream_id, ticket=arrived.ticket
                 )
@@ -266,11 +271,30 @@ class SourceRunner:
     def _ticket(self, position: Position | None) -> Ticket:
         return Ticket() if self.commits is None else self.commits.begin(position)
 
+    def _prepare(self, arrived: Arrived) -> None:
+        """Have at hand what the frame's stream goes on from; waits while that cannot be read."""
+        store, is_lost = self._parts.store, False
+        while store is not None and not (self._stopping.is_set() or arrived.ticket.is_void):
+            try:
+                store.prepare(arrived.frame.position or {})
+            except SourceError as error:
+                is_lost = True
+                lost = SourceLost(source=self.number, error=error, retry_s=_PREPARE_AGAIN_S)
+                self._parts.inbox.post(lost)
+                self._stopping.wait(_PREPARE_AGAIN_S)
+            else:
+                if is_lost:
+                    opened = SourceOpened(source=self.number, at_us=self._now_us())
+                    self._parts.inbox.post(opened)
+                return
+
     def _cancel(self, ticket: Ticket) -> None:
         if self.commits is not None:
             self.commits.cancel(ticket)
 
     def _pass_on(self, handover: Handover) -> None:
+        if self._parts.store is not None:
+            self._parts.store.release(handover.partitions)
         self._parts.inbox.post(PartitionsLeave(source=self.number, handover=handover), waits=False)
 
     def _commit(self, source: Source) -> None:

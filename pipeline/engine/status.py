@@ -171,9 +171,9 @@ class StatusBook:
         self._move(entry, StreamState.ENDED if error is None else StreamState.FAILED)
 
     def leave(self, stream_id: str) -> None:
-        """Say nothing of a stream from now on: another worker does."""
+        """Say nothing of a stream from now on: another worker may."""
         del self._entries[stream_id]
-        _logger.info("goes to another worker", extra={"stream": stream_id})
+        self.forget(stream_id)
 
     def forget(self, stream_id: str) -> None:
         """Leave a stream that has ended out of health from now on."""

@@ -85,6 +85,7 @@ class RunningSource:
         error: Why, if it failed for good.
         is_removed: Its stream was removed; it only has to let go.
         last_delivery: The delivery that must be acknowledged before the last commit.
+        is_told_of: Status tells of it by its configured name, of which no stream is open.
     """
 
     runner: SourceRunner
@@ -92,6 +93,12 @@ class RunningSource:
     error: Exception | None = None
     is_removed: bool = False
     last_delivery: int | None = None
+    is_told_of: bool = False
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it names its streams itself."""
+        return self.runner.config.id == ANY_STREAM
 
 
 class StreamTable:
@@ -132,7 +139,10 @@ class StreamTable:
         return self._sources.get(number)
 
     def add(self, config: StreamConfig) -> tuple[RunningSource, RunningStream | None]:
-        """Let in a stream with its source, which is to be started, or a source alone: a template.
+        """Let in a stream with its source, which is to be started, or a source alone.
+
+        Alone come templates, and sources whose streams go on from what other workers have kept:
+        where that is, their first frame tells.
 
         Called at the start for every configured stream, later for ``AddStream``.
 
@@ -145,7 +155,7 @@ class StreamTable:
             raise StreamExistsError(stream_id=config.id)
         runner = SourceRunner(self._num_sources, config, self._parts)
         running = None
-        if config.id != ANY_STREAM:
+        if not self._opens_late(config):
             running = self._open(config.id, runner)
         self._num_sources += 1
         source = self._sources[runner.number] = RunningSource(runner=runner)
@@ -245,6 +255,11 @@ class StreamTable:
             source.runner.stop()
         for running in self._streams.values():
             running.buffer.close(drop_cause=DropCause.STOPPED)
+
+    def _opens_late(self, config: StreamConfig) -> bool:
+        store = self._parts.store
+        is_shared = store is not None and store.is_shared and config.source.names_streams
+        return is_shared or config.id == ANY_STREAM
 
     def _open(self, stream_id: str, runner: SourceRunner) -> RunningStream:
         if stream_id in self._streams:

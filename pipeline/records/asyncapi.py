@@ -11,7 +11,7 @@ from pipeline.records.schema import RECORD_TYPES
 _Json = dict[str, Any]
 
 _BINDING = "0.5.0"
-_COMPACTED = frozenset({Topic.STATUS})
+_COMPACTED = frozenset({Topic.STATUS, Topic.STATE})
 _ABOUT = """\
 What maskstream writes to Kafka. Every record is keyed by its stream's id, so that those of one
 stream keep their order. Records carry CloudEvents 1.0 attributes as headers (Kafka binding, binary
@@ -73,6 +73,7 @@ _SUMMARIES = {
     Topic.TRACKS: "One step in a track's life",
     Topic.EVENTS: "One phase of an event of a rule",
     Topic.STATUS: "A stream's state",
+    Topic.STATE: "What another worker of the same version needs to go on with a stream",
     Topic.FRAMES: "An encoded frame of one stream",
     Topic.DLQ: "Input that could not be used, as it came",
 }
@@ -121,7 +122,8 @@ def _operation(topic: Topic) -> _Json:
 
 
 def _message(topic: Topic) -> _Json:
-    key = {"type": "string", "description": "The stream's id."}
+    about = "0/ or 1/ and the stream's id." if topic is Topic.STATE else "The stream's id."
+    key = {"type": "string", "description": about}
     common = {
         "name": topic.value,
         "title": kind_of(topic),
@@ -145,6 +147,8 @@ def _headers(topic: Topic) -> _Json:
             headers = _FRAME_HEADERS
         case Topic.DLQ:
             headers = _LETTER_HEADERS
+        case Topic.STATE:
+            headers = {}
         case _:
             headers = {
                 **_CLOUD_EVENT,

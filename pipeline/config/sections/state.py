@@ -8,6 +8,7 @@ from urllib.parse import quote
 from pydantic import Field, ValidationInfo, field_validator
 
 from connectors.config import GivenPath, why_no_folder
+from connectors.kafka.config import StateTopicConfig
 from pipeline.fields import StrictModel, looks_at_files
 
 
@@ -17,6 +18,10 @@ class StateConfig(StrictModel):
     folder: GivenPath | None = None
     """Where it is kept; one process at a time. None: ``$XDG_STATE_HOME/maskstream/<deployment>``,
     with ``~/.local/state`` where that is not set."""
+    topic: StateTopicConfig | None = None
+    """Compacted topic in which the state of streams from Kafka is kept in place of the folder, so
+    that a stream whose partition goes to another worker goes on there. Log and cursors stay in the
+    folder."""
     resume: bool = True
     """Whether cameras and streams from Kafka go on after a restart with the tracks and events that
     they had; files begin anew."""

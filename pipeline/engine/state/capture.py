@@ -21,7 +21,8 @@ class Capture:
         model: Name of the model.
         taken_at: UTC time.
         tracker: What the model remembers; ``None`` without session.
-        frame: Its last frame, from which the memory is rebuilt; ``None``: the whole memory is kept.
+        is_full: The tracker's whole memory is kept; else what it is rebuilt from.
+        frame: Its last frame, from which the memory is rebuilt, if there is one.
         next_no: No track has had this number or a higher one before the next snapshot is on disk.
         source: Where its source goes on.
         mark: Where in the event log this is.
@@ -34,6 +35,7 @@ class Capture:
     model: str
     taken_at: datetime
     tracker: SavedStream | None
+    is_full: bool
     frame: Frame | None
     next_no: int
     source: Mapping[str, int | float | str]

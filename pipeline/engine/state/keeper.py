@@ -52,6 +52,8 @@ class _Entry:
         source: Where its source goes on.
         error: Why the last snapshot is not on disk.
         is_leaving: The stream goes to another worker once its job is done.
+        is_reduced: Its whole memory is too large to be kept.
+        frame: Its last one, where it is needed for that.
     """
 
     keeps_position: bool
@@ -70,6 +72,8 @@ class _Entry:
     source: dict[str, int | float | str] = field(default_factory=dict[str, int | float | str])
     error: str | None = None
     is_leaving: bool = False
+    is_reduced: bool = False
+    frame: Frame | None = None
 
 
 def keeps_state(config: StreamConfig) -> bool:
@@ -127,7 +131,7 @@ class StateKeeper:
         entry.source = dict(source or {})
         self._entries[running.stream_id] = entry
         if source is not None:
-            self._capture(running, entry, None)
+            self._capture(running, entry)
 
     def follow(
         self, running: RunningStream, frame: Frame, ticket: Ticket, *, number: int, is_first: bool
@@ -153,7 +157,9 @@ class StateKeeper:
             ticket.finish(number)
         is_short = running.stream.next_no + _NUMBERS // 2 >= entry.next_no
         if (self._is_old(entry) or is_short or is_first) and not entry.is_writing:
-            self._capture(running, entry, None if entry.keeps_position else frame)
+            self._capture(running, entry, frame, is_full=entry.keeps_position)
+        if entry.is_reduced:
+            entry.frame = frame
 
     def stop(self, running: RunningStream) -> bool:
         """Keep a stream with its session, which is not ended then; ``False``: it is not kept."""
@@ -161,7 +167,7 @@ class StateKeeper:
         if entry is None:
             return False
         entry.running = None
-        self._capture(running, entry, None)
+        self._capture(running, entry)
         return True
 
     def leave(self, running: RunningStream) -> bool:
@@ -169,9 +175,10 @@ class StateKeeper:
         entry = self._entries.get(running.stream_id)
         if entry is None or self._writer is None or not self._writer.is_shared:
             return False
-        self._capture(running, entry, None)
-        entry.is_leaving = entry.job is not None
-        if not entry.is_leaving:
+        entry.running, before = None, entry.job
+        self._capture(running, entry)
+        entry.is_leaving = True
+        if entry.job is before:
             self.abandon(running.stream_id)
         return True
 
@@ -245,12 +252,19 @@ class StateKeeper:
         """Let frames that can be read again be done even if none follows them."""
         waits = entry.keeps_position and entry.has_changed and not entry.is_writing
         if entry.running is not None and waits and self._is_old(entry):
-            self._capture(entry.running, entry, None)
+            self._capture(entry.running, entry)
 
     def _is_old(self, entry: _Entry) -> bool:
         return self._clock.monotonic_s() - entry.taken_s >= self._every_s
 
-    def _capture(self, running: RunningStream, entry: _Entry, frame: Frame | None) -> None:
+    def _capture(
+        self,
+        running: RunningStream,
+        entry: _Entry,
+        frame: Frame | None = None,
+        *,
+        is_full: bool = True,
+    ) -> None:
         """Take a snapshot; a bug in it costs the stream nothing but that."""
         try:
             stream = running.stream.snapshot()
@@ -271,7 +285,8 @@ class StateKeeper:
             model=self._model,
             taken_at=self._clock.utc_now(),
             tracker=saved,
-            frame=frame,
+            is_full=is_full and not (entry.is_reduced and (frame or entry.frame)),
+            frame=frame or entry.frame,
             next_no=entry.next_no,
             source=dict(entry.source),
             mark=mark,
@@ -332,6 +347,7 @@ class StateKeeper:
         for ticket in job.tickets:
             ticket.finish()
         entry.error = None
+        entry.is_reduced = entry.is_reduced or written.is_reduced
         entry.covered_seq, entry.newest_seq = entry.newest_seq, job.mark.alerts_seq or 0
         if not entry.is_leaving and isinstance(job, Capture):  # else its series are gone
             self._metrics.snapshots.labels(job.stream_id).inc()

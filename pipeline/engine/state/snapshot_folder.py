@@ -1,13 +1,14 @@
 """The newest snapshots of each stream in a folder of its own."""
 
 import logging
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 from typing_extensions import override
 
-from connectors.errors import NotWritableError
+from connectors.errors import NotWritableError, Position
 from connectors.files.naming import encode_name
 from connectors.files.writing import write_whole
 from pipeline.engine.log.folder_lock import sync_folder
@@ -36,6 +37,14 @@ class SnapshotFolder(SnapshotStore):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    @override
+    def prepare(self, position: Position) -> None:
+        """Return at once: all is at hand."""
+
+    @override
+    def release(self, partitions: Collection[str]) -> None:
+        """Keep all: partitions may come back."""
 
     @override
     def save(self, snapshot: StoredSnapshot) -> int:
@@ -81,6 +90,14 @@ class SnapshotFolder(SnapshotStore):
             return
         except OSError as error:
             _logger.warning("%s cannot be deleted: %s", folder, error.strerror or error)
+
+    @override
+    def interrupt(self) -> None:
+        """Do nothing: a disk that hangs cannot be called back."""
+
+    @override
+    def close(self) -> None:
+        """Do nothing: nothing is held."""
 
     def _folder_of(self, stream_id: str) -> Path:
         return self._folder / encode_name(stream_id)

@@ -1,8 +1,14 @@
 """Where snapshots of streams are kept."""
 
+from collections.abc import Collection
 from typing import ClassVar, Protocol
 
+from connectors.errors import NotWritableError, Position
 from pipeline.engine.state.snapshot_file import StoredSnapshot
+
+
+class SnapshotRefusedError(NotWritableError):
+    """The snapshot is not taken, whatever is tried; a smaller one may be."""
 
 
 class SnapshotStore(Protocol):
@@ -14,11 +20,24 @@ class SnapshotStore(Protocol):
 
     is_shared: ClassVar[bool]
 
+    def prepare(self, position: Position) -> None:
+        """Have at hand what is kept of the streams in partitions. Waits; for a source's thread.
+
+        Raises:
+            SourceError: If it cannot be read now.
+        """
+        ...
+
+    def release(self, partitions: Collection[str]) -> None:
+        """Let go of what is at hand of partitions that go to another worker."""
+        ...
+
     def save(self, snapshot: StoredSnapshot) -> int:
         """Make a snapshot durable; returns its size in bytes.
 
         Raises:
-            NotWritableError: If it cannot be written; those before it are still there.
+            SnapshotRefusedError: If it is too large.
+            SinkError: If it cannot be written now; those before it are still there.
         """
         ...
 
@@ -28,4 +47,12 @@ class SnapshotStore(Protocol):
 
     def delete(self, stream_id: str) -> None:
         """Forget a stream; what cannot be deleted is logged, and left."""
+        ...
+
+    def interrupt(self) -> None:
+        """End what waits; called by another thread, at a stop."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything held."""
         ...

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from connectors.errors import NotWritableError
+from connectors.errors import SinkError
 from pipeline.engine.state.capture import Capture, Farewell
 from pipeline.engine.state.encoding import encode_capture
-from pipeline.engine.state.snapshot_store import SnapshotStore
+from pipeline.engine.state.snapshot_store import SnapshotRefusedError, SnapshotStore
 
 _logger = logging.getLogger("maskstream.state")
 
@@ -23,10 +23,12 @@ class Written:
     Attributes:
         job: The job.
         error: Why it is not on disk; ``None``: it is.
+        is_reduced: The whole memory was refused as too large, and is to be rebuilt from a picture.
     """
 
     job: Job
     error: str | None = None
+    is_reduced: bool = False
 
 
 class SnapshotWriter:
@@ -74,26 +76,42 @@ class SnapshotWriter:
             self._changed.notify()
         if self._thread.ident is not None:
             self._thread.join(max(timeout_s, 0.0))
+        self._store.interrupt()
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._is_stopping)
                 if not self._jobs:
-                    return
+                    break
                 job = self._jobs.popleft()
-            self._done.append(Written(job=job, error=self._carry_out(job)))
+            self._done.append(self._carry_out(job))
             self._on_done()
+        self._store.close()
 
-    def _carry_out(self, job: Job) -> str | None:
+    def _carry_out(self, job: Job) -> Written:
         try:
             if isinstance(job, Farewell):
                 self._store.delete(job.stream_id)
-            else:
-                self._store.save(encode_capture(job))
-        except NotWritableError as error:
-            return f"snapshot not written: {error.reason} ({error.name})"
+                return Written(job=job)
+            return Written(job=job, is_reduced=self._save(job))
+        except SinkError as error:
+            reason = f"snapshot not written: {error.reason} ({error.name})"
+            return Written(job=job, error=reason)
         except Exception as error:
             _logger.exception("a snapshot could not be made")
-            return f"snapshot not made: {type(error).__name__}: {error}"
-        return None
+            reason = f"snapshot not made: {type(error).__name__}: {error}"
+            return Written(job=job, error=reason)
+
+    def _save(self, capture: Capture) -> bool:
+        """Make a capture durable; tells whether the whole memory had to be left out."""
+        try:
+            self._store.save(encode_capture(capture, is_full=capture.is_full))
+        except SnapshotRefusedError as error:
+            if not capture.is_full or capture.frame is None:
+                raise
+            about = {"stream": capture.stream_id}
+            _logger.warning("%s; its memory is to be rebuilt from a picture", error, extra=about)
+            self._store.save(encode_capture(capture, is_full=False))
+            return True
+        return False

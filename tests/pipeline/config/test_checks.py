@@ -151,3 +151,23 @@ def test_a_state_folder_that_is_a_file_is_refused(tmp_path):
     path.write_text(f"{STREAM}state: {{folder: {path}}}\n")
     with pytest.raises(ConfigError, match=r"c\.yaml:5: state\.folder: .* is no folder; accepted"):
         load_config(path)
+
+
+KAFKA = STREAM.replace("type: world", "type: kafka, bootstrap: h:1")
+CAMERA = STREAM.replace("type: world", "type: rtsp, url: rtsp://h/1")
+
+
+def test_a_topic_for_state_is_for_streams_from_kafka():
+    topic = "state:\n  topic: {bootstrap: h:1}\n"
+    assert parse_config(KAFKA + topic).state.topic.topic == "maskstream.state.v1"
+    [problem] = problems_of(CAMERA + topic)
+    assert problem.startswith("c.yaml:5: state: a topic where 'a' is a camera (accepted:")
+
+
+def test_what_a_client_of_the_topic_for_state_does_not_know_is_refused(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{KAFKA}state:\n  topic: {{bootstrap: h:1, options: {{linger_ms: 1}}}}\n")
+    with pytest.raises(ConfigError) as found:
+        load_config(path)
+    [problem] = found.value.problems
+    assert "unknown option 'linger_ms'" in problem

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from connectors.base import Handover, Source
+from connectors.errors import UnreachableError
 from connectors.kafka.config import KafkaSourceConfig
 from connectors.memory import MemorySink
 from connectors.record import Topic
 from pipeline.engine.state.snapshot_folder import SnapshotFolder
-from tests.pipeline.engine.runs import bodies, in_turn, make_app, make_config, states_of
+from tests.pipeline.engine.runs import bodies, in_turn, make_app, make_config, states_of, wait_until
 from tests.pipeline.engine.state.test_resuming import told
 from tests.pipeline.fakes import BlobTracker, make_walk
 
@@ -92,9 +93,10 @@ class Group(Source):
 class Worker:
     """An engine that reads a group, and what it told."""
 
-    def __init__(self, config, group):
+    def __init__(self, config, group, tracker=None):
         self.sink, self.group = MemorySink(), group.revived()
-        self.app = make_app(config, sink=self.sink, build=lambda *_: group, tracker=BlobTracker())
+        tracker = tracker or BlobTracker()
+        self.app = make_app(config, sink=self.sink, build=lambda *_: group, tracker=tracker)
 
     def run(self, *steps):
         return in_turn(self.app.engine, *steps)
@@ -169,6 +171,32 @@ def test_worker_says_nothing_of_a_stream_that_has_left(config_of):
     assert 'stream="cam"' not in worker.app.metrics.exposition().decode()
 
 
+def test_worker_without_its_stream_says_nothing_of_it_once_it_is_connected(config_of):
+    worker = Worker(config_of("cam"), Group(p0=WALK))
+    worker.run((lambda: "connecting" in states_of(worker.sink, "cam"), lambda: None))
+    assert states_of(worker.sink, "cam") == ["connecting"]
+
+
+def test_state_that_cannot_be_read_is_waited_for_and_said(config_of, whole, monkeypatch):
+    num_asked = []
+
+    class AwayFolder(SharedFolder):
+        def prepare(self, position):
+            num_asked.append(position)
+            if len(num_asked) == 1:
+                raise UnreachableError("state", "no broker")
+
+    monkeypatch.setattr("pipeline.app.SnapshotFolder", AwayFolder)
+    monkeypatch.setattr("pipeline.engine.source_runner._PREPARE_AGAIN_S", 0.05)
+    worker = Worker(config_of("cam"), group := Group(p0=WALK))
+    group.assign(GATE)
+    worker.run((worker.has_told(len(WALK)), lambda: None))
+    assert num_asked == [{GATE: 1}, {GATE: 1}]
+    assert told(worker.sink) == whole
+    states = [one["state"] for one in bodies(worker.sink, Topic.STATUS)]
+    assert "reconnecting" in states
+
+
 def test_frames_that_wait_come_again_where_their_partition_goes(config_of, whole):
     group = Group(p0=WALK)
     worker = Worker(config_of(), group)
@@ -196,6 +224,25 @@ def test_stream_of_another_partition_goes_on_undisturbed(config_of):
     assert group.committed == {GATE: len(WALK), BARN: 30}
     barn = [one for one in bodies(worker.sink, Topic.TRACKS) if one["stream_id"] == "barn"]
     assert [one["kind"] for one in barn] == ["started", "confirmed"]
+
+
+def test_stream_with_frames_of_other_partitions_stays_without_those_that_leave(config_of):
+    class Patient(BlobTracker):
+        def step(self, inputs):
+            wait_until(lambda: not group.waiting)
+            return super().step(inputs)
+
+    group = Group(p0=WALK[:8], p1=WALK[8:])
+    worker = Worker(config_of(), group, Patient())
+    group.assign(GATE, BARN)
+    summary = worker.run(
+        (worker.has_done(1), lambda: setattr(worker, "handover", group.revoke(BARN))),
+        (worker.has_given, lambda: None),
+        (lambda: group.committed == {GATE: 8}, lambda: None),
+    )
+    assert worker.num_told("cam") == 8
+    [stream] = summary.streams
+    assert stream.counts.dropped == {"moved": len(WALK) - 8}
 
 
 def test_stream_that_is_lost_goes_on_from_its_last_snapshot(config_of, whole):

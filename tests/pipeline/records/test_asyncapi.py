@@ -48,10 +48,10 @@ def test_headers_are_those_of_records(name):
     assert set(schema["required"]) <= set(headers)
 
 
-def test_the_last_status_of_a_stream_is_kept_and_all_else_for_a_time():
+def test_the_last_status_and_state_of_a_stream_are_kept_and_all_else_for_a_time():
     policies = {
         name: channel["bindings"]["kafka"]["topicConfiguration"]["cleanup.policy"]
         for name, channel in DOCUMENT["channels"].items()
     }
-    assert policies.pop("status") == ["compact"]
+    assert policies.pop("status") == policies.pop("state") == ["compact"]
     assert set(map(tuple, policies.values())) == {("delete",)}

@@ -1,0 +1,162 @@
+"""The newest snapshots of each stream in a topic that all workers of a group share."""
+
+import logging
+import threading
+import zlib
+from collections.abc import Collection
+from typing import ClassVar
+
+from typing_extensions import override
+
+from connectors.errors import Position, SinkError
+from connectors.kafka.state_topic import StateTopic, ValueRefusedError
+from pipeline.engine.state.snapshot_file import (
+    SnapshotFileError,
+    StoredSnapshot,
+    decode_snapshot_file,
+    encode_snapshot_file,
+)
+from pipeline.engine.state.snapshot_store import SnapshotRefusedError, SnapshotStore
+
+_logger = logging.getLogger("maskstream.state")
+
+_SLOTS = ("0", "1")  # two keys a stream: compaction leaves the snapshot before a damaged one
+
+
+class SnapshotTopic(SnapshotStore):
+    """Keeps two snapshots a stream, in the partition of the number that the stream's frames have.
+
+    What is kept in a partition is read whole before the first frame of a stream of it, and is at
+    hand until that stream has gone on. Of two snapshots the one is newer that is behind more
+    frames: a worker that was cut off may write an old one late.
+
+    Args:
+        topic: Not used by anybody else.
+    """
+
+    is_shared: ClassVar[bool] = True
+
+    def __init__(self, topic: StateTopic) -> None:
+        self._topic = topic
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._found: dict[str, dict[str, dict[str, bytes]]] = {}
+        self._released: set[str] = set()
+        self._slots: dict[str, str] = {}
+        self._partitions: dict[str, int] = {}
+
+    @override
+    def prepare(self, position: Position) -> None:
+        with self._reading:  # by sources of several topics
+            for name in position:
+                with self._lock:
+                    if name in self._found:
+                        continue
+                    self._released.discard(name)
+                streams = self._read(_number_of(name))
+                with self._lock:
+                    if name not in self._released:  # else it may be old when it comes back
+                        self._found[name] = streams
+
+    @override
+    def release(self, partitions: Collection[str]) -> None:
+        with self._lock:
+            self._released |= set(partitions)
+            for name in partitions:
+                self._found.pop(name, None)
+
+    @override
+    def save(self, snapshot: StoredSnapshot) -> int:
+        stream_id, data = snapshot.about.stream_id, encode_snapshot_file(snapshot)
+        partition = _partition_of(snapshot)
+        slot = self._slots.get(stream_id, _SLOTS[0])
+        try:
+            self._topic.write(f"{slot}/{stream_id}", data, partition=partition)
+        except ValueRefusedError as error:
+            raise SnapshotRefusedError(self._topic.name, error.reason) from error
+        with self._lock:
+            self._partitions[stream_id] = partition
+            self._slots[stream_id] = _other(slot)
+        return len(data)
+
+    @override
+    def load(self, stream_id: str) -> tuple[StoredSnapshot | None, list[str]]:
+        with self._lock:
+            kept = [
+                (slot, data, _number_of(name))
+                for name, streams in self._found.items()
+                for slot, data in streams.pop(stream_id, {}).items()
+            ]
+        problems: list[str] = []
+        good: list[tuple[StoredSnapshot, str, int]] = []
+        for slot, data, partition in kept:
+            try:
+                good.append((_decode(data, stream_id), slot, partition))
+            except SnapshotFileError as error:
+                problems.append(f"{self._topic.name}, key {slot}/{stream_id}: {error}")
+        if not good:
+            return None, problems
+        newest, slot, partition = max(good, key=lambda one: _reach(one[0]))
+        with self._lock:
+            self._partitions[stream_id] = partition
+            self._slots[stream_id] = _other(slot)
+        return newest, problems
+
+    @override
+    def delete(self, stream_id: str) -> None:
+        with self._lock:
+            self._slots.pop(stream_id, None)
+            partition = self._partitions.pop(stream_id, None)
+        if partition is None:
+            return
+        try:
+            for slot in _SLOTS:
+                self._topic.write(f"{slot}/{stream_id}", b"", partition=partition)
+        except SinkError as error:
+            _logger.warning("its state is left: %s", error, extra={"stream": stream_id})
+
+    @override
+    def interrupt(self) -> None:
+        self._topic.interrupt()
+
+    @override
+    def close(self) -> None:
+        self._topic.close()
+
+    def _read(self, partition: int) -> dict[str, dict[str, bytes]]:
+        """Return the snapshots of a partition by stream and slot."""
+        streams: dict[str, dict[str, bytes]] = {}
+        for key, data in self._topic.read(partition).items():
+            slot, _, stream_id = key.partition("/")
+            if slot in _SLOTS and stream_id:
+                streams.setdefault(stream_id, {})[slot] = data
+            else:
+                _logger.warning("%s: key %r is no stream's; left out", self._topic.name, key)
+        return streams
+
+
+def _decode(data: bytes, stream_id: str) -> StoredSnapshot:
+    snapshot = decode_snapshot_file(data)
+    if snapshot.about.stream_id != stream_id:
+        raise SnapshotFileError(f"is of stream {snapshot.about.stream_id!r}")
+    return snapshot
+
+
+def _reach(snapshot: StoredSnapshot) -> tuple[int, float]:
+    """Return how much a snapshot is behind: frames of its stream, then time."""
+    about = snapshot.about
+    return max(map(int, about.source.values()), default=0), about.taken_at.timestamp()
+
+
+def _partition_of(snapshot: StoredSnapshot) -> int:
+    """Return the partition of a stream's last frame; of one without frames any, but the same."""
+    names = list(snapshot.about.source)
+    return _number_of(names[-1]) if names else zlib.crc32(snapshot.about.stream_id.encode())
+
+
+def _number_of(name: str) -> int:
+    return int(name.rpartition("/")[2])
+
+
+def _other(slot: str) -> str:
+    return _SLOTS[1 - _SLOTS.index(slot)]

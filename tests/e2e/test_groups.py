@@ -1,0 +1,119 @@
+"""Workers of one consumer group share streams, which move between them as workers come and go."""
+
+import threading
+from collections import Counter
+
+import pytest
+from kafka import KafkaAdminClient
+
+from connectors.kafka.config import FramesSinkConfig, KafkaSourceConfig, StateTopicConfig
+from connectors.kafka.frames import KafkaFrameSink
+from connectors.memory import MemorySink
+from connectors.record import Topic
+from pipeline.app import build_app
+from tests.pipeline.engine.runs import bodies, make_config, wait_until
+from tests.pipeline.fakes import BlobTracker, make_walk
+
+NAMES = [f"gate-{number}" for number in range(6)]
+NUM_FRAMES = 30
+WALKS = {name: make_walk(NUM_FRAMES, stream_id=name) for name in NAMES}
+
+
+class Worker:
+    """An engine on a thread of its own, and what it told."""
+
+    def __init__(self, bootstrap, topic, folder, **source):
+        settings = {"group_id": topic, "session_timeout_s": 2, **source}
+        config = make_config(
+            "*", source=KafkaSourceConfig(bootstrap=bootstrap, topic=topic, **settings)
+        )
+        kept = StateTopicConfig(bootstrap=bootstrap, topic=f"{topic}.state")
+        state = config.state.model_copy(update={"folder": folder, "topic": kept})
+        self.sink = MemorySink()
+        self.app = build_app(
+            config.model_copy(update={"state": state}), tracker=BlobTracker(), sinks=[self.sink]
+        )
+        self.thread = threading.Thread(target=self.app.engine.run, daemon=True)
+
+    def start(self):
+        self.thread.start()
+
+    def stop(self):
+        self.app.engine.stop()
+        if self.thread.ident is not None:
+            self.thread.join(30)
+            assert not self.thread.is_alive()
+
+    @property
+    def streams(self):
+        """Streams of which it tells now."""
+        return {name for name in NAMES if f'stream="{name}"' in self.metrics}
+
+    @property
+    def metrics(self):
+        return self.app.metrics.exposition().decode()
+
+
+@pytest.fixture
+def frames(kafka_bootstrap, topic):
+    """Publishes frames of all streams, from one number to another."""
+    admin = KafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    admin.create_topics({topic: {"num_partitions": 4, "replication_factor": 1}})
+    admin.close()
+    config = FramesSinkConfig(bootstrap=kafka_bootstrap, topic=topic, image="png")
+
+    def publish(first, last):
+        with KafkaFrameSink(config=config) as sink:
+            for name in NAMES:
+                for frame in WALKS[name][first:last]:
+                    sink.write(frame)
+
+    return publish
+
+
+@pytest.fixture
+def workers(kafka_bootstrap, topic, tmp_path):
+    """Two that are not started: building an engine beside one that runs is for its thread alone."""
+    made = [Worker(kafka_bootstrap, topic, tmp_path / str(number)) for number in range(2)]
+    yield made
+    for worker in made:
+        worker.stop()
+
+
+def frames_told(*workers):
+    found = Counter()
+    for worker in workers:
+        for body in bodies(worker.sink, Topic.MASKLETS):
+            found[body["stream_id"], body["frame_seq"]] += 1
+    return found
+
+
+def assert_one_story(*workers):
+    """Each stream has one track from its beginning, and each of its events is told once a phase."""
+    tracks = [one for worker in workers for one in bodies(worker.sink, Topic.TRACKS)]
+    assert Counter((one["stream_id"], one["kind"]) for one in tracks) == {
+        (name, kind): 1 for name in NAMES for kind in ("started", "confirmed")
+    }
+    assert len({one["track_uid"] for one in tracks}) == len(NAMES)
+    events = [one for worker in workers for one in bodies(worker.sink, Topic.EVENTS)]
+    phases = Counter((one["stream_id"], one["rule"], one["phase"]) for one in events)
+    assert phases == {(name, rule, "new"): 1 for name in NAMES for rule in ("seen", "in-right")}
+
+
+def test_streams_keep_ids_and_events_while_workers_come_and_go(frames, workers):
+    first, second = workers
+    first.start()
+    frames(0, 10)
+    wait_until(lambda: sum(frames_told(first).values()) == 10 * len(NAMES))
+    second.start()
+    wait_until(lambda: len(first.streams) < len(NAMES))
+    moved = set(NAMES) - first.streams
+    frames(10, 20)
+    wait_until(lambda: len(frames_told(first, second)) == 20 * len(NAMES))
+    assert {name for name, _ in frames_told(second)} == moved == second.streams
+    first.stop()
+    frames(20, NUM_FRAMES)
+    wait_until(lambda: len(frames_told(first, second)) == NUM_FRAMES * len(NAMES))
+    second.stop()
+    assert set(frames_told(first, second).values()) == {1}
+    assert_one_story(first, second)
