@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -116,13 +117,16 @@ class TcpProxy:
         try:
             while data := source.recv(65536):
                 may_pass.wait()
-                target.sendall(data)
+                self._pass(data, target)
         except OSError:
             pass
         for one in (source, target):
             _shut(one)
             with self._lock:
                 self._sockets.discard(one)
+
+    def _pass(self, data: bytes, target: socket.socket) -> None:
+        target.sendall(data)
 
     def _start(self, target, *args) -> None:
         threading.Thread(target=target, args=args, name="tcp-proxy", daemon=True).start()
@@ -136,8 +140,8 @@ def _shut(one: socket.socket) -> None:
 
 
 @contextmanager
-def tcp_proxy(upstream_port: int) -> Iterator[TcpProxy]:
-    proxy = TcpProxy(upstream_port)
+def tcp_proxy(upstream_port: int, way: type[TcpProxy] = TcpProxy) -> Iterator[TcpProxy]:
+    proxy = way(upstream_port)
     try:
         yield proxy
     finally:
@@ -204,11 +208,13 @@ def strict_kafka_broker(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def proxied_kafka_broker() -> Iterator[tuple[TcpProxy, subprocess.Popen]]:
+def proxied_kafka_broker(
+    way: type[TcpProxy] = TcpProxy,
+) -> Iterator[tuple[TcpProxy, subprocess.Popen]]:
     """A broker that is known by its proxy's address alone."""
     port = free_port()
     with (
-        tcp_proxy(port) as proxy,
+        tcp_proxy(port, way) as proxy,
         kafka_broker(port, advertised_port=proxy.port) as (_, process),
     ):
         yield proxy, process
@@ -236,6 +242,7 @@ def gst_rtsp_server(
     password: str = "",
     fps: int = 25,
     behind_s: int = 0,
+    **environ: str,
 ) -> Iterator[tuple[str, subprocess.Popen]]:
     """GStreamer's RTSP server, TCP and UDP: yields the URL and the process.
 
@@ -244,9 +251,41 @@ def gst_rtsp_server(
     port = port or free_port()
     command = [SYSTEM_PYTHON, str(_GST_SCRIPT), "--video", str(video), "--port", str(port)]
     command += ["--fps", str(fps), "--behind-s", str(behind_s)]
-    environment = {**os.environ, "MASKSTREAM_TEST_USER": user, "MASKSTREAM_TEST_PASSWORD": password}
-    with running(command, port, env=environment) as process:
+    environ |= {"MASKSTREAM_TEST_USER": user, "MASKSTREAM_TEST_PASSWORD": password}
+    with running(command, port, env={**os.environ, **environ}) as process:
         yield f"rtsp://127.0.0.1:{port}/camera", process
+
+
+class Camera:
+    """A camera that can be killed, started again, with another film too, and held up.
+
+    Args:
+        film: A raw H.264 file.
+        serve: Starts its server.
+        options: Of the server.
+    """
+
+    def __init__(self, film: Path, *, serve=gst_rtsp_server, **options) -> None:
+        self._serve = serve
+        self._options = {"video": film, "port": free_port(), **options}
+        self.port = self._options["port"]
+        self.url = f"rtsp://127.0.0.1:{self.port}/camera"
+        self._context = self._process = None
+
+    def start(self, **options) -> None:
+        self._context = self._serve(**{**self._options, **options})
+        _, self._process = self._context.__enter__()
+
+    def kill(self) -> None:
+        context, self._context = self._context, None
+        if context is not None:
+            context.__exit__(None, None, None)
+
+    def hold(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def release(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
 
 def why_no_gstreamer() -> str | None:

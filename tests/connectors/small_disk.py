@@ -2,7 +2,7 @@
 
 import resource
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -21,3 +21,12 @@ def small_disk(folder, *, num_kb):
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
         else:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+def fill(path):
+    """Leave no room on a small disk."""
+    with path.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            with suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass

@@ -268,7 +268,7 @@ def test_sigterm_ends_in_time_whatever_hangs(stop_timeout_s, step_s, num_tries, 
         config = write_config(
             tmp_path,
             stream_ids=("a", "b", "c", "mute"),
-            mute_url=f"rtsp://127.0.0.1:{mute.getsockname()[1]}/camera",
+            urls={"mute": f"rtsp://127.0.0.1:{mute.getsockname()[1]}/camera"},
             kafka={"dead": f"127.0.0.1:{free_port()}"},
             jsonl={"files": str(tmp_path / "files")},
             sections={

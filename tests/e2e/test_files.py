@@ -1,14 +1,13 @@
 """Runs into files: a disk that fills up and has room again, and files that rotate."""
 
 import json
-from contextlib import suppress
 from functools import partial
 
 import pytest
 
 from pipeline.config.run import RunConfig
 from pipeline.records.reading import read_records
-from tests.connectors.small_disk import small_disk
+from tests.connectors.small_disk import fill, small_disk
 from tests.e2e.cameras import Sections, watch_cameras
 from tests.pipeline.engine.runs import in_turn
 
@@ -42,15 +41,6 @@ def delivered(app):
 
 def has_delivered(app, num_masklets):
     return delivered(app)["masklets"] > num_masklets
-
-
-def fill(path):
-    """Leave no room on a small disk."""
-    with path.open("wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            with suppress(OSError):
-                while file.write(bytes(size)) == size:
-                    pass
 
 
 def assert_whole(summary, folder):

@@ -1,6 +1,7 @@
 """Builders, and a small ordinary concept tracker that needs no weights."""
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -211,4 +212,18 @@ class BlobTracker:
             last_seen_s=time_s if is_seen or old is None else old.last_seen_s,
             mask=CropMask.of(mask),
             pointer=None,
+        )
+
+
+@dataclass
+class LossyBlobTracker(BlobTracker):
+    """Sees pure colours through a lossy codec; takes ``step_s`` for each batch."""
+
+    step_s: float = 0.0
+
+    def step(self, inputs: Sequence[FrameInput]) -> list[Prediction]:
+        threading.Event().wait(self.step_s)
+        pure = [np.where(item.pixels > 128, 255, 0).astype(np.uint8) for item in inputs]
+        return super().step(
+            [replace(item, pixels=pixels) for item, pixels in zip(inputs, pure, strict=True)]
         )

@@ -1,13 +1,10 @@
 """Cameras that go away, fall silent, change their password or their clock; waits scaled down."""
 
 import logging
-import os
-import signal
 import socket
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import groupby, pairwise
 
 import av
@@ -26,8 +23,8 @@ from tests.pipeline.engine.runs import (
     make_config,
     states_of,
 )
-from tests.pipeline.fakes import BlobTracker
-from tests.servers import free_port
+from tests.pipeline.fakes import LossyBlobTracker
+from tests.servers import Camera
 
 FPS = 10
 USER, PASSWORD, CHANGED = "viewer", "right", "ch@nged"
@@ -50,19 +47,6 @@ def film(tmp_path_factory):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
-
-
-class LossyBlobTracker(BlobTracker):
-    """Sees pure colours through a lossy codec; takes ``step_s`` for each batch."""
-
-    step_s = 0.0
-
-    def step(self, inputs):
-        threading.Event().wait(self.step_s)
-        pure = [np.where(item.pixels > 128, 255, 0).astype(np.uint8) for item in inputs]
-        return super().step(
-            [replace(item, pixels=pixels) for item, pixels in zip(inputs, pure, strict=True)]
-        )
 
 
 class Watched:
@@ -113,34 +97,9 @@ class Watched:
         assert [event["end_reason"] for event in self.events("end")] in (["stopped"], [])
 
 
-class Camera:
-    """A real server that can be killed, started again and held up."""
-
-    def __init__(self, serve, film, **options):
-        self.serve, self.film = serve, film
-        self.options = {"port": free_port(), "fps": FPS, **options}
-        self.url = f"rtsp://127.0.0.1:{self.options['port']}/camera"
-        self._context = self._process = None
-
-    def start(self, **options):
-        self._context = self.serve(self.film, **{**self.options, **options})
-        _, self._process = self._context.__enter__()
-
-    def kill(self):
-        context, self._context = self._context, None
-        if context is not None:
-            context.__exit__(None, None, None)
-
-    def hold(self):
-        os.kill(self._process.pid, signal.SIGSTOP)
-
-    def release(self):
-        os.kill(self._process.pid, signal.SIGCONT)
-
-
 @contextmanager
 def camera_of(serve, film, *, is_on=True, **options):
-    camera = Camera(serve, film, **options)
+    camera = Camera(film, serve=serve, fps=FPS, **options)
     try:
         if is_on:
             camera.start()
