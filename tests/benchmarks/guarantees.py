@@ -1,40 +1,7 @@
 """Faults that must never pass: each breaks one promise of the engine in one place."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guarantee:
-    """One promise, and the change that breaks it.
-
-    Attributes:
-        promise: What users rely on.
-        path: Module that keeps it, from the root.
-        before: Text that stands there exactly once.
-        after: Text that breaks the promise.
-        tests: Files that must notice.
-    """
-
-    promise: str
-    path: str
-    before: str
-    after: str
-    tests: tuple[str, ...]
-
-    def break_in(self, tree: Path) -> tuple[str, str]:
-        """Return the module's text in ``tree`` as it is, and broken.
-
-        Raises:
-            ValueError: If the text to be changed is not there exactly once.
-        """
-        original = (tree / self.path).read_text(encoding="utf-8")
-        if original.count(self.before) != 1:
-            raise ValueError(
-                f"{self.path}: {original.count(self.before)} times {self.before!r} (accepted: 1; "
-                f"mend the row {self.promise!r} in {Path(__file__).name})"
-            )
-        return original, original.replace(self.before, self.after)
+from tests.benchmarks.guarantee import Guarantee
+from tests.benchmarks.state_guarantees import STATE_GUARANTEES
 
 
 def _engine(*names: str) -> tuple[str, ...]:
@@ -464,4 +431,5 @@ GUARANTEES = (
         after="pass",
         tests=("tests/connectors/kafka/test_sasl.py",),
     ),
+    *STATE_GUARANTEES,
 )

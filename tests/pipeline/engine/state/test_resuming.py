@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 from itertools import groupby
+from shutil import copytree
 from time import monotonic
 
 import pytest
@@ -219,6 +220,30 @@ def test_log_keeps_the_events_that_the_newest_snapshot_alone_holds(config_of, mo
     app = make_app(config, walk)
     in_turn(app.engine, (lambda: confirmed, lambda: None))
     assert 0 < confirmed[0][0] <= confirmed[0][1]
+
+
+def test_events_logged_behind_the_snapshot_of_a_killed_worker_go_on(config_of, tmp_path):
+    config, sink, killed = config_of(CAMERA), MemorySink(), tmp_path / "killed"
+    state = config.state.model_copy(update={"snapshot_every_s": 3600.0})
+    config = config.model_copy(update={"state": state})
+    app = make_app(config, [*WALK[:20], Pause(600)], sink=sink)
+
+    def is_safe():
+        return len(sink.of(Topic.EVENTS)) == 2 and value_of(app, "snapshots_total") == 1
+
+    in_turn(app.engine, (is_safe, lambda: copytree(state.folder, killed)))
+    state = state.model_copy(update={"folder": killed})
+    config = config.model_copy(update={"state": state})
+    _, second, _ = play(config, [WALK[0], *WALK[20:]])
+    told = [(body["rule"], body["phase"]) for body in bodies(second, Topic.EVENTS)]
+    assert told == [("seen", "end"), ("in-right", "end")]
+
+
+def test_snapshot_waits_until_the_alerts_before_it_are_safe(config_of, monkeypatch):
+    monkeypatch.setattr(Outbox, "are_alerts_safe", lambda *_: False)
+    app, sink, _ = play(config_of(CAMERA), WALK, until=20)
+    assert value_of(app, "snapshots_total") == 0
+    assert len(sink.of(Topic.MASKLETS)) >= 20
 
 
 def test_stream_that_has_ended_leaves_no_state(config_of):
