@@ -130,6 +130,7 @@ def make_capture(stream: Stream, tracker: SavedStream, frame: Frame | None) -> C
         model=stream.model,
         taken_at=START,
         tracker=tracker,
+        is_full=frame is None,
         frame=frame,
         next_no=stream.next_no + NUM_LEASED,
         source={},

@@ -1,11 +1,17 @@
 """Workers of one consumer group share streams, which move between them as workers come and go."""
 
+import json
+import random
+import subprocess
+import sys
 import threading
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from kafka import KafkaAdminClient
 
+from connectors.files.jsonl import JsonlSinkConfig
 from connectors.kafka.config import FramesSinkConfig, KafkaSourceConfig, StateTopicConfig
 from connectors.kafka.frames import KafkaFrameSink
 from connectors.memory import MemorySink
@@ -19,20 +25,24 @@ NUM_FRAMES = 30
 WALKS = {name: make_walk(NUM_FRAMES, stream_id=name) for name in NAMES}
 
 
+def config_of(bootstrap, topic, folder, **sections):
+    """The configuration of a worker with a state folder of its own."""
+    source = KafkaSourceConfig(
+        type="kafka", bootstrap=bootstrap, topic=topic, group_id=topic, session_timeout_s=2
+    )
+    kept = StateTopicConfig(bootstrap=bootstrap, topic=f"{topic}.state")
+    config = make_config("*", source=source)
+    state = config.state.model_copy(update={"folder": folder, "topic": kept})
+    return config.model_copy(update={"state": state, **sections})
+
+
 class Worker:
     """An engine on a thread of its own, and what it told."""
 
-    def __init__(self, bootstrap, topic, folder, **source):
-        settings = {"group_id": topic, "session_timeout_s": 2, **source}
-        config = make_config(
-            "*", source=KafkaSourceConfig(bootstrap=bootstrap, topic=topic, **settings)
-        )
-        kept = StateTopicConfig(bootstrap=bootstrap, topic=f"{topic}.state")
-        state = config.state.model_copy(update={"folder": folder, "topic": kept})
+    def __init__(self, bootstrap, topic, folder):
         self.sink = MemorySink()
-        self.app = build_app(
-            config.model_copy(update={"state": state}), tracker=BlobTracker(), sinks=[self.sink]
-        )
+        config = config_of(bootstrap, topic, folder)
+        self.app = build_app(config, tracker=BlobTracker(), sinks=[self.sink])
         self.thread = threading.Thread(target=self.app.engine.run, daemon=True)
 
     def start(self):
@@ -117,3 +127,73 @@ def test_streams_keep_ids_and_events_while_workers_come_and_go(frames, workers):
     second.stop()
     assert set(frames_told(first, second).values()) == {1}
     assert_one_story(first, second)
+
+
+@contextmanager
+def process(config, folder):
+    """A worker in a process of its own; it is gone when the block is left."""
+    folder.mkdir()
+    path = folder / "config.yaml"
+    path.write_text(config.model_dump_json(exclude_unset=True))
+    command = [sys.executable, "-m", "tests.e2e.group_worker", str(path)]
+    with (folder / "stderr").open("w") as errors:
+        one = subprocess.Popen(command, stderr=errors)
+        try:
+            yield one
+        finally:
+            one.kill()
+            one.wait()
+
+
+def lines_of(folder, kind):
+    """What all workers have written, by id; a repeat with another body is one more."""
+    found = {}
+    for path in folder.glob(f"*/out/{kind}*.jsonl"):
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            body = json.loads(line)
+            for name in ("result_time", "dropped_since_last"):
+                body.pop(name, None)
+            found.setdefault(body.pop("ce_id"), set()).add(json.dumps(body, sort_keys=True))
+    return found
+
+
+@pytest.mark.parametrize("num_kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_workers_without_their_folders_leave_no_gap_and_nothing_twice(
+    kafka_bootstrap, topic, frames, tmp_path, num_kills
+):
+    rng, made = random.Random(num_kills), []  # noqa: S311 - the same order each time
+    step = NUM_FRAMES // (num_kills + 2)
+
+    def start(stack):
+        folder = tmp_path / f"worker-{len(made)}"
+        sinks = (JsonlSinkConfig(type="jsonl", folder=folder / "out"),)
+        config = config_of(kafka_bootstrap, topic, folder / "state", sinks=sinks)
+        made.append(stack.enter_context(process(config, folder)))
+
+    def wait_for(last):
+        num = last * len(NAMES)
+        wait_until(lambda: len(lines_of(tmp_path, "masklets")) == num, seconds=60)
+
+    with ExitStack() as stack:
+        start(stack)
+        frames(0, step)
+        wait_for(step)
+        start(stack)
+        for number in range(num_kills):
+            frames((number + 1) * step, (number + 2) * step)
+            before = (number + 1) * step * len(NAMES)
+            wait_until(lambda: len(lines_of(tmp_path, "masklets")) > before)  # noqa: B023
+            rng.choice([one for one in made if one.poll() is None]).kill()
+            start(stack)
+            wait_for((number + 2) * step)
+        frames((num_kills + 1) * step, NUM_FRAMES)
+        wait_for(NUM_FRAMES)
+    told = {kind: lines_of(tmp_path, kind) for kind in ("masklets", "tracks", "events")}
+    assert all(len(bodies) == 1 for lines in told.values() for bodies in lines.values())
+    events = [json.loads(body) for (body,) in told["events"].values()]
+    assert Counter((one["stream_id"], one["rule"], one["phase"]) for one in events) == {
+        (name, rule, "new"): 1 for name in NAMES for rule in ("seen", "in-right")
+    }
+    tracks = [json.loads(body) for (body,) in told["tracks"].values()]
+    assert len({one["track_uid"] for one in tracks}) == len(NAMES)
+    assert "Traceback" not in "".join(one.read_text() for one in tmp_path.glob("*/stderr"))

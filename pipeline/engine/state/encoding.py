@@ -22,20 +22,20 @@ _MAX_PICTURE_BYTES = 250_000
 _QUALITIES = (85, 50, 15)
 
 
-def encode_capture(capture: Capture, *, is_full: bool) -> StoredSnapshot:
+def encode_capture(capture: Capture) -> StoredSnapshot:
     """Return what is to be written of a stream: all, or its last frame in place of the memory."""
     saved, frame = capture.tracker, capture.frame
     arrays: dict[str, NDArray[np.generic]] = {}
     if saved is not None:
-        arrays |= saved.arrays(is_full=is_full)
-        if frame is not None and not is_full:
+        arrays |= saved.arrays(is_full=capture.is_full)
+        if frame is not None and not capture.is_full:
             arrays[_KEY_FRAME] = _encode_picture(frame.pixels)
     return StoredSnapshot(
         about=SnapshotAbout(
             stream_id=capture.stream_id,
             model=capture.model,
             taken_at=capture.taken_at,
-            is_full=is_full,
+            is_full=capture.is_full,
             alerts_seq=capture.mark.alerts_seq or 0,
             next_no=capture.next_no,
             next_masklet_id=0 if saved is None else saved.next_masklet_id,

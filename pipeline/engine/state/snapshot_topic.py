@@ -27,8 +27,8 @@ class SnapshotTopic(SnapshotStore):
     """Keeps two snapshots a stream, in the partition of the number that the stream's frames have.
 
     What is kept in a partition is read whole before the first frame of a stream of it, and is at
-    hand until that stream has gone on. Of two snapshots the one is newer that is behind more
-    frames: a worker that was cut off may write an old one late.
+    hand until that stream has gone on; then its newest one is. Of two snapshots the one is newer
+    that is behind more frames: a worker that was cut off may write an old one late.
 
     Args:
         topic: Not used by anybody else.
@@ -44,6 +44,7 @@ class SnapshotTopic(SnapshotStore):
         self._released: set[str] = set()
         self._slots: dict[str, str] = {}
         self._partitions: dict[str, int] = {}
+        self._newest: dict[str, bytes] = {}
 
     @override
     def prepare(self, position: Position) -> None:
@@ -64,6 +65,9 @@ class SnapshotTopic(SnapshotStore):
             self._released |= set(partitions)
             for name in partitions:
                 self._found.pop(name, None)
+            numbers = set(map(_number_of, partitions))
+            for stream_id in [one for one, number in self._partitions.items() if number in numbers]:
+                self._forget(stream_id)
 
     @override
     def save(self, snapshot: StoredSnapshot) -> int:
@@ -75,8 +79,7 @@ class SnapshotTopic(SnapshotStore):
         except ValueRefusedError as error:
             raise SnapshotRefusedError(self._topic.name, error.reason) from error
         with self._lock:
-            self._partitions[stream_id] = partition
-            self._slots[stream_id] = _other(slot)
+            self._remember(stream_id, data, partition, slot)
         return len(data)
 
     @override
@@ -88,25 +91,26 @@ class SnapshotTopic(SnapshotStore):
                 for slot, data in streams.pop(stream_id, {}).items()
             ]
         problems: list[str] = []
-        good: list[tuple[StoredSnapshot, str, int]] = []
+        newest: StoredSnapshot | None = None
         for slot, data, partition in kept:
             try:
-                good.append((_decode(data, stream_id), slot, partition))
+                snapshot = _decode(data, stream_id)
             except SnapshotFileError as error:
                 problems.append(f"{self._topic.name}, key {slot}/{stream_id}: {error}")
-        if not good:
-            return None, problems
-        newest, slot, partition = max(good, key=lambda one: _reach(one[0]))
-        with self._lock:
-            self._partitions[stream_id] = partition
-            self._slots[stream_id] = _other(slot)
+                continue
+            if newest is None or _reach(snapshot) > _reach(newest):
+                newest = snapshot
+                with self._lock:
+                    self._remember(stream_id, data, partition, slot)
+        if newest is None and stream_id in self._newest:
+            newest = decode_snapshot_file(self._newest[stream_id])
         return newest, problems
 
     @override
     def delete(self, stream_id: str) -> None:
         with self._lock:
-            self._slots.pop(stream_id, None)
-            partition = self._partitions.pop(stream_id, None)
+            partition = self._partitions.get(stream_id)
+            self._forget(stream_id)
         if partition is None:
             return
         try:
@@ -122,6 +126,15 @@ class SnapshotTopic(SnapshotStore):
     @override
     def close(self) -> None:
         self._topic.close()
+
+    def _remember(self, stream_id: str, data: bytes, partition: int, slot: str) -> None:
+        self._newest[stream_id] = data
+        self._partitions[stream_id] = partition
+        self._slots[stream_id] = _other(slot)
+
+    def _forget(self, stream_id: str) -> None:
+        for known in (self._newest, self._partitions, self._slots):
+            known.pop(stream_id, None)
 
     def _read(self, partition: int) -> dict[str, dict[str, bytes]]:
         """Return the snapshots of a partition by stream and slot."""

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from connectors.errors import SinkError
 from pipeline.engine.state.capture import Capture, Farewell
@@ -106,12 +106,12 @@ class SnapshotWriter:
     def _save(self, capture: Capture) -> bool:
         """Make a capture durable; tells whether the whole memory had to be left out."""
         try:
-            self._store.save(encode_capture(capture, is_full=capture.is_full))
+            self._store.save(encode_capture(capture))
         except SnapshotRefusedError as error:
             if not capture.is_full or capture.frame is None:
                 raise
             about = {"stream": capture.stream_id}
             _logger.warning("%s; its memory is to be rebuilt from a picture", error, extra=about)
-            self._store.save(encode_capture(capture, is_full=False))
+            self._store.save(encode_capture(replace(capture, is_full=False)))
             return True
         return False

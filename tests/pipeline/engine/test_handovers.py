@@ -12,6 +12,7 @@ from connectors.kafka.config import KafkaSourceConfig
 from connectors.memory import MemorySink
 from connectors.record import Topic
 from pipeline.engine.state.snapshot_folder import SnapshotFolder
+from pipeline.engine.state.snapshot_store import SnapshotRefusedError
 from tests.pipeline.engine.runs import bodies, in_turn, make_app, make_config, states_of, wait_until
 from tests.pipeline.engine.state.test_resuming import told
 from tests.pipeline.fakes import BlobTracker, make_walk
@@ -53,6 +54,14 @@ class Group(Source):
                 first = self.owned[name] = self.committed.get(name, 0)
                 for offset, frame in enumerate(self.logs[name][first:], first):
                     self.waiting.append((name, offset + 1, frame))
+            self.changed.notify_all()
+
+    def publish(self, name, frames):
+        """Add frames to a partition that the reader has."""
+        with self.changed:
+            for offset, frame in enumerate(frames, len(self.logs[name])):
+                self.waiting.append((name, offset + 1, frame))
+            self.logs[name] = [*self.logs[name], *frames]
             self.changed.notify_all()
 
     def revoke(self, *names, is_lost=False):
@@ -316,6 +325,34 @@ def test_state_that_cannot_be_written_leaves_frames_to_the_next_worker(
     group.assign(GATE)
     second.run((second.has_told(len(WALK) - 1), lambda: None))
     assert covers(told(worker.sink, second.sink), whole)
+
+
+def test_state_too_large_for_its_store_goes_as_a_picture(config_of, monkeypatch, whole):
+    kept = []
+
+    class NarrowFolder(SharedFolder):
+        def save(self, snapshot):
+            if snapshot.about.is_full and snapshot.about.tracker:
+                raise SnapshotRefusedError("state", "too large")
+            kept.append(snapshot.about)
+            return super().save(snapshot)
+
+    monkeypatch.setattr("pipeline.app.SnapshotFolder", NarrowFolder)
+    group = Group(p0=WALK[:4])
+    first = Worker(config_of(), group)
+    group.assign(GATE)
+    first.run(
+        (lambda: group.committed, lambda: group.publish(GATE, WALK[4:9])),
+        (first.has_told(9), first.give),
+        (first.has_given, lambda: None),
+    )
+    assert group.committed == {GATE: 9}
+    assert [one.is_full for one in kept] == [False] * len(kept)
+    group.logs[GATE] = WALK
+    second = Worker(config_of(), group)
+    group.assign(GATE)
+    second.run((second.has_told(len(WALK) - 9), lambda: None))
+    assert covers(told(first.sink, second.sink), whole)
 
 
 def test_time_that_is_over_leaves_the_stream_as_it_was_written_last(config_of, monkeypatch):

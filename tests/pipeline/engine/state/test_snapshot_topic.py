@@ -122,6 +122,16 @@ def test_of_two_at_the_same_frame_the_later_is_used(topics):
     assert loaded(topics())[0].about.taken_at == snapshot(4, at_s=2).about.taken_at
 
 
+def test_newest_snapshot_stays_at_hand_while_the_stream_is_here(topics):
+    store = topics()
+    store.save(snapshot(4))
+    assert offset_of(store.load(NAME)) == (4, 0)
+    other = topics()
+    assert offset_of(loaded(other)) == offset_of(other.load(NAME)) == (4, 0)
+    other.release({GATE})
+    assert other.load(NAME) == (None, [])
+
+
 def test_stream_that_has_ended_leaves_nothing(topics):
     first = topics()
     first.save(snapshot(4))
