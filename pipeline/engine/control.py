@@ -21,6 +21,7 @@ from pipeline.engine.inbox import (
 )
 from pipeline.engine.ledger import DropCause
 from pipeline.engine.parts import EngineParts
+from pipeline.engine.state.keeper import keeps_state
 from pipeline.engine.state.restorer import Restored
 from pipeline.engine.stream_table import RunningSource, RunningStream
 from pipeline.engine.summary import StreamSummary
@@ -92,6 +93,16 @@ class StreamControl:
             source.runner.start(position)
         except RuntimeError as error:  # the machine has no thread left
             self._end(source, error)
+
+    def end_left_behind(self) -> None:
+        """End what streams left open that are configured no more; called once all are there."""
+        claimed = {one.stream_id for one in self._table if keeps_state(one.config)}
+        for left in self._restorer.end_left_behind(claimed):
+            if left.ended is not None:
+                self._publisher.last_result(left.ended)
+            for event in left.orphans:
+                self._publisher.record(event)
+            self._keeper.bury(left.stream_id)
 
     def _resume(self, running: RunningStream) -> Restored:
         """Let a stream go on from its state."""

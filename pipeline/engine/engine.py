@@ -81,6 +81,7 @@ class Engine:
         try:
             for stream in self._streams:
                 self._control.add(stream)
+            self._control.end_left_behind()
             yield from self._turn_until_done()
         except DeviceLostError as error:
             self._device_error = str(error)

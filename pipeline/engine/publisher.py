@@ -81,6 +81,10 @@ class Publisher:
         self._metrics.events.labels(event.stream_id, event.rule, str(event.phase)).inc()
         return self._outbox.put(Delivery(record=event))
 
+    def last_result(self, result: FrameResult) -> int:
+        """Publish the end of a stream that is configured no more."""
+        return self._outbox.put(Delivery(result=result))
+
     def dead_letter(self, letter: Record) -> int:
         """Publish input that was refused."""
         return self._outbox.put(Delivery(dead_letter=letter))

@@ -146,7 +146,7 @@ class StateKeeper:
             is_first: It is the first of a session: without it no event could be gone on with.
         """
         entry = self._entries.get(running.stream_id)
-        if entry is None:
+        if entry is None or entry.running is None:
             ticket.finish(number)
             return
         entry.has_changed = True
@@ -164,7 +164,7 @@ class StateKeeper:
     def stop(self, running: RunningStream) -> bool:
         """Keep a stream with its session, which is not ended then; ``False``: it is not kept."""
         entry = self._entries.get(running.stream_id)
-        if entry is None:
+        if entry is None or entry.running is None:
             return False
         entry.running = None
         self._capture(running, entry)
@@ -202,6 +202,11 @@ class StateKeeper:
             tickets = self._take_tickets(entry)
             entry.job = Farewell(stream_id=stream_id, mark=mark, number=number, tickets=tickets)
             entry.is_writing, entry.retry_s = False, None
+
+    def bury(self, stream_id: str) -> None:
+        """Delete what is kept of a stream that nothing goes on with, once its ends are safe."""
+        self._entries[stream_id] = _Entry(keeps_position=False)
+        self.forget(stream_id)
 
     def advance(self) -> None:
         """Have written what is safe by now, and finish what is on disk."""
@@ -245,7 +250,7 @@ class StateKeeper:
         return {
             stream_id: entry.error or "snapshot not written in time"
             for stream_id, entry in self._entries.items()
-            if entry.job is not None or entry.error is not None
+            if isinstance(entry.job, Capture) or entry.error is not None
         }
 
     def _capture_idle(self, entry: _Entry) -> None:

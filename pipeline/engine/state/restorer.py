@@ -1,7 +1,7 @@
 """Lets streams go on from what the process before left behind."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -12,6 +12,7 @@ from models.protocols import SavedStateError, StreamMemory
 from pipeline.clock import Clock, format_time
 from pipeline.engine.state.encoding import to_memory
 from pipeline.engine.state.keeper import keeps_state
+from pipeline.engine.state.left_behind import LeftBehind, end_left_behind
 from pipeline.engine.state.snapshot_file import StoredSnapshot
 from pipeline.engine.state.snapshot_store import SnapshotStore
 from pipeline.engine.stream_table import RunningStream
@@ -112,6 +113,20 @@ class StateRestorer:
             failure=failure,
             state=self._state_of(stored, problems),
         )
+
+    def end_left_behind(self, claimed: Collection[str]) -> list[LeftBehind]:
+        """Return what is to be published of streams that are configured no more; called once.
+
+        Args:
+            claimed: Streams that are kept, and have been restored.
+        """
+        if self._store is None:
+            return []
+        now = self._clock.utc_now()
+        found = end_left_behind(self._store, self._logged, claimed=claimed, now=now)
+        for one in found:
+            self._logged.pop(one.stream_id, None)
+        return found
 
     def recall(self, running: RunningStream) -> RestoredState | None:
         """Give the model back what it knew of a stream when the last snapshot was taken.

@@ -1,7 +1,7 @@
 """The newest snapshots of each stream in a folder of its own."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -63,12 +63,31 @@ class SnapshotFolder(SnapshotStore):
 
     @override
     def load(self, stream_id: str) -> tuple[StoredSnapshot | None, list[str]]:
+        return self._load(self._folder_of(stream_id))
+
+    @override
+    def load_others(self, claimed: Collection[str]) -> Iterator[StoredSnapshot]:
+        names = {encode_name(stream_id) for stream_id in claimed}
+        try:
+            folders = sorted(path for path in self._folder.iterdir() if path.name not in names)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _logger.warning("%s cannot be read: %s", self._folder, error.strerror or error)
+            return
+        for folder in folders:
+            stored, problems = self._load(folder)
+            if stored is not None:
+                yield stored
+            elif problems:
+                _logger.warning("%s; the event log alone tells what is open", problems[0])
+
+    def _load(self, folder: Path) -> tuple[StoredSnapshot | None, list[str]]:
         problems: list[str] = []
-        folder = self._folder_of(stream_id)
         for name in (_NEWEST, _FORMER):
             path = folder / name
             try:
-                snapshot = _read(path, stream_id)
+                snapshot = _read(path)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -103,8 +122,8 @@ class SnapshotFolder(SnapshotStore):
         return self._folder / encode_name(stream_id)
 
 
-def _read(path: Path, stream_id: str) -> StoredSnapshot:
+def _read(path: Path) -> StoredSnapshot:
     snapshot = decode_snapshot_file(path.read_bytes())
-    if snapshot.about.stream_id != stream_id:
+    if encode_name(snapshot.about.stream_id) != path.parent.name:
         raise SnapshotFileError(f"is of stream {snapshot.about.stream_id!r}")
     return snapshot

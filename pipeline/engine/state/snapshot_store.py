@@ -1,6 +1,6 @@
 """Where snapshots of streams are kept."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import ClassVar, Protocol
 
 from connectors.errors import NotWritableError, Position
@@ -43,6 +43,13 @@ class SnapshotStore(Protocol):
 
     def load(self, stream_id: str) -> tuple[StoredSnapshot | None, list[str]]:
         """Return the newest good snapshot of a stream, and what is wrong with newer ones."""
+        ...
+
+    def load_others(self, claimed: Collection[str]) -> Iterator[StoredSnapshot]:
+        """Yield the newest good snapshot of each stream but those claimed, unless it is shared.
+
+        What cannot be read is logged.
+        """
         ...
 
     def delete(self, stream_id: str) -> None:

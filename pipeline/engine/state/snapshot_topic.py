@@ -3,7 +3,7 @@
 import logging
 import threading
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import ClassVar
 
 from typing_extensions import override
@@ -105,6 +105,10 @@ class SnapshotTopic(SnapshotStore):
         if newest is None and stream_id in self._newest:
             newest = decode_snapshot_file(self._newest[stream_id])
         return newest, problems
+
+    @override
+    def load_others(self, claimed: Collection[str]) -> Iterator[StoredSnapshot]:
+        return iter(())
 
     @override
     def delete(self, stream_id: str) -> None:
