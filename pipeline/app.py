@@ -114,15 +114,7 @@ def build_app(
         publisher=publisher,
         outbox=outbox,
         ledger=seen.ledger,
-        status=StatusBook(
-            config.status,
-            publish=publisher.status,
-            ledger=seen.ledger,
-            metrics=seen.metrics,
-            health=seen.health,
-            clock=clock,
-            state_error_of=keeper.error_of,
-        ),
+        status=_build_status(config, publisher, keeper, seen, clock),
         summary=SummaryBook(clock),
         metrics=seen.metrics,
         health=seen.health,
@@ -230,6 +222,20 @@ def _build_state(
     keeper = StateKeeper(config, writer, outbox=outbox, worker=worker, metrics=metrics, clock=clock)
     alerts = () if store is None else outbox.logged_alerts()
     return keeper, StateRestorer(store, alerts, worker=worker, clock=clock)
+
+
+def _build_status(
+    config: RunConfig, publisher: Publisher, keeper: StateKeeper, seen: Observations, clock: Clock
+) -> StatusBook:
+    return StatusBook(
+        config.status,
+        publish=publisher.status,
+        ledger=seen.ledger,
+        metrics=seen.metrics,
+        health=seen.health,
+        clock=clock,
+        state_error_of=keeper.error_of,
+    )
 
 
 def _host_of(stream: StreamConfig) -> str | None:
