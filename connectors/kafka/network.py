@@ -43,11 +43,15 @@ class Network(KafkaNetClient):
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - untyped
-        net = NetworkSelector(**options)
-        self._connections = _Connections(net, **options)
-        super().__init__(net, self._connections, **options)
+        self._selector = NetworkSelector(**options)
+        self._connections = _Connections(self._selector, **options)
+        super().__init__(self._selector, self._connections, **options)
 
     @property
     def refusal(self) -> Exception | None:
         """Why brokers let this client in no more, if they do not."""
         return self._connections.refusal
+
+    def pause(self, delay_s: float) -> Any:  # noqa: ANN401 - an awaitable of kafka-python's own
+        """Return what lets a coroutine of kafka-python's thread wait, and all others go on."""
+        return self._selector.sleep(delay_s)

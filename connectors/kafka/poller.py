@@ -168,23 +168,10 @@ class Poller:
             self._commit()
         self._consumer.close(autocommit=False, timeout_ms=round(timeout_s * 1000))
 
-    async def on_assigned(self, partitions: Collection[Partition]) -> None:
-        """Begin where the position given at the start says, else where the group left off."""
+    def on_assigned(self, partitions: Collection[Partition]) -> None:
+        """Begin where the group left off; partitions to begin elsewhere wait for the next poll."""
         with self._changed:
-            known = [partition for partition in partitions if partition in self._start]
-        committed = await self._list_committed(known)
-        with self._changed:
-            self._owned.update(partitions)
-            for partition in known:
-                start = self._start.pop(partition)
-                self._committed[partition] = committed.get(partition, 0)
-                if self._committed[partition] > start:  # by another member, meanwhile
-                    continue
-                self._consumer.seek(partition, start)
-                self._delivered[partition] = start
-                # What a source before this one has handed out may not be done yet.
-                self._handed_out[partition] = start
-                self._first[partition] = 0
+            self._owned.update(set(partitions) - self._start.keys())
 
     async def on_revoked(self, partitions: Collection[Partition]) -> None:
         """Let what was read of partitions be finished, commit it, then forget them."""
@@ -221,7 +208,7 @@ class Poller:
             if time.monotonic() >= ends_s:
                 self._warn("frames not finished in time are left to the new owner: %s", partitions)
                 break
-            await self._network._net.sleep(_LOOK_S)  # noqa: SLF001 - the loop that calls this
+            await self._network.pause(_LOOK_S)
         handover.over.set()
 
     def _stop_reading(self, partitions: Collection[Partition]) -> None:
@@ -239,6 +226,7 @@ class Poller:
     def _forget(self, partitions: Collection[Partition]) -> None:
         with self._changed:
             by_partition = (
+                self._start,
                 self._first,
                 self._delivered,
                 self._handed_out,
@@ -250,15 +238,6 @@ class Poller:
                 for partition in partitions:
                     offsets.pop(partition, None)
 
-    async def _list_committed(self, partitions: Collection[Partition]) -> dict[Partition, int]:
-        """Return what the group has committed, where it has. For kafka-python's own thread."""
-        # The consumer's own question would block the thread that is to answer it.
-        coordinator = self._consumer._coordinator  # noqa: SLF001
-        found = await coordinator.fetch_committed_offsets_async(
-            partitions, timeout_ms=round(_ASK_S * 1000)
-        )
-        return {partition: one.offset for partition, one in found.items()}
-
     def _forget_marks(self, partition: Partition) -> None:
         """Begin with a log that has begun anew, on a broker that came back without its data."""
         for offsets in (self._first, self._handed_out, self._done, self._committed):
@@ -269,7 +248,9 @@ class Poller:
             while not self._is_closing.is_set():
                 self._pause_or_resume()
                 timeout_ms = _PAUSED_POLL_MS if self._is_paused else _POLL_MS
-                self._keep(self._consumer.poll(timeout_ms=timeout_ms))
+                fetched = self._consumer.poll(timeout_ms=timeout_ms)
+                moved = self._begin_where_told()
+                self._keep({one: records for one, records in fetched.items() if one not in moved})
                 self._leave_unassigned()
                 self._commit_now_and_then()
                 self._check_connection()
@@ -277,6 +258,32 @@ class Poller:
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
+
+    def _begin_where_told(self) -> set[Partition]:
+        """Begin assigned partitions at their offset, unless another member has committed more.
+
+        Returns:
+            Those that were set to their offset: what was fetched of them before is not for them.
+        """
+        moved: set[Partition] = set()
+        # Not where kafka-python tells of an assignment: its own thread would wait for itself there.
+        for partition in self._start.keys() & self._consumer.assignment():
+            committed = self._consumer.committed(partition, timeout_ms=round(_ASK_S * 1000)) or 0
+            with self._changed:
+                start = self._start.pop(partition, None)
+                if start is None:  # it went to another member in the meantime
+                    continue
+                self._owned.add(partition)
+                self._committed[partition] = committed
+                if committed > start:
+                    continue
+                self._consumer.seek(partition, start)
+                self._delivered[partition] = start
+                # What a source before this one has handed out may not be done yet.
+                self._handed_out[partition] = start
+                self._first[partition] = 0
+            moved.add(partition)
+        return moved
 
     def _leave_unassigned(self) -> None:
         """Once in the group, let go of partitions to begin at that went to another member."""
@@ -310,7 +317,8 @@ class Poller:
             for partition, end in ends.items():
                 if end is not None:
                     self._ends.setdefault(partition, end)
-            self._has_ended = self._until_end and bool(ends) and self._is_at_end(ends)
+            is_begun = bool(ends) and not self._start
+            self._has_ended = self._until_end and is_begun and self._is_at_end(ends)
             self._changed.notify_all()
 
     def _is_at_end(self, owned: Collection[Partition]) -> bool:

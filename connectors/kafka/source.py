@@ -226,7 +226,7 @@ class _Rebalance(_Listener):
         await self._poller.on_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[Partition]) -> None:
-        await self._poller.on_assigned(assigned)
+        self._poller.on_assigned(assigned)
 
     async def on_partitions_lost(self, lost: Collection[Partition]) -> None:
         self._poller.on_lost(lost)

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.structs import TopicPartition
 
 from connectors.errors import SinkUnreachableError
 from connectors.kafka.config import FramesSinkConfig, KafkaSinkConfig, KafkaSourceConfig
@@ -61,6 +62,15 @@ def consume(bootstrap, topic, count, *, wait_s=10.0):
     records = [record for _, record in zip(range(count), consumer, strict=False)]
     consumer.close()
     return records
+
+
+def committed(bootstrap, topic, *, partition=0):
+    options = {"group_id": topic, "enable_auto_commit": False}
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, **options)
+    try:
+        return consumer.committed(TopicPartition(topic, partition))
+    finally:
+        consumer.close()
 
 
 def numbers(records):

@@ -10,21 +10,19 @@ from kafka.errors import CommitFailedError, KafkaTimeoutError
 from kafka.structs import TopicPartition
 
 from connectors.errors import BadFrameError, NotFoundError, SourceError, UnreachableError
-from connectors.frame import CaptureClock, KafkaOrigin
+from connectors.frame import CaptureClock
 from connectors.kafka import poller
 from connectors.pictures.encoding import encode_image
-from tests.connectors.kafka.helpers import PNG, kafka_source, produce, publish, wait_until
+from tests.connectors.kafka.helpers import (
+    PNG,
+    committed,
+    kafka_source,
+    produce,
+    publish,
+    wait_until,
+)
 from tests.media import make_frame, number_of, numbered_picture
 from tests.servers import free_port, proxied_kafka_broker
-
-
-def committed(bootstrap, topic, *, partition=0):
-    options = {"group_id": topic, "enable_auto_commit": False}
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, **options)
-    try:
-        return consumer.committed(TopicPartition(topic, partition))
-    finally:
-        consumer.close()
 
 
 @contextmanager
@@ -201,47 +199,6 @@ def test_what_is_done_is_committed_before_a_partition_moves(kafka_bootstrap, top
             assert committed(kafka_bootstrap, topic, partition=int(moved[-1])) == 1
 
 
-def test_position_goes_on_behind_the_frame_that_bears_it(kafka_bootstrap, topic):
-    publish(kafka_bootstrap, topic, [make_frame(number) for number in range(4)])
-    with kafka_source(kafka_bootstrap, topic) as source:
-        frames = list(iter(source.read, None))
-    with kafka_source(kafka_bootstrap, topic, frames[1].position) as source:
-        rest = list(iter(source.read, None))
-    assert [frame.position for frame in rest] == [frame.position for frame in frames[2:]]
-    (place,) = frames[0].position
-    partition = int(place.removeprefix(f"{topic}/"))
-    assert [frame.origin for frame in rest] == [
-        KafkaOrigin(topic=topic, partition=partition, offset=offset) for offset in (2, 3)
-    ]
-
-
-def test_mark_given_before_the_partition_is_assigned_is_committed_on_an_idle_topic(
-    kafka_bootstrap, topic
-):
-    for _ in range(2):
-        produce(kafka_bootstrap, topic, partition=0, value=PNG)
-    position = {f"{topic}/0": 2}
-    with kafka_source(kafka_bootstrap, topic, position, until_end=False) as source:
-        source.commit(position)
-        wait_until(lambda: committed(kafka_bootstrap, topic) == 2)
-
-
-def test_what_another_member_has_committed_meanwhile_is_not_read_again_nor_set_back(
-    kafka_bootstrap, topic
-):
-    for _ in range(4):
-        produce(kafka_bootstrap, topic, partition=0, value=PNG)
-    with kafka_source(kafka_bootstrap, topic) as source:
-        frames = list(iter(source.read, None))
-        source.commit(frames[2].position)
-    assert committed(kafka_bootstrap, topic) == 3
-    position = frames[0].position
-    with kafka_source(kafka_bootstrap, topic, position) as source:
-        source.commit(position)
-        assert [frame.frame_seq for frame in iter(source.read, None)] == [3]
-    assert committed(kafka_bootstrap, topic) == 3
-
-
 def test_marks_of_a_log_that_has_begun_anew_hold_for_it_no_more(kafka_bootstrap, topic):
     for _ in range(2):
         produce(kafka_bootstrap, topic, partition=0, value=PNG)
@@ -373,15 +330,6 @@ def test_interrupt_ends_a_read_that_waits_and_leaves_the_commit_possible(kafka_b
         source.commit(position)
     with kafka_source(kafka_bootstrap, topic) as source:
         assert [frame.frame_seq for frame in iter(source.read, None)] == [1]
-
-
-def test_given_position_is_where_reading_begins(kafka_bootstrap, topic):
-    publish(kafka_bootstrap, topic, [make_frame(number) for number in range(4)])
-    with kafka_source(kafka_bootstrap, topic) as source:
-        frames = list(iter(source.read, None))
-        (partition,) = source.position()
-    with kafka_source(kafka_bootstrap, topic, {partition: 3}, group_id=f"{topic}2") as source:
-        assert [frame.frame_seq for frame in iter(source.read, None)] == [frames[3].frame_seq]
 
 
 RGB = "application/x-maskstream-rgb24"
