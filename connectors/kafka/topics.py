@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, cast
 
 from kafka import KafkaAdminClient, errors
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 from kafka.structs import TopicPartition
 
@@ -25,8 +26,11 @@ _STATE_SETTINGS = {
     "segment.bytes": str(2 * MAX_RECORD_BYTES),
     "min.cleanable.dirty.ratio": "0.1",
 }
-
-
+_POLICY = "cleanup.policy"
+_OUTCOMES = {
+    True: "what a stream was told last is deleted some day (accepted: compact)",
+    False: "all records of a stream but the last are deleted (accepted: delete)",
+}
 _LATEST = -1  # as the protocol says it; kafka-python's name for it is not exported with a type
 
 Partition = tuple[str, int]
@@ -44,6 +48,7 @@ class Topics:
         self._config = config
         self._kinds = {self.name_of(kind): kind for kind in kinds}
         self._has_warned = False
+        self._compared: set[str] = set()
 
     def name_of(self, kind: Topic) -> str:
         """Return the Kafka topic's name for a kind of record."""
@@ -66,11 +71,13 @@ class Topics:
             if missing and self._config.topics.create == "missing":
                 refusal = self._make(admin, missing)
                 faults = self._look(admin)
+            found = frozenset(name for name, error in faults.items() if error is None)
+            self._compare_policies(admin, found)
         finally:
             admin.close()
         for name in required:
             self._check(name, faults.get(name), refusal)
-        return frozenset(name for name, error in faults.items() if error is None)
+        return found
 
     def find_ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the offset behind the last record of partitions. Waits for brokers.
@@ -131,6 +138,23 @@ class Topics:
             _log.info("made the topics %s", ", ".join(names))
         return refusal
 
+    def _compare_policies(self, admin: Any, names: Collection[str]) -> None:  # noqa: ANN401 - untyped
+        """Warn once of each topic that is compacted and should not be, or the other way round."""
+        asked = sorted(set(names) - self._compared)
+        self._compared.update(asked)
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in asked]
+        try:
+            told = admin.describe_configs(resources, config_filter="all") if resources else {}
+        except KafkaError:  # it takes a right of its own, without which a sink is to run
+            return
+        for name in asked:
+            policy = told.get("topic", {}).get(name, {}).get(_POLICY, {}).get("value")
+            is_meant = self._kinds[name] in _COMPACTED
+            # Some brokers do not tell.
+            if policy is not None and is_meant != ("compact" in policy):
+                text = "topic %s: %s is %r, by which %s"
+                _log.warning(text, name, _POLICY, policy, _OUTCOMES[is_meant])
+
     def _check(self, name: str, error: type[KafkaError] | None, refusal: str) -> None:
         if error is None:
             return
@@ -142,7 +166,7 @@ class Topics:
 
 
 def _settings_of(kind: Topic) -> dict[str, str]:
-    policy = {"cleanup.policy": "compact" if kind in _COMPACTED else "delete"}
+    policy = {_POLICY: "compact" if kind in _COMPACTED else "delete"}
     return policy | (_STATE_SETTINGS if kind is Topic.STATE else {})
 
 

@@ -11,7 +11,7 @@ from connectors.kafka.config import TopicsConfig
 from connectors.kafka.sink import KafkaSink
 from connectors.kafka.topics import Topics
 from connectors.record import Topic
-from tests.connectors.kafka.helpers import consume, events, numbers, sink_config
+from tests.connectors.kafka.helpers import consume, event, events, numbers, sink_config
 from tests.servers import strict_kafka_broker
 
 
@@ -56,6 +56,25 @@ def test_missing_topics_are_made_as_configured(tmp_path):
         client.close()
 
 
+def test_topic_that_would_lose_records_by_its_policy_is_named_once_and_used(tmp_path, caplog):
+    policies = {"alerts": "compact", "maskstream.status.v1": "delete"}
+    with strict_kafka_broker(tmp_path) as address:
+        client = KafkaAdminClient(bootstrap_servers=address)
+        for name, policy in policies.items():
+            client.create_topics({name: {"configs": {"cleanup.policy": policy}}})
+        client.close()
+        with KafkaSink(config=sink_config(address, "alerts")) as sink:
+            sink.write(events(0))
+            sink.write([event(1, topic=Topic.STATUS)])
+            sink._topics.ensure(())
+        assert numbers(consume(address, "alerts", 1)) == [0]
+    warned = [record.getMessage() for record in caplog.records if "policy" in record.getMessage()]
+    assert [text.partition(",")[0] for text in warned] == [
+        "topic alerts: cleanup.policy is 'compact'",
+        "topic maskstream.status.v1: cleanup.policy is 'delete'",
+    ]
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_right_to_describe_and_write_is_enough_where_the_topic_exists(
     kafka_bootstrap, topic, admin, monkeypatch, caplog, exists
@@ -66,7 +85,12 @@ def test_right_to_describe_and_write_is_enough_where_the_topic_exists(
 
     if exists:
         admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}})
+
+    def refuse_to_tell(*_, **__):
+        raise TopicAuthorizationFailedError
+
     monkeypatch.setattr(KafkaAdminClient, "create_topics", refuse)
+    monkeypatch.setattr(KafkaAdminClient, "describe_configs", refuse_to_tell)
     config = sink_config(kafka_bootstrap, topic, topics={"prefix": topic, "names": {"events": ""}})
     with KafkaSink(config=config) as sink:
         if exists:
