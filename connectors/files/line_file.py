@@ -34,7 +34,8 @@ class LineFile:
         self._descriptor = -1
         self._written_s = 0.0
         self._looked_s = 0.0
-        self._is_dirty = False
+        self._unsynced: list[tuple[int, bytes]] = []  # where they begin, and lines
+        self._is_cut = False  # those are not in the file
         self._is_new = False
 
     def append(self, data: bytes) -> int:
@@ -53,8 +54,8 @@ class LineFile:
             ):
                 self._rotate(now_s)
                 end = 0
-            self._is_dirty = True
             _write_whole(self._descriptor, data)
+            self._unsynced.append((end, data))
             self._written_s = now_s
         except OSError:
             self.take_back(end)
@@ -63,27 +64,52 @@ class LineFile:
 
     def take_back(self, end: int) -> None:
         """Remove what lies behind a byte, and close the file: it is opened anew when needed."""
+        if end >= 0:
+            before = [(begin, lines) for begin, lines in self._unsynced if begin < end]
+            self._unsynced = before if self._is_cut else []
+        self._cut(end)
+
+    def sync(self) -> None:
+        """Return once all lines are on the disk.
+
+        Raises:
+            OSError: If they are not; the next call, or ``append``, writes them again.
+        """
+        if self._unsynced:
+            self._sync_lines()
+        if self._is_new:
+            _sync_folder(self._path.parent)
+            self._is_new = False
+
+    def close(self) -> None:
+        """Wait for the disk, then let the file go. Raises ``OSError``; it is let go even so."""
+        try:
+            with suppress(OSError):
+                self.sync()
+            self.sync()
+        finally:
+            self._let_go()
+
+    def _sync_lines(self) -> None:
+        try:
+            if self._descriptor < 0:
+                self._open()
+            os.fsync(self._descriptor)
+        except OSError:
+            # The system may take pages that it could not write for clean: a second call would say
+            # that all is well, though the lines were lost. So it is on NFS when the disk is full.
+            if not self._is_cut:
+                self._is_cut = True
+                self._cut(self._unsynced[0][0])
+            raise
+        self._unsynced.clear()
+
+    def _cut(self, end: int) -> None:
         with suppress(OSError):
             # Never longer: somebody else may have cut it in the meantime.
             if 0 <= end < os.fstat(self._descriptor).st_size:
                 os.ftruncate(self._descriptor, end)
         self._let_go()
-
-    def sync(self) -> None:
-        """Return once all lines are on the disk. Raises ``OSError``."""
-        if self._descriptor < 0 or not self._is_dirty:
-            return
-        os.fsync(self._descriptor)
-        if self._is_new:
-            _sync_folder(self._path.parent)
-        self._is_dirty = self._is_new = False
-
-    def close(self) -> None:
-        """Wait for the disk, then let the file go. Raises ``OSError``; it is let go even so."""
-        try:
-            self.sync()
-        finally:
-            self._let_go()
 
     def _follow(self) -> None:
         """Open the file, if need be because another one or none has its name now."""
@@ -111,6 +137,18 @@ class LineFile:
         status = os.fstat(self._descriptor)
         self._written_s, self._is_new = status.st_mtime, status.st_size == 0
         _mend_last_line(self._descriptor)
+        if self._is_cut:
+            self._write_again()
+
+    def _write_again(self) -> None:
+        end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        lines = b"".join(lines for _, lines in self._unsynced)
+        try:
+            _write_whole(self._descriptor, lines)
+        except OSError:
+            self._cut(end)
+            raise
+        self._unsynced, self._is_cut = [(end, lines)] if lines else [], False
 
     def _rotate(self, now_s: float) -> None:
         self.sync()
@@ -123,7 +161,6 @@ class LineFile:
             with suppress(OSError):  # some file systems tell of failed writes only here
                 os.close(self._descriptor)
         self._descriptor = -1
-        self._is_dirty = False
 
 
 def _write_whole(descriptor: int, data: bytes) -> None:

@@ -144,7 +144,7 @@ class Topics:
         self._compared.update(asked)
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in asked]
         try:
-            told = admin.describe_configs(resources, config_filter="all") if resources else {}
+            told: Any = admin.describe_configs(resources, config_filter="all") if resources else {}
         except KafkaError:  # it takes a right of its own, without which a sink is to run
             return
         for name in asked:

@@ -213,3 +213,21 @@ def test_lines_that_do_not_reach_the_disk_are_taken_back(tmp_path, monkeypatch):
                 sink.write([record(0)])
         sink.write([record(0)])
     assert numbers(tmp_path / "events.jsonl") == [0]
+
+
+def test_a_flush_that_fails_has_lost_no_line_and_the_next_one_has_them_on_the_disk(
+    tmp_path, monkeypatch
+):
+    def fail(_):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with jsonl_sink(tmp_path) as sink:
+        sink.write([record(0)])
+        sink.write([record(1)])
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fail)
+            with pytest.raises(DeliveryFailedError, match="quota"):
+                sink.flush()
+            assert numbers(tmp_path / "events.jsonl") == [0]
+        sink.flush()
+        assert numbers(tmp_path / "events.jsonl") == [0, 1]

@@ -1,5 +1,7 @@
 """A file of lines: rotated, followed, and never torn."""
 
+import errno
+import os
 import time
 
 import pytest
@@ -116,3 +118,79 @@ def test_nothing_is_cut_when_a_rotation_fails(tmp_path):
     file.append(b"3\n")
     file.close()
     assert lines_of(tmp_path / "a.jsonl") == ["3"]
+
+
+def fail_to_sync(monkeypatch, *, times):
+    """Let the disk refuse lines that the system has taken, so that it throws them away."""
+    sync, failed = os.fsync, []
+
+    def fail(descriptor):
+        if len(failed) < times:
+            failed.append(descriptor)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+def file_with_a_line_on_the_disk(tmp_path):
+    path = tmp_path / "a.jsonl"
+    file = LineFile(path, rotation=NEVER)
+    file.append(b"1\n")
+    file.sync()
+    return path, file
+
+
+def test_lines_that_the_disk_refused_are_written_again(tmp_path, monkeypatch):
+    path, file = file_with_a_line_on_the_disk(tmp_path)
+    file.append(b"2\n")
+    file.append(b"3\n")
+    fail_to_sync(monkeypatch, times=2)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            file.sync()
+        assert lines_of(path) == ["1"]
+    file.sync()
+    assert lines_of(path) == ["1", "2", "3"]
+    file.append(b"4\n")
+    file.close()
+    assert lines_of(path) == ["1", "2", "3", "4"]
+
+
+def test_lines_that_the_disk_refused_come_before_later_ones_but_those_taken_back(
+    tmp_path, monkeypatch
+):
+    path, file = file_with_a_line_on_the_disk(tmp_path)
+    file.append(b"2\n")
+    end = file.append(b"3\n")
+    fail_to_sync(monkeypatch, times=1)
+    with pytest.raises(OSError, match="No space"):
+        file.sync()
+    file.take_back(end)
+    file.append(b"4\n")
+    file.close()
+    assert lines_of(path) == ["1", "2", "4"]
+
+
+def test_lines_that_find_no_room_again_are_kept_until_they_do(tmp_path, monkeypatch):
+    path, file = file_with_a_line_on_the_disk(tmp_path)
+    file.append(b"2\n")
+    fail_to_sync(monkeypatch, times=1)
+    with pytest.raises(OSError, match="No space"):
+        file.sync()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda *_: 0)
+        for call in (file.sync, lambda: file.append(b"3\n")):
+            with pytest.raises(OSError, match="disk is full"):
+                call()
+    file.append(b"3\n")
+    file.close()
+    assert lines_of(path) == ["1", "2", "3"]
+
+
+def test_a_file_that_is_closed_gets_what_the_disk_refused_once(tmp_path, monkeypatch):
+    path, file = file_with_a_line_on_the_disk(tmp_path)
+    file.append(b"2\n")
+    fail_to_sync(monkeypatch, times=1)
+    file.close()
+    assert lines_of(path) == ["1", "2"]
