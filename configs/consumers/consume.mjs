@@ -13,14 +13,21 @@ await consumer.subscribe({ topics, fromBeginning: true });
 
 const seen = new Set();
 await consumer.run({
-  eachMessage: async ({ message }) => {
-    const id = message.headers.ce_id.toString();
+  eachMessage: async ({ topic, message }) => {
+    const headers = message.headers;
+    const id = headers.ce_id.toString();
     // A record may be delivered again after a fault; it has the same source, id and body then.
-    const key = `${message.headers.ce_source} ${id}`;
+    const key = `${headers.ce_source} ${id}`;
     if (seen.has(key)) return;
     seen.add(key);
     if (seen.size > MAX_SEEN) seen.delete(seen.values().next().value);
-    const record = JSON.parse(message.value.toString());
-    console.log(JSON.stringify({ id, type: message.headers.ce_type.toString(), record }));
+    const reason = headers.maskstream_error_reason?.toString();
+    // A dead letter's value is any bytes.
+    const isLetter = reason !== undefined;
+    const type = isLetter ? topic : headers.ce_type.toString();
+    const record = isLetter
+      ? { stream_id: message.key.toString(), reason }
+      : JSON.parse(message.value.toString());
+    console.log(JSON.stringify({ id, type, record }));
   },
 });

@@ -14,16 +14,19 @@ MAX_SEEN = 100_000
 consumer = KafkaConsumer(
     *sys.argv[2:], bootstrap_servers=sys.argv[1], group_id="consume", auto_offset_reset="earliest"
 )
-seen: dict[tuple[bytes, bytes], None] = {}
+seen: dict[tuple[bytes | None, bytes], None] = {}
 for message in consumer:
     headers = dict(message.headers)
     # A record may be delivered again after a fault; it has the same source, id and body then.
-    key = headers["ce_source"], headers["ce_id"]
+    key = headers.get("ce_source"), headers["ce_id"]
     if key in seen:
         continue
     seen[key] = None
     if len(seen) > MAX_SEEN:
         del seen[next(iter(seen))]
-    record = json.loads(message.value)
-    line = {"id": headers["ce_id"].decode(), "type": headers["ce_type"].decode(), "record": record}
-    print(json.dumps(line), flush=True)
+    if "maskstream_error_reason" in headers:  # a dead letter: its value is any bytes
+        kind, reason = message.topic, headers["maskstream_error_reason"].decode()
+        record = {"stream_id": message.key.decode(), "reason": reason}
+    else:
+        kind, record = headers["ce_type"].decode(), json.loads(message.value)
+    print(json.dumps({"id": headers["ce_id"].decode(), "type": kind, "record": record}), flush=True)

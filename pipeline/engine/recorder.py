@@ -146,8 +146,8 @@ class Recorder:
         for record in self._encode(delivery):
             by_kind.setdefault(kind_of(record.topic), []).append(record)
         for kind, records in by_kind.items():
-            last_seq[kind] = self._append_all(kind, records)
-        if Kind.ALERTS in by_kind:
+            last_seq |= self._append_all(kind, records)
+        if Kind.ALERTS in last_seq:
             self._on_alerts()
         if delivery.mark is not None:
             delivery.mark.alerts_seq = self._log.last_seq(Kind.ALERTS)
@@ -156,19 +156,24 @@ class Recorder:
                 last_seq = {**self._marks.pop().last_seq, **last_seq}
             self._marks.append(_Mark(number=number, last_seq=last_seq))
 
-    def _append_all(self, kind: Kind, records: list[Record]) -> int:
-        """Append records; one that the log cannot hold becomes a dead letter."""
+    def _append_all(self, kind: Kind, records: list[Record]) -> dict[Kind, int]:
+        """Append records; one that the log cannot hold becomes a dead letter.
+
+        Returns:
+            Where in the log the last of them is, and the last letter.
+        """
         try:
-            return self._log.append(kind, records)
+            return {kind: self._log.append(kind, records)}
         except ValueError:
             pass
-        last_seq = 0
+        last_seq: dict[Kind, int] = {}
         for record in records:
             try:
-                last_seq = self._log.append(kind, [record])
+                last_seq[kind] = self._log.append(kind, [record])
             except ValueError as error:
                 failed = Unencodable(stream_id=record.key, thing=record, error=error)
-                self._log.append(Kind.ALERTS, [self._unencodable(failed)])
+                letter = self._unencodable(failed)
+                last_seq[Kind.ALERTS] = self._log.append(Kind.ALERTS, [letter])
         return last_seq
 
     def _encode(self, delivery: Delivery) -> list[Record]:

@@ -12,7 +12,8 @@ from connectors.files.rotation import in_order, kind_of
 from pipeline.errors import RecordError
 from pipeline.records.schema import RECORD_TYPES, AnyRecord
 
-Headers = Iterable[tuple[str, bytes]]
+# A client may have none for a message that has no headers, or for a header that has no value.
+Headers = Iterable[tuple[str, bytes | None]] | None
 Message = tuple[Headers, bytes | None]
 
 _ACCEPTED = "a .jsonl file, a folder of them, lines, or (headers, value) of Kafka messages"
@@ -73,8 +74,8 @@ def read_message(headers: Headers, value: bytes | None) -> AnyRecord:
         >>> for message in KafkaConsumer("maskstream.events.v1"):
         ...     event = read_message(message.headers, message.value)
     """
-    attributes = dict(headers)
-    name = attributes.get("ce_type", b"").decode("utf-8", "replace")
+    attributes = {name: (text or b"").decode("utf-8", "replace") for name, text in headers or ()}
+    name = attributes.get("ce_type", "")
     kind = next((kind for topic, kind in RECORD_TYPES.items() if topic.value == name), None)
     if value is None:
         raise RecordError("message: has no value (accepted: a record)")
@@ -82,7 +83,7 @@ def read_message(headers: Headers, value: bytes | None) -> AnyRecord:
         accepted = ", ".join(topic.value for topic in RECORD_TYPES)
         raise RecordError(f"message: bad ce_type {name!r} (accepted: {accepted})")
     model = _validate(kind, value, where="message")
-    return model.model_copy(update={"ce_id": attributes.get("ce_id", b"").decode() or None})
+    return model.model_copy(update={"ce_id": attributes.get("ce_id") or None})
 
 
 def _items_of(source: object) -> Iterable[object]:
@@ -111,7 +112,7 @@ def _read_line(line: str | bytes, *, where: str) -> AnyRecord:
         body: object = json.loads(text)
     except UnicodeDecodeError as error:
         raise RecordError(f"{where}: is not UTF-8 text (accepted: JSON lines)") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: is not JSON: {error}") from error
     keys = cast("Mapping[str, object]", body).keys() if isinstance(body, dict) else frozenset[str]()
     kinds = [kind for required, kind in _REQUIRED if required <= keys]

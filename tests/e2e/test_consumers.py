@@ -8,14 +8,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 
+from connectors.base import Refused
 from connectors.kafka.config import KafkaSinkConfig
 from connectors.kafka.sink import KafkaSink
+from connectors.record import Topic
+from pipeline.engine.dead_letters import refused_letter
 from pipeline.records.codec import encode_record
 from tests.contracts.surfaces import CONFIGS, RECORDS, make_example
 from tests.servers import kafka_broker
@@ -34,6 +38,13 @@ def _record(name: str, stream: str):
     return encode_record(model, deployment="Süd 1", worker="edge-1")
 
 
+def _letter(stream: str):
+    now = datetime(2026, 11, 29, tzinfo=UTC)
+    fault = Refused(record=_record("events", stream), reason="zu groß")
+    return refused_letter(fault, sink="kafka", now=now)
+
+
+LETTERS_SENT = [_letter(stream) for stream in STREAMS]
 RECORDS_SENT = [_record(name, stream) for stream in STREAMS for name in RECORDS]
 
 
@@ -77,7 +88,7 @@ def broker():
     """A broker that holds the records, written by the Kafka sink with its default settings."""
     with kafka_broker() as (address, _):
         with KafkaSink(config=KafkaSinkConfig(bootstrap=address)) as sink:
-            assert not sink.write(RECORDS_SENT)
+            assert not sink.write([*RECORDS_SENT, *LETTERS_SENT])
         yield address
 
 
@@ -97,22 +108,26 @@ def lines_of(command: list[str]) -> Iterator[Iterator[dict]]:
 
 
 def seen_by(lines: Iterator[dict]) -> dict[str, list]:
-    """Bodies by stream, in their order, once all records are there."""
+    """Bodies by stream, in their order, once all records and letters are there."""
     found = {}
-    for _, line in zip(RECORDS_SENT, lines, strict=False):
+    for _, line in zip([*RECORDS_SENT, *LETTERS_SENT], lines, strict=False):
         topic = f"{line['record']['stream_id']} {line['type']}"
         found.setdefault(topic, []).append((line["id"], line["record"]))
     return found
 
 
-SENT = seen_by(
-    {
-        "id": dict(record.headers)["ce_id"].decode(),
+def _line_of(record):
+    headers, body = dict(record.headers), record.value
+    if record.topic is Topic.DLQ:
+        body = json.dumps({"stream_id": record.key, "reason": "zu groß"})
+    return {
+        "id": headers["ce_id"].decode(),
         "type": record.topic.value,
-        "record": json.loads(record.value),
+        "record": json.loads(body),
     }
-    for record in RECORDS_SENT
-)
+
+
+SENT = seen_by(map(_line_of, [*RECORDS_SENT, *LETTERS_SENT]))
 TOPICS = [topic.value for topic in RECORDS.values()]
 
 
@@ -132,14 +147,14 @@ def test_the_cloudevents_sdk_for_python_reads_every_record(record):
 
 @pytest.mark.slow
 def test_the_example_in_python_reads_every_record(broker):
-    command = [sys.executable, str(CONSUMERS / "consume.py"), broker, *TOPICS]
+    command = [sys.executable, str(CONSUMERS / "consume.py"), broker, *TOPICS, Topic.DLQ]
     with lines_of(command) as lines:
         assert seen_by(lines) == SENT
 
 
 @pytest.mark.slow
 def test_the_example_in_javascript_reads_every_record(broker, run_node):
-    with lines_of(run_node(CONSUMERS / "consume.mjs", broker, *TOPICS)) as lines:
+    with lines_of(run_node(CONSUMERS / "consume.mjs", broker, *TOPICS, Topic.DLQ)) as lines:
         assert seen_by(lines) == SENT
 
 

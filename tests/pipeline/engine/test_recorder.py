@@ -2,7 +2,7 @@
 
 import pytest
 
-from connectors.record import Topic
+from connectors.record import Record, Topic
 from pipeline.clock import SystemClock
 from pipeline.engine import recorder as module
 from pipeline.engine.delivery import Delivery
@@ -77,6 +77,20 @@ def test_nothing_is_safe_before_it_was_confirmed(log, monkeypatch):
     for seq, safe in ((0, 0), (1, 1), (2, 2), (5, 2), (6, 6)):
         log.confirm(Kind.ALERTS, "s", seq)
         assert recorder.acknowledged(6) == safe
+
+
+def test_a_record_that_cannot_be_logged_is_safe_with_its_letter(log):
+    due = []
+    recorder, *_ = make_recorder(log, on_alerts=lambda: due.append(1))
+    bytes_that_may_change = bytearray(b"x")
+    record = Record(topic=Topic.TRACKS, key="k", value=bytes_that_may_change, timestamp_ms=0)
+    recorder.put(1, Delivery(dead_letter=record))
+    drain(recorder)
+    assert topics_of(log) == [Topic.DLQ]
+    assert due
+    assert recorder.acknowledged(1) == 0
+    log.confirm(Kind.ALERTS, "s", 1)
+    assert recorder.acknowledged(1) == 1
 
 
 def test_what_has_no_record_is_safe_behind_what_came_before_it(log):

@@ -69,6 +69,8 @@ def test_messages_are_read_as_the_records_that_their_headers_name():
     [
         ([("ce_type", b"maskstream.frames.v1")], b"", "bad ce_type 'maskstream.frames.v1'"),
         ([], b"{}", "bad ce_type ''"),
+        (None, b"{}", "bad ce_type ''"),
+        ([("ce_type", None)], b"{}", "bad ce_type ''"),
         ([("ce_type", b"maskstream.status.v1")], None, "has no value"),
         ([("ce_type", b"maskstream.status.v1")], b"{}", "stream_id: Field required"),
     ],
@@ -76,6 +78,12 @@ def test_messages_are_read_as_the_records_that_their_headers_name():
 def test_a_message_that_is_no_record_is_named(headers, value, told):
     with pytest.raises(RecordError, match=told):
         read_message(headers, value)
+
+
+def test_a_header_that_is_no_text_is_no_bar():
+    record = example_record("status")[1]
+    headers = [*record.headers, ("ce_id", b"\xff"), ("note", None)]
+    assert read_message(headers, record.value).ce_id == "\ufffd"
 
 
 def test_a_last_line_without_its_end_is_left_out(tmp_path):
@@ -88,6 +96,7 @@ def test_a_last_line_without_its_end_is_left_out(tmp_path):
     ("line", "told"),
     [
         ("{", "status.jsonl:2: is not JSON"),
+        ("[" * 100_000, "status.jsonl:2: is not JSON"),
         ("[1]", "status.jsonl:2: is no record (accepted: MaskletsRecord, "),
         ('{"state": "running"}', "status.jsonl:2: is no record"),
         (line_of("status", since="noon").strip(), "status.jsonl:2: since: "),
