@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from connectors.backoff import Backoff
 from connectors.base import FrameSink, PictureSink
@@ -20,6 +21,21 @@ _BACKOFF = Backoff(initial_s=0.1, maximum_s=5.0)
 _FLUSH_EVERY = 64  # deliveries, while the queue never runs empty
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A delivery in the queue.
+
+    Attributes:
+        number: Of the delivery.
+        delivery: It.
+        put_s: When it came, monotonic.
+    """
+
+    number: int
+    delivery: Delivery
+    put_s: float
+
+
 class MediaFeed:
     """One sink of pictures or frames with its thread.
 
@@ -32,7 +48,7 @@ class MediaFeed:
         watch: Judges it.
         capacity: Pictures or frames that may wait.
         metrics: Where what is left out is counted.
-        clock: For how long a write takes.
+        clock: For how long things wait.
         on_room: Called when the sink has caught up.
     """
 
@@ -53,11 +69,12 @@ class MediaFeed:
         self._metrics = metrics
         self._clock = clock
         self._on_room = on_room
-        self._waiting: deque[tuple[int, Delivery]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._draining = threading.Event()
         self._hurry = threading.Event()
         self._began_s: float | None = None  # what is under way; None: nothing is
+        self._unflushed_s: float | None = None  # when the oldest came that must be flushed
         self._written = 0
         self._flushed = 0
         self._num_refused = 0
@@ -99,7 +116,7 @@ class MediaFeed:
             self._metrics.shed.labels(self.name, self._kind).inc()
             return
         with self._changed:
-            self._waiting.append((number, delivery))
+            self._waiting.append(_Waiting(number, delivery, self._clock.monotonic_s()))
             self._changed.notify()
 
     def acknowledged(self, num_put: int) -> int:
@@ -135,12 +152,23 @@ class MediaFeed:
         self._close()
 
     def judge(self) -> None:
-        """Judge the sink by its last write, and count what it has left out by itself."""
-        began_s = self._began_s
-        self.watch.judge(0.0 if began_s is None else self._clock.monotonic_s() - began_s)
+        """Judge the sink by what waits for it, and count what it has left out by itself."""
+        oldest_age_s = self._oldest_age_s()
+        self._metrics.sink_oldest.labels(self.name).set(oldest_age_s)
+        self.watch.judge(oldest_age_s)
         num_refused = self.sink.num_refused
         self._metrics.shed.labels(self.name, self._kind).inc(num_refused - self._num_refused)
         self._num_refused = num_refused
+
+    def _oldest_age_s(self) -> float:
+        """Return how long the oldest has waited that is not written, or not durable if it must be.
+
+        An end that hangs, of a film or of the sink, counts too.
+        """
+        with self._changed:
+            oldest_s = self._waiting[0].put_s if self._waiting else None
+        moments_s = [one for one in (self._began_s, self._unflushed_s, oldest_s) if one is not None]
+        return self._clock.monotonic_s() - min(moments_s) if moments_s else 0.0
 
     @property
     def _is_full(self) -> bool:
@@ -165,10 +193,10 @@ class MediaFeed:
     def _run(self) -> None:
         try:
             while (item := self._next()) is not None:
-                number, delivery = item
+                delivery = item.delivery
                 is_write = delivery.closed_stream is None
                 if self._try(lambda delivery=delivery: self._write(delivery), is_write=is_write):
-                    self._written = number
+                    self._note_written(item)
                     self._has_output |= is_write
                 elif is_write:
                     self._metrics.shed.labels(self.name, self._kind).inc()
@@ -176,7 +204,12 @@ class MediaFeed:
         finally:
             self._close()
 
-    def _next(self) -> tuple[int, Delivery] | None:
+    def _note_written(self, item: _Waiting) -> None:
+        self._written = item.number
+        if self.sink.is_durable and self._unflushed_s is None:
+            self._unflushed_s = item.put_s
+
+    def _next(self) -> _Waiting | None:
         """Return the oldest delivery, which stays in the queue; ``None`` at the end.
 
         Before it waits for more, everything written is made durable.
@@ -186,7 +219,7 @@ class MediaFeed:
             if self._waiting and num_unflushed < _FLUSH_EVERY and not self._hurry.is_set():
                 return self._waiting[0]
         if num_unflushed and self._try(self.sink.flush):
-            self._flushed = self._written
+            self._flushed, self._unflushed_s = self._written, None
         with self._changed:
             self._changed.wait_for(
                 lambda: self._waiting or self._draining.is_set() or self._hurry.is_set()

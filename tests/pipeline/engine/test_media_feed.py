@@ -1,6 +1,7 @@
 """Pictures and frames on their way to a sink: left out where there is no room, or tried again."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -82,8 +83,8 @@ def drawing_of(seq):
     return Delivery(result=player.play(make_frame(seq)))
 
 
-def make_feed(sink, *, capacity=2, on_room=lambda: None):
-    clock, metrics = ManualClock(), Metrics(tuple)
+def make_feed(sink, *, capacity=2, on_room=lambda: None, clock=None):
+    clock, metrics = clock or ManualClock(), Metrics(tuple)
     observers = Observers(metrics=metrics, health=Health(clock, stall_s=60), clock=clock)
     limits = SinkLimits(behind_s=2, down_s=10)
     watch = SinkWatch("media", is_durable=sink.is_durable, limits=limits, observers=observers)
@@ -217,3 +218,39 @@ def test_a_slow_sink_of_pictures_is_waited_for_and_one_that_hangs_is_not():
     feed.drain()
     assert feed.join(30)
     assert sink.told == [0, 1, "cam closed"]
+
+
+@dataclass
+class SlowToFlush(Frames):
+    """Takes frames at once, and has them durable when its gate opens."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    entered: threading.Event = field(default_factory=threading.Event)
+
+    def flush(self):
+        self.entered.set()
+        self.gate.wait(30)
+        super().flush()
+
+
+@pytest.mark.parametrize(("sink", "put"), [(SlowToFlush(), frame_of), (FilmSink(), drawing_of)])
+def test_the_oldest_waits_until_the_sink_has_it_for_good(sink, put):
+    clock = ManualClock()
+    feed, metrics = make_feed(sink, clock=clock)
+    feed.open()
+    for number in range(2):
+        feed.put(number + 1, put(number))
+        clock.advance(1)
+    feed.start()
+    assert sink.entered.wait(30)
+    feed.judge()
+    assert value_of(metrics, "sink_oldest_record_seconds", sink="media") == 2
+    clock.advance(1)
+    feed.judge()
+    assert feed.watch.error.endswith("for 3 s")
+    sink.gate.set()
+    feed.drain()
+    assert feed.join(30)
+    feed.judge()
+    assert value_of(metrics, "sink_oldest_record_seconds", sink="media") == 0
+    assert feed.watch.error is None

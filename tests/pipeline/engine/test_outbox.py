@@ -109,12 +109,14 @@ def test_a_sink_that_was_away_gets_everything_in_order_and_once(kind, make_outbo
 
 def test_a_slow_sink_is_behind_without_having_failed(make_outbox):
     sink = GateSink()
-    outbox, _, health = make_outbox(sink, behind_s=1e-6)
+    outbox, metrics, health = make_outbox(sink, behind_s=1e-6)
     outbox.start()
     outbox.put(status())
     wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.BEHIND)
+    assert value_of(metrics, "sink_oldest_record_seconds", sink="sink-0") > 0
     sink.gate.set()
     wait_until(lambda: health.readiness().sinks["sink-0"].state is SinkState.UP)
+    wait_until(lambda: value_of(metrics, "sink_oldest_record_seconds", sink="sink-0") == 0)
 
 
 def test_what_a_sink_did_not_get_is_delivered_by_the_next_run(make_outbox):
