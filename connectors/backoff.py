@@ -19,8 +19,6 @@ class Backoff:
 
     initial_s: float = 0.5
     maximum_s: float = 30.0
-    # Tries fall near 1, 3, 5, 8, 13, 21, 32 and 49 s: what is away for half a minute is found again
-    # within the minute in which tracks go on; with 2 there is none between 31 and 63 s.
     factor: float = 1.5
     jitter: float = 0.3
 

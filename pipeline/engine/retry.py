@@ -5,20 +5,25 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from connectors.backoff import Backoff
 from connectors.errors import UnauthorizedError
 from pipeline.config.sections.stream import RetryConfig
 
 _POLL_S = 0.1  # how soon one who waits for its turn notices that it is to stop
+# Tracks wait for their camera for a minute (tracking.session_gap_s). With free growth tries fall
+# near 42 and 64 s on the average, and one that was away for 50 s came too late for them.
+_EARLY_S, _EARLY_WAIT_S = 60.0, 6.0
 
 
 class RetryPolicy:
     """The waits between the tries of one source; used by its runner alone.
 
     Waits grow and are jittered, so that cameras which went away together do not come back
-    together. A source that was well for ``healthy_s`` begins with short waits again. A refused
-    password is tried slowly: cameras lock out whoever tries often.
+    together. In the first minute none is longer than 6 s. A source that was well for ``healthy_s``
+    begins with short waits again. A refused password is tried slowly: cameras lock out whoever
+    tries often.
 
     Args:
         config: Bounds of the waits.
@@ -51,9 +56,16 @@ class RetryPolicy:
         return next(self._delays)
 
     def _new_delays(self) -> Iterator[float]:
-        config = self._config
+        config, waited_s = self._config, 0.0
         backoff = Backoff(initial_s=config.initial_s, maximum_s=config.maximum_s)
-        return backoff.delays(self._rng)
+        short = replace(backoff, maximum_s=min(config.maximum_s, _EARLY_WAIT_S))
+        for delay in short.delays(self._rng):
+            waited_s += delay
+            yield delay
+            if waited_s >= _EARLY_S:
+                break
+        longer = max(config.initial_s, short.maximum_s * backoff.factor)
+        yield from replace(backoff, initial_s=longer).delays(self._rng)
 
 
 class HostLimit:
