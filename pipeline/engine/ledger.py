@@ -39,6 +39,10 @@ class DropCause(StrEnum):
     """The stream was removed before its turn came."""
 
 
+# Frames whose records there are, or will be: the next record would else depend on restarts.
+_TOLD_ELSEWHERE = (DropCause.REPEATED, DropCause.MOVED)
+
+
 @dataclass(slots=True)
 class _Account:
     received: int = 0
@@ -133,10 +137,11 @@ class Ledger:
             return account.received, account.dropped[DropCause.OVERFLOW.value]
 
     def num_left_out(self, stream_id: str) -> int:
-        """Return how many frames of a stream were gated or dropped."""
+        """Return how many frames of a stream were gated or dropped, and have a record nowhere."""
         with self._lock:
             account = self._accounts.get(stream_id, _Account())
-            return account.gated + account.dropped.total()
+            told = sum(account.dropped[cause.value] for cause in _TOLD_ELSEWHERE)
+            return account.gated + account.dropped.total() - told
 
     def snapshot(self) -> tuple[tuple[str, FrameCounts], ...]:
         """Return all accounts as they stand at one moment, by stream."""

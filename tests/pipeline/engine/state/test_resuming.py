@@ -64,13 +64,12 @@ def play(config, frames, *, until=None):
 
 
 def told(*sinks):
-    """By kind, ids and bodies but for times of results and what was left out, in order."""
+    """By kind, ids and bodies but for times of results, in order."""
     found = {}
     for topic in (Topic.MASKLETS, Topic.TRACKS, Topic.EVENTS):
         for record in (record for sink in sinks for record in sink.of(topic)):
             body = json.loads(record.value)
             body.pop("result_time")
-            body.pop("dropped_since_last", None)
             found.setdefault(topic, []).append((dict(record.headers)["ce_id"], body))
     return found
 
