@@ -205,7 +205,7 @@ def _build_store(config: RunConfig) -> SnapshotStore | None:
     from connectors.kafka.state_topic import StateTopic
     from pipeline.engine.state.snapshot_topic import SnapshotTopic
 
-    return SnapshotTopic(StateTopic(config.state.topic))
+    return SnapshotTopic(StateTopic(config.state.topic), deployment=config.deployment)
 
 
 def _build_state(

@@ -88,8 +88,10 @@ class Handovers:
     def _write_down(self, running: RunningStream, *, is_lost: bool) -> None:
         """Keep a stream for the next worker; where that cannot find it, end its session."""
         if is_lost:  # the next one may have gone on with it already
-            self._keeper.abandon(running.stream_id)
-        elif not self._keeper.leave(running):
+            is_kept = self._keeper.abandon(running.stream_id)
+        else:
+            is_kept = self._keeper.leave(running)
+        if not is_kept:
             self._publisher.end_session(running, "moved", now=self._clock.utc_now())
             self._keeper.forget(running.stream_id)
 

@@ -122,7 +122,8 @@ def _operation(topic: Topic) -> _Json:
 
 
 def _message(topic: Topic) -> _Json:
-    about = "0/ or 1/ and the stream's id." if topic is Topic.STATE else "The stream's id."
+    slot = "0/ or 1/, the deployment, / and the stream's id."
+    about = slot if topic is Topic.STATE else "The stream's id."
     key = {"type": "string", "description": about}
     common = {
         "name": topic.value,

@@ -186,12 +186,18 @@ class StateKeeper:
         """Whether nothing more is to be written of a stream that leaves."""
         return stream_id not in self._entries
 
-    def abandon(self, stream_id: str) -> None:
-        """Leave a stream as it was written last: its frames since come again, where it is read."""
+    def abandon(self, stream_id: str) -> bool:
+        """Leave a stream as it was written last: its frames since come again, where it is read.
+
+        Returns:
+            False if it is not kept.
+        """
         entry = self._entries.pop(stream_id, None)
-        if entry is not None:
-            for ticket in self._take_tickets(entry):
-                ticket.is_void = True
+        if entry is None:
+            return False
+        for ticket in self._take_tickets(entry):
+            ticket.is_void = True
+        return True
 
     def forget(self, stream_id: str) -> None:
         """Delete what is kept of a stream that has ended, once its last events are safe."""

@@ -5,6 +5,7 @@ import threading
 import zlib
 from collections.abc import Collection, Iterator
 from typing import ClassVar
+from urllib.parse import quote
 
 from typing_extensions import override
 
@@ -31,13 +32,15 @@ class SnapshotTopic(SnapshotStore):
     that is behind more frames: a worker that was cut off may write an old one late.
 
     Args:
-        topic: Not used by anybody else.
+        topic: Others may keep theirs in it under deployments of their own.
+        deployment: Whose streams these are.
     """
 
     is_shared: ClassVar[bool] = True
 
-    def __init__(self, topic: StateTopic) -> None:
+    def __init__(self, topic: StateTopic, *, deployment: str) -> None:
         self._topic = topic
+        self._deployment = quote(deployment, safe="")
         self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._found: dict[str, dict[str, dict[str, bytes]]] = {}
@@ -75,7 +78,7 @@ class SnapshotTopic(SnapshotStore):
         partition = _partition_of(snapshot)
         slot = self._slots.get(stream_id, _SLOTS[0])
         try:
-            self._topic.write(f"{slot}/{stream_id}", data, partition=partition)
+            self._topic.write(self._key(slot, stream_id), data, partition=partition)
         except ValueRefusedError as error:
             raise SnapshotRefusedError(self._topic.name, error.reason) from error
         with self._lock:
@@ -96,7 +99,8 @@ class SnapshotTopic(SnapshotStore):
             try:
                 snapshot = _decode(data, stream_id)
             except SnapshotFileError as error:
-                problems.append(f"{self._topic.name}, key {slot}/{stream_id}: {error}")
+                key = self._key(slot, stream_id)
+                problems.append(f"{self._topic.name}, key {key}: {error}")
                 continue
             if newest is None or _reach(snapshot) > _reach(newest):
                 newest = snapshot
@@ -119,7 +123,7 @@ class SnapshotTopic(SnapshotStore):
             return
         try:
             for slot in _SLOTS:
-                self._topic.write(f"{slot}/{stream_id}", b"", partition=partition)
+                self._topic.write(self._key(slot, stream_id), b"", partition=partition)
         except SinkError as error:
             _logger.warning("its state is left: %s", error, extra={"stream": stream_id})
 
@@ -130,6 +134,9 @@ class SnapshotTopic(SnapshotStore):
     @override
     def close(self) -> None:
         self._topic.close()
+
+    def _key(self, slot: str, stream_id: str) -> str:
+        return f"{slot}/{self._deployment}/{stream_id}"
 
     def _remember(self, stream_id: str, data: bytes, partition: int, slot: str) -> None:
         self._newest[stream_id] = data
@@ -144,9 +151,10 @@ class SnapshotTopic(SnapshotStore):
         """Return the snapshots of a partition by stream and slot."""
         streams: dict[str, dict[str, bytes]] = {}
         for key, data in self._topic.read(partition).items():
-            slot, _, stream_id = key.partition("/")
+            slot, deployment, stream_id = [*key.split("/", 2), "", ""][:3]
             if slot in _SLOTS and stream_id:
-                streams.setdefault(stream_id, {})[slot] = data
+                if deployment == self._deployment:
+                    streams.setdefault(stream_id, {})[slot] = data
             else:
                 _logger.warning("%s: key %r is no stream's; left out", self._topic.name, key)
         return streams

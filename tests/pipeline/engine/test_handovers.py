@@ -272,6 +272,16 @@ def test_stream_that_is_lost_goes_on_from_its_last_snapshot(config_of, whole):
     assert len(ids) > len(set(ids)) == len(WALK)
 
 
+def test_stream_that_is_lost_and_not_kept_ends(config_of):
+    config = config_of()
+    state = config.state.model_copy(update={"resume": False})
+    worker = Worker(config.model_copy(update={"state": state}), group := Group(p0=WALK[:20]))
+    group.assign(GATE)
+    worker.run((worker.has_told(20), lambda: group.revoke(GATE, is_lost=True)))
+    ends = [one["end_reason"] for one in bodies(worker.sink, Topic.EVENTS) if "end_reason" in one]
+    assert ends == ["moved", "moved"]
+
+
 def covers(found, expected):
     return all(
         {one for one, _ in found.get(topic, ())} == {one for one, _ in records}

@@ -32,10 +32,10 @@ def topics(kafka_bootstrap, topic):
     """Makes the stores of workers."""
     made = []
 
-    def make():
+    def make(deployment="farm/1"):
         setup = {"partitions": 4}
         config = StateTopicConfig(bootstrap=kafka_bootstrap, topic=topic, topic_setup=setup)
-        made.append(SnapshotTopic(StateTopic(config)))
+        made.append(SnapshotTopic(StateTopic(config), deployment=deployment))
         return made[-1]
 
     yield make
@@ -72,6 +72,15 @@ def test_only_the_partition_of_the_frames_is_read(topics):
     assert other.load(NAME) == (None, [])
 
 
+def test_streams_of_another_deployment_are_its_own(topics, caplog):
+    topics().save(snapshot(4))
+    other = topics("farm")
+    assert loaded(other) == (None, [])
+    other.save(snapshot(9))
+    assert offset_of(loaded(topics())) == (4, 0)
+    assert "left out" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("garbage", "reason"),
     [
@@ -86,12 +95,13 @@ def test_garbage_leaves_the_snapshot_before(topics, kafka_bootstrap, topic, garb
     first = topics()
     first.save(snapshot(4))
     first.save(snapshot(5))
-    produce(kafka_bootstrap, topic, key=f"{slot}/{NAME}".encode(), value=garbage, partition=2)
+    key = f"{slot}/farm%2F1/{NAME}"
+    produce(kafka_bootstrap, topic, key=key.encode(), value=garbage, partition=2)
     second = topics()
     found, [problem] = loaded(second)
     assert found.about.source[GATE] == (5 if slot == "0" else 4)
     assert reason in problem
-    assert f"key {slot}/{NAME}" in problem
+    assert f"key {key}: " in problem
     assert topic in problem
     second.save(snapshot(6))
     assert offset_of(loaded(topics())) == (6, 0)
@@ -99,7 +109,7 @@ def test_garbage_leaves_the_snapshot_before(topics, kafka_bootstrap, topic, garb
 
 def test_garbage_alone_is_a_new_beginning(topics, kafka_bootstrap, topic, caplog):
     topics().save(snapshot(4, stream_id="barn"))
-    for key in (f"0/{NAME}", f"1/{NAME}", "other"):
+    for key in (f"0/farm%2F1/{NAME}", f"1/farm%2F1/{NAME}", "other"):
         produce(kafka_bootstrap, topic, key=key.encode(), value=b"garbage", partition=2)
     assert offset_of(loaded(topics())) == (None, 2)
     assert "key 'other' is no stream's; left out" in caplog.text
