@@ -105,8 +105,9 @@ class StreamControl:
             self._keeper.bury(left.stream_id)
 
     def _resume(self, running: RunningStream) -> Restored:
-        """Let a stream go on from its state."""
-        restored = self._restorer.restore(running)
+        """Let a stream go on from its state, unless that is of one that has ended."""
+        is_over = self._keeper.is_forgetting(running.stream_id)
+        restored = Restored() if is_over else self._restorer.restore(running)
         for event in restored.ended:
             self._publisher.record(event)
         if restored.failure is not None:

@@ -129,6 +129,9 @@ class StateKeeper:
         keeps_position = running.config.source.keeps_position
         entry = _Entry(keeps_position=keeps_position, running=running)
         entry.source = dict(source or {})
+        before = self._entries.get(running.stream_id)
+        if before is not None:
+            entry.held = self._take_tickets(before)
         self._entries[running.stream_id] = entry
         if source is not None:
             self._capture(running, entry)
@@ -213,6 +216,11 @@ class StateKeeper:
         """Delete what is kept of a stream that nothing goes on with, once its ends are safe."""
         self._entries[stream_id] = _Entry(keeps_position=False)
         self.forget(stream_id)
+
+    def is_forgetting(self, stream_id: str) -> bool:
+        """Whether what is kept of a stream is of one that has ended."""
+        entry = self._entries.get(stream_id)
+        return entry is not None and isinstance(entry.job, Farewell)
 
     def advance(self) -> None:
         """Have written what is safe by now, and finish what is on disk."""

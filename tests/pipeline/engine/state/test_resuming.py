@@ -13,9 +13,11 @@ from connectors.memory import MemorySink, MemorySource, Pause
 from connectors.record import Topic
 from pipeline.clock import format_time
 from pipeline.config.sections.engine import EngineConfig
+from pipeline.engine.inbox import ChangeStream
 from pipeline.engine.outbox import Outbox
 from pipeline.engine.state.snapshot_file import decode_snapshot_file
 from tests.pipeline.engine.runs import CAMERA, bodies, in_turn, make_app, make_config
+from tests.pipeline.engine.sinks import GateSink
 from tests.pipeline.fakes import BlobTracker, make_walk
 
 KAFKA = KafkaSourceConfig(bootstrap="127.0.0.1:1", topic="frames")
@@ -37,8 +39,8 @@ class Replayed(MemorySource):
 
 @pytest.fixture
 def config_of(tmp_path):
-    def make(source, **fields):
-        config = make_config(source=source, engine={"buffer_frames": 64}, **fields)
+    def make(source, stream_id="cam", **fields):
+        config = make_config(stream_id, source=source, engine={"buffer_frames": 64}, **fields)
         state = config.state.model_copy(update={"folder": tmp_path / "state"})
         return config.model_copy(update={"state": state})
 
@@ -320,6 +322,49 @@ def test_snapshots_that_fail_do_not_hold_up_a_stop(config_of):
         app, _, ((source, _), *_) = play(config, WALK, until=5)
     assert app.engine.summary().wall_s < 15
     assert source.committed is None
+
+
+def test_camera_that_is_replaced_does_not_go_on_from_the_one_before(config_of):
+    config = config_of(CAMERA)
+    other = CAMERA.model_copy(update={"url": "rtsp://camera.example/2"})
+    changed = config.streams[0].model_copy(update={"source": other})
+    sink, positions = MemorySink(), []
+
+    def build(stream, position):
+        positions.append(position)
+        return MemorySource([*WALK[:20], Pause(600)], stream_id=stream.id, position=position)
+
+    app = make_app(config, sink=sink, build=build)
+    in_turn(
+        app.engine,
+        (lambda: value_of(app, "snapshots_total") >= 1, lambda: None),
+        (
+            lambda: len(sink.of(Topic.MASKLETS)) == 20,
+            lambda: app.engine.post(ChangeStream(config=changed)),
+        ),
+        (lambda: len(sink.of(Topic.MASKLETS)) == 40, lambda: None),
+    )
+    assert positions == [None, None]
+    tracks = bodies(sink, Topic.TRACKS)
+    assert [body["kind"] for body in tracks[:3]] == ["started", "confirmed", "ended"]
+    assert tracks[2]["reason"] == "changed"
+    assert [body["kind"] for body in tracks[3:]] == ["started", "confirmed"]
+    assert not any("restored" in body for body in bodies(sink, Topic.STATUS))
+
+
+def test_frames_of_a_stream_that_comes_back_at_once_are_committed(config_of):
+    """Its end waits for a sink that has nothing yet, and its return must not forget that."""
+    config = config_of(KAFKA, stream_id="*")
+    engine = EngineConfig(buffer_frames=64, commit_every_s=0.05, idle_close_s=0.2)
+    config = config.model_copy(update={"engine": engine})
+    gate = GateSink()
+    source = Replayed([*WALK[:5], Pause(1.0), *WALK[5:10], Pause(600)], stream_id="cam")
+    app = make_app(config, sink=gate, build=lambda *_: source)
+    in_turn(
+        app.engine,
+        (lambda: app.engine.summary().num_processed == 10, gate.gate.set),
+        (lambda: (source.committed or {}).get("index") == 11, lambda: None),
+    )
 
 
 def test_what_was_restored_is_kept_before_a_frame_has_come(config_of):
