@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from models.sam2.memory_bank import MemoryBank
@@ -18,9 +19,9 @@ MOST_AHEAD_S = 2.0
 CHOSEN = -1
 # Share of the picture's side within which an object may be coming in or leaving.
 EDGE = 0.08
-# How far from where it is due an object may be found behind missed frames, as a share of the
-# picture's side. Of 161 objects in 30 held-out worlds 92 % are within it after 2 s, all after 1 s;
-# within half of it 78 % after 2 s.
+# How far from its way an object may be found behind missed frames, as a share of the picture's
+# side. Of 161 objects in 30 held-out worlds 97 % are within it after 2 s, all after 1 s; within
+# half of it 87 % after 2 s. From the end of the way alone it would be 92 % and 78 %.
 SOUGHT_REACH = 0.5
 
 
@@ -124,6 +125,11 @@ class Masklet(MaskletFacts):
         self.last_matched_s, self.score = now_s, score
         self.is_sought = False
 
+    def on_missed(self, missed_s: float) -> None:
+        """Count nothing of a time in which no frame was seen."""
+        self.last_matched_s += missed_s
+        self.last_conditioned_s += missed_s
+
     def on_seen(self, x: float, y: float, now_s: float) -> None:
         """Note where a matching detection saw the object."""
         if self.place is None:
@@ -181,27 +187,31 @@ def nearest_hidden(
 def pair_sought(
     sought: Sequence[Masklet], centres: Sequence[tuple[float, float]], *, now_s: float
 ) -> dict[int, int]:
-    """Return by points which sought masklet each is: as many as can be, nearest to where it is due.
+    """Return by points which sought masklet each is: as many as can be, nearest to its way.
 
-    It may have gone to the edge while frames were missed; who should have left by now is sought
-    there too.
+    That leads from where it was seen last to where it is due, at most to the picture's edge: it may
+    have stopped or turned meanwhile.
     """
-    placed = [k for k, masklet in enumerate(sought) if masklet.place is not None]
-    if not placed or not centres:
+    if not sought or not centres:
         return {}
-    due = np.array([_due(sought[k], now_s) for k in placed])
-    distances = np.linalg.norm(np.array(centres)[:, None] - due[None], axis=2)
+    distances = np.array([_distances_to_way(one, centres, now_s) for one in sought]).T
     # One out of reach costs more than all that are within it.
-    costs = np.where(distances <= SOUGHT_REACH, distances, len(placed) + len(centres))
+    costs = np.where(distances <= SOUGHT_REACH, distances, len(sought) + len(centres))
     rows, columns = linear_sum_assignment(costs)
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-    return {row: placed[column] for row, column in pairs if distances[row, column] <= SOUGHT_REACH}
+    return {row: column for row, column in pairs if distances[row, column] <= SOUGHT_REACH}
 
 
-def _due(masklet: Masklet, now_s: float) -> tuple[float, float]:
-    """Return where on the picture a masklet should be by now; it has a place."""
-    x, y = (0.0, 0.0) if masklet.place is None else masklet.place.expected(now_s)
-    return min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
+def _distances_to_way(
+    masklet: Masklet, centres: Sequence[tuple[float, float]], now_s: float
+) -> NDArray[np.float64]:
+    if masklet.place is None:
+        return np.full(len(centres), math.inf)
+    start, end = np.array([(masklet.place.x, masklet.place.y), masklet.place.expected(now_s)])
+    points, way = np.array(centres) - start, end.clip(0, 1) - start
+    length = float(way @ way)
+    shares = (points @ way / length).clip(0, 1) if length > 0 else np.zeros(len(points))
+    return np.linalg.norm(points - shares[:, None] * way, axis=1)
 
 
 def _is_inside(x: float, y: float) -> bool:

@@ -347,8 +347,11 @@ class Sam3Session:
         self, stream: Stream, time_s: float, tracked: list[Tracked], found: list[Found | None]
     ) -> tuple[int, ...]:
         """Let the detections of a frame decide about a stream's masklets; return those that end."""
-        is_next = math.isfinite(stream.time_s) and not stream.is_resumed
-        elapsed_s = max(time_s - stream.time_s, 0.0) if is_next else 0.0
+        elapsed_s = max(time_s - stream.time_s, 0.0) if math.isfinite(stream.time_s) else 0.0
+        if stream.is_resumed:
+            for masklet in stream.masklets:
+                masklet.on_missed(elapsed_s)
+            elapsed_s = 0.0
         stream.time_s = time_s
         for concept, detections in enumerate(found):
             self._reconciler.match(stream, tracked, concept, detections, elapsed_s)

@@ -139,8 +139,19 @@ def test_sought_masklet_is_due_further_on_but_on_the_picture():
     (leaving,) = make_sought((0.8, 0.5))
     leaving.on_seen(0.9, 0.5, 10.1)
     assert leaving.place.expected(11.1)[0] == pytest.approx(1.2)
-    assert pair_sought([leaving], [(0.51, 0.5)], now_s=11.1) == {0: 0}
-    assert pair_sought([leaving], [(0.49, 0.5)], now_s=11.1) == {}
+    assert pair_sought([leaving], [(0.95, 0.98)], now_s=11.1) == {0: 0}
+    assert pair_sought([leaving], [(1.0, 1.02)], now_s=11.1) == {}
+    assert pair_sought([leaving], [(0.41, 0.5)], now_s=11.1) == {0: 0}
+    assert pair_sought([leaving], [(0.39, 0.5)], now_s=11.1) == {}
+
+
+def test_sought_masklet_may_have_stopped_or_turned_on_its_way():
+    going, other = make_sought((0.1, 0.5), (0.15, 0.5))
+    going.on_seen(0.2, 0.5, 10.1)
+    assert going.place.expected(12.2)[0] == pytest.approx(0.8)
+    # It is 0.6 from where it is due, and 0.05 from where it went by.
+    assert pair_sought([going], [(0.2, 0.55)], now_s=12.2) == {0: 0}
+    assert pair_sought([going, other], [(0.6, 0.55), (0.1, 0.55)], now_s=12.2) == {0: 0, 1: 1}
 
 
 def test_sought_masklet_without_a_place_is_not_found():
@@ -148,6 +159,14 @@ def test_sought_masklet_without_a_place_is_not_found():
     assert pair_sought([make_masklet(), placed], [(0.5, 0.5), (0.6, 0.5)], now_s=10.5) == {0: 1}
     assert pair_sought([make_masklet()], [(0.5, 0.5)], now_s=10.5) == {}
     assert pair_sought([placed], [], now_s=10.5) == {}
+
+
+def test_time_without_frames_counts_for_nothing():
+    masklet = make_masklet()
+    masklet.on_missed(3.0)
+    assert (masklet.last_matched_s, masklet.last_conditioned_s) == (13.0, 13.0)
+    assert (masklet.first_seen_s, masklet.last_seen_s) == (10.0, 10.0)
+    assert not masklet.should_end(17.0, RULES)
 
 
 def test_sought_masklet_that_is_matched_is_sought_no_more():

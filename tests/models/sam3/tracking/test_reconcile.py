@@ -82,14 +82,14 @@ class Sought:
             masklet.is_sought = is_sought
             self.masklets.append(masklet)
 
-    def see(self, found, *, shown=False, time_s=1.0):
+    def see(self, found, *, shown=False, time_s=1.0, object_logit=2.9):
         """What becomes of the masklets, which the tracker shows where they were or not at all."""
         self.stream.time_s = time_s
         tracked = [
             Tracked(
                 masklet=masklet,
                 mask_logits=square(masklet.place.x, 0.5) if shown else NOTHING,
-                object_logit=5.0,
+                object_logit=object_logit,
                 pointer=None,
                 quality=1.0,
             )
@@ -113,6 +113,17 @@ def test_sought_masklet_is_hidden_and_remembers_nothing_until_it_is_confirmed():
     assert not (item.is_empty)
     assert not item.is_withheld
     assert not item.masklet.is_sought
+
+
+def test_sought_masklet_that_the_tracker_is_sure_of_goes_on():
+    sought = Sought(0.25)
+    item, _ = sought.see(found_at((0.9, 0.5), scores=[0.9]), shown=True, object_logit=3.1)
+    assert torch.equal(item.mask_logits, square(0.25, 0.5))
+    assert not item.is_withheld
+    assert not item.masklet.is_sought
+    assert not item.is_matched
+    (item,) = Sought(0.25).see(found_at((0.6, 0.5), scores=[0.9]), object_logit=3.1)
+    assert torch.equal(item.mask_logits, square(0.6, 0.5))  # of nothing it cannot be sure
 
 
 def test_sought_masklet_is_found_again_by_a_detection_that_could_begin_none():

@@ -94,8 +94,8 @@ def test_with_all_tensors_what_follows_is_equal_to_the_bit(nano, frames):
 @pytest.mark.slow
 def test_sixty_frames_of_births_deaths_and_hidings_are_equal_to_the_bit(nano):
     world = World(WorldConfig(seed=12, min_objects=3, width=200, height=150))
-    pictures = [world.render(40 + k).pixels for k in range(80)]
-    for k in (25, 26, 33, *range(50, 62), 70):
+    pictures = [world.render(20 + k).pixels for k in range(80)]
+    for k in (23, 24, 70):
         pictures[k] = np.full_like(pictures[k], 60)
     options = replace(OPTIONS, life=replace(OPTIONS.life, expiry_s=1.0))
     clip = Clip(nano, options=options)
@@ -204,6 +204,9 @@ def test_what_was_missed_ends_nobody_on_probation(nano, frames):
     blank = again.see(np.full_like(frames[0], 60), 1.4)
     assert blank.ended == ()
     assert len(blank.masklets) == len(told.masklets) > 1
+    masklets = again.session._streams["a"].masklets
+    assert {one.last_matched_s for one in masklets} == {1.4}
+    assert {one.unmatched_s for one in masklets} == {0.0}
 
 
 def test_concepts_that_are_no_longer_looked_for_are_left_out(nano, frames):
