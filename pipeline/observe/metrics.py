@@ -195,7 +195,9 @@ class Metrics:
             "sink_waiting", "Records, pictures or frames that a sink has not confirmed.", "sink"
         )
         self.sink_oldest = self._gauge(
-            "sink_oldest_record_seconds", "Age of the oldest record that waits for a sink.", "sink"
+            "sink_oldest_record_seconds",
+            "Age of the oldest record, picture or frame that waits for a sink.",
+            "sink",
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -12,7 +12,7 @@ def _log(name: str) -> tuple[str, ...]:
     return (f"tests/pipeline/engine/log/test_{name}.py",)
 
 
-_KAFKA = ("tests/connectors/kafka/test_sink.py", "tests/connectors/kafka/test_source.py")
+_KAFKA = tuple(f"tests/connectors/kafka/test_{name}.py" for name in ("sink", "poller", "source"))
 _CLOCK = ("tests/pipeline/streams/test_clock.py",)
 
 GUARANTEES = (
@@ -58,9 +58,37 @@ GUARANTEES = (
     Guarantee(
         promise="what another member has committed is not read again",
         path="connectors/kafka/poller.py",
-        before="if self._committed[partition] > start:",
+        before="if committed > start:",
         after="if False:",
         tests=_KAFKA,
+    ),
+    Guarantee(
+        promise="what came before a partition was set to its offset is not read",
+        path="connectors/kafka/poller.py",
+        before=" for one, records in fetched.items() if one not in moved}",
+        after=" for one, records in fetched.items()}",
+        tests=_KAFKA,
+    ),
+    Guarantee(
+        promise="a topic whose cleanup policy loses records is named",
+        path="connectors/kafka/topics.py",
+        before='if policy is not None and is_meant != ("compact" in policy):',
+        after="if False:",
+        tests=("tests/connectors/kafka/test_topics.py",),
+    ),
+    Guarantee(
+        promise="lines that the disk refused are written again",
+        path="connectors/files/line_file.py",
+        before="                self._is_cut = True\n",
+        after="",
+        tests=("tests/connectors/files/test_line_file.py",),
+    ),
+    Guarantee(
+        promise="frames are waited for until they are durable",
+        path="pipeline/engine/media_feed.py",
+        before="(self._began_s, self._unflushed_s, oldest_s)",
+        after="(oldest_s,)",
+        tests=_engine("media_feed"),
     ),
     Guarantee(
         promise="a mark given before its partition is assigned is committed",
