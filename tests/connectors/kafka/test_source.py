@@ -407,6 +407,15 @@ def test_raw_pictures_and_stream_filter(kafka_bootstrap, topic):
     assert frame.frame_seq == 0
 
 
+@pytest.mark.parametrize(("width", "height"), [(0, 8), (16, 0), (-16, -8), (16, 1 << 40)])
+def test_raw_picture_of_an_impossible_size_is_refused(kafka_bootstrap, topic, width, height):
+    sizes = [("width", str(width).encode()), ("height", str(height).encode())]
+    produce(kafka_bootstrap, topic, value=b"", headers=[("content-type", RGB.encode()), *sizes])
+    with kafka_source(kafka_bootstrap, topic) as source, pytest.raises(BadFrameError) as refused:
+        source.read()
+    assert f"raw RGB of {width}x{height} pixels; allowed are 1 to " in str(refused.value)
+
+
 def test_broker_that_is_not_there_is_unreachable_at_once():
     with pytest.raises(UnreachableError, match="stream 'frames'"):
         kafka_source(f"127.0.0.1:{free_port()}", "t", connect_timeout_s=1).open()

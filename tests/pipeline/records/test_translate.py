@@ -56,6 +56,18 @@ def test_an_event_keeps_its_id_and_start_and_the_next_one_has_another():
     assert events[2].end_time > events[2].start_time
 
 
+@pytest.mark.parametrize(
+    ("found", "written"), [(0.123456, 0.1235), (-1e-9, 0.0), (1 + 1e-9, 1.0), (0.5, 0.5)]
+)
+def test_scores_are_rounded_and_never_a_hair_beyond_their_range(found, written):
+    player = Player()
+    result = player.play(red(0))
+    scene = replace(result.scene, tracks=(replace(result.tracks[0], score=found),))
+    found = to_models(replace(result, scene=scene))
+    (record,) = (one for one in found if isinstance(one, MaskletsRecord))
+    assert record.objects[0].score == written
+
+
 def test_ages_are_written_in_seconds():
     player = Player()
     player.play(*[red(i) for i in range(8)], *[make_frame(i) for i in range(8, 11)])
