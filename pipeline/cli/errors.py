@@ -3,13 +3,14 @@
 import logging
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 
 from connectors.errors import ConnectorError, redact_url
 from models.protocols import DeviceLostError
 from pipeline.cli.output import write_error, write_line
+from pipeline.cli.stdio import StandardStreamError
 from pipeline.errors import ConfigError, ExitCode, MaskstreamError
 
 DEBUG_VARIABLE = "MASKSTREAM_DEBUG"
@@ -63,7 +64,8 @@ def report_error(reason: str, *, json_lines: bool, **fields: object) -> None:
     """Write an error to stderr for people and, with ``json_lines``, to stdout for programs."""
     write_error(reason)
     if json_lines:
-        write_line("error", **fields, reason=redact_url(reason))
+        with suppress(StandardStreamError):  # which may be what is reported
+            write_line("error", **fields, reason=redact_url(reason))
 
 
 def log_level(usual: int = logging.WARNING) -> int:

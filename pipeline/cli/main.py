@@ -5,6 +5,8 @@ showing ``--help``, imports neither torch nor a connector's library.
 """
 
 import os
+import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, cast
 
@@ -14,7 +16,9 @@ import typer.main
 from typing_extensions import override
 
 from pipeline.cli.errors import DEBUG_VARIABLE, log_level
-from pipeline.cli.stdio import let_readers_leave
+from pipeline.cli.output import write_error
+from pipeline.cli.stdio import StandardStreamError, empty_stdout, let_readers_leave
+from pipeline.errors import ExitCode
 from pipeline.observe.logs import set_up_logs
 from pipeline.observe.metrics import package_version
 
@@ -73,7 +77,19 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line."""
     let_readers_leave()
-    app()
+    try:
+        try:
+            app()
+        except SystemExit as end:
+            if not end.code:
+                empty_stdout()
+            raise
+    except StandardStreamError as error:
+        write_error(str(error))
+        sys.exit(ExitCode.FAILED)
+    finally:
+        with suppress(StandardStreamError):  # told above, or something worse was
+            empty_stdout()
 
 
 def _show_version(is_wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value

@@ -1,6 +1,7 @@
 """What people and programs see of a run: progress, summary, errors."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -20,6 +21,8 @@ from pipeline.engine.summary import RunSummary
 
 # Given the number of steps, returns what is called after each of them.
 OnTotal = Callable[[int], Callable[[], None]]
+_logger = logging.getLogger("maskstream.output")
+
 _SHOW_EVERY_S = 0.25
 _LINE_EVERY_S = 1.0
 
@@ -54,6 +57,7 @@ class RunProgress:
         self._json_lines = json_lines
         self._console = Console(stderr=True)
         self._live: Live | None = None
+        self._is_stuck = False
         self._shown_s = 0.0
         self._began_s = 0.0
 
@@ -84,11 +88,22 @@ class RunProgress:
     def show(self, summary: RunSummary) -> None:
         """Show a summary of what happened so far."""
         if self._json_lines:
-            write_line("progress", **_brief(summary))
+            self._write_line(summary)
         elif self._live is not None:
             brief = _brief(summary)
             text = "  ".join(f"{name.replace('_', ' ')} {value}" for name, value in brief.items())
             self._live.update(Text(f"⏵ {text}", style="cyan"), refresh=True)
+
+    def _write_line(self, summary: RunSummary) -> None:
+        """Write a line, or none while stdout takes none: no camera stops for that."""
+        try:
+            write_line("progress", **_brief(summary))
+        except OSError as error:
+            if not self._is_stuck:
+                _logger.warning("%s; progress is left out until it can", error)
+            self._is_stuck = True
+        else:
+            self._is_stuck = False
 
 
 @contextmanager

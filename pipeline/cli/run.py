@@ -144,9 +144,11 @@ def finish(
     summary: "RunSummary", *, files: list[Path], json_lines: bool, is_strict: bool = False
 ) -> None:
     """Show what a run led to; exits with a code if something has failed."""
-    show_summary(summary, files=files, json_lines=json_lines)
-    for error in summary.errors:
-        write_error(error)
+    try:
+        show_summary(summary, files=files, json_lines=json_lines)
+    finally:  # a full disk behind stdout hides none of them
+        for error in summary.errors:
+            write_error(error)
     if code := summary.exit_code(is_strict=is_strict):
         raise typer.Exit(code)
 

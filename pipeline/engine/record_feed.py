@@ -242,6 +242,9 @@ class RecordFeed:
     def _close(self) -> None:
         try:
             self.sink.close()
+        except SinkError as error:
+            self._has_output = False
+            self.watch.fail(error)
         except Exception as error:
             self._has_output = False
             self.watch.fail(error)

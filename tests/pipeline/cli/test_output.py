@@ -1,6 +1,9 @@
 """What people see: names from outside as they are, and nothing that steers the terminal."""
 
+import logging
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +60,29 @@ def test_lines_go_into_a_pipe_while_progress_is_on_the_terminal(shows, capsys, m
     with shows():
         print("a line")  # noqa: T201
     assert capsys.readouterr().out == "a line\n"
+
+
+def test_progress_is_left_out_and_that_is_said_once_while_stdout_takes_none(caplog, monkeypatch):
+    caplog.set_level(logging.WARNING, logger="maskstream.output")
+    with (
+        Path("/dev/full").open("wb", buffering=0) as full,
+        RunProgress(json_lines=True) as progress,
+    ):
+        monkeypatch.setattr(sys, "stdout", RawText(full))
+        progress.show(summary_of("a"))
+        progress.show(summary_of("a"))
+    [warning] = caplog.messages
+    assert warning.endswith("No space left on device; progress is left out until it can")
+
+
+class RawText:
+    """A stream of text without a buffer."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def write(self, text):
+        return self._file.write(text.encode())
+
+    def flush(self):
+        """Holds nothing."""

@@ -2,7 +2,9 @@
 
 import json
 import os
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import typer
@@ -12,6 +14,7 @@ from models.protocols import DeviceLostError
 from pipeline.cli.demo import demo_config
 from pipeline.cli.errors import reporting_errors
 from pipeline.cli.run import files_since, finish, run_engine
+from pipeline.engine.summary import RunSummary
 from tests.pipeline.engine.log.logs import make_records
 from tests.pipeline.engine.runs import make_app, make_config
 from tests.pipeline.fakes import BlobTracker, make_walk
@@ -47,6 +50,16 @@ def test_a_lost_accelerator_is_code_3_and_said_to_people_and_programs(tracker, n
     assert "illegal memory access" in shown.err
     assert (told["type"], told["ok"], told["failed"]) == ("summary", False, 1)
     assert told["streams"][0]["counts"]["processed"] == num
+
+
+def test_a_full_disk_behind_stdout_hides_no_error(capsys, monkeypatch):
+    summary = RunSummary(wall_s=1.0, streams=(), sink_errors={}, unkept={"cam": "away"})
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(OSError, match="No space left"):
+            finish(summary, files=[], json_lines=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert "away" in capsys.readouterr().err
 
 
 def test_files_of_former_runs_are_not_named_at_the_end(tmp_path):

@@ -46,6 +46,20 @@ def test_a_best_effort_sink_that_cannot_flush_gets_the_next_records_too(make_out
     assert sink.keys == ["s0", "s1"]
 
 
+class Unclosable(Console):
+    """Holds something that no disk takes."""
+
+    def close(self):
+        raise SinkUnreachableError("gate", "away")
+
+
+def test_a_sink_that_cannot_be_closed_is_told_without_a_traceback(make_outbox, caplog):
+    outbox, *_ = make_outbox(opened(kind=Unclosable))
+    outbox.start()
+    assert "away" in stop(outbox)["sink-0"].text
+    assert not any(record.exc_info for record in caplog.records)
+
+
 def test_records_that_the_log_found_damaged_are_counted(make_outbox, tmp_path):
     first, *_ = make_outbox(opened(kind=LoggedSink, is_away=True))
     first.start()
