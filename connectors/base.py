@@ -2,14 +2,16 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
+from connectors.errors import Position
 from connectors.frame import Frame
 from connectors.record import Record
 
@@ -179,6 +181,73 @@ class RecordSink(Sink):
             SinkError: Nobody knows how many have arrived. The same records are to be written
                 again; what arrived in the meantime is then not written twice.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """How far one transaction moves a source that keeps its position on the sink's cluster.
+
+    Attributes:
+        group: The group of consumers whose position it is.
+        membership: Returns by what the broker knows the reader of the named partitions; ``None``
+            once one of them is another reader's.
+        first: By partition, the point behind the first frame since the transaction before.
+        last: By partition, the point behind the last frame; the new position.
+    """
+
+    group: str
+    membership: Callable[[Collection[str]], object | None]
+    first: Position
+    last: Position
+
+
+class TransactionSink(RecordSink):
+    """Takes records and positions of sources in one transaction: all of it counts, or nothing.
+
+    While it is away its sources wait.
+    """
+
+    needs_log: ClassVar[bool] = False
+
+    @abstractmethod
+    def recover(self, groups: Collection[str]) -> Collection[str]:
+        """Shut out whoever wrote under the same name before, and undo what it left half done.
+
+        Called before the sources begin to read.
+
+        Args:
+            groups: Groups of consumers whose positions are to be moved.
+
+        Returns:
+            Pointers that go with the positions of these groups.
+
+        Raises:
+            SinkError: Not done yet; to be called again.
+        """
+
+    @abstractmethod
+    def commit(
+        self, records: Sequence[Record], advances: Sequence[Advance], pointer: str
+    ) -> Sequence[Refused]:
+        """Write records in order and move positions; returns once the transaction is committed.
+
+        Args:
+            records: Those that the frames before the new positions have led to.
+            advances: The new positions; none moves no source.
+            pointer: Kept with each position; no two transactions have the same.
+
+        Returns:
+            Records that were left out because they themselves are at fault.
+
+        Raises:
+            FencedError: Another worker has taken over, and nothing is written. Final.
+            SinkError: Nobody knows whether it is committed. The same is to be committed again; if
+                it is there by then it is not written twice.
+        """
+
+    @override
+    def write(self, records: Sequence[Record]) -> Sequence[Refused]:
+        return self.commit(records, (), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

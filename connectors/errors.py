@@ -20,7 +20,8 @@
         ├── SinkUnauthorizedError  user, password or access right refused    (recoverable)
         ├── TopicMissingError      the topic to write to is not there        (recoverable)
         ├── NotWritableError       the file or folder cannot be written
-        └── DeliveryFailedError    records were taken but could not be delivered
+        ├── DeliveryFailedError    records were taken but could not be delivered
+        └── FencedError            another worker writes in its place: it must write no more
 
 Foreign errors (PyAV, kafka-python, OSError) are translated at one seam per library. Passwords are
 removed from every text that goes into a message.
@@ -324,3 +325,7 @@ class NotWritableError(SinkError):
 
 class DeliveryFailedError(SinkError):
     """Records were taken but could not be delivered."""
+
+
+class FencedError(SinkError):
+    """Another worker has taken over: whatever this one wrote now would be there twice."""

@@ -115,7 +115,7 @@ SOURCES: list[SourceRow] = [
 SINKS: list[SinkRow] = [
     SinkRow(
         config=KafkaSinkConfig,
-        connector="connectors.kafka.sink:KafkaSink",
+        connector="connectors.kafka.transactions:build_kafka_sink",
         forms=("kafka://host:port",),
         schemes=("kafka",),
     ),

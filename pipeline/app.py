@@ -24,7 +24,8 @@ from pipeline.engine.publisher import Publisher
 from pipeline.engine.retry import HostLimit
 from pipeline.engine.scheduler import Scheduler
 from pipeline.engine.sink_watch import Observers
-from pipeline.engine.source_runner import BuildSource, RunnerParts
+from pipeline.engine.source_runner import BuildSource, GroupSource, RunnerParts
+from pipeline.engine.state.cut_keeper import CutKeeper
 from pipeline.engine.state.keeper import StateKeeper, keeps_state
 from pipeline.engine.state.restorer import StateRestorer
 from pipeline.engine.state.snapshot_folder import SnapshotFolder
@@ -86,7 +87,7 @@ def build_app(
         _named_sinks(config, sinks or ()),
         config=config.delivery,
         state_folder=config.state.folder_of(config.deployment),
-        keeps_state=_is_kept(config),
+        keeps_state=_is_kept(config) and config.exactly_once is None,
         deployment=config.deployment,
         worker=config.worker,
         observers=Observers(metrics=seen.metrics, health=seen.health, clock=clock),
@@ -96,7 +97,7 @@ def build_app(
     store = None if worker is None else _build_store(config)
     publisher = Publisher(outbox, metrics=seen.metrics, on_result=on_result)
     runners = RunnerParts(
-        build=build or _build_source,
+        build=_source_builder(config, build or _build_source),
         host_of=_host_of,
         inbox=inbox,
         ledger=seen.ledger,
@@ -121,6 +122,7 @@ def build_app(
         clock=clock,
         keeper=keeper,
         restorer=restorer,
+        exactly_once=config.exactly_once,
     )
     return App(engine=Engine(parts, config.streams), metrics=seen.metrics, health=seen.health)
 
@@ -177,7 +179,9 @@ def open_app(
 
 
 def _named_sinks(config: RunConfig, extra: Sequence[Sink]) -> dict[str, Sink]:
-    sinks = {one.name: build_sink(one) for one in config.sinks}
+    plan = config.exactly_once
+    configs = config.sinks if plan is None else [plan.complete(one) for one in config.sinks]
+    sinks = {one.name: build_sink(one) for one in configs}
     for sink in extra:
         kind = type(sink).__name__
         names = (kind, *(f"{kind}-{number}" for number in range(2, len(extra) + 1)))
@@ -187,6 +191,20 @@ def _named_sinks(config: RunConfig, extra: Sequence[Sink]) -> dict[str, Sink]:
 
 def _build_source(stream: StreamConfig, position: Position | None) -> Source:
     return build_source(stream.source, stream.id, position=position)
+
+
+def _source_builder(config: RunConfig, build: BuildSource) -> BuildSource:
+    """Return what builds sources; for exactly once they leave their offsets to transactions."""
+    if config.exactly_once is None:
+        return build
+
+    def build_source(stream: StreamConfig, position: Position | None) -> Source:
+        source = build(stream, position)
+        if isinstance(source, GroupSource):
+            source.leave_offsets()
+        return source
+
+    return build_source
 
 
 def _is_kept(config: RunConfig) -> bool:
@@ -216,16 +234,26 @@ def _build_state(
     metrics: Metrics,
     clock: Clock,
     inbox: Inbox,
-) -> tuple[StateKeeper, StateRestorer]:
+) -> tuple[StateKeeper | CutKeeper, StateRestorer]:
     """Return what keeps streams for another process, and what was kept for this one."""
     writer = None if store is None else SnapshotWriter(store, on_done=inbox.wake)
-    keeper = StateKeeper(config, writer, outbox=outbox, worker=worker, metrics=metrics, clock=clock)
-    alerts = () if store is None else outbox.logged_alerts()
+    keeper: StateKeeper | CutKeeper
+    if config.exactly_once is not None and writer is not None:
+        keeper = CutKeeper(config, writer, worker=worker, metrics=metrics, clock=clock)
+    else:
+        keeper = StateKeeper(
+            config, writer, outbox=outbox, worker=worker, metrics=metrics, clock=clock
+        )
+    alerts = () if store is None or config.exactly_once else outbox.logged_alerts()
     return keeper, StateRestorer(store, alerts, worker=worker, clock=clock)
 
 
 def _build_status(
-    config: RunConfig, publisher: Publisher, keeper: StateKeeper, seen: Observations, clock: Clock
+    config: RunConfig,
+    publisher: Publisher,
+    keeper: StateKeeper | CutKeeper,
+    seen: Observations,
+    clock: Clock,
 ) -> StatusBook:
     return StatusBook(
         config.status,

@@ -198,13 +198,24 @@ def durable_kafka_broker(store: str, port: int) -> Iterator[tuple[str, subproces
 @contextmanager
 def strict_kafka_broker(folder: Path) -> Iterator[str]:
     """A broker that refuses records beyond 1 MB, and keeps topics and offsets in a folder."""
+    with transaction_broker(folder) as (address, _):
+        yield address
+
+
+@contextmanager
+def transaction_broker(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The strict broker, which also hides what was aborted: yields its address and its process.
+
+    It deletes records with times of more than a week ago, never gives up a dead member of a group,
+    and never a transaction that takes too long.
+    """
     port = free_port()
     # Not the script of that name: it starts this program as a child, which would outlive it.
     program = Path(noida_db.__file__).with_name("noida-db")
     program.chmod(0o755)  # the wheel does not say that it may be run
     command = [str(program), "start", "--only", "kafka", "--kafka-port", str(port)]
-    with running([*command, "--data-dir", str(folder)], port):
-        yield f"127.0.0.1:{port}"
+    with running([*command, "--data-dir", str(folder)], port) as process:
+        yield f"127.0.0.1:{port}", process
 
 
 @contextmanager

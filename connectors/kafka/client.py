@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from kafka import KafkaAdminClient
 from kafka import errors as k
 
 from connectors.errors import (
@@ -152,6 +153,14 @@ def build_client(
         if isinstance(error, k.KafkaTimeoutError) and networks and networks[0].refusal:
             raise networks[0].refusal from error
         raise
+
+
+def build_admin(config: KafkaClientConfig) -> Any:  # noqa: ANN401 - as above
+    """Return a client that asks about topics and groups; waits for a broker."""
+    known = client_options(config).items()
+    options = {name: value for name, value in known if name in KafkaAdminClient.DEFAULT_CONFIG}
+    admin, _ = build_client(KafkaAdminClient, options)
+    return admin
 
 
 def translate_source_error(

@@ -29,8 +29,12 @@ _FIELD_OF_OPTION = {
     "max_block_ms": "connect_timeout_s",
 }
 _FIXED_OPTIONS = frozenset(
-    ["batch_size", "enable_idempotence", "kafka_client", "linger_ms", "retries", "transactional_id"]
+    ["batch_size", "enable_idempotence", "kafka_client", "linger_ms", "retries"]
 )
+_TRANSACTION_OPTIONS = {
+    "transactional_id": "transactions.id",
+    "transaction_timeout_ms": "transactions.timeout_s",
+}
 
 TopicKind = Literal["masklets", "tracks", "events", "status", "state", "frames", "dlq"]
 
@@ -233,18 +237,56 @@ class KafkaProducerConfig(KafkaClientConfig, BaseSinkConfig, frozen=True):
     @field_validator("options")
     @classmethod
     def _check_producer_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        fields = dict(_FIELD_OF_OPTION)
+        if "transactions" in cls.model_fields:
+            fields |= _TRANSACTION_OPTIONS
         for name in options:
-            if field := _FIELD_OF_OPTION.get(name):
+            if field := fields.get(name):
                 raise ValueError(f"{name!r} among the options; accepted: the field {field!r}")
-            if name in _FIXED_OPTIONS:
+            if name in _FIXED_OPTIONS | _TRANSACTION_OPTIONS.keys():
                 raise ValueError(f"{name!r} among the options; accepted: nothing, it is fixed")
         return options
+
+
+class TransactionsConfig(ConnectorConfig, frozen=True):
+    """Transactions of a sink that delivers exactly once."""
+
+    commit_interval_s: float = Field(
+        default=0.2,
+        gt=0,
+        le=60,
+        description="Time between two commits. Consumers that read what is committed see a result "
+        "later by up to this, and by what the commit takes.",
+    )
+    commit_results: int = Field(
+        default=256, ge=1, le=100_000, description="Results after which a commit comes earlier."
+    )
+    timeout_s: float = Field(
+        default=60.0,
+        ge=1,
+        le=900,
+        description="The broker gives a transaction up that takes longer; it is begun again then.",
+    )
+    id: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What the broker knows the writer by; a second one of the same id shuts out "
+        "the first. null: deployment, worker and name of the sink.",
+    )
 
 
 class KafkaSinkConfig(KafkaProducerConfig, frozen=True):
     """Records to Kafka topics, keyed by stream."""
 
     type: Literal["kafka"] = "kafka"
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        default="at_least_once",
+        description="exactly_once: results and the position in Kafka of the frames that led to "
+        "them are committed in one transaction. For streams from Kafka, on the same cluster.",
+    )
+    transactions: TransactionsConfig = Field(
+        default_factory=TransactionsConfig, description="For exactly_once."
+    )
     topics: TopicsConfig = Field(
         default_factory=TopicsConfig, description="Their names, and whether they are made."
     )
@@ -253,6 +295,17 @@ class KafkaSinkConfig(KafkaProducerConfig, frozen=True):
         description="Every client reads gzip. zstd and lz4 are faster, but a bare kafka-python or "
         "kafkajs cannot read them without a further package.",
     )
+
+    @model_validator(mode="after")
+    def _check_acks(self) -> Self:
+        if self.is_transactional and self.acks != "all":
+            raise ValueError("acks: leader, with delivery: exactly_once; accepted: acks: all")
+        return self
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether records and the positions of sources arrive together, or not at all."""
+        return self.delivery == "exactly_once"
 
     @override
     def find_faults(self) -> Mapping[str, str]:

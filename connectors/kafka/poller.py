@@ -77,10 +77,12 @@ class Poller:
         self._start = dict(start)
         self._until_end = until_end
         self._on_handover = on_handover
+        self._commits = True
         self._changed = threading.Condition()
         self._records: deque[Any] = deque()
         self._num_bytes = 0
         self._owned: set[Partition] = set()
+        self._leaving: set[Partition] = set()  # still to be committed
         self._delivered: dict[Partition, int] = {}
         self._handed_out: dict[Partition, int] = {}
         self._done: dict[Partition, int] = {}
@@ -94,6 +96,10 @@ class Poller:
         self._is_interrupted = False
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-poll", daemon=True)
+
+    def leave_offsets(self) -> None:
+        """Commit nothing; called before ``start``."""
+        self._commits = False
 
     def start(self) -> None:
         """Begin to poll."""
@@ -147,6 +153,18 @@ class Poller:
                 for partition, offset in offsets.items()
             )
 
+    def membership(self, partitions: Collection[Partition]) -> object | None:
+        """Return by what the broker knows this member; ``None``: not all partitions are its own.
+
+        Raises:
+            RebalanceInProgressError: Some are to be its own, and are not yet.
+        """
+        with self._changed:
+            if not self._start.keys().isdisjoint(partitions):
+                raise RebalanceInProgressError("the reader is not back in its group yet")
+            is_reader = (self._owned | self._leaving).issuperset(partitions)
+        return self._consumer.group_metadata() if is_reader else None
+
     def position(self) -> dict[Partition, int]:
         """Return the offsets behind what was taken."""
         with self._changed:
@@ -177,6 +195,8 @@ class Poller:
         """Let what was read of partitions be finished, commit it, then forget them."""
         if self._is_closing.is_set():  # close has committed it, and the position is still asked for
             return
+        with self._changed:
+            self._leaving = set(partitions)
         self._stop_reading(partitions)
         await self._hand_over(partitions)
         with self._changed:
@@ -225,6 +245,7 @@ class Poller:
 
     def _forget(self, partitions: Collection[Partition]) -> None:
         with self._changed:
+            self._leaving.difference_update(partitions)
             by_partition = (
                 self._start,
                 self._first,
@@ -367,7 +388,7 @@ class Poller:
         Records that are passed over count as done with the wanted one before them.
         """
         offsets: dict[Partition, int] = {}
-        for partition in partitions:
+        for partition in partitions if self._commits else ():
             done = self._done.get(partition, 0)
             if partition in self._delivered and done >= self._handed_out.get(partition, 0):
                 done = max(done, self._delivered[partition])
@@ -391,6 +412,14 @@ def name_of(partition: Partition) -> str:
 
 def _handover_of(partitions: Collection[Partition]) -> Handover:
     return Handover(partitions=frozenset(map(name_of, partitions)))
+
+
+def partition_of(name: str) -> Partition:
+    """Return the partition that a position names. Raises ``ValueError`` if it is none of Kafka."""
+    topic, _, number = name.rpartition("/")
+    if not topic or not number.isdigit():
+        raise ValueError(f"bad Kafka position {name!r}; accepted: topic/partition")
+    return partition_at(topic, int(number))
 
 
 def _with_metadata(offsets: Mapping[Partition, int]) -> dict[Partition, Any]:

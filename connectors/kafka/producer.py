@@ -149,7 +149,12 @@ class ProducerLink:
 
 
 def _options_of(config: KafkaSinkConfig) -> dict[str, Any]:
+    transactions: dict[str, Any] = {}
+    if config.is_transactional:
+        transactions["transactional_id"] = config.transactions.id
+        transactions["transaction_timeout_ms"] = round(config.transactions.timeout_s * 1000)
     return {
+        **transactions,
         "enable_idempotence": config.acks == "all",
         "linger_ms": _LINGER_MS,
         "batch_size": BATCH_BYTES,

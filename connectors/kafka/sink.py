@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -31,13 +31,13 @@ from connectors.record import Record, Topic
 _log = logging.getLogger("maskstream.connectors.kafka")
 
 # How soon a write that waits notices an interruption.
-_LOOK_S = 0.05
+LOOK_S = 0.05
 # What Kafka adds to a record of its own: lengths, time and offset, each a few bytes.
 _OVERHEAD_BYTES = 64
 
 
 @dataclass(slots=True)
-class _Batch:
+class Batch:
     """Records of one write, until all of them are settled.
 
     Attributes:
@@ -48,6 +48,8 @@ class _Batch:
         num_alone: How many of those that wait are to be sent one by one.
         is_believed: Confirmations without an offset are taken as such.
         origins: What was given, by the smaller record in its place.
+        is_transaction: What is confirmed counts only once all is: a new producer sends all again.
+        settled: Of a transaction, those that are confirmed.
     """
 
     records: tuple[Record, ...]
@@ -57,20 +59,43 @@ class _Batch:
     num_alone: int = 0
     is_believed: bool = False
     origins: dict[Record, Record] = field(default_factory=dict[Record, Record])
+    is_transaction: bool = False
+    settled: list[Record] = field(default_factory=list[Record])
 
     @property
     def num_left(self) -> int:
+        """How many are not confirmed."""
         return len(self.waiting) + sum(not future.is_done for _, future in self.sent)
 
     def has_arrived(self, future: Any) -> bool:  # noqa: ANN401 - kafka-python is untyped
         """Whether a record is confirmed, and not only taken for a repeat."""
         return future.succeeded() and (self.is_believed or future.value.offset >= 0)
 
-    def take_back(self) -> None:
-        """Let what was sent and is not confirmed wait again, before all others."""
-        left = [record for record, future in self.sent if not self.has_arrived(future)]
+    def let_go(self) -> None:
+        """Keep in mind nothing of what was sent but, of a transaction, that it was."""
+        if self.is_transaction:
+            self.settled += [record for record, _ in self.sent]
         self.sent.clear()
-        self.waiting.extendleft(reversed(left))
+
+    def take_back(self) -> None:
+        """Let what was sent and is to be sent again wait, before all others."""
+        left = [
+            record
+            for record, future in self.sent
+            if self.is_transaction or not self.has_arrived(future)
+        ]
+        self.sent.clear()
+        self.waiting.extendleft(reversed([*self.settled, *left]))
+        if self.num_alone:
+            self.num_alone += len(self.settled)
+        self.settled.clear()
+
+    def replace(self, record: Record, smaller: Sequence[Record]) -> None:
+        """Let others wait in the place of a record that waits."""
+        place = self.waiting.index(record)
+        del self.waiting[place]
+        for number, one in enumerate(smaller):
+            self.waiting.insert(place + number, one)
 
 
 class KafkaSink(RecordSink):
@@ -99,7 +124,7 @@ class KafkaSink(RecordSink):
         self._link: ProducerLink | None = None
         self._connecting: Aside[ProducerLink] | None = None
         self._examining: Aside[bool] | None = None
-        self._batch: _Batch | None = None
+        self._batch: Batch | None = None
         self._limits = SizeLimits()
         self._ends: dict[Partition, int] = {}  # behind the last record known to be kept
         self._interrupted = threading.Event()
@@ -119,14 +144,8 @@ class KafkaSink(RecordSink):
     @override
     def write(self, records: Sequence[Record]) -> Sequence[Refused]:
         deadline_s = time.monotonic() + self._config.delivery_timeout_s
-        batch = self._batch
-        if batch is None or batch.records != tuple(records):
-            batch = self._batch = _Batch(tuple(records), deque(records))
-        while batch.waiting or batch.sent:
-            if not batch.sent:
-                self._send_some(batch, deadline_s)
-            self._await(batch, deadline_s)
-            self._settle(batch)
+        batch = self._batch_of(records)
+        self._carry(batch, deadline_s)
         self._batch = self._examining = None
         return batch.refused
 
@@ -149,7 +168,24 @@ class KafkaSink(RecordSink):
             self._link = None
         self._batch = None
 
-    def _send_some(self, batch: _Batch, deadline_s: float) -> None:
+    def _batch_of(self, records: Sequence[Record], *, is_transaction: bool = False) -> Batch:
+        """Return the batch of a write, the one before if it is the same write again."""
+        batch = self._batch
+        if batch is None or batch.records != tuple(records):
+            batch = Batch(tuple(records), deque(records), is_transaction=is_transaction)
+            batch.is_believed = is_transaction  # the commit says it
+            self._batch = batch
+        return batch
+
+    def _carry(self, batch: Batch, deadline_s: float) -> None:
+        """Return once all of a batch is confirmed or refused."""
+        while batch.waiting or batch.sent:
+            if not batch.sent:
+                self._send_some(batch, deadline_s)
+            self._await(batch, deadline_s)
+            self._settle(batch)
+
+    def _send_some(self, batch: Batch, deadline_s: float) -> None:
         """Give the producer as many of the waiting records as go into one batch."""
         link = self._connect(batch, deadline_s)
         num_bytes = 0
@@ -167,7 +203,7 @@ class KafkaSink(RecordSink):
             batch.waiting.popleft()
             batch.waiting.extendleft(smaller)
 
-    def _send(self, link: ProducerLink, batch: _Batch, record: Record) -> Sequence[Record]:
+    def _send(self, link: ProducerLink, batch: Batch, record: Record) -> Sequence[Record]:
         """Send a record, or refuse it, or return what is to be sent in its place."""
         size, limit = len(record.value), self._limits.of(record.topic)
         reason = _why_not_encodable(record)
@@ -179,21 +215,31 @@ class KafkaSink(RecordSink):
         batch.sent.append((record, link.send(self._topics.name_of(record.topic), record)))
         return ()
 
-    def _await(self, batch: _Batch, deadline_s: float) -> None:
+    def _await(self, batch: Batch, deadline_s: float) -> None:
         """Return once everything sent is settled, or waits to be sent again."""
         while self._link is not None and not all(future.is_done for _, future in batch.sent):
-            refusal = self._link.refusal
-            if refusal is not None:
-                self._drop_link(batch)
-                raise self._translate(refusal) from refusal
-            if self._is_stranded():
-                _log.warning("sink %r: its brokers have other addresses now", self.name)
-                self._drop_link(batch)
+            if not self._is_worth_waiting(self._link, batch, deadline_s):
                 return
-            self._check_time(batch, deadline_s)
-            self._link.wait(_LOOK_S)
+            self._link.wait(LOOK_S)
 
-    def _settle(self, batch: _Batch) -> None:
+    def _is_worth_waiting(self, link: ProducerLink, batch: Batch, deadline_s: float) -> bool:
+        """Whether the producer may still get through; what it has is else to be sent by the next.
+
+        Raises:
+            SinkError: The time is over, or the user is turned away.
+        """
+        refusal = link.refusal
+        if refusal is not None:
+            self._drop_link(batch)
+            raise self._translate(refusal) from refusal
+        if self._is_stranded():
+            _log.warning("sink %r: its brokers have other addresses now", self.name)
+            self._drop_link(batch)
+            return False
+        self._check_time(batch, deadline_s)
+        return True
+
+    def _settle(self, batch: Batch) -> None:
         """Let go of confirmed records, sort out those at fault, and let all others wait again."""
         confirmed = [future.value for _, future in batch.sent if future.succeeded()]
         batch.is_believed = self._are_kept(confirmed) or batch.is_believed
@@ -202,9 +248,9 @@ class KafkaSink(RecordSink):
         ]
         if not failed:
             batch.num_alone = max(batch.num_alone - len(batch.sent), 0)
-            batch.sent.clear()
+            batch.let_go()
             return
-        is_alone = len(batch.sent) == 1
+        is_alone, num_before = len(batch.sent) == 1, len(batch.settled)
         first, error = failed[0][0], failed[0][1].exception
         # kafka-python gives up everything it holds when one record is refused, and after any
         # other error it has lost count of what the broker has.
@@ -213,11 +259,10 @@ class KafkaSink(RecordSink):
             _log.warning("sink %r: confirmed without an offset; sent again", self.name)
             batch.is_believed = True
         elif any(isinstance(future.exception, RECORD_IS_REFUSED) for _, future in failed):
-            batch.num_alone = max(batch.num_alone, len(failed))
+            batch.num_alone = max(batch.num_alone, num_before + len(failed))
             if is_alone:
-                batch.waiting.popleft()
                 batch.num_alone -= 1
-                batch.waiting.extendleft(self._refuse_as_told(batch, first, error))
+                batch.replace(first, self._refuse_as_told(batch, first, error))
         elif isinstance(error, (*PRODUCER_IS_LOST, MAY_PASS)):
             _log.warning("sink %r: %s; building a new producer", self.name, type(error).__name__)
         else:
@@ -249,17 +294,17 @@ class KafkaSink(RecordSink):
             self._ends[one] = max(ends[one], self._ends[one] + num)
         return bool(num_unknown)
 
-    def _refuse_as_told(self, batch: _Batch, record: Record, error: Exception) -> Sequence[Record]:
+    def _refuse_as_told(self, batch: Batch, record: Record, error: Exception) -> Sequence[Record]:
         if isinstance(error, RECORD_IS_TOO_LARGE):
             return self._refuse_size(batch, record, error)
         return self._refuse(batch, record, str(self._translate(error, record)))
 
-    def _refuse_size(self, batch: _Batch, record: Record, error: Exception) -> Sequence[Record]:
+    def _refuse_size(self, batch: Batch, record: Record, error: Exception) -> Sequence[Record]:
         if len(record.value) > _size_of(record) // 2:  # else its headers are at fault
             self._limits.learn(record.topic, len(record.value))
         return self._shrink_or_refuse(batch, record, str(self._translate(error, record)))
 
-    def _shrink_or_refuse(self, batch: _Batch, record: Record, reason: str) -> Sequence[Record]:
+    def _shrink_or_refuse(self, batch: Batch, record: Record, reason: str) -> Sequence[Record]:
         """Return what is to be sent in the place of a record that is too large."""
         is_letter = record.topic is Topic.DLQ
         smaller = _without_value(record) if is_letter else self.shrink(record)
@@ -268,20 +313,20 @@ class KafkaSink(RecordSink):
         batch.origins[smaller] = batch.origins.get(record, record)
         return (smaller,)
 
-    def _refuse(self, batch: _Batch, record: Record, reason: str) -> Sequence[Record]:
+    def _refuse(self, batch: Batch, record: Record, reason: str) -> Sequence[Record]:
         self._num_refused += 1
         batch.refused.append(Refused(record=batch.origins.get(record, record), reason=reason))
         return ()
 
-    def _connect(self, batch: _Batch, deadline_s: float) -> ProducerLink:
+    def _connect(self, batch: Batch, deadline_s: float) -> ProducerLink:
         """Return a producer that knows the topics of what waits; keeps on trying beyond a call."""
         topics = {self._topics.name_of(record.topic) for record in batch.waiting}
         while self._link is None or not topics <= self._link.topics:
             self._check_time(batch, deadline_s)
             if self._connecting is None:
-                call = partial(_connect, self._config, self._topics, topics, self._link)
+                call = partial(_connect, self._build_link, self._topics, topics, self._link)
                 self._connecting = Aside(call, ProducerLink.end)
-            elif self._connecting.wait(_LOOK_S):
+            elif self._connecting.wait(LOOK_S):
                 connecting, self._connecting = self._connecting, None
                 try:
                     self._link = connecting.result()
@@ -289,7 +334,11 @@ class KafkaSink(RecordSink):
                     raise self._translate(error) from error
         return self._link
 
-    def _drop_link(self, batch: _Batch) -> None:
+    def _build_link(self) -> ProducerLink:
+        """Return a new producer; on a thread of its own."""
+        return ProducerLink(self._config)
+
+    def _drop_link(self, batch: Batch) -> None:
         """End the producer; what it has not confirmed waits to be sent by the next."""
         if self._link is not None:
             self._link.end()
@@ -303,7 +352,7 @@ class KafkaSink(RecordSink):
         self._examining = None
         return examining.result()
 
-    def _check_time(self, batch: _Batch, deadline_s: float) -> None:
+    def _check_time(self, batch: Batch, deadline_s: float) -> None:
         if self._interrupted.is_set():
             raise SinkError(self.name, "interrupted while it waited", recoverable=True)
         if time.monotonic() < deadline_s:
@@ -332,10 +381,10 @@ class KafkaSink(RecordSink):
 
 
 def _connect(
-    config: KafkaSinkConfig, topics: Topics, required: set[str], link: ProducerLink | None
+    build: Callable[[], ProducerLink], topics: Topics, required: set[str], link: ProducerLink | None
 ) -> ProducerLink:
     """Return a producer that knows the required topics, and more if there are more."""
-    connected = link or ProducerLink(config)
+    connected = link or build()
     try:
         connected.learn(topics.ensure(required))
     except BaseException:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from kafka import KafkaConsumer
 from kafka.consumer import subscription_state
+from kafka.errors import KafkaConnectionError, KafkaError
 from numpy.typing import NDArray
 from typing_extensions import override
 
@@ -23,7 +24,7 @@ from connectors.kafka.client import (
     translate_source_error,
 )
 from connectors.kafka.config import KafkaSourceConfig
-from connectors.kafka.poller import Partition, Poller, name_of, partition_at
+from connectors.kafka.poller import Partition, Poller, name_of, partition_of
 from connectors.pictures.encoding import decode_image, image_kind
 
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
@@ -57,6 +58,7 @@ class KafkaSource(Source):
         has 10 s to be committed.
         A record that is no frame is a ``BadFrameError`` with its bytes and the offset behind it;
         the next read goes on there.
+        After ``leave_offsets`` it commits nothing, and reads only what others have committed.
     Ordering: that of the partition, so of each stream.
     Parallelism: the partitions, shared among the consumer group; a rebalance moves as few as it
         can. ``close`` may come from another thread.
@@ -67,8 +69,9 @@ class KafkaSource(Source):
     ) -> None:
         self._stream_id = stream_id
         self._config = config
-        self._start = {_partition_of(name): int(value) for name, value in (position or {}).items()}
+        self._start = {partition_of(name): int(value) for name, value in (position or {}).items()}
         self.on_handover: Callable[[Handover], None] = _let_go
+        self._commits = True
         self._poller: Poller | None = None
         self._is_closing = threading.Event()
         self._lock = threading.Lock()
@@ -112,14 +115,34 @@ class KafkaSource(Source):
         """
         poller = self._poller
         if poller is not None:
-            poller.mark({_partition_of(name): int(offset) for name, offset in position.items()})
+            poller.mark({partition_of(name): int(offset) for name, offset in position.items()})
+
+    def leave_offsets(self) -> None:
+        """Commit nothing: positions are moved by transactions. Called before ``open``."""
+        self._commits = False
+
+    def membership(self, names: Collection[str]) -> object | None:
+        """Return by what the broker knows the reader of partitions; ``None``: another reads them.
+
+        Any thread may ask.
+
+        Raises:
+            SourceError: It is not in its group yet.
+        """
+        poller = self._poller
+        try:
+            if poller is None:
+                raise KafkaConnectionError("the reader is not connected")
+            return poller.membership([partition_of(one) for one in names])
+        except KafkaError as error:
+            raise self._translate(error) from error
 
     def holds(self, position: Position) -> bool:
         """Whether a frame that bears ``position`` is still this reader's, not another member's."""
         poller = self._poller
         if poller is None:
             return False
-        return poller.holds({_partition_of(name): int(at) for name, at in position.items()})
+        return poller.holds({partition_of(name): int(at) for name, at in position.items()})
 
     @override
     def position(self) -> dict[str, int | float | str]:
@@ -154,6 +177,8 @@ class KafkaSource(Source):
             "fetch_max_bytes": MAX_RECORD_BYTES,
             "max_poll_records": 32,
         }
+        if not self._commits:  # nor begin before what another transaction is about to commit
+            options["isolation_level"] = "read_committed"
         return {**options, **client_options(config)}
 
     def _subscribe(self, consumer: Any, network: Any) -> None:  # noqa: ANN401 - of kafka-python
@@ -172,6 +197,8 @@ class KafkaSource(Source):
             until_end=config.until_end,
             on_handover=self.on_handover,
         )
+        if not self._commits:
+            poller.leave_offsets()
         consumer.subscribe([config.topic], listener=_Rebalance(poller))
         poller.start()
         self._poller = poller
@@ -286,10 +313,3 @@ def _to_pixels(value: bytes, headers: dict[str, bytes], max_pixels: int) -> NDAr
     if image_kind(value) is None:
         raise ValueError(f"{len(value)} bytes beginning with {value[:4].hex()!r} are no picture")
     return decode_image(value, max_pixels=max_pixels)
-
-
-def _partition_of(name: str) -> Partition:
-    topic, _, partition = name.rpartition("/")
-    if not topic or not partition.isdigit():
-        raise ValueError(f"bad Kafka position {name!r}; accepted: topic/partition")
-    return partition_at(topic, int(partition))

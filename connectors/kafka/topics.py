@@ -4,13 +4,13 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import Any, cast
 
-from kafka import KafkaAdminClient, errors
+from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 from kafka.structs import TopicPartition
 
 from connectors.errors import TopicMissingError
-from connectors.kafka.client import MAX_RECORD_BYTES, build_client, client_options
+from connectors.kafka.client import MAX_RECORD_BYTES, build_admin
 from connectors.kafka.config import KafkaSinkConfig
 from connectors.record import Topic
 
@@ -61,7 +61,7 @@ class Topics:
             TopicMissingError: One that is required is not there.
             KafkaError: It may not be seen, or nobody answers.
         """
-        admin = self._build_admin()
+        admin = build_admin(self._config)
         try:
             faults = self._look(admin)
             missing = [
@@ -86,21 +86,13 @@ class Topics:
             KafkaError: They may not be seen, or nobody answers.
         """
         asked = {TopicPartition(*one): _LATEST for one in partitions}
-        admin = self._build_admin()
+        admin = build_admin(self._config)
         try:
             limit_ms = round(self._config.connect_timeout_s * 1000)
             found = admin.list_partition_offsets(asked, timeout_ms=limit_ms)
         finally:
             admin.close()
         return {(one.topic, one.partition): end.offset for one, end in found.items()}
-
-    def _build_admin(self) -> Any:  # noqa: ANN401 - kafka-python is untyped
-        known = client_options(self._config).items()
-        options: dict[str, Any] = {
-            name: value for name, value in known if name in KafkaAdminClient.DEFAULT_CONFIG
-        }
-        admin, _ = build_client(KafkaAdminClient, options)
-        return admin
 
     def _look(self, admin: Any) -> dict[str, type[KafkaError] | None]:  # noqa: ANN401 - untyped
         """Return for each topic what the broker says against it."""

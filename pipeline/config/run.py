@@ -13,6 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from connectors.config import ConnectorConfig
 from connectors.unions import SinkConfig
 from models.catalogue import Family, sizes_of
+from pipeline.config.exactly_once import ExactlyOnce, find_exactly_once, refuse_mixtures
 from pipeline.config.sections.delivery import DeliveryConfig
 from pipeline.config.sections.engine import EngineConfig
 from pipeline.config.sections.model import ModelConfig
@@ -46,6 +47,18 @@ class RunConfig(StrictModel):
     def needs_model(self) -> bool:
         """Whether some sink takes what a model finds; without sinks the totals count."""
         return not self.sinks or any(sink.needs_model for sink in self.sinks)
+
+    @property
+    def exactly_once(self) -> ExactlyOnce | None:
+        """How results are delivered exactly once; ``None``: at least once."""
+        return find_exactly_once(
+            self.sinks, self.streams, deployment=self.deployment, worker=self.worker
+        )
+
+    @model_validator(mode="after")
+    def _check_exactly_once(self) -> Self:
+        refuse_mixtures(self.sinks, self.streams, self.state)
+        return self
 
     @model_validator(mode="after")
     def _check_concepts(self) -> Self:

@@ -75,6 +75,12 @@ class FrameBuffer:
         return len(self._frames)
 
     @property
+    def head(self) -> Arrived | None:
+        """The oldest frame, which :meth:`take` would return."""
+        with self._changed:
+            return self._frames[0] if self._frames else None
+
+    @property
     def is_drained(self) -> bool:
         """Whether no frame is left and none will come."""
         with self._changed:

@@ -24,11 +24,13 @@ class Ticket:
         position: The resume point behind it; ``None`` moves nothing.
         is_taken: The engine has it; until then it waits in a buffer or on its way to one.
         is_void: Its frame is another worker's, and to be dropped.
+        number: Its place in the order of reading.
     """
 
     position: Position | None = None
     is_taken: bool = False
     is_void: bool = False
+    number: int = 0
     _delivery: int = _OPEN
 
     def finish(self, delivery: int = 0) -> None:
@@ -43,6 +45,11 @@ class Ticket:
         """Whether it is done, given that deliveries up to ``acknowledged`` are."""
         return self._delivery != _OPEN and self._delivery <= acknowledged
 
+    @property
+    def has_result(self) -> bool:
+        """Whether what it led to is on its way, if it led to anything."""
+        return self._delivery != _OPEN
+
 
 class CommitLog:
     """The tickets of one source, in the order in which its frames were read.
@@ -54,14 +61,18 @@ class CommitLog:
     def __init__(self) -> None:
         self._tickets: deque[Ticket] = deque()
         self._lock = Lock()
+        self._num_begun = 0
+        self._edge: int | None = None
+        self._moved: dict[str, int | float | str] = {}
 
     def __len__(self) -> int:
         return len(self._tickets)
 
     def begin(self, position: Position | None) -> Ticket:
         """Return the ticket of what was just read."""
-        ticket = Ticket(position)
         with self._lock:
+            ticket = Ticket(position, number=self._num_begun)
+            self._num_begun += 1
             self._tickets.append(ticket)
         return ticket
 
@@ -91,6 +102,57 @@ class CommitLog:
             while self._tickets and self._tickets[0].is_finished(acknowledged):
                 mark |= self._tickets.popleft().position or {}
         return mark or None
+
+    # For transactions: results of frames go with the position behind all of them, so a cut lies
+    # behind all frames that have a result. Streams that are ahead wait for the others.
+
+    @property
+    def has_results(self) -> bool:
+        """Whether frames have a result since the last cut."""
+        with self._lock:
+            return any(ticket.has_result for ticket in self._tickets)
+
+    def has_results_of(self, partitions: Collection[str]) -> bool:
+        """Whether frames of some of these partitions have a result since the last cut."""
+        with self._lock:
+            return any(one.has_result and _is_of(one, partitions) for one in self._tickets)
+
+    def begin_cut(self) -> None:
+        """Let frames wait that were read behind the last one with a result, until :meth:`cut`."""
+        with self._lock:
+            self._edge = max((one.number for one in self._tickets if one.has_result), default=-1)
+
+    def is_behind_cut(self, ticket: Ticket) -> bool:
+        """Whether a frame is to wait for a cut."""
+        return self._edge is not None and ticket.number > self._edge
+
+    @property
+    def is_cut_ready(self) -> bool:
+        """Whether no frame before the cut that was begun is without result."""
+        with self._lock:
+            return all(one.has_result or self.is_behind_cut(one) for one in self._tickets)
+
+    def cut(self) -> tuple[Position, Position]:
+        """End a cut that is ready.
+
+        Returns:
+            The point behind the first frame of partitions that have moved, and that behind the last
+            frame of all.
+        """
+        first: dict[str, int | float | str] = {}
+        with self._lock:
+            while self._tickets and not self.is_behind_cut(self._tickets[0]):
+                for name, place in (self._tickets.popleft().position or {}).items():
+                    if self._moved.get(name) != place:
+                        first.setdefault(name, place)
+                        self._moved[name] = place
+        self._edge = None
+        return first, dict(self._moved)
+
+    def forget(self, partitions: Collection[str]) -> None:
+        """Move partitions no more that have gone to another worker."""
+        for name in partitions:
+            self._moved.pop(name, None)
 
 
 class LeavingTickets:

@@ -21,6 +21,13 @@ class Committer:
         self._handed_over_s = self._moved_s = parts.clock.monotonic_s()
         self._acknowledged = 0
 
+    def prepare(self) -> bool:
+        """Return whether sources may begin to read."""
+        return True
+
+    def finish(self) -> None:
+        """Do nothing more: what is not committed by now is read again."""
+
     def advance(self) -> None:
         """Hand over new marks, and take out sources that have nothing left to commit."""
         now_s = self._clock.monotonic_s()

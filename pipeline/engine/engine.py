@@ -7,14 +7,18 @@ frames by the streams' buffers; it hands results to the outbox.
 import logging
 from collections.abc import Callable, Generator, Sequence
 
+from connectors.errors import FencedError
 from models.protocols import DeviceLostError
 from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.committer import Committer
 from pipeline.engine.control import StreamControl
 from pipeline.engine.delivery import Undelivered
+from pipeline.engine.handovers import Handovers
 from pipeline.engine.inbox import AddStream, ChangeStream, RemoveStream
 from pipeline.engine.parts import EngineParts
+from pipeline.engine.state.cut_keeper import CutKeeper
 from pipeline.engine.summary import RunSummary
+from pipeline.engine.transactor import Transactor
 from pipeline.engine.turns import Turns
 
 _logger = logging.getLogger("maskstream.engine")
@@ -40,7 +44,7 @@ class Engine:
         self._streams = tuple(streams)
         self._control = StreamControl(parts)
         self._turns = Turns(parts)
-        self._committer = Committer(parts)
+        self._committer = _build_committer(parts, self._control.handovers)
         self._unfinished: list[str] = []
         self._undelivered: dict[str, Undelivered] | None = None
         self._unkept: dict[str, str] = {}
@@ -79,10 +83,14 @@ class Engine:
         self._parts.outbox.start()
         self._parts.keeper.start()
         try:
-            for stream in self._streams:
-                self._control.add(stream)
-            self._control.end_left_behind()
+            if (yield from self._prepare()):
+                for stream in self._streams:
+                    self._control.add(stream)
+                self._control.end_left_behind()
             yield from self._turn_until_done()
+        except FencedError as error:
+            _logger.critical("%s", error)
+            self._parts.inbox.request_stop()
         except DeviceLostError as error:
             self._device_error = str(error)
             _logger.critical("the accelerator is gone: %s", error)
@@ -126,6 +134,15 @@ class Engine:
             device_error=self._device_error,
         )
 
+    def _prepare(self) -> Generator[None, None, bool]:
+        """Wait until sources may begin to read; ``False``: the run is to end before that."""
+        while not self._committer.prepare():
+            if self._parts.inbox.is_stop_requested:
+                return False
+            self._parts.health.beat()
+            yield
+        return True
+
     def _turn_until_done(self) -> Generator[None]:
         parts = self._parts
         while parts.table.sources and not self._is_late(_SOURCES_SHARE):
@@ -146,6 +163,7 @@ class Engine:
     def _shut_down(self) -> None:
         """Let go of everything; what does not end in time is named and left behind."""
         parts = self._parts
+        self._committer.finish()
         self._control.stop()
         for running in parts.table:  # none are left unless a step has failed or was too late
             self._control.finish(running, "stopped")
@@ -178,3 +196,10 @@ class Engine:
         for name, left in self._undelivered.items():
             level = logging.ERROR if left.is_failure else logging.WARNING
             _logger.log(level, "%s", left.text, extra={"sink": name})
+
+
+def _build_committer(parts: EngineParts, handovers: Handovers) -> Committer | Transactor:
+    plan, feed, keeper = parts.exactly_once, parts.outbox.transactions, parts.keeper
+    if plan is None or feed is None or not isinstance(keeper, CutKeeper):
+        return Committer(parts)
+    return Transactor(parts, handovers, plan=plan, feed=feed, keeper=keeper)

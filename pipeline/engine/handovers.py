@@ -10,7 +10,7 @@ from pipeline.engine.stream_table import RunningSource, RunningStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Leaving:
+class Leaving:
     """Partitions on their way to another worker.
 
     Attributes:
@@ -30,7 +30,8 @@ class Handovers:
     """Sees to it that the next worker finds all that was done, and reads again what was not.
 
     Args:
-        parts: Table, keeper, publisher, outbox and clock.
+        parts: Table, keeper, publisher, outbox and clock; for exactly once what leaves waits for
+            :meth:`put_away`, at a cut.
         take_out: Lets go of a stream whose state is on its way.
     """
 
@@ -41,18 +42,32 @@ class Handovers:
         self._publisher = parts.publisher
         self._clock = parts.clock
         self._take_out = take_out
-        self._leaving: list[_Leaving] = []
+        self._leaving: list[Leaving] = []
+        self._waits_for_cut = parts.exactly_once is not None
+        self.waiting: list[tuple[RunningSource, Handover]] = []
 
     def begin(self, source: RunningSource, handover: Handover) -> None:
+        """Put the streams of partitions away, now or at the next cut."""
+        if self._waits_for_cut:
+            self.waiting.append((source, handover))
+            return
+        leaving = self.put_away(source, handover)
+        if leaving is not None:
+            self._leaving.append(leaving)
+
+    def put_away(self, source: RunningSource, handover: Handover) -> Leaving | None:
         """Put the streams of partitions away, and drop their frames that wait.
 
         Called between two turns: no frame is in the model. A stream that has frames from other
         partitions too stays.
+
+        Returns:
+            ``None`` if the handover is over.
         """
         commits = source.runner.commits
         if commits is None:
             handover.over.set()
-            return
+            return None
         tickets = commits.take_out(handover.partitions)
         is_lost = handover.over.is_set()
         streams = [
@@ -65,10 +80,9 @@ class Handovers:
             self._take_out(running)
         if is_lost:
             tickets.void()
-            return
+            return None
         stream_ids = tuple(one.stream_id for one in streams)
-        leaving = _Leaving(source=source, handover=handover, tickets=tickets, stream_ids=stream_ids)
-        self._leaving.append(leaving)
+        return Leaving(source=source, handover=handover, tickets=tickets, stream_ids=stream_ids)
 
     def advance(self) -> None:
         """Let partitions go whose frames are done and whose streams are written down."""
@@ -95,6 +109,6 @@ class Handovers:
             self._publisher.end_session(running, "moved", now=self._clock.utc_now())
             self._keeper.forget(running.stream_id)
 
-    def _is_done(self, one: _Leaving) -> bool:
+    def _is_done(self, one: Leaving) -> bool:
         is_written = all(self._keeper.has_left(stream_id) for stream_id in one.stream_ids)
         return is_written and one.tickets.is_settled(self._outbox.acknowledged)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from connectors.base import FrameSink, PictureSink, RecordSink, Sink
+from connectors.base import FrameSink, PictureSink, RecordSink, Sink, TransactionSink
 from connectors.errors import SinkError
 from connectors.record import Record
 from pipeline.config.sections.delivery import DeliveryConfig
@@ -21,6 +21,7 @@ from pipeline.engine.media_feed import MediaFeed
 from pipeline.engine.record_feed import RecordFeed
 from pipeline.engine.recorder import Recorder
 from pipeline.engine.sink_watch import Observers, SinkLimits, SinkWatch
+from pipeline.engine.transaction_feed import TransactionFeed
 
 _logger = logging.getLogger("maskstream.outbox")
 
@@ -76,12 +77,11 @@ class Outbox:
         self._observers = observers
         self._on_room = on_room
         records = {name: sink for name, sink in sinks.items() if isinstance(sink, RecordSink)}
+        # For what is committed in transactions there is no log, but state that one process owns.
+        has_transactions = any(isinstance(sink, TransactionSink) for sink in records.values())
         needs_log = any(sink.needs_log for sink in records.values())
-        self._folder = state_folder if needs_log or keeps_state else None
-        consumers = [
-            Consumer(name=name, uses_log=sink.needs_log, is_durable=sink.is_durable)
-            for name, sink in records.items()
-        ]
+        self._folder = state_folder if needs_log or keeps_state or has_transactions else None
+        consumers = [_consumer_of(name, sink) for name, sink in records.items()]
         self._log = RecordLog(
             self._folder,
             [*consumers, _STATE] if keeps_state else consumers,
@@ -111,6 +111,11 @@ class Outbox:
         )
         # A thread of its own: a disk that hangs holds the other one.
         self._judge = threading.Thread(target=self._judge_all, name="delivery-judge", daemon=True)
+
+    @property
+    def transactions(self) -> TransactionFeed | None:
+        """The feed of the sink that takes positions with its records; ``None``: there is none."""
+        return next((one for one in self._feeds if isinstance(one, TransactionFeed)), None)
 
     @property
     def takes_frames(self) -> bool:
@@ -173,7 +178,10 @@ class Outbox:
 
     @property
     def acknowledged(self) -> int:
-        """The number up to which everything has arrived at every sink, or lies on disk for it."""
+        """The number up to which everything has arrived at every sink, or lies on disk for it.
+
+        A sink of transactions does not count: it takes what all others have.
+        """
         durable = [feed for feed in self._media if feed.sink.is_durable]
         return min(
             self._recorder.acknowledged(self._num_put),
@@ -263,12 +271,17 @@ class Outbox:
         why = feed.watch.error
         if not num and why is None:
             return None
+        if isinstance(feed, TransactionFeed):
+            return feed.tell_left(num)
         why = why or "too slow"
         if not feed.sink.is_durable:
             text = f"{why}; {num} did not arrive" if num else why
             return Undelivered(text=text, is_failure=not feed.has_output)
         if not isinstance(feed, RecordFeed) or not feed.sink.needs_log:
             return Undelivered(text=f"{why}; {num} did not arrive")
+        return self._left_in_log(feed, num, why)
+
+    def _left_in_log(self, feed: RecordFeed, num: int, why: str) -> Undelivered:
         if self._housekeeper.is_alive():
             text = f"{why}; of {num} records those that were not on disk are lost: it hangs"
             return Undelivered(text=text)
@@ -319,8 +332,17 @@ class Outbox:
             limits=SinkLimits(behind_s=config.behind_s, down_s=config.down_s),
             observers=observers,
         )
-        if isinstance(sink, RecordSink):
-            feed: Feed = RecordFeed(
+        if isinstance(sink, TransactionSink):
+            feed: Feed = TransactionFeed(
+                sink,
+                watch,
+                self._log,
+                metrics=observers.metrics,
+                clock=observers.clock,
+                on_progress=self._on_room,
+            )
+        elif isinstance(sink, RecordSink):
+            feed = RecordFeed(
                 sink,
                 watch,
                 self._log,
@@ -341,6 +363,16 @@ class Outbox:
             raise TypeError(f"sink {name!r} is a {type(sink).__name__} (accepted: a kind of sink)")
         observers.metrics.sink_waiting.labels(name).set_function(lambda: feed.num_waiting)
         return feed
+
+
+def _consumer_of(name: str, sink: RecordSink) -> Consumer:
+    is_transactional = isinstance(sink, TransactionSink)
+    return Consumer(
+        name=name,
+        uses_log=sink.needs_log,
+        is_durable=sink.is_durable and not is_transactional,
+        misses_nothing=is_transactional,
+    )
 
 
 def _left_s(until_s: float) -> float:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 from pipeline.clock import Clock
+from pipeline.config.exactly_once import ExactlyOnce
 from pipeline.config.sections.engine import EngineConfig
 from pipeline.engine.inbox import Inbox
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.outbox import Outbox
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.scheduler import Scheduler
+from pipeline.engine.state.cut_keeper import CutKeeper
 from pipeline.engine.state.keeper import StateKeeper
 from pipeline.engine.state.restorer import StateRestorer
 from pipeline.engine.status import StatusBook
@@ -39,6 +41,7 @@ class EngineParts:
         clock: The time.
         keeper: Keeps what streams go on from in another process.
         restorer: Lets them go on.
+        exactly_once: How results are delivered exactly once; ``None``: at least once.
     """
 
     config: EngineConfig
@@ -54,5 +57,6 @@ class EngineParts:
     metrics: Metrics
     health: Health
     clock: Clock
-    keeper: StateKeeper
+    keeper: StateKeeper | CutKeeper
     restorer: StateRestorer
+    exactly_once: ExactlyOnce | None = None

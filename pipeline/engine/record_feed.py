@@ -19,11 +19,11 @@ from pipeline.records.codec import omit_masks
 
 _logger = logging.getLogger("maskstream.feed")
 
-_WAIT_S = 0.5
+WAIT_S = 0.5
 _MAX_RECORDS = 500
 _MAX_BYTES = 4 * 1024 * 1024  # half a second of a broker that takes 8 MB/s
 _MAX_BUGS = 3
-_BACKOFF = Backoff(initial_s=0.1, maximum_s=5.0)
+BACKOFF = Backoff(initial_s=0.1, maximum_s=5.0)
 
 
 class RecordFeed:
@@ -111,13 +111,13 @@ class RecordFeed:
     def _run(self) -> None:
         while not self._is_over():
             try:
-                if self._log.wait(self.name, _WAIT_S):
+                if self._log.wait(self.name, WAIT_S):
                     self._deliver_all()
             except Exception as error:
                 # A bug of ours: what was in hand is not confirmed, so it is read again.
                 _logger.exception("failed to carry records", extra={"sink": self.name})
                 self.watch.fail(error)
-                self._hurry.wait(_WAIT_S)
+                self._hurry.wait(WAIT_S)
             if self.sink.pace_s and not self._draining.is_set():
                 self._hurry.wait(self.sink.pace_s)
         self._close()
@@ -144,23 +144,27 @@ class RecordFeed:
         refused = self._write(records)
         if refused is None or not self._flush():
             return False
-        left_out = {id(one.record) for one in refused}
-        delivered = [record for record in records if id(record) not in left_out]
         for one in refused:
             self._bury(one)
         num_left_out = self.sink.num_refused - num_left_out
         if num_left_out and not self.sink.is_durable:
             self._metrics.shed.labels(self.name, "records").inc(num_left_out)
             return True
-        self._has_output |= bool(delivered)
-        for record in delivered:
-            self._metrics.delivered.labels(self.name, record.topic.value).inc()
+        self._count(records, refused)
         return True
+
+    def _count(self, records: Sequence[Record], refused: Sequence[Refused]) -> None:
+        """Count what has arrived."""
+        left_out = {id(one.record) for one in refused}
+        for record in records:
+            if id(record) not in left_out:
+                self._has_output = True
+                self._metrics.delivered.labels(self.name, record.topic.value).inc()
 
     def _write(self, records: Sequence[Record]) -> Sequence[Refused] | None:
         """Return what the sink refused; ``None`` if the run ends before the rest has arrived."""
         num_bugs = 0
-        for delay_s in _BACKOFF.delays():
+        for delay_s in BACKOFF.delays():
             try:
                 with self._metrics.stage.labels("sink_write").time():
                     refused = self.sink.write(records)
@@ -186,7 +190,7 @@ class RecordFeed:
 
     def _flush(self) -> bool:
         """Make durable what was written; False if the run ends before that."""
-        for delay_s in _BACKOFF.delays():
+        for delay_s in BACKOFF.delays():
             try:
                 self.sink.flush()
             except SinkError as error:

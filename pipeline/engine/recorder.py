@@ -150,7 +150,7 @@ class Recorder:
         if Kind.ALERTS in last_seq:
             self._on_alerts()
         if delivery.mark is not None:
-            delivery.mark.alerts_seq = self._log.last_seq(Kind.ALERTS)
+            delivery.mark.last_seq = {kind: self._log.last_seq(kind) for kind in Kind}
         with self._changed:
             if len(self._marks) >= _MAX_MARKS:
                 last_seq = {**self._marks.pop().last_seq, **last_seq}

@@ -84,8 +84,8 @@ class SinkWatch:
         self._error, self._failing_since_s = None, None
         self._move(lambda: SinkState.UP)
 
-    def fail(self, error: Exception) -> None:
-        """A write has failed."""
+    def fail(self, error: Exception, *, is_final: bool = False) -> None:
+        """A write has failed, for good perhaps."""
         self._observers.metrics.sink_errors.labels(self.name).inc()
         self._error = str(error)
         if self._failing_since_s is None:
@@ -93,6 +93,7 @@ class SinkWatch:
             outlook = (
                 "tried again until it works" if self._is_durable else "left out until it works"
             )
+            outlook = "given up" if is_final else outlook
             _logger.warning("%s; %s", error, outlook, extra={"sink": self.name})
         self.judge(0.0)
 

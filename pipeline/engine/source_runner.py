@@ -2,13 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from connectors.base import Handover, Source
-from connectors.errors import BadFrameError, Position, SourceError
+from connectors.errors import BadFrameError, Position, SourceError, UnreachableError
 from connectors.frame import Frame
 from pipeline.clock import Clock
 from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
@@ -62,6 +62,23 @@ class SharedSource(CommittingSource, Protocol):
 
     def holds(self, position: Position) -> bool:
         """Whether the frame read last, which bears ``position``, is still to be processed here."""
+        ...
+
+
+@runtime_checkable
+class GroupSource(CommittingSource, Protocol):
+    """A source whose position transactions can move instead."""
+
+    def leave_offsets(self) -> None:
+        """Let ``commit`` be without effect; called before ``open``."""
+        ...
+
+    def membership(self, names: Collection[str]) -> object | None:
+        """Return by what the broker knows the reader of partitions; ``None``: another reads them.
+
+        Raises:
+            SourceError: It is not connected.
+        """
         ...
 
 
@@ -137,6 +154,17 @@ class SourceRunner:
         source = self._source
         if source is not None:
             self._commit(source)
+
+    def membership(self, names: Collection[str]) -> object | None:
+        """Return by what the broker knows the reader of partitions; any thread may ask.
+
+        Raises:
+            SourceError: The source is not connected.
+        """
+        source = self._source
+        if not isinstance(source, GroupSource):
+            raise UnreachableError(self.config.id, "its source is not connected")
+        return source.membership(names)
 
     def finish(self) -> None:
         """Say that no later mark will come: the thread ends."""

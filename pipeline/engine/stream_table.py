@@ -70,6 +70,12 @@ class RunningStream:
         )
 
     @property
+    def waits_for_cut(self) -> bool:
+        """Whether its next frame is to wait for frames of others, and a transaction behind them."""
+        head, commits = self.buffer.head, self.source.commits
+        return head is not None and commits is not None and commits.is_behind_cut(head.ticket)
+
+    @property
     def may_wait(self) -> bool:
         """Whether its source can be slowed, so that a slow sink costs no result."""
         return self.config.buffer_overflow is Overflow.WAIT
@@ -250,11 +256,15 @@ class StreamTable:
         return [one for one in self._streams.values() if one.source is source.runner]
 
     def stop(self) -> None:
-        """Ask all sources to end, and drop what waits; called for ``Stop``."""
+        """Ask all sources to end, and drop what waits; called for ``Stop``.
+
+        For exactly once nothing is dropped: frames of others behind it have a result already.
+        """
+        cause = DropCause.STOPPED if self._config.exactly_once is None else None
         for source in self._sources.values():
             source.runner.stop()
         for running in self._streams.values():
-            running.buffer.close(drop_cause=DropCause.STOPPED)
+            running.buffer.close(drop_cause=cause)
 
     def _opens_late(self, config: StreamConfig) -> bool:
         store = self._parts.store

@@ -58,6 +58,7 @@ class Turns:
             Waiting(stream_id=one.stream_id, num_frames=one.buffer.num_frames)
             for one in self._table
             if has_room or not one.may_wait
+            if not one.waits_for_cut
         ]
         self.is_idle = not any(stream.num_frames for stream in waiting)
         batch = self._scheduler.next_batch(waiting)
@@ -82,7 +83,7 @@ class Turns:
 
     def _take(self, running: RunningStream) -> Turn | None:
         """Take the next frame that is to have a result, if there is one."""
-        while (arrived := running.buffer.take()) is not None:
+        while not running.waits_for_cut and (arrived := running.buffer.take()) is not None:
             if arrived.ticket.is_void:
                 self._lose(running, arrived, DropCause.MOVED)
                 continue

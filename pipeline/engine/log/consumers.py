@@ -16,6 +16,7 @@ class Consumer:
         is_durable: A record is safe once it has it, not before.
         kinds: What it reads; all others are nothing to it.
         goes_first: No other consumer sees an alert before it is on disk for this one.
+        misses_nothing: Memory exceeds its bound rather than that it loses a record.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Consumer:
     is_durable: bool = True
     kinds: frozenset[Kind] = field(default=frozenset(Kind))
     goes_first: bool = False
+    misses_nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,7 @@ class KindLog:
         last_seq: Highest sequence number ever given.
         memory_bytes: Size of what is kept in memory.
         holds_all: No consumer sees an alert before it is on disk.
+        unshed: Consumers without log that lose nothing, whatever memory that takes.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class KindLog:
         last_seq: int,
         memory_bytes: int,
         holds_all: bool = False,  # noqa: FBT001, FBT002 - beside the bound
+        *,
+        unshed: Collection[str] = (),
     ) -> None:
         self.kind = kind
         self.store = store
@@ -74,6 +77,7 @@ class KindLog:
         self._without_log = {name: Position(seq) for name, seq in without_log.items()}
         self._with_log = {name: Position(seq) for name, seq in with_log.items()}
         self.positions = self._without_log | self._with_log
+        self._unshed = {name: self._without_log[name] for name in unshed}
         self._tail = MemoryTail(last_seq)
         self._memory_bytes = memory_bytes
         self._synced_seq = last_seq
@@ -117,6 +121,8 @@ class KindLog:
         # The newest stays whatever its size: else it could never be delivered.
         while len(tail) > 1 and tail.bytes_after(tail.first_seq - 1) > self._memory_bytes:
             seq = tail.first_seq
+            if seq > _least(self._unshed):
+                return
             if seq > max(self._synced_seq, _least(self._with_log)):
                 if not self.is_disk_failing:
                     return
@@ -176,7 +182,8 @@ class KindLog:
     def give_up_memory(self) -> None:
         """Count what is in memory alone as lost: the process ends."""
         tail = self._tail
-        _shed(self._without_log, tail.first_seq, tail.last_seq)
+        shed = {name: one for name, one in self._without_log.items() if name not in self._unshed}
+        _shed(shed, tail.first_seq, tail.last_seq)
         _shed(self._with_log, max(tail.first_seq, self._synced_seq + 1), tail.last_seq)
         tail.drop_to(tail.last_seq)
         for position in self.positions.values():
@@ -255,6 +262,11 @@ class KindLog:
             return None
         position.hand(seq - 1)
         return Batch(self.kind, seq - 1, records)
+
+    def read_to(self, consumer: str, seq: int) -> list[Record]:
+        """Return all that a consumer without log has not confirmed up to a number."""
+        first = max(self.positions[consumer].done + 1, self._tail.first_seq)
+        return [self._tail[number].record for number in range(first, seq + 1)]
 
     def take(self, consumer: str, place: Place, chunk: Chunk) -> Batch | None:
         """Return what was read at a place as a batch; ``None``: look for it again."""

@@ -112,6 +112,7 @@ class RecordLog:
         self._with_log = [item.name for item in consumers if item.uses_log]
         self._without_log = [item.name for item in consumers if not item.uses_log]
         self._limits = memory_bytes, any(item.goes_first for item in consumers)
+        self._unshed = frozenset(item.name for item in consumers if item.misses_nothing)
         self._best_effort = frozenset(item.name for item in consumers if not item.is_durable)
         if folder is None and self._with_log:
             raise ValueError("consumers with log need a folder (accepted: a path)")
@@ -130,7 +131,8 @@ class RecordLog:
                 kind: dict.fromkeys(self._who_read(kind, self._without_log), 0) for kind in Kind
             }
             return None, {
-                kind: KindLog(kind, None, (none[kind], {}), 0, *self._limits) for kind in Kind
+                kind: KindLog(kind, None, (none[kind], {}), 0, *self._limits, unshed=self._unshed)
+                for kind in Kind
             }
         cursors = CursorFolder(folder / "cursors", self._with_log)
         confirmed = {name: cursors.confirmed(name) for name in self._with_log}
@@ -142,7 +144,7 @@ class RecordLog:
             names = self._who_read(kind, self._with_log)
             with_log = {name: (confirmed[name] or {kind: 0})[kind] for name in names}
             done = (without_log, with_log)
-            kinds[kind] = KindLog(kind, store, done, last_seq, *self._limits)
+            kinds[kind] = KindLog(kind, store, done, last_seq, *self._limits, unshed=self._unshed)
             self._tell_of_start(kind, store, [name for name in names if not confirmed[name]])
         return cursors, kinds
 
@@ -241,6 +243,11 @@ class RecordLog:
                 batch = log.take(consumer, found, chunk)
             if batch is not None:
                 return batch
+
+    def read_to(self, kind: Kind, consumer: str, seq: int) -> list[Record]:
+        """Return all that a consumer without log has not confirmed up to a sequence number."""
+        with self._changed:
+            return self._kinds[kind].read_to(consumer, seq)
 
     def confirm(self, kind: Kind, consumer: str, seq: int) -> None:
         """Take all records up to a sequence number as arrived."""

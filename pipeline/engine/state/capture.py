@@ -8,6 +8,8 @@ from connectors.frame import Frame
 from models.protocols import SavedStream
 from pipeline.engine.commits import Ticket
 from pipeline.engine.state.log_mark import LogMark
+from pipeline.engine.stream_table import RunningStream
+from pipeline.engine.worker import Worker
 from pipeline.streams.snapshot import StreamSnapshot
 
 
@@ -28,6 +30,7 @@ class Capture:
         mark: Where in the event log this is.
         number: Of the delivery that carries the mark.
         tickets: Of frames that are done once this is on disk.
+        cut: Number of the transaction that it goes with; 0: of none.
     """
 
     stream_id: str
@@ -42,6 +45,7 @@ class Capture:
     mark: LogMark
     number: int
     tickets: Sequence[Ticket] = ()
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +56,13 @@ class Farewell:
     mark: LogMark
     number: int
     tickets: Sequence[Ticket] = ()
+
+
+def save_stream(
+    running: RunningStream, worker: Worker | None
+) -> tuple[StreamSnapshot, SavedStream | None]:
+    """Return how a stream stands between two frames, and what the model remembers of it."""
+    stream = running.stream.snapshot()
+    if stream.session is None or worker is None:
+        return stream, None
+    return stream, worker.save(running.stream_id)

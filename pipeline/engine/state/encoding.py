@@ -42,6 +42,7 @@ def encode_capture(capture: Capture) -> StoredSnapshot:
             source=dict(capture.source),
             stream=encode_snapshot(capture.stream),
             tracker="" if saved is None else saved.numbers(),
+            cut=capture.cut,
         ),
         arrays=arrays,
     )

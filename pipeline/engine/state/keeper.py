@@ -16,7 +16,7 @@ from pipeline.config.sections.stream import StreamConfig
 from pipeline.engine.commits import Ticket
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.outbox import Outbox
-from pipeline.engine.state.capture import Capture, Farewell
+from pipeline.engine.state.capture import Capture, Farewell, save_stream
 from pipeline.engine.state.log_mark import LogMark
 from pipeline.engine.state.writer import Job, SnapshotWriter, Written
 from pipeline.engine.stream_table import RunningStream
@@ -286,10 +286,7 @@ class StateKeeper:
     ) -> None:
         """Take a snapshot; a bug in it costs the stream nothing but that."""
         try:
-            stream = running.stream.snapshot()
-            saved = None
-            if stream.session is not None and self._worker is not None:
-                saved = self._worker.save(running.stream_id)
+            stream, saved = save_stream(running, self._worker)
         except Exception as error:
             _logger.exception("no snapshot could be taken", extra={"stream": running.stream_id})
             self._fail(running.stream_id, entry, f"no snapshot: {type(error).__name__}: {error}")

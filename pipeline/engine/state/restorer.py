@@ -14,6 +14,7 @@ from pipeline.engine.state.encoding import to_memory
 from pipeline.engine.state.keeper import keeps_state
 from pipeline.engine.state.left_behind import LeftBehind, end_left_behind
 from pipeline.engine.state.snapshot_file import StoredSnapshot
+from pipeline.engine.state.snapshot_folder import SnapshotFolder
 from pipeline.engine.state.snapshot_store import SnapshotStore
 from pipeline.engine.stream_table import RunningStream
 from pipeline.engine.worker import Worker
@@ -75,6 +76,17 @@ class StateRestorer:
         self._worker = worker
         self._clock = clock
         self._logged = _events_by_stream(alerts)
+        self._is_exact = False
+
+    def discard_after(self, cut: int) -> None:
+        """Let streams go on from what went with the last transaction, which is ``cut``, or anew.
+
+        Raises:
+            NotWritableError: If what went with later ones cannot be deleted.
+        """
+        self._is_exact = True
+        if isinstance(self._store, SnapshotFolder):  # the topic is refused with exactly once
+            self._store.discard_after(cut)
 
     def restore(self, running: RunningStream) -> Restored:
         """Let a stream that was opened a moment ago, and has had no frame, go on."""
@@ -83,6 +95,8 @@ class StateRestorer:
         stream_id = running.stream_id
         logged = self._logged.pop(stream_id, [])
         stored, problems = self._store.load(stream_id)
+        if problems and self._is_exact:
+            stored = None  # what came after the one before is out, and is not read again
         then = _ANEW if stored is None else "the one before it is used"
         problems = [f"{problem}; {then}" for problem in problems]
         for problem in problems:

@@ -45,6 +45,7 @@ class SnapshotAbout:
         source: Where its source goes on.
         stream: The stream, see :mod:`pipeline.streams.snapshot`.
         tracker: Numbers of the tracker, see ``ConceptTracker.save_stream``; empty without session.
+        cut: Number of the transaction that it goes with; 0: of none.
     """
 
     stream_id: str
@@ -57,6 +58,7 @@ class SnapshotAbout:
     source: dict[str, int | float | str]
     stream: str
     tracker: str
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,21 @@ class SnapshotFolder(SnapshotStore):
     def close(self) -> None:
         """Do nothing: nothing is held."""
 
+    def discard_after(self, cut: int) -> None:
+        """Forget, of every stream, snapshots of transactions behind ``cut``: they never were.
+
+        Raises:
+            NotWritableError: If one cannot be deleted.
+        """
+        for path in self._folder.glob("*/*.snapshot"):
+            try:
+                if decode_snapshot_file(path.read_bytes()).about.cut > cut:
+                    path.unlink()
+            except SnapshotFileError:
+                continue  # told of when its stream is opened
+            except OSError as error:
+                raise NotWritableError(str(path), str(error.strerror or error)) from error
+
     def _folder_of(self, stream_id: str) -> Path:
         return self._folder / encode_name(stream_id)
 

@@ -114,3 +114,50 @@ def test_frame_of_another_worker_holds_nothing_back():
     assert foreign.is_void
     assert log.take_mark(0) == {"frames/0": 2}
     log.cancel(foreign)
+
+
+def test_cut_waits_for_frames_read_before_the_last_one_with_a_result():
+    log = CommitLog()
+    done, behind, ahead, later = begin(log, 1, 2, 3, 4)
+    done.finish(delivery=1)
+    ahead.finish(delivery=2)
+    assert log.has_results
+    assert not any(map(log.is_behind_cut, (done, behind, ahead, later)))
+    log.begin_cut()
+    assert [log.is_behind_cut(one) for one in (behind, ahead, later)] == [False, False, True]
+    assert not log.is_cut_ready
+    behind.finish(delivery=3)
+    assert log.is_cut_ready
+    assert log.cut() == ({"frames/0": 1}, {"frames/0": 3})
+    assert len(log) == 1
+    assert not log.is_behind_cut(later)
+    assert not log.has_results
+
+
+def test_cut_without_results_holds_all_frames_and_names_what_moved_before():
+    log = CommitLog()
+    (first,) = begin(log, 1)
+    log.begin_cut()
+    assert log.is_behind_cut(first)
+    assert log.is_cut_ready
+    assert log.cut() == ({}, {})
+    first.finish()
+    log.begin_cut()
+    assert log.cut() == ({"frames/0": 1}, {"frames/0": 1})
+    log.begin({"frames/0": 1}).finish()  # the position where a source has ended
+    log.begin_cut()
+    assert log.cut() == ({}, {"frames/0": 1})
+
+
+def test_partitions_that_another_worker_has_are_moved_no_more():
+    log = CommitLog()
+    log.begin({"frames/0": 1}).finish()
+    log.begin({"frames/1": 8}).finish()
+    assert log.has_results_of({"frames/1"})
+    assert not log.has_results_of({"frames/2"})
+    log.begin_cut()
+    log.cut()
+    log.forget({"frames/1", "frames/2"})
+    log.begin({"frames/0": 2}).finish()
+    log.begin_cut()
+    assert log.cut() == ({"frames/0": 2}, {"frames/0": 2})

@@ -134,3 +134,28 @@ def test_deleted_stream_leaves_nothing(tmp_path):
     folder.save(snapshot(2))
     folder.delete(ABOUT.stream_id)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_snapshots_of_transactions_that_never_were_are_discarded(tmp_path):
+    folder = SnapshotFolder(tmp_path)
+    for seq, cut in ((1, 4), (2, 6)):
+        stored = snapshot(seq)
+        folder.save(replace(stored, about=replace(stored.about, cut=cut)))
+    folder.discard_after(6)
+    assert folder.load(ABOUT.stream_id)[0].about.alerts_seq == 2
+    folder.discard_after(5)
+    found, problems = folder.load(ABOUT.stream_id)
+    assert (found.about.alerts_seq, problems) == (1, [])
+    folder.save(snapshot(3))
+    assert folder.load(ABOUT.stream_id)[0].about.alerts_seq == 3
+    folder.discard_after(-1)
+    assert folder.load(ABOUT.stream_id) == (None, [])
+
+
+def test_damaged_snapshots_are_left_to_be_told_of(tmp_path):
+    folder = SnapshotFolder(tmp_path)
+    folder.save(snapshot())
+    (path,) = tmp_path.glob("*/newest.snapshot")
+    path.write_bytes(b"no snapshot")
+    folder.discard_after(-1)
+    assert len(folder.load(ABOUT.stream_id)[1]) == 1
