@@ -3,9 +3,11 @@
 import json
 import random
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
+from pipeline.clock import format_time
 from tests.e2e.test_delivery import witnessed, worker, write_config
 from tests.pipeline.engine.runs import wait_until
 
@@ -53,3 +55,39 @@ def test_killed_workers_go_on_with_their_tracks_and_events(num_kills, tmp_path):
     assert all(len(found) == 1 for found in uids.values())
     text = (config.parent / "stderr").read_text()
     assert "Traceback" not in text
+
+
+def test_camera_taken_out_of_the_file_ends_its_events_once_and_the_other_goes_on(tmp_path):
+    folder = tmp_path / "witness"
+    state = {"state": {"folder": str(tmp_path / "state"), "snapshot_every_s": 0.3}}
+    config = write_config(tmp_path, sections=state)
+
+    def told(kind, stream_id):
+        found = lines_of(folder, kind) if folder.exists() else []
+        return [body for body in found if body["stream_id"] == stream_id]
+
+    def open_events():
+        last = {body["event_id"]: body for body in told("events", "b")}
+        return {name for name, body in last.items() if body["phase"] != "end"}
+
+    def run_until(condition):
+        with worker(config, MASKSTREAM_TEST_WITNESS=str(folder)) as process:
+            wait_until(condition)
+            process.kill()
+
+    run_until(open_events)
+    were_open, num_before = open_events(), len(told("status", "a"))
+    killed_at = format_time(datetime.now(UTC))
+    write_config(tmp_path, stream_ids=("a",), sections=state)
+    run_until(lambda: not open_events() and len(told("status", "a")) > num_before + 3)
+    run_until(lambda: len(told("status", "a")) > num_before + 9)
+    ends = [body for body in told("events", "b") if body.get("end_reason") == "stream_removed"]
+    # A line may come twice after a kill, but not another one.
+    once = {(body["event_id"], body["ce_id"], body["result_time"]) for body in ends}
+    ended = [event_id for event_id, *_ in once]
+    assert len(ended) == len(set(ended))
+    assert were_open <= set(ended)  # the log may know of one that was not in the file yet
+    assert [path.name for path in (tmp_path / "state/snapshots").iterdir()] == ["a"]
+    later = [body for body in told("status", "a") if body["time"] > killed_at]
+    assert all(body["restored"]["taken_at"] < body["time"] for body in later)
+    assert not any("state_error" in body for body in later)
