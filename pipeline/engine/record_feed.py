@@ -20,6 +20,7 @@ from pipeline.records.codec import omit_masks
 _logger = logging.getLogger("maskstream.feed")
 
 WAIT_S = 0.5
+_SYNC_WAIT_S = 0.01
 _MAX_RECORDS = 500
 _MAX_BYTES = 4 * 1024 * 1024  # half a second of a broker that takes 8 MB/s
 _MAX_BUGS = 3
@@ -144,8 +145,7 @@ class RecordFeed:
         refused = self._write(records)
         if refused is None or not self._flush():
             return False
-        for one in refused:
-            self._bury(one)
+        self._bury_all(refused)
         num_left_out = self.sink.num_refused - num_left_out
         if num_left_out and not self.sink.is_durable:
             self._metrics.shed.labels(self.name, "records").inc(num_left_out)
@@ -227,21 +227,33 @@ class RecordFeed:
         if not (self._hurry.is_set() and self.watch.error):
             self.watch.fail(error)
 
-    def _bury(self, refused: Refused) -> None:
-        """Let every sink of records know of one that this sink refuses."""
+    def _bury_all(self, refused: Sequence[Refused]) -> None:
+        """Let every sink of records know of those that this sink refuses.
+
+        Returns once their letters are on disk, where the sink's records are: else a crash could
+        leave neither the one nor the other.
+        """
+        seq = max(map(self._bury, refused), default=0)
+        while self.sink.needs_log and not self._log.is_written(Kind.ALERTS, seq):
+            if self._hurry.wait(_SYNC_WAIT_S):
+                return
+
+    def _bury(self, refused: Refused) -> int:
+        """Write a letter about a record; returns its number in the log, 0 if there is none."""
         record = refused.record
         if not self.sink.is_durable:
             self._metrics.shed.labels(self.name, "records").inc()
-            return
+            return 0
         self._metrics.refused.labels(self.name).inc()
         extra = {"sink": self.name, "stream": record.key}
         _logger.error("refused a record of %s: %s", record.topic.value, refused.reason, extra=extra)
         if record.topic is not Topic.DLQ:  # no letter about a letter
             letter = refused_letter(refused, sink=self.name, now=self._clock.utc_now())
             try:
-                self._log.append(Kind.ALERTS, [letter])
+                return self._log.append(Kind.ALERTS, [letter])
             except UnloggableError:  # else the batch would come again for ever
                 _logger.exception("its dead letter is lost", extra=extra)
+        return 0
 
     def _close(self) -> None:
         try:

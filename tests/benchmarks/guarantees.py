@@ -112,6 +112,13 @@ GUARANTEES = (
         tests=("tests/connectors/files/test_line_file.py",),
     ),
     Guarantee(
+        promise="a refused record is not let go of before its letter is on disk",
+        path="pipeline/engine/record_feed.py",
+        before="while self.sink.needs_log and not self._log.is_written(Kind.ALERTS, seq):",
+        after="while False:",
+        tests=_engine("record_feed"),
+    ),
+    Guarantee(
         promise="frames are waited for until they are durable",
         path="pipeline/engine/media_feed.py",
         before="(self._began_s, self._unflushed_s, oldest_s)",

@@ -101,6 +101,10 @@ class KindLog:
         ]
         return min(safe, default=self.last_seq)
 
+    def is_written(self, seq: int) -> bool:
+        """Return whether records up to a number are on disk, or none can be brought there."""
+        return self._synced_seq >= seq or self.is_disk_failing or self.store is None
+
     def append(self, records: Sequence[Record], now_s: float) -> None:
         """Take records; the oldest make room for them.
 

@@ -126,17 +126,14 @@ class RecordLog:
         self._tidy()
 
     def _open(self, folder: Path | None) -> tuple[CursorFolder | None, dict[Kind, KindLog]]:
+        kinds: dict[Kind, KindLog] = {}
         if folder is None:
-            none = {
-                kind: dict.fromkeys(self._who_read(kind, self._without_log), 0) for kind in Kind
-            }
-            return None, {
-                kind: KindLog(kind, None, (none[kind], {}), 0, *self._limits, unshed=self._unshed)
-                for kind in Kind
-            }
+            for kind in Kind:
+                done = dict.fromkeys(self._who_read(kind, self._without_log), 0), dict[str, int]()
+                kinds[kind] = KindLog(kind, None, done, 0, *self._limits, unshed=self._unshed)
+            return None, kinds
         cursors = CursorFolder(folder / "cursors", self._with_log)
         confirmed = {name: cursors.confirmed(name) for name in self._with_log}
-        kinds: dict[Kind, KindLog] = {}
         for kind in Kind:
             store = SegmentStore(folder / "log" / kind.value, self._segment_bytes)
             last_seq = max([cursors.highest[kind], *(item.last_seq for item in store.segments)])
@@ -288,6 +285,10 @@ class RecordLog:
         """Return up to where each record is confirmed by each durable consumer, or on disk."""
         with self._changed:
             return self._kinds[kind].safe_seq(self._best_effort)
+
+    def is_written(self, kind: Kind, seq: int) -> bool:
+        """Return whether records up to a number are on disk, or none can be brought there."""
+        return self._kinds[kind].is_written(seq)
 
     def num_waiting(self, consumer: str) -> int:
         """Return how many records a consumer has not confirmed; touches no disk."""

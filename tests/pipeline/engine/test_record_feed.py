@@ -120,3 +120,19 @@ def test_bugs_of_ours_are_told_with_the_sink_and_nothing_is_lost(make_outbox, mo
     is_broken.set()
     wait_until(lambda: sink.keys == ["s0"])
     assert stop(outbox) == {}
+
+
+def test_a_refused_record_is_let_go_of_once_its_letter_is_on_disk(make_outbox, monkeypatch):
+    confirm, told = RecordLog.confirm, []
+
+    def note(log, kind, consumer, seq):
+        told.append(log.is_written(Kind.ALERTS, log.last_seq(Kind.ALERTS)))
+        confirm(log, kind, consumer, seq)
+
+    monkeypatch.setattr(RecordLog, "confirm", note)
+    outbox, *_ = make_outbox(opened(kind=LoggedSink, refuses=frozenset({"s0"})))
+    outbox.start()
+    outbox.put(status())
+    wait_until(lambda: len(told) == 2)  # the record, and its letter, which is refused too
+    assert stop(outbox) == {}
+    assert told == [True, True]
