@@ -3,6 +3,7 @@
 As a program: ``python -m tests.e2e.group_worker CONFIG`` runs a configuration until SIGTERM.
 """
 
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.pipeline.fakes import BlobTracker
 
 def main() -> None:
     """Run until SIGTERM."""
+    logging.basicConfig(level=logging.INFO)
     app = build_app(load_config(Path(sys.argv[1])), tracker=BlobTracker())
     signal.signal(signal.SIGTERM, lambda *_: app.engine.stop())
     app.engine.run()

@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -188,7 +189,43 @@ def test_killed_workers_without_their_folders_leave_no_gap_and_nothing_twice(
             wait_for((number + 2) * step)
         frames((num_kills + 1) * step, NUM_FRAMES)
         wait_for(NUM_FRAMES)
-    told = {kind: lines_of(tmp_path, kind) for kind in ("masklets", "tracks", "events")}
+    assert_one_story_on_disk(tmp_path)
+
+
+@pytest.mark.slow
+def test_worker_that_slept_finds_its_streams_gone_and_lets_them_be(
+    kafka_bootstrap, topic, frames, tmp_path
+):
+    def start(stack, name):
+        folder = tmp_path / name
+        sinks = (JsonlSinkConfig(type="jsonl", folder=folder / "out"),)
+        config = config_of(kafka_bootstrap, topic, folder / "state", sinks=sinks)
+        return stack.enter_context(process(config, folder))
+
+    def wait_for(last):
+        num = last * len(NAMES)
+        wait_until(lambda: len(lines_of(tmp_path, "masklets")) == num, seconds=60)
+
+    with ExitStack() as stack:
+        first = start(stack, "first")
+        frames(0, 6)
+        wait_for(6)
+        start(stack, "second")
+        frames(6, 12)
+        wait_for(12)
+        first.send_signal(signal.SIGSTOP)
+        frames(12, 18)
+        wait_for(18)  # all of it by the second, once the first has expired
+        first.send_signal(signal.SIGCONT)
+        wait_until(lambda: "goes to another worker" in (tmp_path / "first/stderr").read_text())
+        frames(18, NUM_FRAMES)
+        wait_for(NUM_FRAMES)
+    assert_one_story_on_disk(tmp_path)
+
+
+def assert_one_story_on_disk(folder):
+    """Repeats are equal; each stream has one track, and each of its events is told once a phase."""
+    told = {kind: lines_of(folder, kind) for kind in ("masklets", "tracks", "events")}
     assert all(len(bodies) == 1 for lines in told.values() for bodies in lines.values())
     events = [json.loads(body) for (body,) in told["events"].values()]
     assert Counter((one["stream_id"], one["rule"], one["phase"]) for one in events) == {
@@ -196,4 +233,4 @@ def test_killed_workers_without_their_folders_leave_no_gap_and_nothing_twice(
     }
     tracks = [json.loads(body) for (body,) in told["tracks"].values()]
     assert len({one["track_uid"] for one in tracks}) == len(NAMES)
-    assert "Traceback" not in "".join(one.read_text() for one in tmp_path.glob("*/stderr"))
+    assert "Traceback" not in "".join(one.read_text() for one in folder.glob("*/stderr"))

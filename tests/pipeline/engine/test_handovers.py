@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from connectors.base import Handover, Source
-from connectors.errors import UnreachableError
+from connectors.errors import BadFrameError, UnreachableError
 from connectors.kafka.config import KafkaSourceConfig
 from connectors.memory import MemorySink
 from connectors.record import Topic
+from pipeline.engine.commits import Ticket
+from pipeline.engine.inbox import FrameRefused, UnknownStream
 from pipeline.engine.state.snapshot_folder import SnapshotFolder
 from pipeline.engine.state.snapshot_store import SnapshotRefusedError
 from tests.pipeline.engine.runs import bodies, in_turn, make_app, make_config, states_of, wait_until
@@ -235,23 +237,49 @@ def test_stream_of_another_partition_goes_on_undisturbed(config_of):
     assert [one["kind"] for one in barn] == ["started", "confirmed"]
 
 
-def test_stream_with_frames_of_other_partitions_stays_without_those_that_leave(config_of):
+def test_stream_with_frames_of_other_partitions_stays_without_those_that_leave(config_of, caplog):
     class Patient(BlobTracker):
         def step(self, inputs):
             wait_until(lambda: not group.waiting)
             return super().step(inputs)
 
-    group = Group(p0=WALK[:8], p1=WALK[8:])
+    caplog.set_level("INFO")
+    group = Group(p0=WALK[:8], p1=WALK[8:16])
     worker = Worker(config_of(), group, Patient())
+
+    def give():
+        worker.handover = group.revoke(BARN)
+        group.publish(GATE, WALK[16:])
+
     group.assign(GATE, BARN)
     summary = worker.run(
-        (worker.has_done(1), lambda: setattr(worker, "handover", group.revoke(BARN))),
+        (worker.has_done(9), give),
         (worker.has_given, lambda: None),
-        (lambda: group.committed == {GATE: 8}, lambda: None),
+        (lambda: group.committed == {GATE: 16, BARN: 1}, lambda: None),
     )
-    assert worker.num_told("cam") == 8
+    assert worker.num_told("cam") == 17
     [stream] = summary.streams
-    assert stream.counts.dropped == {"moved": len(WALK) - 8}
+    assert stream.counts.dropped == {"moved": 7}
+    assert "goes to another worker" not in caplog.text
+
+
+def test_news_of_frames_that_have_left_lead_to_nothing(config_of):
+    worker = Worker(config_of(), Group(p0=WALK))
+    left, here = Ticket({GATE: 1}, is_void=True), Ticket({GATE: 2})
+
+    def post():
+        inbox = worker.app.engine._parts.inbox
+        for ticket, name in ((left, "left"), (here, "here")):
+            error = BadFrameError(name, "no picture", payload=name.encode())
+            inbox.post(FrameRefused(source=0, error=error, ticket=ticket))
+            inbox.post(UnknownStream(source=0, stream_id=name, ticket=ticket))
+
+    worker.run(
+        (lambda: "connecting" in states_of(worker.sink, "*"), post),
+        (lambda: worker.sink.of(Topic.DLQ) and states_of(worker.sink, "here"), lambda: None),
+    )
+    assert [record.value for record in worker.sink.of(Topic.DLQ)] == [b"here"]
+    assert states_of(worker.sink, "left") == []
 
 
 def test_stream_that_is_lost_goes_on_from_its_last_snapshot(config_of, whole):
@@ -384,12 +412,11 @@ def test_time_that_is_over_leaves_the_stream_as_it_was_written_last(config_of, m
 
     def give_up():
         worker.handover.over.set()
-        goes_on.set()
 
     group.assign(GATE)
     worker.run(
         (lambda: worker.num_told("cam") == 9 and group.committed, revoke),
         (lambda: not worker.app.engine._parts.keeper.has_left("cam"), give_up),
-        (lambda: worker.app.engine._parts.keeper.has_left("cam"), lambda: None),
+        (lambda: worker.app.engine._parts.keeper.has_left("cam"), goes_on.set),
     )
     assert group.committed == {GATE: 1}

@@ -15,7 +15,14 @@ from connectors.memory import Disconnect, MemorySource, Pause
 from pipeline.clock import ManualClock, SystemClock
 from pipeline.config.sections.stream import Overflow
 from pipeline.engine.buffer import FrameBuffer
-from pipeline.engine.inbox import FileSkipped, Inbox, SourceEnded, SourceLost, SourceOpened
+from pipeline.engine.inbox import (
+    FileSkipped,
+    Inbox,
+    SourceEnded,
+    SourceLost,
+    SourceOpened,
+    UnknownStream,
+)
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.retry import HostLimit
 from pipeline.engine.source_runner import RunnerParts, SourceRunner
@@ -332,3 +339,44 @@ def test_a_frame_that_was_lost_by_stopping_is_never_passed():
         one.buffer.close()
         one.await_news(SourceEnded)
         assert one.runner.commits.take_mark(100) == {"index": 1, "lost_connections": 0}
+
+
+class SharedSource(MemorySource):
+    """Whose only frame is of a partition that leaves before it is read, or while it waits."""
+
+    on_handover = None
+    held = True
+
+    def commit(self, position):
+        """Nothing is kept."""
+
+    def holds(self, position):
+        return self.held
+
+
+class GoneSource(SharedSource):
+    held = False
+
+
+def test_frame_of_a_partition_that_has_left_goes_nowhere_and_holds_nothing_back():
+    with bench(playing(*make_walk(1), kind=GoneSource)) as one:
+        one.await_news(SourceEnded)
+        assert one.seqs() == []
+        assert one.ledger.counts("cam").dropped == {"moved": 1}
+        assert one.runner.commits.take_mark(0) == {"index": 1, "lost_connections": 0}  # the end
+
+
+def test_frame_that_waits_for_its_stream_is_dropped_when_its_partition_leaves():
+    is_forgotten = threading.Event()
+    script = (Pause(1.0), *make_walk(1))
+    build = playing(*script, kind=SharedSource, wait=lambda _: is_forgotten.wait(10))
+    with bench(build) as one:
+        one.runner.router.forget("cam")
+        is_forgotten.set()
+        unknown = one.await_news(UnknownStream)[0]
+        one.runner.commits.take_out({"index", "lost_connections"})
+        assert unknown.ticket.is_void
+        one.runner.router.open("cam", one.buffer)
+        one.await_news(SourceEnded)
+        assert one.seqs() == []
+        assert one.ledger.counts("cam").dropped == {"moved": 1}
