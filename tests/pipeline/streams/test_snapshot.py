@@ -259,6 +259,18 @@ def test_another_aspect_ratio_ends_a_restored_session():
     assert {event.end_reason for event in admission.ended.events} == {"discontinuity"}
 
 
+def test_another_size_of_the_same_view_keeps_a_restored_session():
+    stream, other = make_stream(), make_stream()
+    play(stream, steps_of(*[INSIDE] * 8))
+    other.restore(stream.snapshot())
+    frame = replace(make_frame(8, size=(48, 64)), captured_at=START + timedelta(seconds=1.6))
+    assert not other.admit(frame, arrived_us=0, now=NOW).begins_session
+    session = decode_snapshot(encode_snapshot(other.snapshot())).session
+    assert session.shape == (48, 64, 3)
+    assert {life.track.last_mask.size_hw for life in session.book.lives.values()} == {(48, 64)}
+    assert other.open_events == stream.open_events
+
+
 def test_whatever_a_stream_knows_is_in_its_snapshot_or_is_configuration():
     stream = make_stream(is_live=True)
     play(stream, [(0, seen(INSIDE))])
