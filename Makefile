@@ -99,7 +99,7 @@ bench-engine: setup-dev ## Time an engine without its model, and how long it hol
 bench-delivery: setup-dev ## Time how soon and how many records reach a consumer of a real broker
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.delivery $(ARGS)
 
-bench-state: setup-dev ## Time snapshots and the way back (ARGS="--worlds 20": who keeps an identity through kill -9; 10 minutes)
+bench-state: setup-dev ## Time snapshots and the way back (ARGS="--worlds 20": who keeps an identity through kill -9; 12 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.state $(ARGS)
 
 bench-world: setup-dev ## Time how fast one core draws the synthetic worlds

@@ -435,7 +435,7 @@ def at(body, path):
     return body
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_what_is_damaged_is_refused_or_tracked_on(nano, frames, seen, data):
     memory = data.draw(st.sampled_from(seen))
