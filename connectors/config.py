@@ -72,6 +72,11 @@ class BaseSourceConfig(ConnectorConfig, frozen=True):
         """Whether the source names its streams by itself, several of them perhaps."""
         return False
 
+    @property
+    def topics_read(self) -> frozenset[str]:
+        """Kafka topics that it reads, as ``host:port/topic``, at every address it is given."""
+        return frozenset()
+
     @classmethod
     def from_url(cls, url: str) -> Self:
         """Return the configuration that a short form stands for. Raises ``ValueError``."""
@@ -109,6 +114,11 @@ class BaseSinkConfig(ConnectorConfig, frozen=True):
     def owned_path(self) -> Path | None:
         """The file or folder that only this sink may write to."""
         return None
+
+    @property
+    def topics_written(self) -> frozenset[str]:
+        """Kafka topics that only this sink may write to, as ``host:port/topic``."""
+        return frozenset()
 
     def list_files(self) -> list[Path]:
         """Return the files that the sink has left, by name."""

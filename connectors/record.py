@@ -16,6 +16,10 @@ class Topic(StrEnum):
     DLQ = "maskstream.dlq.v1"
 
 
+RECORD_TOPICS = (Topic.MASKLETS, Topic.TRACKS, Topic.EVENTS, Topic.STATUS, Topic.DLQ)
+"""What a sink of records may be given."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """Bytes with a key and headers, ready for any sink.

@@ -5,7 +5,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
-Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[\w.:/@ *-]+$")]
+NAME_PATTERN = r"^[\w.:/@ *-]+$"
+NAME_CHARACTERS = "letters, digits, blanks and _ - . : / @ *"
+Name = Annotated[str, Field(min_length=1, max_length=120, pattern=NAME_PATTERN)]
 
 
 def clean_phrase(text: str) -> str:

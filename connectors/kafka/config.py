@@ -1,7 +1,7 @@
 """Configurations of Kafka's clients: a source of frames, a sink of records."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
@@ -18,7 +18,7 @@ from connectors.config import (
     refuse_stray_at,
 )
 from connectors.errors import redact_url
-from connectors.record import Topic
+from connectors.record import RECORD_TOPICS, Topic
 
 # Options of kafka-python's producer that are given by fields, and those on which promises rest.
 _FIELD_OF_OPTION = {
@@ -131,6 +131,11 @@ class KafkaClientConfig(ConnectorConfig, frozen=True):
         reason = f"{protocol} never sends {', '.join(given)}; accepted with it: SASL_SSL, or "
         return {"security_protocol": f"{reason}SASL_PLAINTEXT"} if given else {}
 
+    def _places_of(self, topics: Iterable[str]) -> frozenset[str]:
+        """Return topics with the addresses they are found at."""
+        hosts = [address.strip().lower() for address in self.bootstrap.split(",")]
+        return frozenset(f"{host}/{topic}" for host in hosts for topic in topics)
+
     @staticmethod
     def _known_options() -> Collection[str]:
         """Return the names that kafka-python has for options of this client."""
@@ -167,6 +172,11 @@ class KafkaSourceConfig(KafkaClientConfig, BaseSourceConfig, frozen=True):
     @override
     def keeps_position(self) -> bool:
         return True
+
+    @property
+    @override
+    def topics_read(self) -> frozenset[str]:
+        return self._places_of([self.topic])
 
     @classmethod
     @override
@@ -212,6 +222,13 @@ class TopicsConfig(TopicSetupConfig, frozen=True):
     def _check_names(self) -> Self:
         for name in ("x", *self.names.values()):
             _check_topic(self.prefix + name)
+        # Compacted as status is, a topic would keep one event of each camera.
+        names = [self.name_of(kind) for kind in RECORD_TOPICS]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"topic {name!r} is there for two kinds of record; accepted: one for each kind"
+                )
         return self
 
 
@@ -307,6 +324,11 @@ class KafkaSinkConfig(KafkaProducerConfig, frozen=True):
         """Whether records and the positions of sources arrive together, or not at all."""
         return self.delivery == "exactly_once"
 
+    @property
+    @override
+    def topics_written(self) -> frozenset[str]:
+        return self._places_of(self.topics.name_of(kind) for kind in RECORD_TOPICS)
+
     @override
     def find_faults(self) -> Mapping[str, str]:
         package = {"zstd": "zstandard", "lz4": "lz4"}.get(self.compression)
@@ -345,6 +367,11 @@ class FramesSinkConfig(KafkaProducerConfig, frozen=True):
     @override
     def needs_model(self) -> bool:
         return False
+
+    @property
+    @override
+    def topics_written(self) -> frozenset[str]:
+        return self._places_of([self.topic])
 
     @classmethod
     @override

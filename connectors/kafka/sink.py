@@ -25,8 +25,8 @@ from connectors.kafka.client import (
 from connectors.kafka.config import KafkaSinkConfig
 from connectors.kafka.limits import SizeLimits
 from connectors.kafka.producer import BATCH_BYTES, ProducerLink
-from connectors.kafka.topics import RECORD_TOPICS, Partition, Topics
-from connectors.record import Record, Topic
+from connectors.kafka.topics import Partition, Topics
+from connectors.record import RECORD_TOPICS, Record, Topic
 
 _log = logging.getLogger("maskstream.connectors.kafka")
 

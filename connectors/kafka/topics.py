@@ -16,7 +16,6 @@ from connectors.record import Topic
 
 _log = logging.getLogger("maskstream.connectors.kafka")
 
-RECORD_TOPICS = (Topic.MASKLETS, Topic.TRACKS, Topic.EVENTS, Topic.STATUS, Topic.DLQ)
 # The last status and state of a stream are of use however old they are; all others are history.
 _COMPACTED = frozenset([Topic.STATUS, Topic.STATE])
 # Brokers take 1 MiB by default, and what a model remembers of 20 objects is more. What is written

@@ -17,8 +17,7 @@ from connectors.kafka.config import KafkaSinkConfig
 from connectors.kafka.poller import partition_of
 from connectors.kafka.producer import ProducerLink
 from connectors.kafka.sink import LOOK_S, Batch, KafkaSink
-from connectors.kafka.topics import RECORD_TOPICS
-from connectors.record import Record, Topic
+from connectors.record import RECORD_TOPICS, Record, Topic
 
 # What a producer hears once another one has begun under its id, but also where the broker has
 # given up its transaction: kafka-python makes no difference.

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from connectors.errors import redact_url
 from pipeline.config.run import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.fields import LOOKS_AT_FILES
+from pipeline.fields import LOOKS_AT_FILES, NAME_CHARACTERS, NAME_PATTERN
 
 _REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}")
 _SECRET_NAME = re.compile(r"pass|secret|token|key|url", re.IGNORECASE)
@@ -216,6 +216,8 @@ def _explain(document: _Document, item: ErrorDetails) -> str:
             )
         case "union_tag_not_found":
             message = "has no type (accepted: a field 'type' that says which kind it is)"
+        case "string_pattern_mismatch" if item.get("ctx", {}).get("pattern") == NAME_PATTERN:
+            message = f"accepted: {NAME_CHARACTERS}{_shown(document, path, item['input'])}"
         case "string_pattern_mismatch" if model and (accepted := _description(model, path)):
             message = f"{accepted}{_shown(document, path, item['input'])}"
         case _:
@@ -227,7 +229,9 @@ def _explain(document: _Document, item: ErrorDetails) -> str:
 def _description(model: type[BaseModel], path: Loc) -> str | None:
     """Return a field's description, which is clearer than its pattern."""
     info = model.model_fields.get(str(path[-1]))
-    return None if info is None or info.description is None else f"accepted: {info.description}"
+    if info is None or info.description is None:
+        return None
+    return f"accepted: {' '.join(info.description.split())}"
 
 
 def _shown(document: _Document, path: Loc, value: object) -> str:

@@ -97,6 +97,27 @@ class RunConfig(StrictModel):
         refuse_twice("sink path", paths)
         return sinks
 
+    @model_validator(mode="after")
+    def _check_topics(self) -> Self:
+        """Refuse a circle, and what would have every record twice."""
+        owners = {
+            place: f"streams[{n}] reads"
+            for n, one in enumerate(self.streams)
+            for place in one.source.topics_read
+        }
+        errors: list[InitErrorDetails] = []
+        for number, sink in enumerate(self.sinks):
+            taken = sorted(sink.topics_written & owners.keys())
+            for place in taken[:1]:
+                text = "{owner} the topic {place} already (accepted: another topic)"
+                context = {"owner": owners[place], "place": place}
+                error = PydanticCustomError("topic_taken", text, context)
+                errors.append(InitErrorDetails(type=error, loc=("sinks", number), input=()))
+            owners |= dict.fromkeys(sink.topics_written - owners.keys(), f"sinks[{number}] writes")
+        if errors:
+            raise ValidationError.from_exception_data("RunConfig", errors)
+        return self
+
     @field_validator("sinks")
     @classmethod
     def _check_sinks(

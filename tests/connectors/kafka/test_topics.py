@@ -34,6 +34,12 @@ def test_name_that_no_broker_takes_is_refused(fields):
         TopicsConfig.model_validate(fields)
 
 
+@pytest.mark.parametrize("names", [{"events": "x", "status": "x"}, {"events": Topic.DLQ.value}])
+def test_kinds_that_are_kept_differently_have_topics_of_their_own(names):
+    with pytest.raises(ValidationError, match="is there for two kinds of record; accepted: one"):
+        TopicsConfig.model_validate({"names": names})
+
+
 def test_missing_topics_are_made_as_configured(tmp_path):
     with strict_kafka_broker(tmp_path) as address:
         setup = {"prefix": "farm.", "partitions": 3}

@@ -171,3 +171,61 @@ def test_what_a_client_of_the_topic_for_state_does_not_know_is_refused(tmp_path)
         load_config(path)
     [problem] = found.value.problems
     assert "unknown option 'linger_ms'" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (STREAM.replace("id: a", 'id: "a;b"'), "c.yaml:2: streams[0].id: accepted: letters, "),
+        (f"deployment: 100%\n{STREAM}", "c.yaml:1: deployment: accepted: letters, digits, "),
+        (f"worker: 'w;'\n{STREAM}", "c.yaml:1: worker: accepted: letters, digits, blanks and _ "),
+    ],
+)
+def test_a_name_says_of_which_characters_it_may_be(text, told):
+    [problem] = problems_of(text)
+    assert problem.startswith(told)
+
+
+FRAMES = STREAM.replace("type: world", "type: kafka, bootstrap: 'h:1,H:2', topic: t")
+
+
+@pytest.mark.parametrize(
+    ("stream", "sinks", "told"),
+    [
+        (
+            FRAMES,
+            ["type: frames, bootstrap: 'h:3, h:2', topic: t"],
+            "sinks[0]: streams[0] reads the topic h:2/t already (accepted: another topic)",
+        ),
+        (
+            FRAMES,
+            ["type: kafka, bootstrap: 'h:1', topics: {names: {dlq: t}}"],
+            "sinks[0]: streams[0] reads the topic h:1/t already",
+        ),
+        (
+            STREAM,
+            ["type: kafka, bootstrap: 'h:1'", "type: kafka, name: b, bootstrap: 'h:1'"],
+            "sinks[1]: sinks[0] writes the topic h:1/maskstream.dlq.v1 already",
+        ),
+    ],
+)
+def test_a_circle_and_a_second_writer_of_a_topic_are_refused(stream, sinks, told):
+    listed = "".join(f"  - {{{sink}}}\n" for sink in sinks)
+    [problem] = problems_of(f"{stream}sinks:\n{listed}")
+    assert problem.startswith(f"c.yaml:{5 + len(sinks)}: {told}")
+
+
+@pytest.mark.parametrize(
+    "sinks",
+    [
+        ["type: frames, bootstrap: 'h:3', topic: t"],
+        ["type: frames, bootstrap: 'h:1', topic: t2", "type: kafka, bootstrap: 'h:1'"],
+        [
+            "type: kafka, bootstrap: 'h:1'",
+            "type: kafka, name: b, bootstrap: 'h:1', topics: {prefix: b.}",
+        ],
+    ],
+)
+def test_topics_of_their_own_are_taken(sinks):
+    listed = "".join(f"  - {{{sink}}}\n" for sink in sinks)
+    parse_config(f"{FRAMES}sinks:\n{listed}")
