@@ -45,7 +45,7 @@ test: ## Lint, types, import rules and all tests but the slow ones
 test-full: ## All tests, the slow ones included
 	@$(MAKE) --no-print-directory -j2 setup-dev system-packages
 	@echo "== all tests"
-	@MASKSTREAM_HYPOTHESIS_PROFILE=default $(PYTEST)
+	@MASKSTREAM_HYPOTHESIS_PROFILE=random $(PYTEST)
 
 lint: setup-dev ## Formatting and ruff's rules
 	@echo "== formatting"
