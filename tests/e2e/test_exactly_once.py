@@ -32,15 +32,14 @@ from tests.servers import free_port, strict_kafka_broker
 
 SLOW = pytest.mark.slow
 STREAMS = ("north", "south", "west")
-PARTITIONS = 1  # so that streams wait for each other
 PERIOD = 32  # frames in which a thing comes, walks into the right half and goes
 # This broker deletes what is older than a week.
 BEGAN = datetime.now(UTC)
 
 
-def publish(bootstrap, num_frames, *, topic="frames"):
-    """As many frames of each stream, in turn."""
-    setup = {"partitions": PARTITIONS}
+def publish(bootstrap, num_frames, *, topic="frames", num_partitions=1):
+    """As many frames of each stream, in turn; on one partition streams wait for each other."""
+    setup = {"partitions": num_partitions}
     config = FramesSinkConfig(bootstrap=bootstrap, topic=topic, image="png", topic_setup=setup)
     with KafkaFrameSink(config=config) as sink:
         for seq in range(num_frames):
@@ -51,7 +50,9 @@ def publish(bootstrap, num_frames, *, topic="frames"):
                 sink.write(replace(frame, captured_at=BEGAN + timedelta(seconds=seq / 10)))
 
 
-def write_config(folder, bootstrap, *, prefix="", topic="frames", **transactions):
+def write_config(
+    folder, bootstrap, *, prefix="", topic="frames", worker="worker", until_end=True, **transactions
+):
     """Write the configuration of a worker that ends with its topic; returns its path."""
     folder.mkdir(exist_ok=True)
     source = {
@@ -59,8 +60,8 @@ def write_config(folder, bootstrap, *, prefix="", topic="frames", **transactions
         "bootstrap": bootstrap,
         "topic": topic,
         "group_id": f"{prefix}group",
-        "group_instance_id": "worker",  # this broker never gives up a dead member of another kind
-        "until_end": True,
+        "group_instance_id": worker,  # this broker never gives up a dead member of another kind
+        "until_end": until_end,
     }
     rules = [{**RULES[0], "update_every_s": 0.5}, RULES[1]]
     stream = {"id": "*", "source": source, "concepts": ["red"], "zones": ZONES, "rules": rules}
@@ -73,7 +74,7 @@ def write_config(folder, bootstrap, *, prefix="", topic="frames", **transactions
     }
     config = {
         "deployment": "test",
-        "worker": "worker",
+        "worker": worker,
         "streams": [stream],
         "sinks": [sink],
         "engine": {"max_batch": 2},
@@ -151,7 +152,10 @@ def broker(tmp_path_factory):
         yield address
 
 
-@pytest.mark.parametrize(("num_kills", "num_frames"), [(4, 120), pytest.param(20, 600, marks=SLOW)])
+@pytest.mark.parametrize(
+    ("num_kills", "num_frames"),
+    [(4, 120), pytest.param(20, 600, marks=[SLOW, pytest.mark.timeout(900)])],
+)
 def test_killed_worker_delivers_each_record_once_as_if_never_killed(
     num_kills, num_frames, broker, tmp_path
 ):
@@ -302,3 +306,20 @@ def test_stop_while_the_broker_is_away_ends_at_once_and_touches_no_state(started
         process.terminate()
         assert process.wait(30) == 0
     assert before == {path: path.read_bytes() for path in config.parent.glob("state/snapshots/*/*")}
+
+
+def test_partition_goes_to_another_worker_with_all_that_was_made_of_it(broker, topic, tmp_path):
+    prefix, num_frames = f"{topic}.", 150
+    publish(broker, num_frames, topic=topic, num_partitions=4)
+    options = {"prefix": prefix, "topic": topic, "until_end": False}
+    first = write_config(tmp_path / "a", broker, worker="a", **options)
+    second = write_config(tmp_path / "b", broker, worker="b", **options)
+    with progress(broker, prefix) as num_committed, worker(first) as one:
+        wait_until(lambda: num_committed() > 30)
+        with worker(second) as other:
+            wait_until(lambda: num_committed() == 3 * num_frames, seconds=120)
+            for process in (one, other):
+                process.terminate()
+            assert (one.wait(30), other.wait(30)) == (0, 0), (tmp_path / "a/stderr").read_text()
+    assert "goes to another worker" in (tmp_path / "a/stderr").read_text()
+    assert frames_of(broker, prefix) == in_order(num_frames)
