@@ -12,7 +12,7 @@ from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.memory_tail import Held, MemoryTail
 from pipeline.engine.log.positions import Position
 from pipeline.engine.log.segment_store import Commit, SegmentStore
-from pipeline.engine.log.segments import Chunk, Place, Point, Segment, count
+from pipeline.engine.log.segments import Chunk, Hole, Place, Point, Segment, count
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +194,16 @@ class KindLog:
             position.read_again()
 
     # Disk
+
+    def note_removed(self) -> None:
+        """Count as lost what others have removed of what waits; without the log's lock."""
+        if self.store is None:
+            return
+        least = _least(self._with_log)
+        for segment in self.store.segments:
+            if segment.last_seq > least and not segment.path.exists():
+                first_seq = max(segment.first_seq, least + 1)
+                self.store.note_hole(segment, Hole(first_seq, segment.last_seq, 0))
 
     def num_waiting_bytes(self) -> int:
         """Return the size of what is on disk for consumers, and of what may yet go there."""

@@ -337,6 +337,7 @@ class RecordLog:
             self._save_cursors(is_last=True)
             self._end_hang()
             for log in self._kinds.values():
+                log.note_removed()
                 if log.store is not None:
                     log.store.close()
             if self._folder_lock is not None:

@@ -169,6 +169,8 @@ class SegmentStore:
             num_written = os.pwrite(self._fd, view, at)
             view, at = view[num_written:], at + num_written
         os.fsync(self._fd)
+        if not os.fstat(self._fd).st_nlink:  # or it would go on, and nothing of it be found again
+            raise OSError(errno.ENOENT, f"{segment.path} was removed while it was written to")
         if is_new:
             sync_folder(self._folder)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import threading
 
 from connectors.errors import SinkUnreachableError
@@ -58,6 +59,20 @@ def test_a_sink_that_cannot_be_closed_is_told_without_a_traceback(make_outbox, c
     outbox.start()
     assert "away" in stop(outbox)["sink-0"].text
     assert not any(record.exc_info for record in caplog.records)
+
+
+def test_records_whose_folder_was_removed_are_not_said_to_be_kept(make_outbox, tmp_path):
+    outbox, *_ = make_outbox(opened(kind=LoggedSink, is_away=True))
+    outbox.start()
+    outbox.put(status(0))
+    wait_until(lambda: list((tmp_path / "state").rglob("*.seg")))
+    shutil.rmtree(tmp_path / "state")
+    outbox.put(status(1))
+    left = outbox.close(2.0)["sink-0"]
+    assert (left.num_kept, left.is_failure) == (None, True)
+    assert left.text.endswith(
+        f"0 records are kept in {tmp_path / 'state'} for the next run, 2 are lost"
+    )
 
 
 def test_records_that_the_log_found_damaged_are_counted(make_outbox, tmp_path):

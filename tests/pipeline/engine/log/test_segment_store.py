@@ -54,6 +54,16 @@ def test_segments_are_named_by_their_first_record_and_bounded(tmp_path):
     assert max(path.stat().st_size for path in tmp_path.iterdir()) < 1000 + 3 * ENTRY_BYTES
 
 
+def test_a_segment_that_others_remove_is_no_longer_written_to(tmp_path):
+    store = make_store(tmp_path)
+    write(store, 1, 1)
+    (tmp_path / "00000000000000000001.seg").unlink()
+    with pytest.raises(FileNotFoundError, match="was removed while it was written to"):
+        write(store, 2, 2)
+    write(store, 2, 2)
+    assert read_seqs(make_store(tmp_path)) == [2]
+
+
 def test_a_gap_begins_a_segment(tmp_path):
     store = make_store(tmp_path)
     write(store, 1, 2)
