@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, cast
 
 from kafka import KafkaProducer, codec
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.record import default_records
 from typing_extensions import override
 
@@ -97,6 +97,13 @@ class ProducerLink:
 
     def send(self, topic: str, record: Record) -> Any:  # noqa: ANN401 - kafka-python is untyped
         """Hand over a record; returns its future. Raises what kafka-python raises."""
+        try:
+            return self._send(topic, record)
+        except KafkaTimeoutError:  # nobody tells of its partitions: it is to be looked for anew
+            self.topics -= {topic}
+            raise
+
+    def _send(self, topic: str, record: Record) -> Any:  # noqa: ANN401 - as above
         partition = record.partition
         if partition is not None:
             partition %= len(self._producer.partitions_for(topic))
@@ -119,10 +126,13 @@ class ProducerLink:
             return  # the futures say it
 
     def is_stranded(self) -> bool:
-        """Whether the cluster has moved: it can be reached, but by none of the addresses known.
+        """Whether what it knows is no more: a topic was deleted, or the cluster has moved.
 
-        kafka-python asks the bootstrap addresses once only. Waits for connections.
+        A cluster that has moved can be reached, but by none of the addresses known: kafka-python
+        asks the bootstrap addresses once only. Waits for connections.
         """
+        if not self.topics <= self._network.cluster.topics():
+            return True
         if has_proxy(self._config) or self._can_reach_known():
             return False
         try:

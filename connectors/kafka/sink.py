@@ -233,7 +233,7 @@ class KafkaSink(RecordSink):
             self._drop_link(batch)
             raise self._translate(refusal) from refusal
         if self._is_stranded():
-            _log.warning("sink %r: its brokers have other addresses now", self.name)
+            _log.warning("sink %r: its brokers have moved, or lost a topic", self.name)
             self._drop_link(batch)
             return False
         self._check_time(batch, deadline_s)

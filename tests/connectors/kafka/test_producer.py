@@ -33,6 +33,12 @@ def test_producer_is_stranded_if_the_cluster_is_known_to_be_elsewhere(
         assert link.is_stranded() is is_stranded
 
 
+def test_producer_is_stranded_if_a_topic_of_its_own_is_no_more(kafka_bootstrap, topic):
+    with closing(ProducerLink(sink_config(kafka_bootstrap))) as link:
+        link.topics |= {topic}
+        assert link.is_stranded()
+
+
 def test_batches_are_compressed_by_the_fastest_level():
     batch = MemoryRecordsBuilder(magic=2, compression_type=1, batch_size=100_000)
     batch.append(timestamp=0, key=None, value=b"outline" * 1000, headers=[])

@@ -21,6 +21,7 @@ from tests.connectors.kafka.helpers import (
     wait_until,
     write_until_taken,
 )
+from tests.e2e.runs import read_topic
 from tests.servers import free_port, kafka_broker, proxied_kafka_broker, strict_kafka_broker
 
 QUICK = {"delivery_timeout_s": 0.5, "connect_timeout_s": 1}
@@ -75,6 +76,21 @@ def test_record_too_large_for_the_client_is_returned_and_the_others_go_on(kafka_
     assert f"topic {topic}, key gate" in refused[0].reason
     assert sink.num_refused == 1
     assert numbers(consume(kafka_bootstrap, topic, 2)) == [0, 2]
+
+
+def test_topic_that_was_deleted_is_made_anew_and_gets_what_came_later(topic, tmp_path):
+    with (
+        strict_kafka_broker(tmp_path) as address,  # Tansu confirms writes to topics it has not
+        KafkaSink(config=sink_config(address, topic, **QUICK)) as sink,
+    ):
+        sink.write(events(0, 1))
+        admin = KafkaAdminClient(bootstrap_servers=address)
+        admin.delete_topics([topic])
+        admin.close()
+        sink._link._network.cluster.request_update()
+        wait_until(lambda: topic not in sink._link._network.cluster.topics())
+        assert write_until_taken(sink.write, events(2, 3)) == []
+        assert numbers(read_topic(address, topic)) == [2, 3]
 
 
 @pytest.mark.parametrize("limited_by", ["client", "broker", "earlier refusal"])
