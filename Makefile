@@ -9,7 +9,7 @@ OUT ?= demo-out
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-engine bench-delivery bench-state bench-world mutants clean
+.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-engine bench-delivery bench-state bench-world mutants chaos clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -108,6 +108,10 @@ bench-world: setup-dev ## Time how fast one core draws the synthetic worlds
 mutants: setup-dev ## Share of 400 small faults in the middle of the code that tests find (ARGS="--seed 1"; 40 minutes)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev-full]'
 	@$(BIN)/python -m tests.benchmarks.mutants $(ARGS)
+
+chaos: setup-dev system-packages ## What faults of cameras, brokers and workers cost, with KILLS=20, into configs/guarantees.md (20 minutes)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev-full]'
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 
 clean: ## Remove what was built; .venv and runs/ stay
 	rm -rf demo-out segment-out dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

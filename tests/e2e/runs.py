@@ -45,9 +45,10 @@ def topic_of(prefix: str, kind: str) -> str:
     return f"{prefix}maskstream.{kind}.v1"
 
 
-def read_topic(bootstrap: str, topic: str) -> list:
+def read_topic(bootstrap: str, topic: str, **options: str) -> list:
     """Return every record that a topic holds now, in order within each partition."""
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    options |= {"bootstrap_servers": bootstrap, "auto_offset_reset": "earliest"}
+    consumer = KafkaConsumer(**options)
     numbers = consumer.partitions_for_topic(topic) or ()
     partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
     consumer.assign(partitions)
@@ -62,8 +63,8 @@ def read_topic(bootstrap: str, topic: str) -> list:
     return records
 
 
-def read_all(bootstrap: str, prefix: str) -> dict[str, list]:
-    return {kind: read_topic(bootstrap, topic_of(prefix, kind)) for kind in KINDS}
+def read_all(bootstrap: str, prefix: str, **options: str) -> dict[str, list]:
+    return {kind: read_topic(bootstrap, topic_of(prefix, kind), **options) for kind in KINDS}
 
 
 def bodies(records: list) -> list[dict]:
