@@ -204,13 +204,13 @@ def test_broker_that_does_not_answer_gets_each_record_once(broker, topic, reader
     bootstrap, process = broker
     with make_sink(bootstrap, topic, delivery_timeout_s=0.5, connect_timeout_s=1) as sink:
         write_until_taken(sink.recover, [topic])
-        sink.commit(events(0), [advance(topic, reader, 0)], "w#1")
+        write_until_taken(sink.commit, events(0), [advance(topic, reader, 0)], "w#1")
         process.send_signal(signal.SIGSTOP)
         timer = threading.Timer(stopped_s, process.send_signal, [signal.SIGCONT])
         timer.start()
         write_until_taken(sink.commit, events(1, 2), [advance(topic, reader, 1, 2)], "w#2")
         timer.join()
-        sink.commit(events(3), [advance(topic, reader, 3)], "w#3")
+        write_until_taken(sink.commit, events(3), [advance(topic, reader, 3)], "w#3")
     assert committed(bootstrap, topic) == [0, 1, 2, 3]
     assert position_of(bootstrap, topic) == [(4, "w#3")]
 
