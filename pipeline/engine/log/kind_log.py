@@ -3,6 +3,7 @@
 Knows nothing of threads: the caller holds the log's lock, but where it says otherwise.
 """
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from pipeline.engine.log.memory_tail import Held, MemoryTail
 from pipeline.engine.log.positions import Position
 from pipeline.engine.log.segment_store import Commit, SegmentStore
 from pipeline.engine.log.segments import Chunk, Hole, Place, Point, Segment, count
+
+_logger = logging.getLogger("maskstream.log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,22 @@ class KindLog:
             position.read_again()
 
     # Disk
+
+    def tell_of_start(self, unknown: Sequence[str]) -> None:
+        """Warn of what the process before has left, where not all of it was waited for.
+
+        Args:
+            unknown: Consumers whose cursors are lost.
+        """
+        num_records = 0 if self.store is None else count(self.store.segments, 0, 1 << 63)
+        if num_records and not self._with_log:
+            _logger.warning(
+                "%d %s of the log are dropped: no sink reads them", num_records, self.kind
+            )
+        for name in unknown if num_records else ():
+            _logger.warning(
+                "sink %r has no cursor: all %d %s of the log go to it", name, num_records, self.kind
+            )
 
     def note_removed(self) -> None:
         """Count as lost what others have removed of what waits; without the log's lock."""

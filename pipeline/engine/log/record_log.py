@@ -24,7 +24,7 @@ from pipeline.engine.log.kind_log import Batch, KindLog
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.memory_tail import Held
 from pipeline.engine.log.segment_store import SegmentStore
-from pipeline.engine.log.segments import Chunk, Hole, Place, Point, count, read_behind, read_chunk
+from pipeline.engine.log.segments import Chunk, Hole, Place, Point, read_behind, read_chunk
 
 _logger = logging.getLogger("maskstream.log")
 
@@ -142,20 +142,11 @@ class RecordLog:
             with_log = {name: (confirmed[name] or {kind: 0})[kind] for name in names}
             done = (without_log, with_log)
             kinds[kind] = KindLog(kind, store, done, last_seq, *self._limits, unshed=self._unshed)
-            self._tell_of_start(kind, store, [name for name in names if not confirmed[name]])
+            kinds[kind].tell_of_start([name for name in names if not confirmed[name]])
         return cursors, kinds
 
     def _who_read(self, kind: Kind, names: Sequence[str]) -> list[str]:
         return [name for name in names if kind in self._readers[name].kinds]
-
-    def _tell_of_start(self, kind: Kind, store: SegmentStore, unknown: Sequence[str]) -> None:
-        num_records = count(store.segments, 0, 1 << 63)
-        if num_records and not self._with_log:
-            _logger.warning("%d %s of the log are dropped: no sink reads them", num_records, kind)
-        for name in unknown if num_records else ():
-            _logger.warning(
-                "sink %r has no cursor: all %d %s of the log go to it", name, num_records, kind
-            )
 
     @property
     def error(self) -> str | None:
