@@ -37,12 +37,12 @@ PERIOD = 32  # frames in which a thing comes, walks into the right half and goes
 BEGAN = datetime.now(UTC)
 
 
-def publish(bootstrap, num_frames, *, topic="frames", num_partitions=1):
+def publish(bootstrap, num_frames, *, topic="frames", num_partitions=1, first=0):
     """As many frames of each stream, in turn; on one partition streams wait for each other."""
     setup = {"partitions": num_partitions}
     config = FramesSinkConfig(bootstrap=bootstrap, topic=topic, image="png", topic_setup=setup)
     with KafkaFrameSink(config=config) as sink:
-        for seq in range(num_frames):
+        for seq in range(first, first + num_frames):
             for number, stream_id in enumerate(STREAMS):
                 place = (seq + 5 * number) % PERIOD
                 blobs = {"red": (place, 8)} if place <= 26 else None
@@ -309,17 +309,19 @@ def test_stop_while_the_broker_is_away_ends_at_once_and_touches_no_state(started
 
 
 def test_partition_goes_to_another_worker_with_all_that_was_made_of_it(broker, topic, tmp_path):
-    prefix, num_frames = f"{topic}.", 150
-    publish(broker, num_frames, topic=topic, num_partitions=4)
+    prefix, num_frames, said = f"{topic}.", 150, tmp_path / "a/stderr"
+    publish(broker, 50, topic=topic, num_partitions=4)
     options = {"prefix": prefix, "topic": topic, "until_end": False}
     first = write_config(tmp_path / "a", broker, worker="a", **options)
     second = write_config(tmp_path / "b", broker, worker="b", **options)
     with progress(broker, prefix) as num_committed, worker(first) as one:
         wait_until(lambda: num_committed() > 30)
         with worker(second) as other:
+            publish(broker, 50, topic=topic, first=50)
+            wait_until(lambda: "goes to another worker" in said.read_text(), seconds=60)
+            publish(broker, 50, topic=topic, first=100)
             wait_until(lambda: num_committed() == 3 * num_frames, seconds=120)
             for process in (one, other):
                 process.terminate()
-            assert (one.wait(30), other.wait(30)) == (0, 0), (tmp_path / "a/stderr").read_text()
-    assert "goes to another worker" in (tmp_path / "a/stderr").read_text()
+            assert (one.wait(30), other.wait(30)) == (0, 0), said.read_text()
     assert frames_of(broker, prefix) == in_order(num_frames)

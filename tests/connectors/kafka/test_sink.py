@@ -83,7 +83,7 @@ def test_topic_that_was_deleted_is_made_anew_and_gets_what_came_later(topic, tmp
         strict_kafka_broker(tmp_path) as address,  # Tansu confirms writes to topics it has not
         KafkaSink(config=sink_config(address, topic, **QUICK)) as sink,
     ):
-        sink.write(events(0, 1))
+        assert write_until_taken(sink.write, events(0, 1)) == []
         admin = KafkaAdminClient(bootstrap_servers=address)
         admin.delete_topics([topic])
         admin.close()
