@@ -8,6 +8,7 @@ import argparse
 import itertools
 import os
 import re
+import time
 from pathlib import Path
 
 import gi
@@ -38,20 +39,23 @@ def make_clock(behind_s):
 class Camera(GstRtspServer.RTSPMediaFactory):
     """Feeds the same pictures over and over, with times that go on."""
 
-    def __init__(self, pictures, fps, behind_s):
+    def __init__(self, pictures, fps, behind_s, *, is_live):
         super().__init__()
         self._is_clock_wrong = behind_s != 0
         if self._is_clock_wrong:
             self.set_clock(make_clock(behind_s))
         self._pictures = pictures
+        self._is_live = is_live
+        self._fps = fps
         self._step_ns = Gst.SECOND // fps
         self.set_launch(_LAUNCH.format(fps=fps))
 
     def feed(self, media):
+        first = round(time.time() * self._fps) if self._is_live else 0
         numbers = iter(range(2**62))
         source = media.get_element().get_by_name_recurse_up("pictures")
         media.connect("prepared", self._report_soon)
-        source.connect("need-data", lambda appsrc, _: self._push(appsrc, next(numbers)))
+        source.connect("need-data", lambda appsrc, _: self._push(appsrc, next(numbers), first))
 
     def _report_soon(self, media):
         """Send sender reports often, of the clock that may be wrong instead of the system's."""
@@ -65,8 +69,9 @@ class Camera(GstRtspServer.RTSPMediaFactory):
             session = element.emit("get-internal-session", 0)
             GLib.timeout_add(500, session.set_property, "rtcp-min-interval", Gst.SECOND // 4)
 
-    def _push(self, appsrc, number):
-        buffer = Gst.Buffer.new_wrapped(self._pictures[number % len(self._pictures)])
+    def _push(self, appsrc, number, first):
+        picture = self._pictures[(first + number) % len(self._pictures)]
+        buffer = Gst.Buffer.new_wrapped(picture)
         buffer.pts = buffer.dts = number * self._step_ns
         buffer.duration = self._step_ns
         appsrc.emit("push-buffer", buffer)
@@ -82,7 +87,7 @@ def main():
         return
     server = GstRtspServer.RTSPServer(address="127.0.0.1", service=str(options.port))
     pictures = split_pictures(options.video.read_bytes())
-    camera = Camera(pictures, options.fps, options.behind_s)
+    camera = Camera(pictures, options.fps, options.behind_s, is_live=options.live)
     camera.connect("media-configure", lambda factory, media: factory.feed(media))
     user = os.environ.get("MASKSTREAM_TEST_USER")
     if user:
@@ -121,6 +126,11 @@ def parse():
     parser.add_argument("--port", type=int)
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--behind-s", type=int, default=0)
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="Show what there is by now, not the film from its start.",
+    )
     parser.add_argument("--probe", action="store_true")
     return parser.parse_args()
 

@@ -253,15 +253,18 @@ def gst_rtsp_server(
     password: str = "",
     fps: int = 25,
     behind_s: int = 0,
+    is_live: bool = False,
     **environ: str,
 ) -> Iterator[tuple[str, subprocess.Popen]]:
     """GStreamer's RTSP server, TCP and UDP: yields the URL and the process.
 
-    Its password may be empty; ``behind_s`` is by how much its camera's clock is late.
+    Its password may be empty; ``behind_s`` is by how much its camera's clock is late; a live one
+    shows the part of the film that the time of day says, not its beginning.
     """
     port = port or free_port()
     command = [SYSTEM_PYTHON, str(_GST_SCRIPT), "--video", str(video), "--port", str(port)]
     command += ["--fps", str(fps), "--behind-s", str(behind_s)]
+    command += ["--live"] if is_live else []
     environ |= {"MASKSTREAM_TEST_USER": user, "MASKSTREAM_TEST_PASSWORD": password}
     with running(command, port, env={**os.environ, **environ}) as process:
         yield f"rtsp://127.0.0.1:{port}/camera", process

@@ -3,9 +3,10 @@
 from tests.chaos.broker_faults import BROKER_FAULTS
 from tests.chaos.camera_faults import CAMERA_FAULTS
 from tests.chaos.group_faults import GROUP_FAULTS
+from tests.chaos.model_faults import MODEL_FAULTS
 from tests.chaos.worker_faults import WORKER_FAULTS
 
-FAULTS = (*CAMERA_FAULTS, *BROKER_FAULTS, *WORKER_FAULTS, *GROUP_FAULTS)
+FAULTS = (*CAMERA_FAULTS, *BROKER_FAULTS, *WORKER_FAULTS, *GROUP_FAULTS, *MODEL_FAULTS)
 
 NOT_RUN = {
     "topics that are compacted": "no broker that can be had here compacts; wants a real Kafka by "
