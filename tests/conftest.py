@@ -113,7 +113,13 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_unconfigure(config):
-    """End a process whose threads outlive its tests: a failed test may have left one waiting."""
+    """End a process whose threads outlive its tests: a failed test may have left one waiting.
+
+    A worker of pytest-xdist waits for the slowest of them, and is ended by the process that began
+    it.
+    """
+    if hasattr(config, "workerinput"):
+        return
 
     def end() -> None:
         faulthandler.dump_traceback()
