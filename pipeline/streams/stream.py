@@ -258,7 +258,12 @@ class Stream:
             dropped_since_last: Frames dropped or gated since the one before.
         """
         session, tick, frame = self._open_session(), admission.tick, admission.frame
-        update = session.book.apply(prediction, now=tick.moment, is_same_stamp=tick.is_same_stamp)
+        update = session.book.apply(
+            prediction,
+            now=tick.moment,
+            stream_epoch=frame.stream_epoch,
+            is_same_stamp=tick.is_same_stamp,
+        )
         session.now, session.wall_time = tick.moment, self._clock.wall_time
         session.stamp = FrameStamp.of(frame, stream_time_us=tick.stream_time_us)
         self._next_no = session.book.state.next_no

@@ -89,9 +89,10 @@ class BookState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Turn:
-    """One frame's time."""
+    """One frame's time, and its stream's epoch."""
 
     now: Moment
+    stream_epoch: int
     step_us: int
     is_same_stamp: bool
 
@@ -116,18 +117,26 @@ class TrackBook:
         return len(self.state.lives)
 
     def apply(
-        self, prediction: Prediction, *, now: Moment, is_same_stamp: bool = False
+        self,
+        prediction: Prediction,
+        *,
+        now: Moment,
+        stream_epoch: int = 0,
+        is_same_stamp: bool = False,
     ) -> TrackUpdate:
         """Take over the masklets of one frame; if this raises, nothing has changed.
 
         Args:
             prediction: The model's word on this frame.
             now: The frame's time; must not run backwards.
+            stream_epoch: The frame's.
             is_same_stamp: The source gave this frame and the one before the same time.
         """
         before = self.state
         step_us = 0 if before.last is None else now.observed_us - before.last.observed_us
-        turn = _Turn(now=now, step_us=step_us, is_same_stamp=is_same_stamp)
+        turn = _Turn(
+            now=now, stream_epoch=stream_epoch, step_us=step_us, is_same_stamp=is_same_stamp
+        )
         lives: dict[int, Life] = {}
         changes: list[TrackChange] = []
         next_no = before.next_no
@@ -223,7 +232,9 @@ class TrackBook:
             "track",
             key.deployment,
             key.stream_id,
-            key.stream_epoch,
+            # Not the session's: a live stream that goes on from an old snapshot may give a number
+            # again, in an epoch that no frame before had.
+            turn.stream_epoch,
             format_time(key.began_at),
             key.first_seq,
             no - self.state.first_no,

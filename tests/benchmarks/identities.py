@@ -24,7 +24,6 @@ from pipeline.engine.state.encoding import encode_capture, to_memory
 from pipeline.engine.state.log_mark import LogMark
 from pipeline.engine.state.snapshot_file import decode_snapshot_file, encode_snapshot_file
 from pipeline.lab.evaluation.held_out import held_out_rng, held_out_world_seed
-from pipeline.streams.snapshot import decode_snapshot
 from pipeline.streams.stream import Stream
 from pipeline.tracking.config import TrackingConfig
 from pipeline.tracking.track import Track
@@ -103,7 +102,7 @@ class Watcher:
     def go_on(self, data: bytes) -> None:
         """Take over what another one saved."""
         stored = decode_snapshot_file(data)
-        snapshot = decode_snapshot(stored.about.stream)
+        snapshot = stored.stream
         self.stream.restore(snapshot, first_no=stored.about.next_no)
         memory = to_memory(stored, snapshot, has_gap=True)
         self.session.restore_stream("cam", self.concepts, memory)

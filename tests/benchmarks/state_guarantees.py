@@ -45,8 +45,8 @@ STATE_GUARANTEES = (
     Guarantee(
         promise="what was restored is written before a frame has come",
         path="pipeline/engine/state/keeper.py",
-        before="        if source is not None:\n            self._capture",
-        after="        if False:\n            self._capture",
+        before="dict(source or {}), source is not None",
+        after="dict(source or {}), False",
         tests=_RESUMING,
     ),
     Guarantee(
@@ -82,6 +82,14 @@ STATE_GUARANTEES = (
         path="pipeline/engine/state/snapshot_file.py",
         before="if version != VERSION:",
         after="if False:",
+        tests=_FOLDER,
+    ),
+    Guarantee(
+        promise="a snapshot whose stream is of another version leaves the one before it",
+        path="pipeline/engine/state/snapshot_file.py",
+        before="    except SnapshotError as error:\n"
+        "        raise SnapshotFileError(str(error)) from error\n",
+        after="",
         tests=_FOLDER,
     ),
     Guarantee(

@@ -12,7 +12,7 @@ from models.protocols import Reminder, SavedStateError, StreamMemory, View
 from pipeline.engine.state.capture import Capture
 from pipeline.engine.state.snapshot_file import SnapshotAbout, StoredSnapshot
 from pipeline.records.replay import RememberedTrack
-from pipeline.streams.snapshot import StreamSnapshot, encode_snapshot
+from pipeline.streams.snapshot import StreamSnapshot
 
 _KEY_FRAME = "key-frame"
 _MAX_SIDE = 1008  # no model reads a picture of more: SAM 3 sees 1008
@@ -40,10 +40,10 @@ def encode_capture(capture: Capture) -> StoredSnapshot:
             next_no=capture.next_no,
             next_masklet_id=0 if saved is None else saved.next_masklet_id,
             source=dict(capture.source),
-            stream=encode_snapshot(capture.stream),
             tracker="" if saved is None else saved.numbers(),
             cut=capture.cut,
         ),
+        stream=capture.stream,
         arrays=arrays,
     )
 

@@ -27,7 +27,7 @@ _logger = logging.getLogger("maskstream.state")
 
 # Tracks that may begin between two snapshots; after half of them the next one is due at once. A
 # restored stream counts on from there, so people see a gap of at most so much.
-_NUMBERS = 64
+LEASED_NUMBERS = 64
 _COVER_S = 10.0  # how often a stream without frames says that nothing of it is in the event log
 
 
@@ -52,8 +52,9 @@ class _Entry:
         source: Where its source goes on.
         error: Why the last snapshot is not on disk.
         is_leaving: The stream goes to another worker once its job is done.
+        is_held_twice: The newest snapshot and the one before hold all that it has led to.
         is_reduced: Its whole memory is too large to be kept.
-        frame: Its last one, where it is needed for that.
+        frame: Its last one, where memory is rebuilt from a picture.
     """
 
     keeps_position: bool
@@ -72,6 +73,7 @@ class _Entry:
     source: dict[str, int | float | str] = field(default_factory=dict[str, int | float | str])
     error: str | None = None
     is_leaving: bool = False
+    is_held_twice: bool = True
     is_reduced: bool = False
     frame: Frame | None = None
 
@@ -128,13 +130,11 @@ class StateKeeper:
             return
         keeps_position = running.config.source.keeps_position
         entry = _Entry(keeps_position=keeps_position, running=running)
-        entry.source = dict(source or {})
+        entry.source, entry.has_changed = dict(source or {}), source is not None
         before = self._entries.get(running.stream_id)
         if before is not None:
             entry.held = self._take_tickets(before)
         self._entries[running.stream_id] = entry
-        if source is not None:
-            self._capture(running, entry)
 
     def follow(
         self, running: RunningStream, frame: Frame, ticket: Ticket, *, number: int, is_first: bool
@@ -158,10 +158,10 @@ class StateKeeper:
             entry.held.append(ticket)
         else:
             ticket.finish(number)
-        is_short = running.stream.next_no + _NUMBERS // 2 >= entry.next_no
+        is_short = running.stream.next_no + LEASED_NUMBERS // 2 >= entry.next_no
         if (self._is_old(entry) or is_short or is_first) and not entry.is_writing:
             self._capture(running, entry, frame, is_full=entry.keeps_position)
-        if entry.is_reduced:
+        if entry.is_reduced or not entry.keeps_position:
             entry.frame = frame
 
     def stop(self, running: RunningStream) -> bool:
@@ -268,10 +268,10 @@ class StateKeeper:
         }
 
     def _capture_idle(self, entry: _Entry) -> None:
-        """Let frames that can be read again be done even if none follows them."""
-        waits = entry.keeps_position and entry.has_changed and not entry.is_writing
+        """Let what frames have led to be kept even if none follows them."""
+        waits = entry.has_changed and not entry.is_writing
         if entry.running is not None and waits and self._is_old(entry):
-            self._capture(entry.running, entry)
+            self._capture(entry.running, entry, is_full=entry.keeps_position)
 
     def _is_old(self, entry: _Entry) -> bool:
         return self._clock.monotonic_s() - entry.taken_s >= self._every_s
@@ -285,6 +285,7 @@ class StateKeeper:
         is_full: bool = True,
     ) -> None:
         """Take a snapshot; a bug in it costs the stream nothing but that."""
+        entry.taken_s = self._clock.monotonic_s()
         try:
             stream, saved = save_stream(running, self._worker)
         except Exception as error:
@@ -292,8 +293,9 @@ class StateKeeper:
             self._fail(running.stream_id, entry, f"no snapshot: {type(error).__name__}: {error}")
             return
         mark, number = self._mark()
-        entry.taken_s = self._clock.monotonic_s()
-        entry.next_no = stream.next_no + _NUMBERS
+        frame = frame or entry.frame
+        entry.next_no = stream.next_no + LEASED_NUMBERS
+        entry.is_held_twice = not entry.has_changed
         entry.has_changed, entry.is_writing, entry.retry_s = False, False, None
         entry.job = Capture(
             stream_id=running.stream_id,
@@ -301,8 +303,8 @@ class StateKeeper:
             model=self._model,
             taken_at=self._clock.utc_now(),
             tracker=saved,
-            is_full=is_full and not (entry.is_reduced and (frame or entry.frame)),
-            frame=frame or entry.frame,
+            is_full=frame is None or (is_full and not entry.is_reduced),
+            frame=frame,
             next_no=entry.next_no,
             source=dict(entry.source),
             mark=mark,
@@ -338,6 +340,9 @@ class StateKeeper:
         now_s = self._clock.monotonic_s()
         if entry.has_changed:
             entry.mark = None
+        elif not entry.is_held_twice:
+            if entry.running is not None and now_s - entry.taken_s >= _COVER_S:
+                self._capture(entry.running, entry, is_full=entry.keeps_position)
         elif entry.mark is not None and entry.mark.alerts_seq is not None:
             if self._outbox.are_alerts_safe(entry.mark.alerts_seq):
                 entry.covered_seq, entry.mark = entry.mark.alerts_seq, None

@@ -15,7 +15,6 @@ from pipeline.errors import SnapshotError
 from pipeline.records.replay import end_of, open_events_of, replay_events
 from pipeline.records.schema import EventRecord
 from pipeline.streams.result import FrameResult
-from pipeline.streams.snapshot import StreamSnapshot, decode_snapshot
 from pipeline.streams.stream import Stream
 from pipeline.tracking.config import TrackingConfig
 
@@ -59,9 +58,8 @@ def end_left_behind(
     for stored in store.load_others(claimed):
         stream_id = stored.about.stream_id
         try:
-            snapshot = decode_snapshot(stored.about.stream)
-            if snapshot.clock.timeline.is_live:
-                found[stream_id] = _end(stored, snapshot, logged.get(stream_id, ()), now)
+            if stored.stream.clock.timeline.is_live:
+                found[stream_id] = _end(stored, logged.get(stream_id, ()), now)
         except SnapshotError as error:
             _logger.warning("%s; it is left alone", error, extra=_about(stream_id))
         except Exception:  # a bug must not keep the others from running
@@ -75,11 +73,10 @@ def end_left_behind(
     return list(found.values())
 
 
-def _end(
-    stored: StoredSnapshot, snapshot: StreamSnapshot, logged: Sequence[EventRecord], now: datetime
-) -> LeftBehind:
+def _end(stored: StoredSnapshot, logged: Sequence[EventRecord], now: datetime) -> LeftBehind:
     """End a session by the rules that it had."""
-    about, rules = stored.about, () if snapshot.session is None else snapshot.session.rules.rules
+    about, snapshot = stored.about, stored.stream
+    rules = () if snapshot.session is None else snapshot.session.rules.rules
     replayed = replay_events(snapshot, logged, next_masklet_id=about.next_masklet_id)
     stream = Stream(
         about.stream_id,

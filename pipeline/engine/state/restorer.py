@@ -11,7 +11,7 @@ from connectors.record import Record, Topic
 from models.protocols import SavedStateError, StreamMemory
 from pipeline.clock import Clock, format_time
 from pipeline.engine.state.encoding import to_memory
-from pipeline.engine.state.keeper import keeps_state
+from pipeline.engine.state.keeper import LEASED_NUMBERS, keeps_state
 from pipeline.engine.state.left_behind import LeftBehind, end_left_behind
 from pipeline.engine.state.snapshot_file import StoredSnapshot
 from pipeline.engine.state.snapshot_folder import SnapshotFolder
@@ -27,7 +27,7 @@ from pipeline.records.replay import (
     replay_events,
 )
 from pipeline.records.schema import EventRecord, RestoredState
-from pipeline.streams.snapshot import SessionState, decode_snapshot
+from pipeline.streams.snapshot import SessionState
 
 _logger = logging.getLogger("maskstream.state")
 
@@ -104,7 +104,7 @@ class StateRestorer:
         if stored is None:
             return self._begin_anew(logged, problems)
         try:
-            replayed = self._replay(running, stored, logged)
+            replayed = self._replay(running, stored, logged, is_newest=not problems)
         except SnapshotError as error:
             problems.append(f"{error}; {_ANEW}")
             _logger.warning("%s", problems[-1], extra=_about(running))
@@ -176,9 +176,14 @@ class StateRestorer:
         return self._state_of(stored, problems)
 
     def _replay(
-        self, running: RunningStream, stored: StoredSnapshot, logged: Sequence[EventRecord]
+        self,
+        running: RunningStream,
+        stored: StoredSnapshot,
+        logged: Sequence[EventRecord],
+        *,
+        is_newest: bool,
     ) -> ReplayedStream:
-        snapshot = decode_snapshot(stored.about.stream)
+        snapshot = stored.stream
         if running.config.source.keeps_position:
             # Its frames come again from behind the snapshot, and with them the same events.
             running.stream.restore(snapshot)
@@ -190,7 +195,8 @@ class StateRestorer:
             rules=running.config.rules,
             zones=running.config.zones,
         )
-        running.stream.restore(replayed.snapshot, first_no=stored.about.next_no)
+        num_leased = 0 if is_newest else LEASED_NUMBERS  # by the newer one
+        running.stream.restore(replayed.snapshot, first_no=stored.about.next_no + num_leased)
         return replayed
 
     def _restore_memory(
@@ -250,7 +256,7 @@ def _memory_of(stored: StoredSnapshot, session: SessionState) -> StreamMemory:
         SnapshotError: If the snapshot is of another session.
         SavedStateError: If its picture is damaged.
     """
-    before = decode_snapshot(stored.about.stream)
+    before = stored.stream
     if before.session is None or before.session.book.key != session.book.key:
         raise SnapshotError("snapshot: is of another session")
     known, living = before.session.book.lives, session.book.lives

@@ -18,12 +18,16 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-VERSION = 1
+from pipeline.errors import SnapshotError
+from pipeline.streams.snapshot import StreamSnapshot, decode_snapshot, encode_snapshot
+
+VERSION = 2
 _HEAD = struct.Struct(">8sH32s")
 _MAGIC = b"MSTRMSNP"
 _LENGTH_BYTES = 8  # of the header of a safetensors file, which stands first in it
 _METADATA = "__metadata__"
 _ABOUT = "snapshot"
+_STREAM = "stream"
 
 
 class SnapshotFileError(ValueError):
@@ -43,7 +47,6 @@ class SnapshotAbout:
         next_no: No track has had this number or a higher one before the next snapshot.
         next_masklet_id: The tracker has given no number from here on.
         source: Where its source goes on.
-        stream: The stream, see :mod:`pipeline.streams.snapshot`.
         tracker: Numbers of the tracker, see ``ConceptTracker.save_stream``; empty without session.
         cut: Number of the transaction that it goes with; 0: of none.
     """
@@ -56,7 +59,6 @@ class SnapshotAbout:
     next_no: int
     next_masklet_id: int
     source: dict[str, int | float | str]
-    stream: str
     tracker: str
     cut: int = 0
 
@@ -66,11 +68,13 @@ class StoredSnapshot:
     """A snapshot as it lies in a file.
 
     Attributes:
-        about: All but the arrays.
+        about: Whose it is, and of when.
+        stream: The stream.
         arrays: Tensors of the tracker, or pictures and pointers from which its memory is rebuilt.
     """
 
     about: SnapshotAbout
+    stream: StreamSnapshot
     arrays: Mapping[str, NDArray[np.generic]] = field(
         default_factory=dict[str, NDArray[np.generic]]
     )
@@ -83,7 +87,7 @@ def encode_snapshot_file(snapshot: StoredSnapshot) -> bytes:
     """Return a snapshot as the bytes of a file."""
     text = _ABOUT_ADAPTER.dump_json(snapshot.about).decode()
     arrays = {name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()}
-    body = save(arrays, {_ABOUT: text})
+    body = save(arrays, {_ABOUT: text, _STREAM: encode_snapshot(snapshot.stream)})
     return _HEAD.pack(_MAGIC, VERSION, hashlib.sha256(body).digest()) + body
 
 
@@ -105,7 +109,11 @@ def decode_snapshot_file(data: bytes) -> StoredSnapshot:
         arrays = load(body)
         length = int.from_bytes(body[:_LENGTH_BYTES], "little")
         header = json.loads(body[_LENGTH_BYTES : _LENGTH_BYTES + length])
-        about = _ABOUT_ADAPTER.validate_json(header[_METADATA][_ABOUT])
+        metadata = header[_METADATA]
+        about = _ABOUT_ADAPTER.validate_json(metadata[_ABOUT])
+        stream = decode_snapshot(metadata[_STREAM])
+    except SnapshotError as error:
+        raise SnapshotFileError(str(error)) from error
     except (SafetensorError, ValidationError, ValueError, KeyError, TypeError) as error:
         raise SnapshotFileError("does not hold what a snapshot of this version holds") from error
-    return StoredSnapshot(about=about, arrays=arrays)
+    return StoredSnapshot(about=about, stream=stream, arrays=arrays)

@@ -43,11 +43,12 @@ def make_stream(*, is_live=False, rules=RULES, zones=ZONES, stream_id="cam", **t
     )
 
 
-def play(stream, steps, *, first=0, boot_us=777):
+def play(stream, steps, *, first=0, boot_us=777, stream_epoch=0):
     """Run steps of (microseconds since the first, masklets) through a stream; arrival jitters."""
     results = []
     for seq, (at_us, masklets) in enumerate(steps, start=first):
-        frame = replace(make_frame(seq), captured_at=START + timedelta(microseconds=at_us))
+        captured_at = START + timedelta(microseconds=at_us)
+        frame = replace(make_frame(seq), captured_at=captured_at, stream_epoch=stream_epoch)
         now = NOW + timedelta(microseconds=at_us)
         admission = stream.admit(frame, arrived_us=boot_us + at_us + 9 * (seq % 3), now=now)
         results += [admission.ended] if admission.ended else []

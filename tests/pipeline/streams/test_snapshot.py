@@ -188,12 +188,22 @@ def test_a_former_rule_begins_nothing_when_a_track_goes():
     assert events_of(play(other, [(1_600_000, [])], first=8)) == []
 
 
-def resume(stream, steps, *, first, first_no=100, **config):
+def resume(stream, steps, *, first, first_no=100, stream_epoch=0, **config):
     """Play steps by a stream of another process, whose clock of arrival began elsewhere."""
     other = make_stream(**config)
     other.restore(decode_snapshot(encode_snapshot(stream.snapshot())), first_no=first_no)
     other.restore(decode_snapshot(encode_snapshot(other.snapshot())))  # again before a frame came
-    return play(other, steps, first=first, boot_us=-5_000_000_000)
+    return play(other, steps, first=first, boot_us=-5_000_000_000, stream_epoch=stream_epoch)
+
+
+def test_two_lives_that_go_on_from_one_snapshot_name_their_new_tracks_apart():
+    stream = make_stream(is_live=True)
+    (*_, last) = play(stream, steps_of(*[INSIDE] * 4))
+    step = [(1_000_000, seen(INSIDE, OUTSIDE))]
+    lives = [resume(stream, step, first=5, stream_epoch=epoch, is_live=True) for epoch in (7, 8)]
+    ((old, one), (same, other)) = ([track.uid for track in life[0].tracks] for life in lives)
+    assert old == same == last.tracks[0].uid
+    assert one != other
 
 
 def test_time_of_a_camera_goes_on_by_the_wall_clock_in_another_process():

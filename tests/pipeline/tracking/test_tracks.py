@@ -21,7 +21,8 @@ def play(frames, *, step_s=0.25, key=KEY, config=CONFIG):
     """Feed lists of masklets; return what changed per frame, and the book."""
     book, told = TrackBook(BookState.begin(key), config), []
     for number, masklets in enumerate(frames):
-        update = book.apply(make_prediction(*masklets), now=moment(number * step_s))
+        prediction, now = make_prediction(*masklets), moment(number * step_s)
+        update = book.apply(prediction, now=now, stream_epoch=key.stream_epoch)
         told += [(number, change.kind.value) for change in update.changes]
     return told, update, book
 

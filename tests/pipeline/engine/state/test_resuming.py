@@ -15,6 +15,7 @@ from pipeline.clock import format_time
 from pipeline.config.sections.engine import EngineConfig
 from pipeline.engine.inbox import ChangeStream
 from pipeline.engine.outbox import Outbox
+from pipeline.engine.state.keeper import LEASED_NUMBERS
 from pipeline.engine.state.snapshot_file import decode_snapshot_file
 from tests.pipeline.engine.runs import CAMERA, bodies, in_turn, make_app, make_config
 from tests.pipeline.engine.sinks import GateSink
@@ -178,16 +179,19 @@ def test_damaged_state_begins_anew_and_ends_what_was_open(config_of, caplog):
 
 
 def test_one_damaged_snapshot_is_told_and_the_one_before_it_is_used(config_of):
-    config = config_of(CAMERA)
+    config = config_of(CAMERA, concepts=("red", "green"))
     play(config, WALK, until=10)
     (path,) = (config.state.folder / "snapshots").glob("*/newest.snapshot")
     path.write_bytes(path.read_bytes()[:-7])
     before = about_of(path.with_name("former.snapshot"))
-    _, sink, made = play(config, WALK)
+    _, sink, made = play(config, [*WALK, *make_walk(40, concept="green")[24:]])
     assert made[0][1] == before.source
     for body in bodies(sink, Topic.STATUS):
         assert body["restored"]["taken_at"] == format_time(before.taken_at)
         assert body["restored"]["error"].endswith("wrong; the one before it is used")
+    # By leave of the damaged one, numbers may have been given that are not in the one before.
+    numbers = {body["track_no"] for body in bodies(sink, Topic.TRACKS)}
+    assert numbers == {1, before.next_no + LEASED_NUMBERS}
 
 
 def test_first_run_went_on_from_nothing(config_of):
@@ -222,6 +226,27 @@ def test_log_keeps_the_events_that_the_newest_snapshot_alone_holds(config_of, mo
     app = make_app(config, walk)
     in_turn(app.engine, (lambda: confirmed, lambda: None))
     assert 0 < confirmed[0][0] <= confirmed[0][1]
+
+
+def test_log_forgets_events_once_both_snapshots_of_a_silent_camera_hold_them(
+    config_of, monkeypatch
+):
+    monkeypatch.setattr("pipeline.engine.state.keeper._COVER_S", 0.05)
+    config = config_of(CAMERA)
+    state = config.state.model_copy(update={"snapshot_every_s": 0.3})
+    config = config.model_copy(update={"state": state})
+    folder, confirmed, real = config.state.folder / "snapshots", [], Outbox.confirm_state
+
+    def confirm(self, seq):
+        paths = folder.glob("*/*.snapshot")
+        confirmed.append((seq, [about_of(path).alerts_seq for path in paths]))
+        real(self, seq)
+
+    monkeypatch.setattr(Outbox, "confirm_state", confirm)
+    sink = MemorySink()
+    app = make_app(config, [*WALK, Pause(600)], sink=sink)
+    in_turn(app.engine, (lambda: confirmed and len(confirmed[-1][1]) == 2, lambda: None))
+    assert all(seq <= min(held) for seq, held in confirmed)
 
 
 def test_events_logged_behind_the_snapshot_of_a_killed_worker_go_on(config_of, tmp_path):

@@ -1,6 +1,7 @@
 """A snapshot that cannot be believed leaves the one before."""
 
 import hashlib
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from safetensors.numpy import save
 
 from connectors.errors import NotWritableError
 from pipeline.engine.state.snapshot_file import (
@@ -19,6 +22,7 @@ from pipeline.engine.state.snapshot_file import (
 )
 from pipeline.engine.state.snapshot_folder import SnapshotFolder
 from tests.pipeline.engine.log.logs import limited_files
+from tests.pipeline.streams.steps import make_stream
 
 ABOUT = SnapshotAbout(
     stream_id="gate / Süd",
@@ -29,13 +33,19 @@ ABOUT = SnapshotAbout(
     next_no=20,
     next_masklet_id=5,
     source={"frame_seq": 12, "epoch": 3},
-    stream='{"version": 1}',
     tracker="",
 )
 
 
+STREAM = make_stream().snapshot()
+
+
 def snapshot(seq=7, **arrays):
-    return StoredSnapshot(about=replace(ABOUT, alerts_seq=seq), arrays=arrays)
+    about = replace(ABOUT, alerts_seq=seq)
+    return StoredSnapshot(about=about, stream=STREAM, arrays=arrays)
+
+
+HEAD = b"MSTRMSNP\x00\x02"
 
 
 def with_checksum(head, body):
@@ -52,7 +62,7 @@ def test_snapshot_comes_back_as_it_was(tmp_path):
     assert num_bytes == (tmp_path / "gate%20%2F%20S%C3%BCd/newest.snapshot").stat().st_size
     found, problems = folder.load("gate / Süd")
     assert problems == []
-    assert found.about == stored.about
+    assert (found.about, found.stream) == (stored.about, stored.stream)
     assert found.arrays.keys() == stored.arrays.keys()
     for name, array in stored.arrays.items():
         assert found.arrays[name].dtype == array.dtype
@@ -88,6 +98,32 @@ def test_cut_snapshot_leaves_the_one_before(tmp_path, size):
     assert folder.load(ABOUT.stream_id)[0].about.alerts_seq == 3
 
 
+def with_stream(text):
+    """Return a snapshot file whose checksum is right, and that says so of its stream."""
+    about = TypeAdapter(SnapshotAbout).dump_json(replace(ABOUT, alerts_seq=9)).decode()
+    return with_checksum(HEAD, save({}, {"snapshot": about, "stream": text}))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"version": 9}', r"is of version 9 \(accepted: 1\)"),
+        ("{", "is not JSON"),
+        ('{"version": 1, "stream": {}}', "snapshot: stream"),
+    ],
+)
+def test_snapshot_whose_stream_cannot_be_used_leaves_the_one_before(tmp_path, text, reason):
+    folder = SnapshotFolder(tmp_path)
+    folder.save(snapshot(1))
+    folder.save(snapshot(2))
+    (path,) = tmp_path.glob("*/newest.snapshot")
+    path.write_bytes(with_stream(text))
+    found, [problem] = folder.load(ABOUT.stream_id)
+    assert found.about.alerts_seq == 1
+    assert problem.startswith(f"{path}: ")
+    assert re.search(reason, problem)
+
+
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_no_changed_byte_is_believed(at, change):
     data = bytearray(encode_snapshot_file(snapshot(maps=np.ones(9, np.float32))))
@@ -99,9 +135,9 @@ def test_no_changed_byte_is_believed(at, change):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"MSTRMSNP\x00\x02" + bytes(32), "is of version 2"),
-        (with_checksum(b"MSTRMSNP\x00\x01", b"\xff" * 20), "does not hold what"),
-        (with_checksum(b"MSTRMSNP\x00\x01", b"\x02" + bytes(7) + b"{}"), "does not hold what"),
+        (b"MSTRMSNP\x00\x03" + bytes(32), "is of version 3"),
+        (with_checksum(HEAD, b"\xff" * 20), "does not hold what"),
+        (with_checksum(HEAD, b"\x02" + bytes(7) + b"{}"), "does not hold what"),
         (b"{}" * 40, "is no snapshot"),
     ],
 )

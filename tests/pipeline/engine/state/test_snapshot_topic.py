@@ -11,7 +11,7 @@ from connectors.kafka.state_topic import StateTopic
 from pipeline.engine.state.snapshot_file import StoredSnapshot, encode_snapshot_file
 from pipeline.engine.state.snapshot_topic import SnapshotTopic
 from tests.connectors.kafka.helpers import produce
-from tests.pipeline.engine.state.test_snapshot_folder import ABOUT
+from tests.pipeline.engine.state.test_snapshot_folder import ABOUT, STREAM, with_stream
 
 GATE = "frames/2"
 NAME = "gate / Süd"
@@ -24,7 +24,7 @@ def snapshot(offset, *, at_s=0, stream_id=NAME, **arrays):
         source={GATE: offset},
         taken_at=datetime.fromtimestamp(1_700_000_000 + at_s, tz=UTC),
     )
-    return StoredSnapshot(about=about, arrays=arrays)
+    return StoredSnapshot(about=about, stream=STREAM, arrays=arrays)
 
 
 @pytest.fixture
@@ -85,7 +85,8 @@ def test_streams_of_another_deployment_are_its_own(topics, caplog):
     ("garbage", "reason"),
     [
         (encode_snapshot_file(snapshot(9))[:-7], "is cut or damaged"),
-        (b"MSTRMSNP\x00\x02" + bytes(32), "is of version 2"),
+        (b"MSTRMSNP\x00\x03" + bytes(32), "is of version 3"),
+        (with_stream('{"version": 9}'), "is of version 9"),
         (b"hello", "is no snapshot"),
         (encode_snapshot_file(snapshot(9, stream_id="barn")), "is of stream 'barn'"),
     ],
