@@ -77,6 +77,11 @@ class BaseSourceConfig(ConnectorConfig, frozen=True):
         """Kafka topics that it reads, as ``host:port/topic``, at every address it is given."""
         return frozenset()
 
+    @property
+    def shared_reads(self) -> frozenset[str]:
+        """What it shares with others: of two readers of one, neither gets what the other does."""
+        return frozenset()
+
     @classmethod
     def from_url(cls, url: str) -> Self:
         """Return the configuration that a short form stands for. Raises ``ValueError``."""

@@ -178,6 +178,11 @@ class KafkaSourceConfig(KafkaClientConfig, BaseSourceConfig, frozen=True):
     def topics_read(self) -> frozenset[str]:
         return self._places_of([self.topic])
 
+    @property
+    @override
+    def shared_reads(self) -> frozenset[str]:
+        return frozenset(f"{place} as group {self.group_id}" for place in self.topics_read)
+
     @classmethod
     @override
     def from_url(cls, url: str) -> Self:

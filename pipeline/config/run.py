@@ -5,7 +5,7 @@ Knows shapes and bounds only; reading YAML is :mod:`pipeline.config.loading`.
 
 import socket
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, LiteralString, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -110,10 +110,26 @@ class RunConfig(StrictModel):
             taken = sorted(sink.topics_written & owners.keys())
             for place in taken[:1]:
                 text = "{owner} the topic {place} already (accepted: another topic)"
-                context = {"owner": owners[place], "place": place}
-                error = PydanticCustomError("topic_taken", text, context)
-                errors.append(InitErrorDetails(type=error, loc=("sinks", number), input=()))
+                errors.append(_taken(("sinks", number), text, owners[place], place))
             owners |= dict.fromkeys(sink.topics_written - owners.keys(), f"sinks[{number}] writes")
+        if errors:
+            raise ValidationError.from_exception_data("RunConfig", errors)
+        return self
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        """Refuse two readers that would take records away from each other."""
+        owners: dict[str, str] = {}
+        errors: list[InitErrorDetails] = []
+        for number, stream in enumerate(self.streams):
+            shares = stream.source.shared_reads
+            for share in sorted(shares & owners.keys())[:1]:
+                text = (
+                    "{owner} {place} already, and would get what this one does not "
+                    "(accepted: a group of its own)"
+                )
+                errors.append(_taken(("streams", number, "source"), text, owners[share], share))
+            owners |= dict.fromkeys(shares - owners.keys(), f"streams[{number}] reads")
         if errors:
             raise ValidationError.from_exception_data("RunConfig", errors)
         return self
@@ -169,6 +185,13 @@ class RunConfig(StrictModel):
                 f"{self.engine.max_streams})"
             )
         return self
+
+
+def _taken(
+    loc: tuple[int | str, ...], text: LiteralString, owner: str, place: str
+) -> InitErrorDetails:
+    error = PydanticCustomError("taken", text, {"owner": owner, "place": place})
+    return InitErrorDetails(type=error, loc=loc, input=())
 
 
 def _refuse_faults(connectors: Mapping[tuple[int | str, ...], ConnectorConfig]) -> None:

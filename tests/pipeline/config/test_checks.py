@@ -229,3 +229,11 @@ def test_a_circle_and_a_second_writer_of_a_topic_are_refused(stream, sinks, told
 def test_topics_of_their_own_are_taken(sinks):
     listed = "".join(f"  - {{{sink}}}\n" for sink in sinks)
     parse_config(f"{FRAMES}sinks:\n{listed}")
+
+
+def test_two_readers_in_one_group_are_refused():
+    second = FRAMES.partition("\n")[2].replace("id: a", "id: b")
+    [problem] = problems_of(f"{FRAMES}{second}")
+    assert problem.startswith("c.yaml:6: streams[1].source: streams[0] reads h:1/t as group ")
+    parse_config(f"{FRAMES}{second.replace('topic: t', 'topic: t, group_id: other')}")
+    parse_config(f"{FRAMES}{second.replace('topic: t', 'topic: u')}")
