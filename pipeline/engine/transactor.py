@@ -126,8 +126,6 @@ class Transactor:
         if self._table.sources or not self._is_whole:
             # Their frames come again, and all that they lead to.
             self._feed.leave_rest()
-        if self._cut is not None and not self._cut.is_given:
-            self._cut = None
 
     def _commits(self) -> list[CommitLog]:
         return [one.runner.commits for one in self._table.sources if one.runner.commits is not None]

@@ -102,16 +102,18 @@ class CutKeeper:
         return True
 
     def leave(self, running: RunningStream) -> bool:
-        """Keep a stream whole for another worker; ``False``: none could go on with it."""
-        return self._writer.is_shared and self.stop(running)
+        """Return ``False``: no other worker could go on with a stream, so it is to be ended."""
+        del running
+        return False
+
+    def abandon(self, stream_id: str) -> bool:
+        """Return ``False``, as :meth:`leave` does where partitions are lost."""
+        del stream_id
+        return False
 
     def has_left(self, stream_id: str) -> bool:
         """Whether nothing more is to be taken of a stream that leaves."""
         return stream_id not in self._entries
-
-    def abandon(self, stream_id: str) -> None:
-        """Leave a stream as it was written last."""
-        self._entries.pop(stream_id, None)
 
     def forget(self, stream_id: str) -> None:
         """Delete what is kept of a stream that has ended, once its last events are committed."""
