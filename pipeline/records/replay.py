@@ -1,7 +1,7 @@
 """Replay logged events over an older snapshot of their stream, so that none is raised twice.
 
-For live streams alone: what was logged behind the snapshot came from frames that are lost. Where
-frames go on exactly behind the snapshot, the same events come of them again, under the same ids.
+What was logged behind the snapshot came from frames that are lost. Where frames go on exactly
+behind the snapshot nothing is replayed: the same events come of them again, under the same ids.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from connectors.frame import CaptureClock
+from connectors.frame import CaptureClock, KafkaOrigin
 from models.common.masks import Box, CropMask
 from pipeline.clock import Moment, seconds_to_us
 from pipeline.events.event import EventPhase
@@ -25,6 +25,7 @@ from pipeline.events.rules.machine import (
     Watch,
 )
 from pipeline.events.zones import ZoneConfig
+from pipeline.records.base import SourceRef
 from pipeline.records.schema import EventRecord
 from pipeline.records.translate import event_id_of
 from pipeline.streams.clock import advanced
@@ -79,7 +80,8 @@ def replay_events(
     """Return the snapshot as it would be if it had been taken behind the last of its events.
 
     Each event that the log leaves open is open, with its ordinal, sequence and beginning; those
-    that it ends have ended, with their tracks where those ended.
+    that it ends have ended, with their tracks where those ended. No number of a track that the log
+    names is given again.
 
     Args:
         snapshot: How the stream stood.
@@ -88,6 +90,10 @@ def replay_events(
         rules: As they are configured now; they go on with events of rules new since the snapshot.
         zones: The stream's zones now.
     """
+    logged = tuple(logged)
+    # Numbers run ahead of what was leased while snapshots fail.
+    next_no = max([snapshot.next_no, *((record.track_no or 0) + 1 for record in logged)])
+    snapshot = replace(snapshot, next_no=next_no)
     session = snapshot.session
     if session is None:
         return ReplayedStream(snapshot=snapshot, orphans=open_events_of(logged))
@@ -373,4 +379,11 @@ def _stamp_of(record: EventRecord, before: FrameStamp) -> FrameStamp:
         capture_uncertainty_s=record.capture_uncertainty_s,
         pts_us=record.pts_us,
         stream_time_us=record.stream_time_us,
+        origin=_origin_of(record.source_ref),
     )
+
+
+def _origin_of(ref: SourceRef | None) -> KafkaOrigin | None:
+    if ref is None or ref.topic is None:
+        return None
+    return KafkaOrigin(topic=ref.topic, partition=ref.partition or 0, offset=ref.offset or 0)

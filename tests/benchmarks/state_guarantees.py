@@ -22,6 +22,27 @@ STATE_GUARANTEES = (
         tests=_RESUMING,
     ),
     Guarantee(
+        promise="a snapshot holds no frame whose records have not arrived",
+        path="pipeline/engine/state/keeper.py",
+        before="return self._outbox.acknowledged >= job.number",
+        after="return True",
+        tests=_RESUMING,
+    ),
+    Guarantee(
+        promise="no id is given again behind an older snapshot of a stream from Kafka",
+        path="pipeline/engine/state/restorer.py",
+        before="return not (running.config.source.keeps_position and is_newest)",
+        after="return not running.config.source.keeps_position",
+        tests=_RESUMING,
+    ),
+    Guarantee(
+        promise="no number of a track that the log names is given again",
+        path="pipeline/records/replay.py",
+        before="snapshot = replace(snapshot, next_no=next_no)",
+        after="del next_no",
+        tests=("tests/pipeline/records/test_replay.py",),
+    ),
+    Guarantee(
         promise="events stay in the log until two snapshots hold them",
         path="pipeline/engine/state/keeper.py",
         before="entry.covered_seq, entry.newest_seq = entry.newest_seq, job.mark.alerts_seq or 0",

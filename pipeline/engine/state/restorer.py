@@ -53,7 +53,7 @@ class Restored:
 
 
 class StateRestorer:
-    """Reads snapshots, and replays the event log over those of live streams.
+    """Reads snapshots, and replays the event log over those that frames were missed behind.
 
     Used by the engine's thread alone.
 
@@ -103,8 +103,9 @@ class StateRestorer:
             _logger.warning("%s", problem, extra=_about(running))
         if stored is None:
             return self._begin_anew(logged, problems)
+        is_newest = not problems
         try:
-            replayed = self._replay(running, stored, logged, is_newest=not problems)
+            replayed = self._replay(running, stored, logged, is_newest=is_newest)
         except SnapshotError as error:
             problems.append(f"{error}; {_ANEW}")
             _logger.warning("%s", problems[-1], extra=_about(running))
@@ -115,7 +116,7 @@ class StateRestorer:
             return self._begin_anew(logged, problems)
         failure = None
         if replayed.snapshot.session is not None:
-            failure = self._restore_memory(running, stored, replayed)
+            failure = self._restore_memory(running, stored, replayed, is_newest=is_newest)
         self._tell(running, stored, failure)
         if failure is not None:
             problems.append(f"its tracks ended: {failure}")
@@ -183,13 +184,11 @@ class StateRestorer:
         *,
         is_newest: bool,
     ) -> ReplayedStream:
-        snapshot = stored.stream
-        if running.config.source.keeps_position:
-            # Its frames come again from behind the snapshot, and with them the same events.
-            running.stream.restore(snapshot)
-            return ReplayedStream(snapshot=snapshot)
+        if not _has_gap(running, is_newest=is_newest):
+            running.stream.restore(stored.stream)
+            return ReplayedStream(snapshot=stored.stream)
         replayed = replay_events(
-            snapshot,
+            stored.stream,
             logged,
             next_masklet_id=stored.about.next_masklet_id,
             rules=running.config.rules,
@@ -200,7 +199,12 @@ class StateRestorer:
         return replayed
 
     def _restore_memory(
-        self, running: RunningStream, stored: StoredSnapshot, replayed: ReplayedStream
+        self,
+        running: RunningStream,
+        stored: StoredSnapshot,
+        replayed: ReplayedStream,
+        *,
+        is_newest: bool,
     ) -> str | None:
         try:
             memory = to_memory(
@@ -208,7 +212,7 @@ class StateRestorer:
                 replayed.snapshot,
                 remembered=replayed.remembered,
                 forgotten=replayed.ended_masklets,
-                has_gap=not running.config.source.keeps_position,
+                has_gap=_has_gap(running, is_newest=is_newest),
             )
         except SavedStateError as error:
             return str(error)
@@ -247,6 +251,15 @@ class StateRestorer:
             return
         num_events = len(running.stream.open_events)
         _logger.info("goes on from %s with %d open events", when, num_events, extra=extra)
+
+
+def _has_gap(running: RunningStream, *, is_newest: bool) -> bool:
+    """Whether frames behind a snapshot are missed.
+
+    Those of a source that keeps its position come again from behind the newest one, and with them
+    the same events; those between an older one and what is committed do not.
+    """
+    return not (running.config.source.keeps_position and is_newest)
 
 
 def _memory_of(stored: StoredSnapshot, session: SessionState) -> StreamMemory:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.frame import KafkaOrigin
+from pipeline.records.base import SourceRef
 from pipeline.records.replay import end_of, open_events_of, replay_events
 from pipeline.records.schema import EventRecord
 from pipeline.records.translate import to_models
@@ -171,6 +173,29 @@ def test_a_track_that_only_the_log_knows_is_remembered_at_its_box():
     assert [(one.event_id, one.end_reason) for one in logged_of([ended])] == [
         (log[0].event_id, "tracker")
     ]
+
+
+def test_a_number_that_the_log_names_is_not_given_again():
+    stream, other = (make_stream(is_live=True, rules=(SEEN,)) for _ in range(2))
+    play(stream, [(0, [])])
+    snapshot = stream.snapshot()
+    log = logged_of(play(stream, [*steps_of(*[INSIDE] * 5, first=1), (1_200_000, [])], first=1))
+    assert [one.phase.value for one in log] == ["new", "end"]
+    log = [record.model_copy(update={"track_no": 120}) for record in log]
+    other.restore(replay(stream, snapshot, log).snapshot, first_no=120)
+    (result,) = play(other, [(1_600_000, [make_observation(9)])], first=90)
+    assert [track.no for track in result.tracks] == [121]
+
+
+def test_the_last_logged_frame_of_a_topic_says_where_it_came_from():
+    stream = make_stream(rules=(SEEN,))
+    play(stream, [(0, [])])
+    snapshot = stream.snapshot()
+    log = logged_of(play(stream, steps_of(*[INSIDE] * 5, first=1), first=1))
+    ref = SourceRef(topic="frames", partition=2, offset=7)
+    log = [record.model_copy(update={"source_ref": ref}) for record in log]
+    origin = KafkaOrigin(topic="frames", partition=2, offset=7)
+    assert replay(stream, snapshot, log).snapshot.last_stamp.origin == origin
 
 
 def test_a_remembered_track_that_is_not_found_again_expires():

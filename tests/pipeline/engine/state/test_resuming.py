@@ -2,12 +2,14 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 from shutil import copytree
 from time import monotonic
 
 import pytest
 
+from connectors.frame import Frame
 from connectors.kafka.config import KafkaSourceConfig
 from connectors.memory import MemorySink, MemorySource, Pause
 from connectors.record import Topic
@@ -19,7 +21,7 @@ from pipeline.engine.state.keeper import LEASED_NUMBERS
 from pipeline.engine.state.snapshot_file import decode_snapshot_file
 from tests.pipeline.engine.runs import CAMERA, bodies, in_turn, make_app, make_config
 from tests.pipeline.engine.sinks import GateSink
-from tests.pipeline.fakes import BlobTracker, make_walk
+from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
 
 KAFKA = KafkaSourceConfig(bootstrap="127.0.0.1:1", topic="frames")
 WALK = make_walk(24)
@@ -48,17 +50,21 @@ def config_of(tmp_path):
     return make
 
 
-def play(config, frames, *, until=None):
-    """Run an engine over frames, or over so many of them and stop it then."""
+def play(config, frames, *, until=None, committed=None, tracker=None):
+    """Run an engine over frames, from those committed on, or until so many have a result."""
     frames = frames if until is None else [*frames[:until], Pause(600)]
     sink, made = MemorySink(), []
 
     def build(stream, position):
         kind = Replayed if stream.source.keeps_position else MemorySource
-        made.append((kind(frames, stream_id=stream.id, position=position), position))
+        mine = [
+            replace(step, stream_id=stream.id) if isinstance(step, Frame) else step
+            for step in frames
+        ]
+        made.append((kind(mine, stream_id=stream.id, position=position or committed), position))
         return made[-1][0]
 
-    app = make_app(config, sink=sink, build=build, tracker=BlobTracker())
+    app = make_app(config, sink=sink, build=build, tracker=tracker or BlobTracker())
     if until is None:
         app.engine.run()
     else:
@@ -194,6 +200,62 @@ def test_one_damaged_snapshot_is_told_and_the_one_before_it_is_used(config_of):
     assert numbers == {1, before.next_no + LEASED_NUMBERS}
 
 
+class GapTracker(BlobTracker):
+    """Remembers whether frames were missed before it went on."""
+
+    has_gap = None
+
+    def restore_stream(self, stream_id, concepts, memory):
+        self.has_gap = memory.has_gap
+        return super().restore_stream(stream_id, concepts, memory)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_no_id_is_given_twice_where_frames_behind_a_snapshot_do_not_come_again(
+    config_of, is_damaged
+):
+    config = config_of(KAFKA, concepts=("red", "green", "blue"))
+    things = [*[("red",)] * 2, *[("red", "green")] * 13, *[("red", "blue")] * 13]
+    places = {"red": (2, 2), "green": (8, 10), "blue": (18, 10)}
+    frames = [
+        make_frame(number, blobs={name: places[name] for name in names})
+        for number, names in enumerate(things)
+    ]
+    _, first, [(source, _)] = play(config, frames, until=15)
+    assert source.committed["index"] == 15
+    (path,) = (config.state.folder / "snapshots").glob("*/newest.snapshot")
+    if is_damaged:
+        path.write_bytes(path.read_bytes()[:-7])
+    tracker = GapTracker()
+    _, second, _ = play(config, frames, committed=source.committed, tracker=tracker)
+    assert tracker.has_gap == is_damaged
+    uids, phases = {}, {}
+    for sink in (first, second):
+        for body in bodies(sink, Topic.TRACKS):
+            uids.setdefault(body["track_uid"], set()).add((body["concept"], body["track_no"]))
+        for body in bodies(sink, Topic.EVENTS):
+            phases.setdefault(body["event_id"], []).append(body["phase"])
+    numbers = dict(about for told in uids.values() for about in told)
+    assert len(uids) == sum(map(len, uids.values())) == len(set(numbers.values())) == 3
+    assert (numbers["blue"] > LEASED_NUMBERS) == is_damaged
+    assert list(phases.values()) == [["new", "end"]] * 4  # blue is in the right half, too
+
+
+def test_damaged_state_of_one_camera_costs_the_others_nothing(config_of):
+    config = config_of(CAMERA)
+    yard = config.streams[0].model_copy(update={"id": "yard"})
+    config = config.model_copy(update={"streams": (*config.streams, yard)})
+    play(config, WALK, until=2 * len(WALK))
+    for path in (config.state.folder / "snapshots/yard").iterdir():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    _, sink, _ = play(config, WALK)
+    ends = {(body["stream_id"], body["end_reason"]) for body in bodies(sink, Topic.EVENTS)
+            if body["phase"] == "end"}  # fmt: skip
+    assert ends == {("cam", "stream_ended"), ("yard", "state_lost"), ("yard", "stream_ended")}
+    told = {body["stream_id"]: body["restored"] for body in bodies(sink, Topic.STATUS)}
+    assert ("error" in told["cam"], "error" in told["yard"]) == (False, True)
+
+
 def test_first_run_went_on_from_nothing(config_of):
     _, sink, _ = play(config_of(CAMERA), WALK)
     assert not any("restored" in body for body in bodies(sink, Topic.STATUS))
@@ -276,6 +338,17 @@ def test_snapshot_waits_until_the_alerts_before_it_are_safe(config_of, monkeypat
     app, sink, _ = play(config_of(CAMERA), WALK, until=20)
     assert value_of(app, "snapshots_total") == 0
     assert len(sink.of(Topic.MASKLETS)) >= 20
+
+
+def test_snapshot_of_a_stream_from_kafka_waits_until_its_records_have_arrived(config_of):
+    config = config_of(KAFKA)
+    engine = EngineConfig(buffer_frames=64, stop_timeout_s=1.0)
+    config = config.model_copy(update={"engine": engine})
+    source = Replayed([*WALK[:5], Pause(600)], stream_id="cam")
+    app = make_app(config, sink=GateSink(), build=lambda *_: source)
+    in_turn(app.engine, (lambda: app.engine.summary().num_processed == 5, lambda: None))
+    assert value_of(app, "snapshots_total") == 0
+    assert source.committed is None
 
 
 def test_stream_that_has_ended_leaves_no_state(config_of):
