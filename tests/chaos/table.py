@@ -12,7 +12,7 @@ NOT_RUN = {
     "topics that are compacted": "no broker that can be had here compacts; wants a real Kafka by "
     "KAFKA_BOOTSTRAP",
     "exactly once while workers are rebalanced": "the broker here that hides aborted transactions "
-    "never misses a dead member; wants a real Kafka",
+    "never misses a dead member; wants a real Kafka by KAFKA_BOOTSTRAP",
     "packets lost and late in the kernel": "queueing disciplines are not there; a proxy drops and "
     "delays instead",
     "power cut": "needs a machine; kill -9 leaves what the kernel holds",

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from kafka.structs import TopicPartition
 from connectors.errors import NotWritableError
 from connectors.kafka.config import FramesSinkConfig
 from connectors.kafka.frames import KafkaFrameSink
+from connectors.record import Topic
 from pipeline.app import build_app
 from pipeline.config.loading import load_config
 from pipeline.engine.state.snapshot_folder import SnapshotFolder
@@ -27,6 +29,7 @@ from pipeline.errors import ExitCode
 from pipeline.observe.logs import set_up_logs
 from tests.e2e.runs import ROOT, topic_of
 from tests.pipeline.engine.runs import RULES, ZONES, wait_until
+from tests.pipeline.engine.sinks import GateSink
 from tests.pipeline.fakes import LossyBlobTracker, make_frame
 from tests.servers import free_port, strict_kafka_broker
 
@@ -37,7 +40,7 @@ PERIOD = 32  # frames in which a thing comes, walks into the right half and goes
 BEGAN = datetime.now(UTC)
 
 
-def publish(bootstrap, num_frames, *, topic="frames", num_partitions=1, first=0):
+def publish(bootstrap, num_frames, *, topic, num_partitions=1, first=0):
     """As many frames of each stream, in turn; on one partition streams wait for each other."""
     setup = {"partitions": num_partitions}
     config = FramesSinkConfig(bootstrap=bootstrap, topic=topic, image="png", topic_setup=setup)
@@ -51,7 +54,7 @@ def publish(bootstrap, num_frames, *, topic="frames", num_partitions=1, first=0)
 
 
 def write_config(
-    folder, bootstrap, *, prefix="", topic="frames", worker="worker", until_end=True, **transactions
+    folder, bootstrap, *, prefix, topic, worker="worker", until_end=True, **transactions
 ):
     """Write the configuration of a worker that ends with its topic; returns its path."""
     folder.mkdir(exist_ok=True)
@@ -148,6 +151,10 @@ def progress(bootstrap, prefix):
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
+    """The broker named by KAFKA_BOOTSTRAP, else one of our own that hides what was aborted."""
+    if "KAFKA_BOOTSTRAP" in os.environ:
+        yield os.environ["KAFKA_BOOTSTRAP"]
+        return
     with strict_kafka_broker(tmp_path_factory.mktemp("broker")) as address:
         yield address
 
@@ -157,12 +164,12 @@ def broker(tmp_path_factory):
     [(4, 120), pytest.param(20, 600, marks=[SLOW, pytest.mark.timeout(900)])],
 )
 def test_killed_worker_delivers_each_record_once_as_if_never_killed(
-    num_kills, num_frames, broker, tmp_path
+    num_kills, num_frames, broker, topic, tmp_path
 ):
-    whole, cut = f"whole-{num_kills}.", f"cut-{num_kills}."
-    publish(broker, num_frames)
-    run_to_end(write_config(tmp_path / "whole", broker, prefix=whole))
-    config = write_config(tmp_path / "cut", broker, prefix=cut)
+    whole, cut = f"{topic}.whole.", f"{topic}.cut."
+    publish(broker, num_frames, topic=topic)
+    run_to_end(write_config(tmp_path / "whole", broker, prefix=whole, topic=topic))
+    config = write_config(tmp_path / "cut", broker, prefix=cut, topic=topic)
     rng = random.Random(num_kills)  # noqa: S311 - the same moments each time
     with progress(broker, cut) as num_committed:
         for _ in range(num_kills):
@@ -186,9 +193,10 @@ def test_killed_worker_delivers_each_record_once_as_if_never_killed(
     assert "Traceback" not in (config.parent / "stderr").read_text()
 
 
-def watch(config, *, until=lambda: False, on_turn=lambda: None):
+def watch(config, *, until=lambda: False, on_turn=lambda: None, sinks=()):
     """Run a worker in this process to its end, or until a condition: then it is gone, unended."""
-    app = build_app(load_config(config), tracker=LossyBlobTracker(memory_s=0.1, step_s=0.01))
+    tracker = LossyBlobTracker(memory_s=0.1, step_s=0.01)
+    app = build_app(load_config(config), tracker=tracker, sinks=sinks)
     turns = app.engine.iterate()
     for _ in turns:
         on_turn()
@@ -269,23 +277,74 @@ def test_worker_that_is_shut_out_ends_and_says_so(broker, topic, tmp_path):
     assert frames_of(broker, prefix) == in_order(60)
 
 
-def test_full_disk_is_waited_for(broker, topic, tmp_path, monkeypatch):
-    class FullFolder(SnapshotFolder):
-        num_failed = 0
+def committed_meanwhile(num_committed, is_held, let_go):
+    """Return what looks once, half a second after a cut is held up, and then lets it go.
 
+    A transaction takes a tenth of that.
+    """
+    since_s, found = [], []
+
+    def look():
+        if not found and is_held():
+            since_s.append(time.monotonic())
+            if since_s[-1] - since_s[0] > 0.5:
+                found.append(num_committed())
+                let_go()
+
+    return look, found
+
+
+def test_full_disk_is_waited_for(broker, topic, tmp_path, monkeypatch):
+    is_full, failed = threading.Event(), threading.Event()
+    is_full.set()
+
+    class FullFolder(SnapshotFolder):
         def save(self, snapshot):
-            if FullFolder.num_failed < 2:
-                FullFolder.num_failed += 1
+            if is_full.is_set():
+                failed.set()
                 raise NotWritableError("state", "No space left on device")
             return super().save(snapshot)
 
     monkeypatch.setattr("pipeline.app.SnapshotFolder", FullFolder)
+    prefix = f"{topic}."
     publish(broker, 20, topic=topic)
-    config = write_config(tmp_path, broker, prefix=f"{topic}.", topic=topic)
-    summary = watch(config)
+    config = write_config(tmp_path, broker, prefix=prefix, topic=topic)
+    with progress(broker, prefix) as num_committed:
+        look, committed = committed_meanwhile(num_committed, failed.is_set, is_full.clear)
+        summary = watch(config, on_turn=look)
     assert not summary.errors
-    assert FullFolder.num_failed == 2
-    assert frames_of(broker, f"{topic}.") == in_order(20)
+    assert committed == [0]
+    assert frames_of(broker, prefix) == in_order(20)
+
+
+def test_nothing_is_committed_that_the_sinks_beside_do_not_have(broker, topic, tmp_path):
+    class MaskletsGate(GateSink):
+        def write(self, records):
+            if any(record.topic is Topic.MASKLETS for record in records):
+                return super().write(records)
+            self.records += records
+            return []
+
+    prefix, gate = f"{topic}.", MaskletsGate()
+    publish(broker, 20, topic=topic)
+    config = write_config(tmp_path, broker, prefix=prefix, topic=topic)
+    with progress(broker, prefix) as num_committed:
+        look, committed = committed_meanwhile(num_committed, gate.entered.is_set, gate.gate.set)
+        watch(config, on_turn=look, sinks=[gate])
+    assert committed == [0]
+    assert frames_of(broker, prefix) == in_order(20)
+    masklets = [record for record in gate.records if record.topic is Topic.MASKLETS]
+    assert len(masklets) == 3 * 20
+
+
+def test_commit_comes_after_so_many_results_however_long_the_interval(broker, topic, tmp_path):
+    prefix, began_s = f"{topic}.", time.monotonic()
+    publish(broker, 20, topic=topic)
+    options = {"until_end": False, "commit_interval_s": 60, "commit_results": 8}
+    config = write_config(tmp_path, broker, prefix=prefix, topic=topic, **options)
+    with progress(broker, prefix) as num_committed:
+        watch(config, until=num_committed)
+    assert time.monotonic() - began_s < 30
 
 
 def test_streams_that_end_leave_no_state(broker, topic, tmp_path):
