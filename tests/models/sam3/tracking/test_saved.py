@@ -116,6 +116,29 @@ def test_sixty_frames_of_births_deaths_and_hidings_are_equal_to_the_bit(nano):
     assert came_back & known
 
 
+def test_frames_repeated_in_other_batches_have_the_same_objects_and_masks_nearly_so(nano, frames):
+    clip = Clip(nano)
+    clip.session.open_stream("b", CONCEPTS)
+    for k in range(2):
+        clip.see(frames[k], k / 10)
+    again = Clip(nano, clip.save(is_full=True))
+    for k in range(2, 6):
+        batch = [
+            FrameInput(stream_id=name, pixels=frames[number], time_s=k / 10)
+            for name, number in (("a", k), ("b", k + 20))
+        ]
+        together, alone = clip.session.step(batch)[0], again.see(frames[k], k / 10)
+        assert together.ended == alone.ended
+        before, after = (
+            {(one.masklet_id, one.concept_id, one.is_matched): one.mask for one in told.masklets}
+            for told in (together, alone)
+        )
+        assert before.keys() == after.keys() != set()
+        for about, mask in before.items():
+            assert mask.is_empty == after[about].is_empty
+            assert mask.is_empty or mask.iou(after[about]) >= 0.99
+
+
 def test_what_was_saved_stays_as_it_was_while_the_stream_goes_on(nano, frames):
     clip = Clip(nano)
     clip.see(frames[0], 0.0)

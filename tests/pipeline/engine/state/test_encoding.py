@@ -1,4 +1,4 @@
-"""What snapshots weigh, and what they cost the engine's thread."""
+"""What snapshots weigh and cost the engine's thread, and who is known again by them."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,13 @@ import pytest
 from connectors.pictures.encoding import MAX_PIXELS, decode_image
 from pipeline.engine.state.encoding import encode_capture
 from tests.benchmarks.identities import make_capture, make_frame
-from tests.benchmarks.state import full_model_costs, make_stream
+from tests.benchmarks.state import (
+    RestoreTime,
+    full_model_costs,
+    identities,
+    make_stream,
+    nano_costs,
+)
 from tests.pipeline.fakes import SavedBlobs
 
 
@@ -25,3 +31,19 @@ def test_identity_snapshots_of_the_full_models_shapes_are_small_and_quick():
         assert cost.kilobytes <= 300 + 5 * 20
         assert cost.megabytes_per_s <= 10
         assert cost.engine_ms <= 2
+
+
+@pytest.mark.slow
+def test_streams_of_twenty_objects_are_quick_to_save_and_to_go_on_with():
+    for cost in nano_costs(num_objects=20):
+        if isinstance(cost, RestoreTime):
+            assert cost.restore_ms <= 1000
+        else:
+            assert cost.engine_ms <= 10
+
+
+@pytest.mark.slow
+def test_identity_snapshots_alone_keep_the_identities_of_what_is_seen():
+    counts = {(one.way, one.where): one for one in identities(range(2))}
+    kept = counts["identity", "visible"]
+    assert kept.num_kept >= 0.95 * kept.num_objects > 0
