@@ -117,7 +117,7 @@ def try_car_park(trial: Trial) -> Outcome:
                 _wait_for_frames(watching, 2 * _FPS)
         others = watching.stop()
         records = read_broker(address)
-    kept, faults = _judge(records)
+    kept, faults = judge(records)
     return Outcome(
         recoveries_s=tuple(recoveries_s),
         frames_lost=watching.frames_lost,
@@ -138,7 +138,7 @@ def _wait_for_frames(watching: Worker, number: int) -> None:
     wait_until(lambda: count() >= due, seconds=_WAIT_S)
 
 
-def _judge(records: Sequence[Told]) -> tuple[int, list[str]]:
+def judge(records: Sequence[Told]) -> tuple[int, list[str]]:
     """Return how many things have kept one track, and what was told more or less than once."""
     uids: dict[str, set[str]] = defaultdict(set)
     events: dict[str, str] = {}
@@ -149,7 +149,8 @@ def _judge(records: Sequence[Told]) -> tuple[int, list[str]]:
         elif one.kind == "events" and one.body["phase"] == "new":
             events[one.body["event_id"]] = one.body["concept"]
     appeared = Counter(events.values())
-    kept = sum(max(2 * num - len(uids[name]), 0) for name, num in _PRESENT.items())
+    # A track too many, or one that is lacking, is a thing that has not kept its own.
+    kept = sum(max(num - abs(len(uids[name]) - num), 0) for name, num in _PRESENT.items())
     if appeared == _PRESENT:
         return kept, []
     return kept, [f"appeared: {dict(appeared)} (accepted: {dict(_PRESENT)})"]

@@ -39,7 +39,8 @@ class Outcome:
     Attributes:
         recoveries_s: From each end of the fault to the first record of after it.
         frames_lost: By cause; those that a camera would have given while it was away are ``away``.
-        records_lost: That one consumer had, or a frame calls for, and that never came.
+        records_lost: That one consumer had, or a frame calls for, and that never came; ``None``:
+            nobody could count them.
         repeats: Records that came again.
         identities: Standing things that have kept their track, and how many there are.
         event_faults: Each event that began, ended or went on wrongly.
@@ -50,7 +51,7 @@ class Outcome:
 
     recoveries_s: tuple[float, ...]
     frames_lost: Mapping[str, int] = field(default_factory=dict)
-    records_lost: int = 0
+    records_lost: int | None = None
     repeats: Repeats = _NO_REPEATS
     identities: tuple[int, int] = (0, 0)
     event_faults: tuple[str, ...] = ()

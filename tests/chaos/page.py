@@ -31,24 +31,26 @@ is broken. Measured {when} on {cores} cores, beside other programs; workers kill
 {table}
 
 - **recovery**: from the end of the fault, or a worker's new start, to the first record of after
-  it; for brokers, until nothing waits; the slowest of all. In brackets what is accepted: for
-  cameras the longest wait between two tries and 2 s.
+  it; for brokers, until nothing waits; for workers that share streams, the longest time that one
+  of these had no result; the slowest of all. In brackets what is accepted: for cameras the longest
+  wait between two tries and 2 s.
 - **frames lost**: by cause, as the worker counts them in `maskstream_frames_dropped_total`.
   `away` are those that a camera would have given while there was no way to it, `shed` those whose
   record was left out for want of room.
-- **records lost** (accepted: 0): missing where a file beside has them, or where a frame calls for
-  them. For workers that are killed beside cameras, events and status: what a camera gave in the
-  last moment was nowhere yet. For those behind Kafka, a record for each frame.
+- **records lost** (accepted: 0; –: not counted): missing where a file beside has them, or where a
+  frame calls for them. For workers that are killed beside cameras, events and status: what a
+  camera gave in the last moment was nowhere yet. For those behind Kafka, a record for each frame.
 - **repeats**: records that came again, equal but for `result_time`, and others (accepted: 0).
-- **identities kept**: streams on which a thing that stands there has one track to the end.
+- **identities kept**: streams on which a thing that stands there has one track to the end; of the
+  car park, things that have.
 - **wrong events** (accepted: 0): events that began twice, jumped, went on after their end, or
   ended though the thing stood there. What stands there has one event, open to the end.
 - **p99 beside**: time from capture to result of a camera beside, before and during the fault
   (accepted: 20 % more, or {noise_ms:g} ms, which other programs on these cores can take; with
   three and more programs for two cores it says nothing).
 
-The model has fixed answers here, so that identities are those of tracks, state and events. What
-`sam3-nano` keeps, by `{identity_command}`: {identity}.
+The model has fixed answers here but for the car park, so that identities are those of tracks, state
+and events. What `sam3-nano` keeps, by `{identity_command}`: {identity}.
 {broken}
 ## Not run
 
@@ -103,7 +105,7 @@ def build_row(fault: Fault, trial: Trial, outcome: Outcome | str) -> Row:
         what,
         f"{in_words(max(outcome.recoveries_s))} (≤ {fault.limits.recovery_s:g})",
         ", ".join(f"{n} {cause}" for cause, n in sorted(outcome.frames_lost.items()) if n) or "0",
-        str(outcome.records_lost),
+        "–" if outcome.records_lost is None else str(outcome.records_lost),
         f"{outcome.repeats.same}, {outcome.repeats.other} others",
         f"{kept} of {num_all}",
         str(len(outcome.event_faults)),

@@ -11,7 +11,12 @@ from tests.chaos.table import FAULTS, NOT_RUN
 
 ROOT = Path(__file__).parents[2]
 TRIAL = Trial(folder=Path("unused"), num_kills=7)
-GOOD = Outcome(recoveries_s=(0.5, 1.25), frames_lost={"away": 3, "bad_frame": 0}, identities=(2, 2))
+GOOD = Outcome(
+    recoveries_s=(0.5, 1.25),
+    frames_lost={"away": 3, "bad_frame": 0},
+    records_lost=0,
+    identities=(2, 2),
+)
 
 
 def rows_of(text):
@@ -50,6 +55,12 @@ def test_row_tells_the_slowest_recovery_and_what_was_lost():
     assert row.cells[4:] == ("0", "0, 0 others", "2 of 2", "0", "–")
     assert row.broken == ()
     assert Row.from_json(row.to_json()) == row
+
+
+def test_records_that_nobody_counts_are_not_said_to_be_there():
+    row = build_row(FAULTS[0], TRIAL, replace(GOOD, records_lost=None))
+    assert row.cells[COLUMNS.index("records lost")] == "–"
+    assert row.broken == ()
 
 
 def test_page_names_limits_that_are_broken_and_what_could_not_be_tried():

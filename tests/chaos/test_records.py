@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.chaos.model_faults import judge
 from tests.chaos.outcome import Limits, Outcome
 from tests.chaos.records import (
     STANDING,
@@ -72,6 +73,34 @@ def test_identity_is_kept_by_one_track_alone():
     assert count_identities([frame(1), frame(2)], standing=("cam",)) == (1, 1)
     assert count_identities([frame(1), frame(2, uid="t2")], standing=("cam",)) == (0, 1)
     assert count_identities([frame(1)], standing=("cam", "never-seen")) == (1, 2)
+
+
+def car_park(*things, appeared=("car", "car", "car", "person")):
+    """Frames with things, each a concept and its track, and events of what has appeared."""
+    objects = [{"concept": concept, "track_uid": uid} for concept, uid in things]
+    events = [event(0, "new", name=f"e{n}", concept=name) for n, name in enumerate(appeared)]
+    return [Told(kind="masklets", ce_id="1", body={"objects": objects}), *events]
+
+
+CARS = (("car", "a"), ("car", "b"), ("car", "c"))
+
+
+@pytest.mark.parametrize(
+    ("things", "num_kept"),
+    [
+        ((*CARS, ("person", "p")), 4),
+        ((*CARS, ("person", "p"), ("person", "q")), 3),
+        ((*CARS[1:], ("person", "p")), 3),
+        (CARS, 3),
+    ],
+)
+def test_things_of_the_car_park_keep_a_track_each(things, num_kept):
+    assert judge(car_park(*things)) == (num_kept, [])
+
+
+def test_car_park_tells_each_thing_once():
+    _, [fault] = judge(car_park(*CARS, appeared=("car", "car", "car", "car")))
+    assert "accepted: {'car': 3, 'person': 1}" in fault
 
 
 def test_event_that_begins_and_goes_on_is_right_whatever_is_repeated():

@@ -295,8 +295,8 @@ def try_full_disk(trial: Trial) -> Outcome:
     if "full" not in str(reasons):
         others.append(f"/readyz did not say that the disk is full: {reasons}")
     outcome = _outcome(watching, [0.0, recovery_s], records, tail.records, others)
-    num_lost = outcome.records_lost + len(find_missing(records, tail.records))
-    return replace(outcome, records_lost=num_lost)
+    lost = find_missing(tail.records, records) | find_missing(records, tail.records)
+    return replace(outcome, records_lost=len(lost))
 
 
 def why_no_small_disk() -> str | None:
