@@ -27,8 +27,13 @@ def play(tmp_path):
     """Run streams until each has shown its frames, or been told of, and stop; returns the sink."""
 
     def run(*stream_ids, source=CAMERA, is_first=True, files=()):
-        config = make_config(*stream_ids, source=source, overflow="wait").model_dump()
-        config["streams"] += make_config(*files).model_dump()["streams"] if files else ()
+        config = make_config(*files).model_dump()
+        config["streams"] = config["streams"][: len(files)]
+        for stream_id in stream_ids:
+            group = {"group_id": stream_id} if source.keeps_position else {}
+            mine = source.model_copy(update=group)
+            one = make_config(stream_id, source=mine, overflow="wait").model_dump()
+            config["streams"] += one["streams"]
         config = RunConfig.model_validate({**config, "state": {"folder": tmp_path / "state"}})
         sink = MemorySink()
 
