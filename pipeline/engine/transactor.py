@@ -74,7 +74,6 @@ class Transactor:
         self._restorer = parts.restorer
         self._patience_s = parts.config.stop_timeout_s
         self._number = 0
-        self._is_ready = False
         self._is_cutting = False
         self._cut: _Cut | None = None
         self._begun_s = parts.clock.monotonic_s()
@@ -92,14 +91,12 @@ class Transactor:
         Raises:
             NotWritableError: If what it left half done cannot be deleted.
         """
-        if not self._is_ready:
-            pointers = self._feed.recover(self._plan.groups, _WAIT_S)
-            if pointers is None:
-                return False
-            numbers = [_number_of(one, self._plan.writer) for one in pointers]
-            self._number = max(numbers, default=0)
-            self._restorer.discard_after(self._number)
-            self._is_ready = True
+        pointers = self._feed.recover(self._plan.groups, _WAIT_S)
+        if pointers is None:
+            return False
+        numbers = [_number_of(one, self._plan.writer) for one in pointers]
+        self._number = max(numbers, default=0)
+        self._restorer.discard_after(self._number)
         return True
 
     def advance(self) -> None:

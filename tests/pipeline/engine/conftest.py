@@ -1,5 +1,7 @@
 """Outboxes for the tests of the engine."""
 
+from contextlib import ExitStack
+
 import pytest
 
 from pipeline.clock import SystemClock
@@ -8,6 +10,7 @@ from pipeline.engine.outbox import Outbox
 from pipeline.engine.sink_watch import Observers
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
+from tests.pipeline.engine.transactions import exactly_once, running
 
 
 @pytest.fixture
@@ -33,3 +36,15 @@ def make_outbox(tmp_path):
     yield make
     for outbox in made:
         outbox.close()
+
+
+@pytest.fixture
+def run_of(tmp_path, monkeypatch):
+    """Returns what begins runs over one folder of state; those left open are broken off."""
+    with ExitStack() as stack:
+
+        def make(books, group, *stream_ids, name="state", most=100_000, **options):
+            config = exactly_once(tmp_path / name, *stream_ids, most=most)
+            return stack.enter_context(running(monkeypatch, config, books, group, **options))
+
+        yield make

@@ -12,7 +12,7 @@ from connectors.errors import SinkUnreachableError
 from connectors.kafka.config import KafkaSinkConfig, KafkaSourceConfig
 from connectors.record import Record, Topic
 from pipeline.clock import ManualClock
-from tests.pipeline.engine.runs import make_app, make_config
+from tests.pipeline.engine.runs import bodies, make_app, make_config
 from tests.pipeline.engine.test_handovers import Group
 from tests.pipeline.fakes import BlobTracker
 
@@ -231,3 +231,22 @@ def running(monkeypatch, config, books, group, **options):
         yield run
     finally:
         run.close()
+
+
+def reading(**logs):
+    """A group that has all its partitions."""
+    group = Partitions(**logs)
+    group.assign(*group.logs)
+    return group
+
+
+def positions(books):
+    return [one.positions for one in books.commits]
+
+
+def seqs(committed):
+    """By stream, the frames of which a transaction has masklets."""
+    found = {}
+    for body in bodies(committed, Topic.MASKLETS):
+        found.setdefault(body["stream_id"], []).append(body["frame_seq"])
+    return found
