@@ -189,7 +189,8 @@ class StampState:
     Attributes:
         num_reanchored: How often the source's clock was set otherwise for good.
         time_us: Of the last frame.
-        raw_us: Capture time of the last frame whose neighbours did not contradict it.
+        raw_us: Capture time of the last frame whose neighbours did not contradict it; nothing
+            before there is an anchor.
         anchor: The stamp that was believed last.
         was_far_behind: The last stamp lay before it by more than ends a session.
         zero_us: Wall time of the time 0.
@@ -198,7 +199,7 @@ class StampState:
     is_live: Literal[False] = False
     num_reanchored: int = 0
     time_us: int = 0
-    raw_us: int | None = None
+    raw_us: int = 0
     anchor: Anchor | None = None
     was_far_behind: bool = False
     zero_us: int = 0
@@ -254,7 +255,7 @@ class StampTimeline:
         """Wall time of the time 0, microseconds since 1970."""
         return self._state.zero_us
 
-    def _compare(self, reading: Reading, anchor: Anchor, raw_us: int | None) -> Step:
+    def _compare(self, reading: Reading, anchor: Anchor, raw_us: int) -> Step:
         step_us = reading.captured_us - anchor.captured_us
         was_far_behind, self._state.was_far_behind = self._state.was_far_behind, False
         if step_us > self._session_gap_us:
@@ -271,7 +272,7 @@ class StampTimeline:
                 time_us=self._state.time_us + (reading.nominal_us or _NOMINAL_US), is_measured=False
             )
         is_far_behind = -step_us > self._session_gap_us
-        raw_step_us = reading.captured_us - raw_us if raw_us is not None else 0
+        raw_step_us = reading.captured_us - raw_us
         has_moved = 0 < raw_step_us <= self._session_gap_us
         if has_moved or (is_far_behind and was_far_behind):
             self._state.num_reanchored += 1

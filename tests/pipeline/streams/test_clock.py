@@ -186,6 +186,37 @@ def test_each_visit_has_its_own_pace():
     assert [tick.gap_us for tick in ticks] == [0] * 5 + [20 * S - 40_000, 0, 0]
 
 
+@pytest.mark.parametrize("before", [[], every(S, 4, start=BEGAN - 600 * S)])
+def test_the_first_two_frames_of_a_visit_say_what_its_pace_is(before):
+    ticks, _ = play([*before, BEGAN, BEGAN + 20 * S, BEGAN + 80 * S])
+    assert [tick.gap_us for tick in ticks[len(before) :]] == [0, 20 * S - 40_000, 0]
+
+
+@pytest.mark.parametrize(("num_slow", "gap_us"), [(4, 44 * S), (5, 0)])
+def test_the_usual_step_is_the_median_of_the_last_nine(num_slow, gap_us):
+    quick = every(S, 30)
+    slow = every(10 * S, num_slow, start=quick[-1] + 10 * S)
+    ticks, _ = play([*quick, *slow, slow[-1] + 45 * S])
+    assert ticks[-1].gap_us == gap_us
+
+
+@pytest.mark.parametrize(
+    ("back_us", "step_us", "is_followed"),
+    [
+        (30 * S, 0, False),
+        (30 * S, 1, True),
+        (100 * S, 60 * S, True),
+        (100 * S, 60 * S + 1, False),
+    ],
+)
+def test_a_clock_set_back_is_followed_if_its_stamps_go_on_within_a_session(
+    back_us, step_us, is_followed
+):
+    ticks, clock = play([*every(S, 5), BEGAN - back_us, BEGAN - back_us + step_us])
+    assert clock.num_reanchored == is_followed
+    assert times(ticks)[-1] - times(ticks)[-2] == (step_us if is_followed else S)
+
+
 def test_a_clock_set_back_is_followed_from_its_second_stamp_on():
     stamps = [*every(S, 5), *every(S, 5, start=BEGAN - 30 * S)]
     ticks, clock = play(stamps)
