@@ -33,24 +33,12 @@ def schema_of(topic: Topic) -> _Schema:
     """
     body = DESCRIBED[topic].model_json_schema(mode="serialization")
     for part in (body, *body.get("$defs", {}).values()):
-        _tidy_fields(part)
+        for field in part.get("properties", {}).values():
+            field.pop("title", None)  # repeats the name
     for part in _parts_of(body):
         if isinstance(part.get("description"), str):
             part["description"] = " ".join(part["description"].split())
     return {"$schema": DIALECT, "$id": schema_id(topic), **body, "examples": [EXAMPLES[topic]]}
-
-
-def _tidy_fields(part: _Schema) -> None:
-    """Require what is never null alone; drop titles, which repeat the names."""
-    fields: dict[str, _Schema] = part.get("properties", {})
-    for field in fields.values():
-        field.pop("title", None)
-    nullable = {name for name, field in fields.items() if field.get("default", 0) is None}
-    required = [name for name in part.get("required", ()) if name not in nullable]
-    if required:
-        part["required"] = required
-    else:
-        part.pop("required", None)
 
 
 def _parts_of(node: object) -> Iterator[_Schema]:

@@ -14,7 +14,7 @@ from connectors.record import Topic
 from pipeline.records.codec import encode_record, omit_masks, topic_of
 from pipeline.records.json_schema import schema_of
 from pipeline.records.reading import read_message, read_records
-from pipeline.records.schema import StatusRecord
+from pipeline.records.schema import EventRecord, StatusRecord
 from pipeline.tracking.identity import make_uid
 from tests.contracts.surfaces import RECORDS, example_record, make_example
 
@@ -126,6 +126,14 @@ def test_a_frame_of_kafka_without_a_time_is_named_by_its_offset():
 def test_ids_of_status_records_differ_by_what_they_say(change):
     error = {"type": change.pop("error"), "message": ""} if "error" in change else None
     assert id_of(make_example("status", error=error, **change)) != id_of(make_example("status"))
+
+
+def test_where_a_track_came_from_is_given_by_python_s_name_and_written_as_from():
+    model = EventRecord(**make_example("events").model_dump() | {"from_": "inside", "to": "unseen"})
+    record = encode_record(model)
+    body = json.loads(record.value)
+    assert (body["from"], body["to"]) == ("inside", "unseen")
+    assert read_message(record.headers, record.value).from_ == "inside"
 
 
 def test_times_are_written_in_utc_with_microseconds():

@@ -161,6 +161,7 @@ def test_a_track_that_only_the_log_knows_is_remembered_at_its_box():
     assert (one.masklet_id, one.track.uid, one.track.no) == (FREE_ID, log[0].track_uid, 1)
     assert (one.track.concept, one.track.concept_id, one.track.state) == ("red", "red", "confirmed")
     assert (one.track.is_visible, one.track.bbox) == (False, log[0].bbox)
+    assert (one.track.area, one.track.score) == (0, log[0].score)
     assert one.track.last_mask.corners == (18, 3, 24, 9)
     other.restore(replayed.snapshot, first_no=100)
     found = [(1_600_000, [make_observation(FREE_ID, box=INSIDE), make_observation(9)])]
@@ -196,6 +197,43 @@ def test_the_last_logged_frame_of_a_topic_says_where_it_came_from():
     log = [record.model_copy(update={"source_ref": ref}) for record in log]
     origin = KafkaOrigin(topic="frames", partition=2, offset=7)
     assert replay(stream, snapshot, log).snapshot.last_stamp.origin == origin
+
+
+@pytest.mark.parametrize(
+    ("bbox", "corners"),
+    [
+        ((0.25, 0.5, 0.25, 0.25), (8, 12, 16, 18)),
+        ((-0.5, -0.5, 1, 1), (0, 0, 16, 12)),
+        ((0.5, 0.5, 1, 1), (16, 12, 32, 24)),
+        ((0.5, 0.5, 0, 0), (16, 12, 17, 13)),
+        ((1, 1, 0.5, 0.5), (31, 23, 32, 24)),
+        (None, (0, 0, 32, 24)),
+    ],
+)
+def test_a_remembered_track_covers_its_box_as_far_as_that_is_in_the_picture(bbox, corners):
+    stream = make_stream(is_live=True, rules=(SEEN,))
+    play(stream, [(0, [])])
+    snapshot = stream.snapshot()
+    (event,) = logged_of(play(stream, steps_of(*[INSIDE] * 5, first=1), first=1))
+    told = event.model_copy(update={"bbox": bbox, "score": None})
+    (one,) = replay(stream, snapshot, [told]).remembered
+    assert one.track.last_mask.corners == corners
+    assert one.track.last_mask.bits.all()
+    assert one.track.bbox == (bbox or (0, 0, 1, 1))
+    assert (one.track.score, one.track.best_score) == (0, 0)
+
+
+def test_an_end_whose_beginning_is_logged_no_more_counts_and_the_rule_waits_for_nothing():
+    rule = {**ENTER, "type": "leave"}
+    del rule["update_every_s"]
+    stream, without = (make_stream(is_live=True, rules=rules) for rules in ((rule,), ()))
+    steps = steps_of(*[INSIDE] * 4, *[OUTSIDE] * 3, *[INSIDE] * 3)
+    log = logged_of(play(stream, steps))
+    assert [one.phase.value for one in log] == ["new", "end"]
+    play(without, steps[:5])
+    replayed = replay(stream, without.snapshot(), log[1:])
+    (watch,) = open_state(replayed.snapshot, "in").values()
+    assert (watch.is_armed, watch.num_events, watch.start) == (True, 1, None)
 
 
 def test_a_remembered_track_that_is_not_found_again_expires():
