@@ -150,8 +150,8 @@ def build_client(
     except BaseException as error:
         for network in networks:
             network.close()
-        if isinstance(error, k.KafkaTimeoutError) and networks and networks[0].refusal:
-            raise networks[0].refusal from error
+            if isinstance(error, k.KafkaTimeoutError) and network.refusal:
+                raise network.refusal from error
         raise
 
 

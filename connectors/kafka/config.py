@@ -114,7 +114,7 @@ class KafkaClientConfig(ConnectorConfig, frozen=True):
         known = self._known_options() if self.options else ()
         for option in self.options.keys() - set(known):
             near = get_close_matches(option, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = "".join(f"did you mean {one!r}? " for one in near)
             faults["options"] = f"unknown option {option!r}; {hint}accepted: kafka-python's options"
         return faults
 

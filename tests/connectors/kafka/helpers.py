@@ -17,6 +17,7 @@ from connectors.record import Record, Topic
 from tests.media import numbered_picture
 
 PNG = encode_image(numbered_picture(1), "png")
+_NOW_MS = round(time.time() * 1000)  # the strict broker deletes what is older than a week
 
 
 def sink_config(bootstrap, topic="events", topics=None, **options):
@@ -29,7 +30,7 @@ def event(number, **fields):
     value = json.dumps({"number": number}).encode()
     headers = (("ce_id", str(number).encode()), ("content-type", b"application/json"))
     record = {"topic": Topic.EVENTS, "key": "gate", "value": value, "headers": headers}
-    return Record(**{**record, "timestamp_ms": 1000 + number, **fields})
+    return Record(**{**record, "timestamp_ms": _NOW_MS + number, **fields})
 
 
 def events(*numbers):

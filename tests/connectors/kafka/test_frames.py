@@ -10,7 +10,8 @@ from connectors.kafka.config import FramesSinkConfig, KafkaSourceConfig
 from connectors.kafka.frames import KafkaFrameSink
 from connectors.kafka.producer import ProducerLink
 from connectors.kafka.source import KafkaSource
-from tests.connectors.kafka.helpers import consume, write_until_taken
+from tests.connectors.kafka.helpers import write_until_taken
+from tests.e2e.runs import read_topic
 from tests.media import make_frame, number_of
 from tests.servers import proxied_kafka_broker
 
@@ -71,7 +72,7 @@ def test_frames_in_flight_are_bounded_and_follow_when_the_broker_is_back():
             proxy.restore()
             write_until_taken(sink.write, make_frame(3))
             write_until_taken(sink.flush)
-        records = consume(proxy.address, "cams", 5, wait_s=0.5)
+        records = read_topic(proxy.address, "cams")
     assert [dict(record.headers)["frame_seq"] for record in records] == [b"0", b"1", b"2", b"3"]
 
 
@@ -88,6 +89,10 @@ def test_close_says_what_was_not_delivered_and_ends_though_the_broker_is_away():
         assert time.monotonic() - began_s < 10
 
 
+def test_closing_what_was_never_opened_does_nothing():
+    KafkaFrameSink(config=FramesSinkConfig(bootstrap="h:1")).close()
+
+
 def test_frame_too_large_for_the_broker_is_left_out_and_counted(kafka_bootstrap, topic, caplog):
     options = {"image": "png", "options": {"max_request_size": 5_000}}
     noise = make_frame(1)
@@ -100,7 +105,7 @@ def test_frame_too_large_for_the_broker_is_left_out_and_counted(kafka_bootstrap,
         sink.flush()
         assert sink.num_refused == 1
     assert "dropped a frame" in caplog.text
-    records = consume(kafka_bootstrap, topic, 3, wait_s=0.5)
+    records = read_topic(kafka_bootstrap, topic)
     assert [dict(record.headers)["frame_seq"] for record in records] == [b"0", b"2"]
 
 
@@ -118,7 +123,7 @@ def test_whatever_the_client_raises_reaches_the_writer_and_the_frame_is_tried_ag
                 sink.flush()
             assert caught.value.recoverable
         write_until_taken(sink.flush)
-    assert len(consume(kafka_bootstrap, topic, 2, wait_s=0.5)) == 1
+    assert len(read_topic(kafka_bootstrap, topic)) == 1
 
 
 def is_done(action):
@@ -145,9 +150,7 @@ def test_frame_on_which_the_client_always_raises_is_left_out_and_the_others_go_o
             assert any(is_done(action) for _ in range(20))
         assert (sink.num_refused, sink.num_pending) == (1, 0)
     assert "KeyError: 'x'" in caplog.text
-    sent = {
-        dict(record.headers)["frame_seq"] for record in consume(kafka_bootstrap, topic, 9, wait_s=1)
-    }
+    sent = {dict(record.headers)["frame_seq"] for record in read_topic(kafka_bootstrap, topic)}
     assert sent == {b"0", b"2"}
 
 

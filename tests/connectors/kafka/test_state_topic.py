@@ -1,5 +1,7 @@
 """Values by key in a compacted topic: what is written last is read, by partition."""
 
+import time
+
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -76,10 +78,12 @@ def test_topic_is_made_compacted_for_large_values_and_too_large_ones_are_refused
 
 
 def test_broker_that_is_away_is_told():
-    config = config_of(f"127.0.0.1:{free_port()}", delivery_timeout_s=0.3)
-    state = StateTopic(config)
-    with pytest.raises(UnreachableError):
+    options = {"delivery_timeout_s": 0.3, "connect_timeout_s": 60}
+    state = StateTopic(config_of(f"127.0.0.1:{free_port()}", **options))
+    began_s = time.monotonic()
+    with pytest.raises(UnreachableError, match="connection refused"):
         state.read(0)
+    assert time.monotonic() - began_s < 30  # a refusal is told at once
     with pytest.raises(SinkUnreachableError):
         state.write("0/gate", b"gate", partition=0)
     state.close()
