@@ -103,7 +103,7 @@ class SnapshotFolder(SnapshotStore):
         folder = self._folder_of(stream_id)
         try:
             for path in folder.glob("*.snapshot"):
-                path.unlink(missing_ok=True)
+                path.unlink()
             folder.rmdir()
         except FileNotFoundError:
             return

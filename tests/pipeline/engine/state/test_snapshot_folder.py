@@ -195,3 +195,20 @@ def test_damaged_snapshots_are_left_to_be_told_of(tmp_path):
     path.write_bytes(b"no snapshot")
     folder.discard_after(-1)
     assert len(folder.load(ABOUT.stream_id)[1]) == 1
+
+
+def test_damaged_snapshot_keeps_no_other_from_being_discarded(tmp_path):
+    folder = SnapshotFolder(tmp_path)
+    for stream_id in ("barn", "gate", "yard"):
+        stored = snapshot()
+        folder.save(replace(stored, about=replace(ABOUT, stream_id=stream_id, cut=2)))
+    damaged, *_ = tmp_path.glob("*/*.snapshot")  # the one that is come upon first
+    damaged.write_bytes(b"no snapshot")
+    folder.discard_after(1)
+    assert list(tmp_path.glob("*/*.snapshot")) == [damaged]
+
+
+def test_snapshot_that_cannot_be_discarded_is_an_error(tmp_path):
+    (tmp_path / "gate/newest.snapshot").mkdir(parents=True)
+    with pytest.raises(NotWritableError, match=r"gate/newest\.snapshot"):
+        SnapshotFolder(tmp_path).discard_after(1)
