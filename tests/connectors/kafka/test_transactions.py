@@ -190,6 +190,25 @@ def test_transaction_that_takes_too_long_is_begun_again(bootstrap, topic, reader
     assert position_of(bootstrap, topic) == [(1, "w#1")]
 
 
+def test_commit_whose_topic_is_gone_meanwhile_is_made_by_another_producer(bootstrap, topic, reader):
+    goes_on, late, moved = threading.Event(), [], advance(topic, reader, 0)
+
+    def membership(names):
+        if not late:
+            late.append(names)
+            sink._link.topics |= {f"{topic}.deleted"}
+            goes_on.wait(30)
+        return moved.membership(names)
+
+    slow = Advance(group=topic, membership=membership, first=moved.first, last=moved.last)
+    with make_sink(bootstrap, topic, delivery_timeout_s=1) as sink:
+        write_until_taken(sink.recover, [topic])
+        write_until_taken(sink.commit, events(0), [slow], "w#1")
+        goes_on.set()
+    assert committed(bootstrap, topic) == [0]
+    assert position_of(bootstrap, topic) == [(1, "w#1")]
+
+
 def test_commit_that_is_known_from_its_pointer_is_not_made_again(bootstrap, topic, sink, reader):
     moved = [advance(topic, reader, 0)]
     sink.commit(events(0), moved, "w#1")
