@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from threading import Lock
 
 from connectors.errors import Position
@@ -61,7 +62,7 @@ class CommitLog:
     def __init__(self) -> None:
         self._tickets: deque[Ticket] = deque()
         self._lock = Lock()
-        self._num_begun = 0
+        self._numbers = count()
         self._edge: int | None = None
         self._moved: dict[str, int | float | str] = {}
 
@@ -71,8 +72,7 @@ class CommitLog:
     def begin(self, position: Position | None) -> Ticket:
         """Return the ticket of what was just read."""
         with self._lock:
-            ticket = Ticket(position, number=self._num_begun)
-            self._num_begun += 1
+            ticket = Ticket(position, number=next(self._numbers))
             self._tickets.append(ticket)
         return ticket
 

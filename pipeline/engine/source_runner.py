@@ -194,7 +194,7 @@ class SourceRunner:
                 self._pump(source)
             except Exception as error:
                 if self._stopping.is_set():
-                    break
+                    return None
                 if not isinstance(error, SourceError):
                     _logger.exception("source raised", extra=self._extra())
                 delay_s = self._retry.delay_s(error, self._parts.clock.monotonic_s())
@@ -205,7 +205,7 @@ class SourceRunner:
                 self._parts.inbox.post(lost)
                 self._stopping.wait(delay_s)
             else:
-                break
+                return None
         return None
 
     def _connect(self) -> Source:

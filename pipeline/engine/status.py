@@ -218,9 +218,10 @@ class StatusBook:
         return last_us is not None and last_us >= entry.opened_us
 
     def _is_silent(self, buffer: FrameBuffer, now_s: float) -> bool:
-        if buffer.num_frames:  # it is we who are slow
+        last_us = buffer.last_arrived_us
+        if last_us is None or buffer.num_frames:  # it is we who are slow
             return False
-        silent_s = now_s - (buffer.last_arrived_us or 0) / _US
+        silent_s = now_s - last_us / _US
         return silent_s > max(
             self._config.stalled_s, _STALLED_INTERVALS * buffer.usual_interval_us / _US
         )

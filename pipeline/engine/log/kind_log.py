@@ -98,7 +98,7 @@ class KindLog:
             best_effort: Consumers that do not count.
         """
         safe = [
-            max(position.settled, self._synced_seq if name in self._with_log else 0)
+            max(position.settled, self._synced_seq) if name in self._with_log else position.settled
             for name, position in self.positions.items()
             if name not in best_effort
         ]
@@ -126,7 +126,7 @@ class KindLog:
         """Keep memory within its bound, but for what is to be written to disk first."""
         tail = self._tail
         # The newest stays whatever its size: else it could never be delivered.
-        while len(tail) > 1 and tail.bytes_after(tail.first_seq - 1) > self._memory_bytes:
+        while len(tail) > 1 and tail.num_bytes > self._memory_bytes:
             seq = tail.first_seq
             if seq > _least(self._unshed):
                 return

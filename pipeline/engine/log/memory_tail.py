@@ -27,6 +27,9 @@ class Held:
 class MemoryTail:
     """Records ``first_seq`` to ``last_seq``, without a gap. Used by one thread at a time.
 
+    Attributes:
+        num_bytes: Size of all of them.
+
     Args:
         last_seq: Sequence number of the last record before the first one appended.
     """
@@ -34,6 +37,7 @@ class MemoryTail:
     def __init__(self, last_seq: int) -> None:
         self._held: dict[int, Held] = {}
         self._bytes_to = 0
+        self.num_bytes = 0
         self.first_seq = last_seq + 1
         self.last_seq = last_seq
 
@@ -41,6 +45,7 @@ class MemoryTail:
         """Take one record more."""
         self.last_seq += 1
         self._bytes_to += num_bytes
+        self.num_bytes += num_bytes
         held = Held(self.last_seq, record, num_bytes, self._bytes_to, now_s)
         self._held[self.last_seq] = held
 
@@ -61,7 +66,7 @@ class MemoryTail:
     def drop_to(self, seq: int) -> None:
         """Let go of all records up to and with a sequence number."""
         for dropped in range(self.first_seq, min(seq, self.last_seq) + 1):
-            del self._held[dropped]
+            self.num_bytes -= self._held.pop(dropped).num_bytes
             self.first_seq = dropped + 1
 
     def skip_to(self, seq: int) -> None:

@@ -13,8 +13,10 @@ NOW = datetime(2026, 11, 29, 2, tzinfo=UTC)
 PLACE = {"topic": "frames", "partition": 3, "offset": 7}
 
 
-def letter_of(payload=b"\xff\x00", position=PLACE, headers=(), now=NOW):
-    error = BadFrameError("gate", "no picture", position=position, payload=payload, headers=headers)
+def letter_of(payload=b"\xff\x00", position=PLACE, headers=(), now=NOW, stream_id="gate"):
+    error = BadFrameError(
+        stream_id, "no picture", position=position, payload=payload, headers=headers
+    )
     return to_dead_letter(error, now=now)
 
 
@@ -43,6 +45,12 @@ def test_input_that_is_read_again_has_the_same_id():
 @pytest.mark.parametrize("changed", [{"payload": b"y"}, {"position": {**PLACE, "offset": 8}}])
 def test_other_input_has_another_id(changed):
     assert dict(letter_of(**changed).headers)["ce_id"] != dict(letter_of().headers)["ce_id"]
+
+
+def test_input_has_another_id_where_the_same_bytes_mean_something_else():
+    first = letter_of(stream_id="gate", position={}, payload=b"{}x")
+    second = letter_of(stream_id="gate{}", position={}, payload=b"x")
+    assert dict(first.headers)["ce_id"] != dict(second.headers)["ce_id"]
 
 
 def test_record_refused_for_its_key_becomes_a_letter_that_every_sink_takes():

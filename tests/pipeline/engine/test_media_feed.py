@@ -254,3 +254,58 @@ def test_the_oldest_waits_until_the_sink_has_it_for_good(sink, put):
     feed.judge()
     assert value_of(metrics, "sink_oldest_record_seconds", sink="media") == 0
     assert feed.watch.error is None
+
+
+def test_pictures_that_a_sink_leaves_out_at_the_very_end_are_counted(make_outbox, monkeypatch):
+    monkeypatch.setattr("pipeline.engine.outbox._JUDGE_S", 60.0)
+    sink = type("Choosy", (FilmSink,), {"num_refused": 7})()
+    outbox, metrics, _ = make_outbox(sink)
+    outbox.start()
+    stop(outbox)
+    assert value_of(metrics, "shed_total", sink="sink-0", kind="pictures") == 7
+
+
+class Odd(FilmSink):
+    """Has a bug with its first picture."""
+
+    num_tries = 0
+
+    def write(self, frame, overlays, captions):
+        self.num_tries += 1
+        if self.num_tries == 1:
+            raise ZeroDivisionError("a bug")
+        super().write(frame, overlays, captions)
+
+
+def test_a_picture_that_a_sink_has_a_bug_with_is_left_out_and_counted(caplog):
+    sink = Odd()
+    sink.gate.set()
+    feed, metrics = make_feed(sink)
+    feed.open()
+    for number in range(2):
+        feed.put(number + 1, drawing_of(number))
+    feed.start()
+    feed.drain()
+    assert feed.join(30)
+    assert (sink.num_tries, sink.told) == (2, [1])
+    assert value_of(metrics, "shed_total", sink="media", kind="pictures") == 1
+    assert "a bug" in caplog.text
+
+
+def test_a_close_waits_for_the_one_who_judges(make_outbox, monkeypatch):
+    monkeypatch.setattr("pipeline.engine.outbox._JUDGE_S", 0.01)
+    closer, is_asked, answers = threading.current_thread(), threading.Event(), threading.Event()
+
+    def num_refused(_sink):
+        if threading.current_thread() is not closer:
+            is_asked.set()
+            answers.wait(30)
+        return 0
+
+    before = {one for one in threading.enumerate() if one.name == "delivery-judge"}
+    outbox, *_ = make_outbox(type("Slow", (FilmSink,), {"num_refused": property(num_refused)})())
+    outbox.start()
+    assert is_asked.wait(30)
+    threading.Timer(0.2, answers.set).start()
+    outbox.close()
+    assert before >= {one for one in threading.enumerate() if one.name == "delivery-judge"}

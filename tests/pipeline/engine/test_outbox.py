@@ -205,7 +205,7 @@ def test_a_disk_that_hangs_is_seen_and_holds_up_no_end(make_outbox, hanging_disk
 
 def test_what_a_full_disk_does_not_keep_at_the_end_is_said_to_be_lost(make_outbox, monkeypatch):
     sink = opened(kind=LoggedSink, is_away=True)
-    outbox, *_ = make_outbox(sink)
+    outbox, _, health = make_outbox(sink)
     outbox.start()
 
     def fail(_fd):
@@ -215,6 +215,7 @@ def test_what_a_full_disk_does_not_keep_at_the_end_is_said_to_be_lost(make_outbo
     for number in range(5):
         outbox.put(status(number))
     wait_until(sink.entered.is_set)  # from memory: the disk is known to fail
+    wait_until(lambda: "the log cannot be written" in str(health.readiness().reasons))
     outbox.request_stop()
     left = outbox.close()["sink-0"]
     assert "0 records are kept" in left.text
@@ -464,3 +465,17 @@ def test_a_bug_in_the_log_is_tried_again_after_a_rest_that_an_end_breaks_off(
     assert stop(outbox) == {}
     assert time.monotonic() - began_s < 4  # it does not hold up a close, which waits for 5 s
     assert len(tried) == 1
+
+
+def test_a_close_leaves_no_thread_behind_though_nobody_asked_for_it_before(
+    make_outbox, monkeypatch
+):
+    monkeypatch.setattr(module, "_SYNC_S", 60.0)
+    monkeypatch.setattr(module, "_JUDGE_S", 60.0)
+    before, sink = set(threading.enumerate()), opened(kind=LoggedSink)
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    outbox.put(status())
+    wait_until(lambda: sink.keys == ["s0"])
+    outbox.close(2.0)
+    assert set(threading.enumerate()) <= before

@@ -4,8 +4,14 @@ import errno
 import os
 import shutil
 import threading
+import time
+from dataclasses import dataclass, field
+
+import pytest
 
 from connectors.errors import SinkUnreachableError
+from connectors.record import Record, Topic
+from pipeline.engine.delivery import Delivery
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.record_log import RecordLog
 from tests.pipeline.engine.runs import wait_until
@@ -151,3 +157,63 @@ def test_a_refused_record_is_let_go_of_once_its_letter_is_on_disk(make_outbox, m
     wait_until(lambda: len(told) == 2)  # the record, and its letter, which is refused too
     assert stop(outbox) == {}
     assert told == [True, True]
+
+
+@dataclass
+class Noting(GateSink):
+    """Notes when it was given how much."""
+
+    noted: list = field(default_factory=list)
+
+    def write(self, records):
+        self.noted.append((time.monotonic(), len(records)))
+        return super().write(records)
+
+
+def letter(number):
+    """A record of a megabyte."""
+    value = bytes(1_000_000)
+    return Delivery(
+        dead_letter=Record(topic=Topic.DLQ, key=f"s{number}", value=value, timestamp_ms=0)
+    )
+
+
+@pytest.mark.parametrize(("make", "num", "most"), [(status, 700, 500), (letter, 9, 4)])
+def test_a_sink_that_was_held_up_is_given_a_bounded_part_at_once(make, num, most, make_outbox):
+    sink = Noting()
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    for number in range(num):
+        outbox.put(make(number))
+    wait_until(lambda: outbox.num_waiting == num)
+    sink.gate.set()
+    assert stop(outbox) == {}
+    assert sink.keys == [f"s{number}" for number in range(num)]
+    assert max(size for _, size in sink.noted) == most
+
+
+def test_a_sink_whose_writes_cost_much_is_left_alone_between_two(make_outbox):
+    sink = opened(kind=type("Paced", (Noting,), {"pace_s": 0.3}))
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    for number in range(2):
+        outbox.put(status(number))
+        wait_until(lambda number=number: len(sink.keys) == number + 1)
+    (first_s, _), (second_s, _) = sink.noted
+    assert second_s - first_s >= sink.pace_s
+    stop(outbox)
+
+
+def test_the_end_does_not_wait_for_a_sink_whose_writes_cost_much(make_outbox):
+    sink = type("Paced", (Noting,), {"pace_s": 60.0})()
+    outbox, *_ = make_outbox(sink)
+    outbox.start()
+    for number in range(3):
+        outbox.put(status(number))
+        assert sink.entered.wait(30)  # with the first alone; the others come meanwhile
+    wait_until(lambda: outbox.num_waiting == 3)
+    outbox.request_stop()
+    assert outbox.join(1.0) == ["sink-0"]
+    sink.gate.set()
+    assert outbox.join(30) == []
+    assert len(sink.keys) == 3

@@ -14,12 +14,12 @@ AWAY = SinkUnreachableError("kafka://b:1", "5 records not confirmed in 10 s")
 class Bench:
     """A watch over a durable sink, with a clock that moves when told to."""
 
-    def __init__(self):
+    def __init__(self, *, is_durable=True):
         self.clock = ManualClock()
         self.health = Health(self.clock, stall_s=60)
         observers = Observers(metrics=Metrics(tuple), health=self.health, clock=self.clock)
         limits = SinkLimits(behind_s=2, down_s=10)
-        self.watch = SinkWatch("k", is_durable=True, limits=limits, observers=observers)
+        self.watch = SinkWatch("k", is_durable=is_durable, limits=limits, observers=observers)
         self.watch.open()
 
     def judge_at(self, time_s, *, oldest_age_s):
@@ -61,3 +61,20 @@ def test_the_cause_of_a_failure_is_told_at_once_and_kept_until_a_write_arrives(b
     assert bench.judge_at(20, oldest_age_s=20) == (SinkState.DOWN, str(AWAY))
     bench.watch.succeed()
     assert bench.told == (SinkState.UP, None)
+
+
+@pytest.mark.parametrize(
+    ("is_durable", "options", "outlook"),
+    [
+        (True, {}, "tried again until it works"),
+        (False, {}, "left out until it works"),
+        (True, {"is_final": True}, "given up"),
+    ],
+)
+def test_the_log_says_once_what_becomes_of_records_while_a_sink_fails(
+    is_durable, options, outlook, caplog
+):
+    watch = Bench(is_durable=is_durable).watch
+    for _ in range(2):
+        watch.fail(AWAY, **options)
+    assert [one.getMessage() for one in caplog.records] == [f"{AWAY}; {outlook}"]

@@ -102,8 +102,10 @@ def test_a_lost_device_is_nobodys_fault_and_is_passed_on():
 
 
 def test_a_stream_that_the_model_refuses_is_told_and_not_open():
-    worker = make_worker()
+    metrics = Metrics(tuple)
+    worker = make_worker(metrics=metrics)
     assert "mauve" in worker.open("a", ["mauve"])
+    assert 'model_errors_total{stream="a"} 1.0' in metrics.exposition().decode()
     worker.close("a")
     assert worker.open("a", ["red"]) is None
 

@@ -122,6 +122,10 @@ def test_what_was_written_to_its_end_is_known_though_it_is_damaged(place, last_w
     assert find_last_written(bytes(data), STARTS[good], good) == last_written
 
 
+def test_what_was_written_is_found_from_the_first_byte_on():
+    assert find_last_written(DATA, 0, 0) == 5
+
+
 def test_zeros_of_a_power_cut_were_never_written():
     assert find_last_written(DATA + bytes(500), len(DATA), 5) == 5
 

@@ -5,7 +5,7 @@ from pipeline.engine.log.kind_log import KindLog
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.segment_store import SegmentStore
 from pipeline.engine.log.segments import Chunk, Hole, read_chunk
-from tests.pipeline.engine.log.logs import make_records
+from tests.pipeline.engine.log.logs import make_records, numbers_of
 
 READ = {"max_bytes": 10_000, "max_records": 100}
 
@@ -52,3 +52,16 @@ def test_batch_from_disk_that_is_shed_from_the_hands_is_no_loss_once_confirmed(t
         log.read(name, **READ)
     assert log.positions["kafka"].num_shed == num_left
     assert log.positions["mqtt"].num_shed == num_left + 2
+
+
+def test_what_memory_holds_is_read_there_though_all_before_it_is_lost(tmp_path):
+    log = KindLog(Kind.ALERTS, SegmentStore(tmp_path, 10_000), ({}, {"kafka": 0}), 0, 500)
+    log.append(make_records(1, 5, num_bytes=200), now_s=0)
+    entries = [
+        (item.seq, encode_entry(item.seq, 0, item.record))
+        for item in log.to_write(5, 9999, is_everything=True)
+    ]
+    log.publish(log.store.write(entries), log.store)
+    [segment] = log.store.segments
+    log.store.note_hole(segment, Hole(1, 3, 0))
+    assert numbers_of(log.read("kafka", **READ)) == [4, 5]

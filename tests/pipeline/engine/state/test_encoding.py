@@ -33,6 +33,11 @@ def test_identity_snapshots_of_the_full_models_shapes_are_small_and_quick():
         assert cost.engine_ms <= 2
 
 
+def test_snapshot_of_a_stream_whose_model_keeps_nothing_holds_its_tracks_alone():
+    stored = encode_capture(make_capture(make_stream(0), None, None))
+    assert (stored.about.tracker, stored.about.next_masklet_id, stored.arrays) == ("", 0, {})
+
+
 @pytest.mark.slow
 def test_streams_of_twenty_objects_are_quick_to_save_and_to_go_on_with():
     for cost in nano_costs(num_objects=20):
