@@ -10,6 +10,7 @@ from connectors.record import Topic
 from pipeline.clock import ManualClock
 from pipeline.engine.inbox import AddStream, ChangeStream, RemoveStream
 from tests.pipeline.engine.runs import (
+    CAMERA,
     assert_settled,
     bodies,
     counts_of,
@@ -22,7 +23,7 @@ from tests.pipeline.engine.runs import (
     wait_until,
 )
 from tests.pipeline.engine.sinks import FilmSink
-from tests.pipeline.fakes import make_frame, make_walk
+from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
 
 
 def endless(stream_id="cam", *, num_frames=6, **fields):
@@ -351,3 +352,26 @@ def test_frames_that_wait_when_a_stream_is_closed_for_idleness_are_not_lost():
     summary = app.engine.run(lambda: clock.advance(6.0))
     assert counts_of(summary, "*").processed == 40
     assert_settled(summary)
+
+
+class Forgetful(BlobTracker):
+    """Cannot go on with what it has kept."""
+
+    def restore_stream(self, stream_id, concepts, memory):
+        raise RuntimeError("not mine")
+
+
+@pytest.mark.parametrize(("kind", "reasons"), [(BlobTracker, []), (Forgetful, ["model_error"])])
+def test_tracks_of_a_camera_end_at_a_start_only_if_the_model_cannot_go_on(kind, reasons, tmp_path):
+    config, walk = make_config(source=CAMERA, overflow="wait"), make_walk(24)
+    state = config.state.model_copy(update={"folder": tmp_path})
+    config = config.model_copy(update={"state": state})
+    for tracker, first, last in ((BlobTracker(), 0, 20), (kind(), 20, 24)):
+        sink = MemorySink()
+        app = make_app(config, [*walk[:last], Pause(600)], sink=sink, tracker=tracker)
+        in_turn(
+            app.engine,
+            (lambda sink=sink, num=last - first: num_results(sink, "cam") == num, lambda: None),
+        )
+    ended = [track for track in bodies(sink, Topic.TRACKS) if track["kind"] == "ended"]
+    assert [track["reason"] for track in ended] == reasons

@@ -15,7 +15,15 @@ from pipeline.engine.commits import Ticket
 from pipeline.engine.inbox import FrameRefused, UnknownStream
 from pipeline.engine.state.snapshot_folder import SnapshotFolder
 from pipeline.engine.state.snapshot_store import SnapshotRefusedError
-from tests.pipeline.engine.runs import bodies, in_turn, make_app, make_config, states_of, wait_until
+from tests.pipeline.engine.runs import (
+    assert_settled,
+    bodies,
+    in_turn,
+    make_app,
+    make_config,
+    states_of,
+    wait_until,
+)
 from tests.pipeline.engine.state.test_resuming import told
 from tests.pipeline.fakes import BlobTracker, make_walk
 
@@ -221,6 +229,28 @@ def test_frames_that_wait_come_again_where_their_partition_goes(config_of, whole
     [stream] = summary.streams
     assert stream.counts.processed == len(WALK)
     assert stream.counts.dropped["moved"] == stream.counts.received - len(WALK) > 0
+
+
+def test_source_that_waits_for_room_is_let_go_when_its_stream_leaves(config_of):
+    group = Group(p0=WALK, p1=make_walk(30, stream_id="barn"))
+    worker = Worker(config_of(buffer_frames=1), group)
+
+    def give():
+        def is_waiting():
+            [stream] = worker.app.engine.summary().streams
+            return stream.counts.received == stream.counts.processed + 2
+
+        wait_until(is_waiting)
+        worker.give()
+
+    group.assign(GATE)
+    summary = worker.run(
+        (worker.has_done(7), give),
+        (worker.has_given, lambda: group.assign(BARN)),
+        (worker.has_told(30, "barn"), lambda: None),
+    )
+    assert group.committed[GATE] == 7
+    assert_settled(summary)
 
 
 def test_stream_of_another_partition_goes_on_undisturbed(config_of):

@@ -477,5 +477,5 @@ def test_a_close_leaves_no_thread_behind_though_nobody_asked_for_it_before(
     outbox.start()
     outbox.put(status())
     wait_until(lambda: sink.keys == ["s0"])
-    outbox.close(2.0)
+    outbox.close(10.0)
     assert set(threading.enumerate()) <= before

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from connectors.kafka.config import KafkaSourceConfig
 from connectors.memory import MemorySource, Pause
 from pipeline.clock import SystemClock
 from pipeline.engine.buffer import Arrived
@@ -13,9 +14,10 @@ from pipeline.engine.inbox import Inbox
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.retry import HostLimit
 from pipeline.engine.source_runner import RunnerParts
+from pipeline.engine.state.snapshot_folder import SnapshotFolder
 from pipeline.engine.stream_table import StreamTable
 from pipeline.errors import UnknownStreamError
-from tests.pipeline.engine.runs import make_config
+from tests.pipeline.engine.runs import CAMERA, make_config
 from tests.pipeline.fakes import make_frame
 
 
@@ -36,18 +38,23 @@ def build(stream, position):
     return kind([Pause(600)], stream_id=stream.id, position=position)
 
 
-@contextmanager
-def table_of(*stream_ids):
-    """A table of streams whose sources are read, and its ledger."""
-    config, ledger = make_config(*stream_ids), Ledger()
-    parts = RunnerParts(
+def parts_of(ledger, store=None):
+    return RunnerParts(
         build=build,
         host_of=lambda _: None,
         inbox=Inbox(),
         ledger=ledger,
         hosts=HostLimit(4),
         clock=SystemClock(),
+        store=store,
     )
+
+
+@contextmanager
+def table_of(*stream_ids):
+    """A table of streams whose sources are read, and its ledger."""
+    config, ledger = make_config(*stream_ids), Ledger()
+    parts = parts_of(ledger)
     table, Stuck.release = StreamTable(config, parts), threading.Event()
     sources = [table.add(stream)[0] for stream in config.streams]
     for source in sources:
@@ -117,3 +124,30 @@ def test_a_stream_that_was_dropped_is_known_no_more():
         assert source.runner.router.find("a") is None
         with pytest.raises(UnknownStreamError, match=r"'a'.*b"):
             table.configured("a")
+
+
+class SharedFolder(SnapshotFolder):
+    is_shared = True
+
+
+KAFKA = KafkaSourceConfig(bootstrap="127.0.0.1:1", topic="frames")
+
+
+@pytest.mark.parametrize(
+    ("stream_id", "source", "kind", "is_open"),
+    [
+        ("cam", CAMERA, None, True),
+        ("cam", CAMERA, SharedFolder, True),
+        ("cam", KAFKA, None, True),
+        ("cam", KAFKA, SnapshotFolder, True),
+        ("cam", KAFKA, SharedFolder, False),
+        ("*", KAFKA, None, False),
+    ],
+)
+def test_a_stream_waits_for_its_first_frame_where_another_worker_may_have_kept_it(
+    stream_id, source, kind, is_open, tmp_path
+):
+    config = make_config(stream_id, source=source)
+    parts = parts_of(Ledger(), kind and kind(tmp_path))
+    _, running = StreamTable(config, parts).add(config.streams[0])
+    assert (running is not None) is is_open
