@@ -49,6 +49,6 @@ def test_streams_of_twenty_objects_are_quick_to_save_and_to_go_on_with():
 
 @pytest.mark.slow
 def test_identity_snapshots_alone_keep_the_identities_of_what_is_seen():
-    counts = {(one.way, one.where): one for one in identities(range(2))}
+    counts = {(one.way, one.where): one for one in identities(range(1))}
     kept = counts["identity", "visible"]
     assert kept.num_kept >= 0.95 * kept.num_objects > 0
