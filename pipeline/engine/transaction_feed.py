@@ -94,9 +94,14 @@ class TransactionFeed(RecordFeed):
         """Write nothing but the transaction that was given: frames behind it have no position."""
         self._has_rest = False
 
+    def give_up(self, error: FencedError) -> None:
+        """Take note that another worker has taken over; the run has failed by it."""
+        self.watch.fail(error, is_final=True)
+        self.fenced = error
+
     def tell_left(self, num: int) -> Undelivered:
         """Tell what becomes of ``num`` records that are not committed: none is lost."""
-        why = self.watch.error or "ended between two transactions"
+        why = self.fenced or self.watch.error or "ended between two transactions"
         text = f"{why}; {num} records come again, with the frames that led to them"
         if self.fenced is not None:
             return Undelivered(text=text)
@@ -149,8 +154,7 @@ class TransactionFeed(RecordFeed):
                 with self._metrics.stage.labels("sink_write").time():
                     call()
             except FencedError as error:
-                self.watch.fail(error, is_final=True)
-                self.fenced = error
+                self.give_up(error)
                 self._on_progress()
                 return False
             except SinkError as error:

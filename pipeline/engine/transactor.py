@@ -186,12 +186,12 @@ class Transactor:
         """
         for handover in [] if self._cut is None else self._cut.leaving:
             if handover.over.is_set():
-                raise self._fence(handover)
+                raise self._give_up(handover)
         for source, handover in tuple(self._handovers.waiting):
             if not handover.over.is_set():
                 continue
             if self._has_under_way(source, handover):
-                raise self._fence(handover)
+                raise self._give_up(handover)
             self._handovers.waiting.remove((source, handover))
             self._put_away(source, handover)
 
@@ -202,10 +202,12 @@ class Transactor:
             return True
         return any(not handover.partitions.isdisjoint(one.first) for one in advances)
 
-    def _fence(self, handover: Handover) -> FencedError:
+    def _give_up(self, handover: Handover) -> FencedError:
         places = ", ".join(sorted(handover.partitions))
         reason = f"another worker has {places} before their results are committed"
-        return FencedError(self._plan.sink, reason)
+        error = FencedError(self._plan.sink, reason)
+        self._feed.give_up(error)
+        return error
 
     def _carry_on(self, cut: _Cut) -> None:
         if not cut.is_given:

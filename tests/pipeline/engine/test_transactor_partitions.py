@@ -1,6 +1,7 @@
 """Partitions leave for other workers with a commit; where they are lost before it, the run ends."""
 
 from connectors.record import Topic
+from pipeline.errors import ExitCode
 from tests.pipeline.engine.runs import bodies
 from tests.pipeline.engine.test_handovers import BARN, GATE
 from tests.pipeline.engine.transactions import Books, positions, reading, seqs
@@ -52,43 +53,44 @@ def test_partition_that_comes_back_at_once_goes_on(run_of):
     assert seqs(books) == {"cam": [*range(14)]}
 
 
-def is_shut_out(run, caplog, *places):
+def is_shut_out(run, *places):
     """Play a run to its end, which must come because partitions are another worker's."""
     run.clock.is_hasty = True
-    run.play_out()
+    summary = run.play_out()
+    assert summary.exit_code() is ExitCode.FAILED
     text = f"another worker has {', '.join(places)} before their results are committed"
-    return text in caplog.text
+    return text in summary.sink_errors["kafka"]
 
 
-def test_worker_ends_if_partitions_are_lost_with_results_that_wait_for_a_cut(run_of, caplog):
+def test_worker_ends_if_partitions_are_lost_with_results_that_wait_for_a_cut(run_of):
     run = run_of(books := Books(), group := reading(p0=WALK[:9], p1=OTHER[:2]))
     run.until_done(11)
     group.revoke(GATE, BARN, is_lost=True)
-    assert is_shut_out(run, caplog, GATE, BARN)
+    assert is_shut_out(run, GATE, BARN)
     assert books.commits == []
 
 
-def test_worker_ends_if_a_partition_is_lost_with_its_transaction_under_way(run_of, caplog):
+def test_worker_ends_if_a_partition_is_lost_with_its_transaction_under_way(run_of):
     run = run_of(books := Books(num_allowed=1), group := reading(p0=WALK[:9]))
     run.until_done(9)
     run.pass_interval()
     run.until(lambda: books.num_entered == 2)
     group.revoke(GATE, is_lost=True)
-    assert is_shut_out(run, caplog, GATE)
+    assert is_shut_out(run, GATE)
     assert books.commits == []
 
 
-def test_worker_ends_if_a_partition_that_leaves_is_lost_before_the_commit(run_of, caplog):
+def test_worker_ends_if_a_partition_that_leaves_is_lost_before_the_commit(run_of):
     run = run_of(books := Books(num_allowed=1), group := reading(p0=WALK[:9]))
     run.until_done(9)
     handover = group.revoke(GATE)
     run.until(lambda: books.num_entered == 2)
     handover.over.set()
-    assert is_shut_out(run, caplog, GATE)
+    assert is_shut_out(run, GATE)
     assert books.commits == []
 
 
-def test_worker_ends_if_one_of_two_partitions_that_leave_is_lost(run_of, caplog):
+def test_worker_ends_if_one_of_two_partitions_that_leave_is_lost(run_of):
     run = run_of(books := Books(num_allowed=1), group := reading(p0=WALK[:9], p1=[]))
     run.until_done(9)
     run.pass_interval()
@@ -97,7 +99,7 @@ def test_worker_ends_if_one_of_two_partitions_that_leave_is_lost(run_of, caplog)
     run.until_done(11)
     group.revoke(GATE)
     group.revoke(BARN, is_lost=True)
-    assert is_shut_out(run, caplog, BARN)
+    assert is_shut_out(run, BARN)
 
 
 def test_lost_partition_of_which_all_is_committed_is_let_go_of(run_of):
