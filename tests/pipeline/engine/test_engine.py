@@ -21,6 +21,7 @@ from tests.pipeline.engine.runs import (
     states_of,
 )
 from tests.pipeline.engine.sinks import FilmSink, GateSink, LoggedSink, opened
+from tests.pipeline.engine.transactions import Books, Partitions, reading
 from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
 
 
@@ -234,6 +235,25 @@ def test_a_lost_device_ends_the_run_with_a_code_of_its_own_and_flushes_sinks():
     assert bodies(sink, Topic.TRACKS)[-1]["kind"] == "ended"
     assert not sink.is_open
     assert_settled(summary)
+
+
+def test_a_lost_device_writes_nothing_that_goes_with_no_transaction(run_of):
+    books = Books()
+    run = run_of(books, reading(p0=make_walk(20)), tracker=LostDevice())
+    assert run.play_out().exit_code() == 3
+    assert run.num_done == 3
+    assert books.commits == []
+
+
+def test_a_worker_that_waits_for_its_sink_at_the_start_is_known_to_turn(run_of):
+    books = Books(num_allowed=0)
+    run = run_of(books, Partitions(p0=[]))
+    run.turn()
+    run.clock.advance(3600.0)
+    run.turn()
+    assert run.app.health.liveness().is_good
+    assert "the engine has not begun to turn" not in run.app.health.readiness().reasons
+    books.allow()
 
 
 def test_a_callback_that_raises_at_the_end_leaves_nothing_open():

@@ -472,10 +472,8 @@ def test_a_close_leaves_no_thread_behind_though_nobody_asked_for_it_before(
 ):
     monkeypatch.setattr(module, "_SYNC_S", 60.0)
     monkeypatch.setattr(module, "_JUDGE_S", 60.0)
-    before, sink = set(threading.enumerate()), opened(kind=LoggedSink)
-    outbox, *_ = make_outbox(sink)
+    before = set(threading.enumerate())
+    outbox, *_ = make_outbox(opened(kind=LoggedSink))
     outbox.start()
-    outbox.put(status())
-    wait_until(lambda: sink.keys == ["s0"])
     outbox.close(10.0)
     assert set(threading.enumerate()) <= before
