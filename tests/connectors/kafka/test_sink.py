@@ -331,17 +331,24 @@ def test_producers_whose_broker_is_gone_end_at_once_and_leave_no_thread():
 
 
 def test_producer_that_a_sink_was_closed_before_it_had_is_ended():
+    links = []
+
+    class Sink(KafkaSink):
+        def _build_link(self):
+            links.append(super()._build_link())  # or its finalizer would end it
+            return links[0]
+
     before = len(network_threads())
     with proxied_kafka_broker() as (proxy, _):
         proxy.stall()
-        sink = KafkaSink(config=sink_config(proxy.address, delivery_timeout_s=0.1))
+        sink = Sink(config=sink_config(proxy.address, delivery_timeout_s=0.1, connect_timeout_s=30))
         sink.open()
         with pytest.raises(SinkUnreachableError):
             sink.write(events(0))
-        assert len(network_threads()) > before
         sink.close()
+        assert not links
         proxy.restore()
-        wait_until(lambda: len(network_threads()) <= before)
+        wait_until(lambda: links and len(network_threads()) <= before)
 
 
 @pytest.mark.parametrize(("num_alone", "then_alone"), [(0, 0), (2, 3)])
