@@ -150,6 +150,7 @@ def build_client(
     except BaseException as error:
         for network in networks:
             network.close()
+        for network in networks:
             if isinstance(error, k.KafkaTimeoutError) and network.refusal:
                 raise network.refusal from error
         raise
