@@ -103,6 +103,8 @@ def pytest_configure(config):
         r"ignore:unclosed .*\('0\.0\.0\.0', \d+\)>:ResourceWarning",
     ):
         config.addinivalue_line("filterwarnings", ignored)
+    # Its threads draw the waits between two tries while hypothesis draws in another.
+    config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside")
     # Some are found only when the filters of the tests are gone.
     warnings.filterwarnings("ignore", r"unclosed .*\('0\.0\.0\.0', \d+\)>", ResourceWarning)
 

@@ -183,12 +183,14 @@ def test_a_sink_that_was_held_up_is_given_a_bounded_part_at_once(make, num, most
     sink = Noting()
     outbox, *_ = make_outbox(sink)
     outbox.start()
-    for number in range(num):
+    outbox.put(make(0))
+    wait_until(lambda: sink.noted)  # it is held up with this one alone
+    for number in range(1, num + 1):
         outbox.put(make(number))
-    wait_until(lambda: outbox.num_waiting == num)
+    wait_until(lambda: outbox.num_waiting == num + 1)
     sink.gate.set()
     assert stop(outbox) == {}
-    assert sink.keys == [f"s{number}" for number in range(num)]
+    assert sink.keys == [f"s{number}" for number in range(num + 1)]
     assert max(size for _, size in sink.noted) == most
 
 
