@@ -5,9 +5,8 @@ DEV := .venv/.installed-dev
 SOURCES := pyproject.toml deploy/constraints.txt deploy/setup.sh
 OUT ?= demo-out
 # The tests' tensors are small: a second thread gains nothing, and on a busy machine it costs much.
-# Three processes instead, as a third of the time goes to waits for brokers and cameras; a file's
-# tests stay together, so that its fixtures are made once.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile
+# Two processes instead; a file's tests stay together, so that its fixtures are made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-engine bench-delivery bench-state bench-world mutants chaos clean

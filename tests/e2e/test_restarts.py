@@ -80,7 +80,8 @@ def test_camera_taken_out_of_the_file_ends_its_events_once_and_the_other_goes_on
     killed_at = format_time(datetime.now(UTC))
     write_config(tmp_path, stream_ids=("a",), sections=state)
     run_until(lambda: not open_events() and len(told("status", "a")) > num_before + 3)
-    run_until(lambda: len(told("status", "a")) > num_before + 9)
+    forgotten = tmp_path / "state/snapshots/b"
+    run_until(lambda: len(told("status", "a")) > num_before + 9 and not forgotten.exists())
     ends = [body for body in told("events", "b") if body.get("end_reason") == "stream_removed"]
     # A line may come twice after a kill, but not another one.
     once = {(body["event_id"], body["ce_id"], body["result_time"]) for body in ends}
