@@ -26,7 +26,8 @@ _TEXT = """\
 
 `make chaos` brings about each fault of this table with real servers, brokers and processes,
 measures from outside what it costs, and writes this page. It fails, and names the limit, if one
-is broken. Measured {when} on {cores} cores, beside other programs; workers killed {kills} times.
+is broken. Measured {when} on {cores} cores, beside other programs;
+workers killed up to {kills} times.
 
 {table}
 
