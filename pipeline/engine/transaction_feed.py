@@ -64,7 +64,8 @@ class TransactionFeed(RecordFeed):
         self._given: Transaction | None = None
         self._has_rest = True
         self._pointers: Collection[str] | None = None
-        self.fenced: FencedError | None = None
+        self._shut_out: FencedError | None = None  # written by the feed's thread
+        self._lost: FencedError | None = None  # written by the engine's
 
     def recover(self, groups: Collection[str], timeout_s: float) -> Collection[str] | None:
         """Shut out the process before, and return the pointers that it has left.
@@ -94,10 +95,15 @@ class TransactionFeed(RecordFeed):
         """Write nothing but the transaction that was given: frames behind it have no position."""
         self._has_rest = False
 
-    def give_up(self, error: FencedError) -> None:
-        """Take note that another worker has taken over; the run has failed by it."""
-        self.watch.fail(error, is_final=True)
-        self.fenced = error
+    @property
+    def fenced(self) -> FencedError | None:
+        """Why nothing more will be committed: another worker has taken over."""
+        return self._shut_out or self._lost
+
+    def lose(self, error: FencedError) -> None:
+        """Commit nothing more: what the records came from is another worker's already."""
+        self._lost = error
+        self.interrupt()
 
     def tell_left(self, num: int) -> Undelivered:
         """Tell what becomes of ``num`` records that are not committed: none is lost."""
@@ -126,6 +132,8 @@ class TransactionFeed(RecordFeed):
                 self._commit_all()
         except Exception:
             _logger.exception("failed to carry transactions", extra={"sink": self.name})
+        if self.fenced is not None:
+            self.watch.fail(self.fenced, is_final=True)
         self._close()
 
     def _commit_all(self) -> None:
@@ -154,7 +162,7 @@ class TransactionFeed(RecordFeed):
                 with self._metrics.stage.labels("sink_write").time():
                     call()
             except FencedError as error:
-                self.give_up(error)
+                self._shut_out = error
                 self._on_progress()
                 return False
             except SinkError as error:
@@ -168,6 +176,11 @@ class TransactionFeed(RecordFeed):
             if self._hurry.wait(delay_s):
                 return False
         raise AssertionError("delays never end")
+
+    @override
+    def _fail(self, error: Exception) -> None:
+        if self._lost is None:  # which breaks a write off: told at the end
+            super()._fail(error)
 
     def _recover(self) -> None:
         pointers = self._transactions.recover(self._groups or ())

@@ -206,7 +206,7 @@ class Transactor:
         places = ", ".join(sorted(handover.partitions))
         reason = f"another worker has {places} before their results are committed"
         error = FencedError(self._plan.sink, reason)
-        self._feed.give_up(error)
+        self._feed.lose(error)
         return error
 
     def _carry_on(self, cut: _Cut) -> None:

@@ -189,6 +189,20 @@ def test_writer_that_is_shut_out_from_the_start_gives_up(bench_of):
     assert books.is_closed
 
 
+def test_feed_that_has_lost_its_partitions_breaks_off_and_says_why(bench_of, caplog):
+    bench = bench_of(books := Books(num_allowed=1)).recovered()
+    bench.append(*make_records(1, 2))
+    bench.put(alerts=1)
+    bench.entered(2)
+    with caplog.at_level(logging.WARNING, "maskstream.sink"):
+        bench.feed.lose(FENCED)
+        assert bench.ends()
+    assert books.commits == []
+    assert (bench.feed.fenced, bench.watch.error) == (FENCED, str(FENCED))
+    assert f"{FENCED}; given up" in caplog.text
+    assert books.is_closed
+
+
 def test_what_no_frame_has_led_to_is_written_at_the_end_without_positions(bench_of):
     bench = bench_of(books := Books()).recovered()
     bench.append(make_record(1), make_record(2, Kind.TRACKS))
