@@ -199,6 +199,15 @@ def test_state_folder_that_cannot_be_written_is_named(tmp_path):
     assert str(tmp_path / "file") in done.stderr
 
 
+@pytest.fixture
+def _without_nohup():
+    """Ignore no SIGHUP: a run that inherits that keeps to it, as it should."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_without_nohup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_a_run_in_order(tmp_path, number):
     path = write_config(tmp_path, seconds=600)
@@ -223,6 +232,7 @@ def test_a_signal_ends_a_run_in_order(tmp_path, number):
     assert [json.loads(line)["frame_seq"] for line in lines] == list(range(len(lines)))
 
 
+@pytest.mark.usefixtures("_without_nohup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_during_the_start_is_one_line_and_a_code(tmp_path, number):
     path = write_config(tmp_path, seconds=600)

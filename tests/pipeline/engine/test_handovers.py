@@ -141,10 +141,11 @@ class Worker:
 def config_of(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.app.SnapshotFolder", SharedFolder)
 
-    def make(*stream_ids, name="state", **engine):
+    def make(*stream_ids, name="state", snapshot_every_s=2.0, **engine):
         engine = {"buffer_frames": 64, "commit_every_s": 0.01, **engine}
         config = make_config(*(stream_ids or ("*",)), source=KAFKA, engine=engine)
-        state = config.state.model_copy(update={"folder": tmp_path / name})
+        update = {"folder": tmp_path / name, "snapshot_every_s": snapshot_every_s}
+        state = config.state.model_copy(update=update)
         return config.model_copy(update={"state": state})
 
     return make
@@ -314,7 +315,7 @@ def test_news_of_frames_that_have_left_lead_to_nothing(config_of):
 
 def test_stream_that_is_lost_goes_on_from_its_last_snapshot(config_of, whole):
     group = Group(p0=WALK)
-    worker = Worker(config_of(), group)
+    worker = Worker(config_of(snapshot_every_s=3600.0), group)  # the first frame's, no later one
 
     def lose():
         group.revoke(GATE, is_lost=True)
@@ -375,7 +376,7 @@ def test_state_that_cannot_be_written_leaves_frames_to_the_next_worker(
 
     monkeypatch.setattr("pipeline.app.SnapshotFolder", FillingFolder)
     group = Group(p0=WALK[:9])
-    worker = Worker(config_of(), group)
+    worker = Worker(config_of(snapshot_every_s=3600.0), group)  # the first frame's
 
     def revoke():
         full.set()
