@@ -94,7 +94,7 @@ class StateRestorer:
             return Restored()
         stream_id = running.stream_id
         logged = self._logged.pop(stream_id, [])
-        stored, problems = self._store.load(stream_id)
+        stored, problems = self._load(self._store, running)
         if problems and self._is_exact:
             stored = None  # what came after the one before is out, and is not read again
         then = _ANEW if stored is None else "the one before it is used"
@@ -157,7 +157,7 @@ class StateRestorer:
         session = running.stream.snapshot().session
         if self._store is None or session is None or not keeps_state(running.config):
             return None
-        stored, problems = self._store.load(running.stream_id)
+        stored, problems = self._load(self._store, running)
         if stored is None:
             return None
         when, extra = format_time(stored.about.taken_at), _about(running)
@@ -175,6 +175,16 @@ class StateRestorer:
             return None
         _logger.warning("the model goes back to the state of %s", when, extra=extra)
         return self._state_of(stored, problems)
+
+    @staticmethod
+    def _load(
+        store: SnapshotStore, running: RunningStream
+    ) -> tuple[StoredSnapshot | None, list[str]]:
+        try:
+            return store.load(running.stream_id)
+        except Exception:  # a bug must not keep the other streams from running
+            _logger.exception("its state cannot be read", extra=_about(running))
+            return None, ["its state cannot be read"]
 
     def _replay(
         self,

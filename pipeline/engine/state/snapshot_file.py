@@ -23,6 +23,7 @@ from pipeline.streams.snapshot import StreamSnapshot, decode_snapshot, encode_sn
 
 VERSION = 2
 _HEAD = struct.Struct(">8sH32s")
+HEAD_BYTES = _HEAD.size
 _MAGIC = b"MSTRMSNP"
 _LENGTH_BYTES = 8  # of the header of a safetensors file, which stands first in it
 _METADATA = "__metadata__"
@@ -91,18 +92,27 @@ def encode_snapshot_file(snapshot: StoredSnapshot) -> bytes:
     return _HEAD.pack(_MAGIC, VERSION, hashlib.sha256(body).digest()) + body
 
 
+def check_head(data: bytes) -> bytes:
+    """Return the digest of what follows the first ``HEAD_BYTES`` of a snapshot.
+
+    Raises:
+        SnapshotFileError: If it is of another version or something else.
+    """
+    if len(data) < HEAD_BYTES or data[: len(_MAGIC)] != _MAGIC:
+        raise SnapshotFileError("is no snapshot")
+    _, version, digest = cast("tuple[bytes, int, bytes]", _HEAD.unpack_from(data))
+    if version != VERSION:
+        raise SnapshotFileError(f"is of version {version} (accepted: {VERSION})")
+    return digest
+
+
 def decode_snapshot_file(data: bytes) -> StoredSnapshot:
     """Return the snapshot in the bytes of a file.
 
     Raises:
         SnapshotFileError: If it is cut, damaged, of another version or something else.
     """
-    if len(data) < _HEAD.size or data[: len(_MAGIC)] != _MAGIC:
-        raise SnapshotFileError("is no snapshot")
-    _, version, digest = cast("tuple[bytes, int, bytes]", _HEAD.unpack_from(data))
-    if version != VERSION:
-        raise SnapshotFileError(f"is of version {version} (accepted: {VERSION})")
-    body = data[_HEAD.size :]
+    digest, body = check_head(data), data[HEAD_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         raise SnapshotFileError("is cut or damaged: its checksum is wrong")
     try:

@@ -1,6 +1,8 @@
 """The newest snapshots of each stream in a folder of its own."""
 
 import logging
+import os
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +15,10 @@ from connectors.files.naming import encode_name
 from connectors.files.writing import write_whole
 from pipeline.engine.log.folder_lock import sync_folder
 from pipeline.engine.state.snapshot_file import (
+    HEAD_BYTES,
     SnapshotFileError,
     StoredSnapshot,
+    check_head,
     decode_snapshot_file,
     encode_snapshot_file,
 )
@@ -24,6 +28,7 @@ _logger = logging.getLogger("maskstream.state")
 
 _NEWEST = "newest.snapshot"
 _FORMER = "former.snapshot"
+_MAX_BYTES = 8 << 30  # the whole of 600 objects of sam3, at 13 MB each
 
 
 class SnapshotFolder(SnapshotStore):
@@ -126,7 +131,7 @@ class SnapshotFolder(SnapshotStore):
         """
         for path in self._folder.glob("*/*.snapshot"):
             try:
-                if decode_snapshot_file(path.read_bytes()).about.cut > cut:
+                if decode_snapshot_file(_read_whole(path)).about.cut > cut:
                     path.unlink()
             except SnapshotFileError:
                 continue  # told of when its stream is opened
@@ -138,7 +143,29 @@ class SnapshotFolder(SnapshotStore):
 
 
 def _read(path: Path) -> StoredSnapshot:
-    snapshot = decode_snapshot_file(path.read_bytes())
+    snapshot = decode_snapshot_file(_read_whole(path))
     if encode_name(snapshot.about.stream_id) != path.parent.name:
         raise SnapshotFileError(f"is of stream {snapshot.about.stream_id!r}")
     return snapshot
+
+
+def _read_whole(path: Path) -> bytes:
+    """Return the bytes of a file that begins as a snapshot does.
+
+    Whatever has its name by mistake is refused before it takes time or memory: a pipe has no end,
+    and a disk's image more than the machine.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            raise SnapshotFileError("is no file")
+        with open(fd, "rb", closefd=False) as file:
+            head = file.read(HEAD_BYTES)
+            check_head(head)
+            if about.st_size > _MAX_BYTES:
+                reason = f"is too large: {about.st_size} bytes (accepted: {_MAX_BYTES})"
+                raise SnapshotFileError(reason)
+            return head + file.read()
+    finally:
+        os.close(fd)

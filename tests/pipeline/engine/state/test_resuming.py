@@ -486,14 +486,17 @@ def test_what_was_restored_is_kept_before_a_frame_has_come(config_of):
     assert app.engine.summary().streams[0].counts.processed == 0
 
 
-def test_bug_in_reading_state_costs_its_stream_alone_its_tracks(config_of, caplog, monkeypatch):
+@pytest.mark.parametrize("function", ["restorer.replay_events", "snapshot_folder._read"])
+def test_bug_in_reading_state_costs_its_stream_alone_its_tracks(
+    config_of, caplog, monkeypatch, function
+):
     config = config_of(CAMERA)
     play(config, WALK, until=20)
 
     def broken(*_, **__):
         raise ZeroDivisionError("bug")
 
-    monkeypatch.setattr("pipeline.engine.state.restorer.replay_events", broken)
+    monkeypatch.setattr(f"pipeline.engine.state.{function}", broken)
     app, _, _ = play(config, WALK)
     assert "its state cannot be read; the stream begins anew" in caplog.text
     assert app.engine.summary().streams[0].counts.processed == len(WALK)

@@ -1,9 +1,11 @@
 """A snapshot that cannot be believed leaves the one before."""
 
 import hashlib
+import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,6 +158,42 @@ def test_snapshot_of_another_stream_is_not_taken(tmp_path):
     assert "is of stream 'gate / Süd'" in problems[0]
 
 
+def make_pipe(path):
+    os.mkfifo(path)  # nobody writes: who opens it as a file waits for ever
+
+
+def make_huge(path):
+    os.truncate(path, 1 << 40)  # of holes; more than any machine's memory
+
+
+def make_huge_garbage(path):
+    path.write_bytes(b"")
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (make_pipe, "is no file"),
+        (Path.mkdir, "is no file"),
+        (make_huge, "is too large: 1099511627776 bytes (accepted: 8589934592)"),
+        (make_huge_garbage, "is no snapshot"),
+    ],
+)
+def test_what_has_a_snapshots_name_by_mistake_leaves_the_one_before(tmp_path, spoil, reason):
+    folder = SnapshotFolder(tmp_path)
+    folder.save(snapshot(1))
+    folder.save(snapshot(2))
+    (path,) = tmp_path.glob("*/newest.snapshot")
+    if spoil in (make_pipe, Path.mkdir):
+        path.unlink()
+    spoil(path)
+    folder.discard_after(0)
+    found, problems = folder.load(ABOUT.stream_id)
+    assert found.about.alerts_seq == 1
+    assert problems == [f"{path}: {reason}"]
+
+
 def test_full_disk_leaves_what_was_there(tmp_path):
     folder = SnapshotFolder(tmp_path)
     folder.save(snapshot(1))
@@ -209,6 +247,8 @@ def test_damaged_snapshot_keeps_no_other_from_being_discarded(tmp_path):
 
 
 def test_snapshot_that_cannot_be_discarded_is_an_error(tmp_path):
-    (tmp_path / "gate/newest.snapshot").mkdir(parents=True)
+    path = tmp_path / "gate/newest.snapshot"
+    path.parent.mkdir()
+    path.symlink_to(path.name)  # a loop
     with pytest.raises(NotWritableError, match=r"gate/newest\.snapshot"):
         SnapshotFolder(tmp_path).discard_after(1)
