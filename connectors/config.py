@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BaseModel, BeforeValidator, Field
 from typing_extensions import override
 
-from connectors.errors import redact_url
+from connectors.errors import Position, redact_url
 
 # Quotes nothing: what seems to be the host or the port may be half a password.
 _STRAY_AT = (
@@ -22,6 +22,10 @@ _STRAY_AT = (
     "accepted: percent-encode the password, or give user and password as fields"
 )
 
+
+# Of a camera, between two snapshots: 2 s apart, they may have 200 frames between them, and each
+# discontinuity begins one.
+_LEASED_EPOCHS = 1000
 
 # A {word} in a path that nobody fills in would be part of a name.
 _PLACEHOLDER = re.compile(r"\{\w*\}")
@@ -82,10 +86,39 @@ class BaseSourceConfig(ConnectorConfig, frozen=True):
         """What it shares with others: of two readers of one, neither gets what the other does."""
         return frozenset()
 
+    def resume(self, position: Position, *, now_s: int) -> Position:
+        """Return where another process goes on that does not know what was read behind a position.
+
+        Args:
+            position: Of a source of this configuration.
+            now_s: Unix time.
+        """
+        del now_s
+        return position
+
     @classmethod
     def from_url(cls, url: str) -> Self:
         """Return the configuration that a short form stands for. Raises ``ValueError``."""
         raise ValueError(f"{redact_url(url)!r} is no short form of a source")
+
+
+class LiveSourceConfig(BaseSourceConfig, frozen=True):
+    """A camera: its frames come as they happen, and those that are missed are gone."""
+
+    @property
+    @override
+    def is_live(self) -> bool:
+        return True
+
+    @override
+    def resume(self, position: Position, *, now_s: int) -> Position:
+        """Return a position in no epoch that was begun behind it.
+
+        Epochs begin with the Unix time. Where that is no later than the last one known, the clock
+        was set back, or more than one began each second: others may have begun since.
+        """
+        epoch = int(position.get("epoch", -1))
+        return position if now_s > epoch else {**position, "epoch": epoch + _LEASED_EPOCHS}
 
 
 class RecordedSourceConfig(BaseSourceConfig, frozen=True):

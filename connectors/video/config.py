@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import override
 
-from connectors.config import BaseSourceConfig, GivenPath, RecordedSourceConfig, split_url
+from connectors.config import GivenPath, LiveSourceConfig, RecordedSourceConfig, split_url
 from connectors.errors import redact_url
 
 VIDEO_SUFFIXES = frozenset(
@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 
-class RtspSourceConfig(BaseSourceConfig, frozen=True):
+class RtspSourceConfig(LiveSourceConfig, frozen=True):
     """A network camera. A user and password in the URL are moved out of it."""
 
     type: Literal["rtsp"] = "rtsp"
@@ -72,11 +72,6 @@ class RtspSourceConfig(BaseSourceConfig, frozen=True):
             )
         return url
 
-    @property
-    @override
-    def is_live(self) -> bool:
-        return True
-
     @classmethod
     @override
     def from_url(cls, url: str) -> Self:
@@ -98,7 +93,7 @@ class FileSourceConfig(RecordedSourceConfig, frozen=True):
         return cls.model_validate({"path": url})
 
 
-class WebcamSourceConfig(BaseSourceConfig, frozen=True):
+class WebcamSourceConfig(LiveSourceConfig, frozen=True):
     """A camera of this machine (Video4Linux)."""
 
     type: Literal["webcam"] = "webcam"
@@ -117,11 +112,6 @@ class WebcamSourceConfig(BaseSourceConfig, frozen=True):
     def _name_device(cls, device: Any) -> Any:  # noqa: ANN401 - raw input
         number = str(device)
         return f"/dev/video{number}" if number.isdigit() else device
-
-    @property
-    @override
-    def is_live(self) -> bool:
-        return True
 
     @classmethod
     @override

@@ -158,3 +158,16 @@ def test_kafka_options_with_a_field_of_their_own_are_refused():
 def test_topic_that_kafka_does_not_take_is_named(kind, topic):
     with pytest.raises(ValidationError, match=r"topic\n.*bad topic name"):
         kind(bootstrap="host:9092", topic=topic)
+
+
+@pytest.mark.parametrize("url", ["rtsp://gate/1", "webcam:0"])
+def test_camera_goes_on_in_an_epoch_that_none_has_had(url):
+    config, position = source_from_url(url), {"frame_seq": 7, "epoch": 1000}
+    assert config.resume(position, now_s=1001) == position  # which the Unix time is
+    assert config.resume(position, now_s=1000) == {"frame_seq": 7, "epoch": 2000}
+
+
+def test_source_without_epochs_goes_on_where_it_was():
+    position = {"frames/0": 7}
+    assert source_from_url("kafka://host:9092/frames").resume(position, now_s=0) == position
+    assert source_from_url("rtsp://gate/1").resume(position, now_s=0) == position

@@ -122,8 +122,9 @@ class StateRestorer:
             problems.append(f"its tracks ended: {failure}")
         if running.config.source.keeps_position:
             running.done_to = dict(stored.about.source)
+        now_s = int(self._clock.utc_now().timestamp())
         return Restored(
-            source=stored.about.source,
+            source=running.config.source.resume(stored.about.source, now_s=now_s),
             ended=self._ends(replayed.orphans),
             failure=failure,
             state=self._state_of(stored, problems),
