@@ -487,9 +487,7 @@ def test_what_was_restored_is_kept_before_a_frame_has_come(config_of):
 
 
 @pytest.mark.parametrize("function", ["restorer.replay_events", "snapshot_folder._read"])
-def test_bug_in_reading_state_costs_its_stream_alone_its_tracks(
-    config_of, caplog, monkeypatch, function
-):
+def test_bug_in_reading_costs_its_stream_its_tracks(config_of, caplog, monkeypatch, function):
     config = config_of(CAMERA)
     play(config, WALK, until=20)
 
