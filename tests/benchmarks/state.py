@@ -5,6 +5,7 @@
   engine's thread and of the writer's;
 - a full snapshot of 20 objects of ``sam3-nano``, and how long a stream takes to go on from one and
   from an identity snapshot;
+- the other way to exactly once: frames told again since an older snapshot;
 - identities of ``sam3-nano`` on held-out worlds, from identity snapshots alone (``--worlds``).
 """
 
@@ -45,6 +46,7 @@ from tests.benchmarks.identities import (
     make_frame,
     measure,
 )
+from tests.benchmarks.replays import measure_replay
 from tests.benchmarks.timing import machine
 from tests.benchmarks.tracks import HEIGHT, WIDTH, make_crowd, make_prediction
 
@@ -90,7 +92,7 @@ def main() -> None:
     if options.worlds:
         figures += identities(range(options.first, options.first + options.worlds))
     else:
-        figures += [*full_model_costs(), *nano_costs()]
+        figures += [*full_model_costs(), *nano_costs(), measure_replay()]
     console = Console(highlight=False)
     for figure in figures:
         if options.json:
