@@ -7,7 +7,35 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from models.common.concept_ids import unique_concept_ids
 from models.common.masks import CropMask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concept:
+    """What a stream is searched for, under an id of its own.
+
+    Attributes:
+        concept_id: Unique within its stream, and safe in keys: small letters, digits and hyphens.
+            It stays when the concept is renamed.
+        phrase: What to look for.
+        name: What results call it.
+    """
+
+    concept_id: str
+    phrase: str
+    name: str
+
+
+def to_concepts(given: Sequence[str | Concept]) -> tuple[Concept, ...]:
+    """Return concepts; a phrase is its own name and gets an id that no other concept has."""
+    taken = [one.concept_id for one in given if isinstance(one, Concept)]
+    phrases = [one for one in given if isinstance(one, str)]
+    ids = iter(unique_concept_ids(phrases, taken=taken))
+    return tuple(
+        Concept(concept_id=next(ids), phrase=one, name=one) if isinstance(one, str) else one
+        for one in given
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +59,8 @@ class MaskletObservation:
 
     Attributes:
         masklet_id: Unique within its stream for the tracker's life, from 1.
-        concept: The phrase it was found with, as given to ``open_stream``, or what a person who
-            chose it calls it.
-        concept_id: Name of the concept within its stream that is safe in keys, and stays when the
-            concept is called otherwise.
+        concept: Name of the concept it was found with, or what a person who chose it calls it.
+        concept_id: Id of that concept; see :class:`Concept`.
         score: Probability of the last detection that matched it, 0 to 1.
         presence_score: Probability that its concept is on this frame at all, 0 to 1; 1 for a chosen
             object.
@@ -67,7 +93,7 @@ class Prediction:
     Attributes:
         masklets: Living masklets, by ``masklet_id``.
         ended: Ids that ended on this frame (expired, duplicate, unconfirmed).
-        presence: Presence probability of each concept of the stream, by phrase.
+        presence: Presence probability of each concept of the stream, by name.
     """
 
     stream_id: str
@@ -162,10 +188,11 @@ class DeviceLostError(RuntimeError):
 class ConceptTracker(Protocol):
     """Detects and tracks concepts on several streams, frame by frame, with bounded memory."""
 
-    def open_stream(self, stream_id: str, concepts: Sequence[str]) -> None:
-        """Begin a stream with the phrases to look for.
+    def open_stream(self, stream_id: str, concepts: Sequence[str | Concept]) -> None:
+        """Begin a stream with the concepts to look for; see :func:`to_concepts`.
 
-        Raises ``ValueError`` if it is open, and :class:`DeviceLostError` as :meth:`step` does.
+        Raises ``ValueError`` if it is open or a concept is given twice, and
+        :class:`DeviceLostError` as :meth:`step` does.
         """
         ...
 
@@ -192,11 +219,11 @@ class ResumableTracker(ConceptTracker, Protocol):
         ...
 
     def restore_stream(
-        self, stream_id: str, concepts: Sequence[str], memory: StreamMemory
+        self, stream_id: str, concepts: Sequence[str | Concept], memory: StreamMemory
     ) -> tuple[str, ...]:
-        """Begin a stream with the phrases to look for, and with what is known of it.
+        """Begin a stream with the concepts to look for, and with what is known of it.
 
-        Masklets of concepts that are no longer looked for are left out.
+        Masklets of concepts whose ids are not among them are left out.
 
         Returns:
             What of single masklets could not be used, and why: they are known by their place alone.
@@ -204,6 +231,37 @@ class ResumableTracker(ConceptTracker, Protocol):
         Raises:
             SavedStateError: If the memory does not fit; the stream is not open then.
             ValueError: As :meth:`open_stream` does.
+        """
+        ...
+
+
+@runtime_checkable
+class EditableTracker(ConceptTracker, Protocol):
+    """A tracker that can be told to look for something else while its streams go on.
+
+    All methods raise ``ValueError`` if the stream is not open, and :class:`DeviceLostError` as
+    :meth:`step` does; whatever raises has changed nothing.
+    """
+
+    def add_concept(self, stream_id: str, concept: str, *, concept_id: str) -> None:
+        """Look for one phrase more from the stream's next frame on; it is its own name.
+
+        Raises ``ValueError`` if the stream has a concept of this phrase, name or id.
+        """
+        ...
+
+    def rename_concept(self, stream_id: str, concept_id: str, name: str) -> None:
+        """Call a concept otherwise from the next frame on; what is looked for stays.
+
+        Raises ``ValueError`` if there is no such concept, or another has that name.
+        """
+        ...
+
+    def remove_concept(self, stream_id: str, concept_id: str) -> None:
+        """Look for a concept no more; its masklets are gone, in no prediction's ``ended``.
+
+        A stream without concepts goes on and finds nothing. Raises ``ValueError`` if there is no
+        such concept.
         """
         ...
 

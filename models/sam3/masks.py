@@ -204,7 +204,7 @@ class DrawnMasks:
 def frame_masks(
     drawn: DrawnMasks,
     *,
-    groups: Sequence[int],
+    groups: Sequence[object],
     sureness: Sequence[float],
     one_place_iou: float,
     by_pixel: bool = False,
@@ -218,7 +218,7 @@ def frame_masks(
 
     Args:
         drawn: Masks of K objects on the frame.
-        groups: Phrase of each object, length K.
+        groups: Phrase of each object, length K; equal ones are one group.
         sureness: How sure each object is, length K.
         one_place_iou: Least overlap of masks that lie on one place.
         by_pixel: Whether objects of one group that meet divide what they share pixel by pixel.

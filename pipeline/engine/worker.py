@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models.protocols import (
+    Concept,
     ConceptTracker,
     DeviceLostError,
+    EditableTracker,
     FrameInput,
     Prediction,
     ResumableTracker,
@@ -44,7 +46,7 @@ class Worker:
         self._metrics = metrics
         self._open: set[str] = set()
 
-    def open(self, stream_id: str, concepts: Sequence[str]) -> str | None:
+    def open(self, stream_id: str, concepts: Sequence[str | Concept]) -> str | None:
         """Begin a stream, anew if it is open already. Returns why the model refuses it, if so.
 
         Raises:
@@ -52,7 +54,9 @@ class Worker:
         """
         return self._begin(stream_id, lambda tracker: tracker.open_stream(stream_id, concepts))
 
-    def restore(self, stream_id: str, concepts: Sequence[str], memory: StreamMemory) -> str | None:
+    def restore(
+        self, stream_id: str, concepts: Sequence[str | Concept], memory: StreamMemory
+    ) -> str | None:
         """Begin a stream that goes on. Returns why the model cannot, if so.
 
         Raises:
@@ -76,6 +80,46 @@ class Worker:
         if stream_id not in self._open or not isinstance(tracker, ResumableTracker):
             return None
         return tracker.save_stream(stream_id)
+
+    def add_concept(self, stream_id: str, concept: str, *, concept_id: str) -> str | None:
+        """Look for one phrase more on an open stream. Returns why the model refuses it, if so.
+
+        Nothing happens if the stream is not open: it is to be opened with the phrase.
+
+        Raises:
+            DeviceLostError: If the accelerator is gone.
+        """
+        return self._edit(
+            stream_id, lambda it: it.add_concept(stream_id, concept, concept_id=concept_id)
+        )
+
+    def rename_concept(self, stream_id: str, concept_id: str, name: str) -> str | None:
+        """Call a concept of an open stream otherwise; as :meth:`add_concept`."""
+        return self._edit(stream_id, lambda it: it.rename_concept(stream_id, concept_id, name))
+
+    def remove_concept(self, stream_id: str, concept_id: str) -> str | None:
+        """Look for a concept of an open stream no more; as :meth:`add_concept`."""
+        return self._edit(stream_id, lambda it: it.remove_concept(stream_id, concept_id))
+
+    def _edit(self, stream_id: str, edit: Callable[[EditableTracker], None]) -> str | None:
+        tracker = self._tracker
+        if stream_id not in self._open:
+            return None
+        if not isinstance(tracker, EditableTracker):
+            return "the model cannot change what it looks for on an open stream"
+        try:
+            edit(tracker)
+        except DeviceLostError:
+            self._open.clear()  # nothing can be closed there any more
+            raise
+        except ValueError as error:
+            return str(error)
+        except Exception as error:
+            extra = _about(stream_id)
+            _logger.warning("the model could not change the stream", exc_info=True, extra=extra)
+            self._metrics.model_errors.labels(stream_id).inc()
+            return f"{type(error).__name__}: {error}"
+        return None
 
     def _begin(self, stream_id: str, begin: Callable[[ConceptTracker], None]) -> str | None:
         self.close(stream_id)

@@ -29,10 +29,10 @@ def find_heirs(ended: Sequence[Track], living: Sequence[Track]) -> dict[str, str
         return {}
     corners = np.array([track.last_mask.corners for track in living], np.int64)
     areas = np.array([track.last_mask.area for track in living], np.int64)
-    concepts = np.array([track.concept for track in living])
+    concepts = np.array([track.concept_id for track in living])
     heirs: dict[str, str] = {}
     for track in ended:
-        most = np.where(concepts == track.concept, _most_iou(track, corners, areas), 0.0)
+        most = np.where(concepts == track.concept_id, _most_iou(track, corners, areas), 0.0)
         likely = np.argsort(-most, kind="stable")[:_MAX_PARTNERS]
         for index in likely[most[likely] >= _MERGE_IOU]:
             if living[index].last_mask.iou(track.last_mask) >= _MERGE_IOU:

@@ -283,6 +283,7 @@ class TrackBook:
         unseen_us = 0 if is_visible else turn.now.observed_us - before.last_seen.observed_us
         track = replace(
             before,
+            concept=seen.concept,  # it may have been renamed
             state=self._state_after(unseen_us, is_confirmed=life.is_confirmed),
             score=seen.score,
             best_score=max(before.best_score, seen.score),

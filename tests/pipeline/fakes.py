@@ -10,7 +10,7 @@ import numpy as np
 
 from connectors.frame import CaptureClock, Frame
 from models.common.masks import CropMask
-from models.protocols import FrameInput, MaskletObservation, Prediction
+from models.protocols import Concept, FrameInput, MaskletObservation, Prediction, to_concepts
 from pipeline.clock import Moment, seconds_to_us
 from pipeline.tracking.states import TrackState
 from pipeline.tracking.track import Track
@@ -111,8 +111,8 @@ class SavedBlobs:
 
     def numbers(self) -> str:
         blobs = {
-            concept: (seen.masklet_id, seen.first_seen_s, seen.last_seen_s)
-            for concept, seen in self.blobs.items()
+            concept_id: (seen.masklet_id, seen.first_seen_s, seen.last_seen_s)
+            for concept_id, seen in self.blobs.items()
         }
         return json.dumps({"next_id": self.next_masklet_id, "blobs": blobs})
 
@@ -127,7 +127,7 @@ def _blob(number, concept, *, first_seen_s, last_seen_s):
 
 @dataclass
 class BlobTracker:
-    """Finds blobs of pure colour, in JPEG too; a concept is a colour's name, a colour one masklet.
+    """Finds blobs of pure colour, in JPEG too; a phrase is a colour's name, a colour one masklet.
 
     A blob that is gone for more than ``memory_s`` is forgotten. A frame whose first pixel is
     white makes it fail, as a model may fail on an odd input.
@@ -135,17 +135,48 @@ class BlobTracker:
 
     memory_s: float = 5.0
     streams: dict[str, dict[str, MaskletObservation]] = field(default_factory=dict)
-    concepts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    concepts: dict[str, tuple[Concept, ...]] = field(default_factory=dict)
     next_id: int = 1
     batches: list[tuple[str, ...]] = field(default_factory=list)
 
-    def open_stream(self, stream_id: str, concepts: Sequence[str]) -> None:
+    def open_stream(self, stream_id: str, concepts: Sequence[str | Concept]) -> None:
         if stream_id in self.streams:
             raise ValueError(f"stream {stream_id!r} is open")
-        if unknown := set(concepts) - COLORS.keys():
-            raise ValueError(f"unknown colours {sorted(unknown)!r}")
+        self._look_for(stream_id, to_concepts(concepts))
         self.streams[stream_id] = {}
+
+    def _look_for(self, stream_id: str, concepts: Sequence[Concept]) -> None:
+        if unknown := {one.phrase for one in concepts} - COLORS.keys():
+            raise ValueError(f"unknown colours {sorted(unknown)!r}")
+        for field_name in ("concept_id", "phrase", "name"):
+            values = [getattr(one, field_name) for one in concepts]
+            if len(set(values)) < len(values):
+                raise ValueError(f"{field_name} twice in {values!r}")
         self.concepts[stream_id] = tuple(concepts)
+
+    def add_concept(self, stream_id: str, concept: str, *, concept_id: str) -> None:
+        added = Concept(concept_id=concept_id, phrase=concept, name=concept)
+        self._look_for(stream_id, (*self.concepts[stream_id], added))
+
+    def rename_concept(self, stream_id: str, concept_id: str, name: str) -> None:
+        self._known(stream_id, concept_id)
+        concepts = self.concepts[stream_id]
+        renamed = [
+            replace(one, name=name) if one.concept_id == concept_id else one for one in concepts
+        ]
+        self._look_for(stream_id, renamed)
+
+    def remove_concept(self, stream_id: str, concept_id: str) -> None:
+        removed = self._known(stream_id, concept_id)
+        kept = [one for one in self.concepts[stream_id] if one is not removed]
+        self._look_for(stream_id, kept)
+        self.streams[stream_id].pop(concept_id, None)
+
+    def _known(self, stream_id: str, concept_id: str) -> Concept:
+        for one in self.concepts[stream_id]:
+            if one.concept_id == concept_id:
+                return one
+        raise ValueError(f"no concept {concept_id!r}")
 
     def close_stream(self, stream_id: str) -> None:
         del self.streams[stream_id]
@@ -158,10 +189,11 @@ class BlobTracker:
         numbers = json.loads(memory.numbers)
         self.open_stream(stream_id, concepts)
         self.next_id = max(self.next_id, numbers["next_id"])
-        for concept, (number, first_seen_s, last_seen_s) in numbers["blobs"].items():
-            if concept in concepts and number not in memory.forgotten:
-                self.streams[stream_id][concept] = _blob(
-                    number, concept, first_seen_s=first_seen_s, last_seen_s=last_seen_s
+        concept_ids = {one.concept_id for one in self.concepts[stream_id]}
+        for concept_id, (number, first_seen_s, last_seen_s) in numbers["blobs"].items():
+            if concept_id in concept_ids and number not in memory.forgotten:
+                self.streams[stream_id][concept_id] = _blob(
+                    number, concept_id, first_seen_s=first_seen_s, last_seen_s=last_seen_s
                 )
         for one in memory.reminders:
             self.next_id = max(self.next_id, one.masklet_id + 1)
@@ -182,18 +214,18 @@ class BlobTracker:
             raise RuntimeError("white corner")
         known, ended = self.streams[item.stream_id], []
         for concept in self.concepts[item.stream_id]:
-            distance = np.abs(item.pixels.astype(np.int16) - COLORS[concept])
+            distance = np.abs(item.pixels.astype(np.int16) - COLORS[concept.phrase])
             mask = distance.max(axis=2) <= _JPEG_ERROR
-            old = known.pop(concept, None)
+            old = known.pop(concept.concept_id, None)
             if mask.any() or (old and item.time_s - old.last_seen_s <= self.memory_s):
-                known[concept] = self._observe(concept, mask, old, item.time_s)
+                known[concept.concept_id] = self._observe(concept, mask, old, item.time_s)
             elif old:
                 ended.append(old.masklet_id)
         return Prediction(
             stream_id=item.stream_id,
             masklets=tuple(sorted(known.values(), key=lambda seen: seen.masklet_id)),
             ended=tuple(ended),
-            presence={concept: float(concept in known) for concept in known},
+            presence={seen.concept: 1.0 for seen in known.values()},
         )
 
     def _observe(self, concept, mask, old, time_s):
@@ -202,8 +234,8 @@ class BlobTracker:
             self.next_id += 1
         return MaskletObservation(
             masklet_id=old.masklet_id if old else self.next_id - 1,
-            concept=concept,
-            concept_id=concept,
+            concept=concept.name,
+            concept_id=concept.concept_id,
             score=0.9,
             presence_score=float(is_seen),
             occlusion_score=float(is_seen),

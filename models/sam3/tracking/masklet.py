@@ -15,8 +15,6 @@ from models.sam3.tracking.options import LifeRules
 SPEED_SHARE = 0.3
 # Nobody walks on unseen in a straight line for longer.
 MOST_AHEAD_S = 2.0
-# Concept of an object that a person chose, and no detector found.
-CHOSEN = -1
 # Share of the picture's side within which an object may be coming in or leaving.
 EDGE = 0.08
 # How far from its way an object may be found behind missed frames, as a share of the picture's
@@ -91,11 +89,11 @@ class MaskletFacts:
 class Masklet(MaskletFacts):
     """State of one object.
 
-    Bounded: the bank is, and all else are numbers and the pairs of its probation. ``concept`` is
-    an index of the stream's, or :data:`CHOSEN`.
+    Bounded: the bank is, and all else are numbers and the pairs of its probation. ``concept_id``
+    names one of the stream's concepts; ``None`` if a person chose it, and no detector found it.
     """
 
-    concept: int
+    concept_id: str | None
     bank: MemoryBank
 
     def draft(self) -> "Masklet":
@@ -105,6 +103,11 @@ class Masklet(MaskletFacts):
     def is_on_probation(self, now_s: float, rules: LifeRules) -> bool:
         """Tell whether the masklet is younger than the probation."""
         return now_s - self.first_seen_s < rules.probation_s
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether a person chose it: no detection is asked about it."""
+        return self.concept_id is None
 
     @property
     def is_reminder(self) -> bool:
@@ -118,7 +121,7 @@ class Masklet(MaskletFacts):
         """
         if self.is_reminder:
             return True
-        return self.concept != CHOSEN and now_s - self.last_matched_s > rules.dormant_s
+        return not self.is_chosen and now_s - self.last_matched_s > rules.dormant_s
 
     def on_matched(self, now_s: float, score: float) -> None:
         """Note a detection that matches."""
@@ -154,7 +157,7 @@ class Masklet(MaskletFacts):
         What a person chose stays until the person removes it, unless nothing is remembered of it:
         no detection could bring it back.
         """
-        if self.concept == CHOSEN:
+        if self.is_chosen:
             return self.is_reminder and now_s - self.last_seen_s > rules.expiry_s
         if now_s - self.last_matched_s > rules.expiry_s:
             return True

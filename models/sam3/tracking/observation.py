@@ -73,7 +73,7 @@ def _masks(
     masks = iter(
         frame_masks(
             drawn,
-            groups=[item.masklet.concept for item in drawable],
+            groups=[item.masklet.concept_id for item in drawable],
             sureness=[item.object_logit for item in drawable],
             one_place_iou=options.one_place_iou,
             by_pixel=options.divide_by_pixel,

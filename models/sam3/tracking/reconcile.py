@@ -32,7 +32,7 @@ class Reconciler:
         self,
         stream: Stream,
         tracked: list[Tracked],
-        concept: int,
+        concept_id: str,
         found: Found | None,
         elapsed_s: float,
     ) -> None:
@@ -44,7 +44,7 @@ class Reconciler:
         mine = [
             item
             for item in tracked
-            if item.masklet.concept == concept and not (item.is_new or item.is_dormant)
+            if item.masklet.concept_id == concept_id and not (item.is_new or item.is_dormant)
         ]
         if found is None:
             for item in mine:
@@ -66,23 +66,25 @@ class Reconciler:
             for t in together[1:]:
                 mine[t].masklet.on_shared(mine[together[0]].masklet.masklet_id, elapsed_s)
         hidden = self._hide(mine, stream)
-        hidden += [item for item in tracked if item.is_reminder_of(concept)]
+        hidden += [item for item in tracked if item.is_reminder_of(concept_id)]
         taken = self._find_sought(hidden, found, plan, now_s)
         for d in plan.new:
             # Dormant ones make room, below.
             num_tracked = sum(not item.is_dormant for item in tracked)
             has_room = num_tracked < self._options.max_masklets
             if d not in taken and not self._revive(hidden, found, d, now_s) and has_room:
-                tracked.append(self._begin(stream, concept, found, d))
+                tracked.append(self._begin(stream, concept_id, found, d))
 
     def expire(self, stream: Stream, tracked: list[Tracked]) -> tuple[int, ...]:
         """Hide masklets that sit on another's place, end those whose time is over.
 
         Where there are more than there may be, those end first that were dormant longest.
         """
-        for concept in range(len(stream.concepts)):
+        for concept in stream.concepts:
             mine = [
-                item for item in tracked if item.masklet.concept == concept and not item.is_dormant
+                item
+                for item in tracked
+                if item.masklet.concept_id == concept.concept_id and not item.is_dormant
             ]
             if len(mine) > 1:
                 masks = torch.stack([item.mask_logits for item in mine]) > 0
@@ -210,11 +212,11 @@ class Reconciler:
         item.masklet.last_conditioned_s = now_s
         item.masklet.on_matched(now_s, float(found.scores[detection]))
 
-    def _begin(self, stream: Stream, concept: int, found: Found, detection: int) -> Tracked:
+    def _begin(self, stream: Stream, concept_id: str, found: Found, detection: int) -> Tracked:
         score = float(found.scores[detection])
         bank = MemoryBank(self._tracker, num_maps=self._options.memory_maps)
         return Tracked(
-            masklet=begin_masklet(stream, bank, concept=concept, score=score),
+            masklet=begin_masklet(stream, bank, concept_id=concept_id, score=score),
             mask_logits=found.mask_logits[detection],
             object_logit=SURE_LOGIT,
             pointer=None,
@@ -226,13 +228,13 @@ class Reconciler:
 
 
 def begin_masklet(
-    stream: Stream, bank: MemoryBank, *, concept: int, score: float, label: str = ""
+    stream: Stream, bank: MemoryBank, *, concept_id: str | None, score: float, label: str = ""
 ) -> Masklet:
     """Add a masklet to a stream, as of its newest frame; ``label`` names a chosen object."""
     now_s = stream.time_s
     masklet = Masklet(
         masklet_id=stream.next_id,
-        concept=concept,
+        concept_id=concept_id,
         label=label,
         bank=bank,
         score=score,

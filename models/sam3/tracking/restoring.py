@@ -19,7 +19,7 @@ from models.sam2.memory_bank import MemoryBank
 from models.sam3.masks import to_images
 from models.sam3.network.model import Sam3
 from models.sam3.network.text import TextFeatures
-from models.sam3.tracking.masklet import CHOSEN, Masklet, MaskletFacts, Place
+from models.sam3.tracking.masklet import Masklet, MaskletFacts, Place
 from models.sam3.tracking.saved import SavedConcept, SavedMasklet, SavedNumbers, TensorLayout
 from models.sam3.tracking.stream import Stream
 
@@ -62,34 +62,34 @@ class Restorer:
         )
         stream.next_id, stream.frame_index = numbers.next_id, numbers.frame_index
         stream.time_s = numbers.time_s
-        places: dict[str | None, int] = {None: CHOSEN}
-        for place, concept in enumerate(stream.concepts):
-            places[concept.concept_id] = place
+        for concept in stream.concepts:
             known = numbers.concepts.get(concept.concept_id, SavedConcept.of(concept))
             concept.presence, concept.pending = known.presence, known.pending
             concept.kept = self._tokens(f"kept/{concept.concept_id}")
             concept.shown = self._tokens(f"shown/{concept.concept_id}")
+        # Those of chosen objects, too.
+        concept_ids = {None, *(concept.concept_id for concept in stream.concepts)}
         stream.masklets = [
-            self._masklet(saved, places[saved.concept_id])
+            self._masklet(saved)
             for saved in numbers.masklets
-            if saved.concept_id in places and saved.facts.masklet_id not in memory.forgotten
+            if saved.concept_id in concept_ids and saved.facts.masklet_id not in memory.forgotten
         ]
         stream.is_resumed = memory.has_gap
         for view in memory.views:
             self._encode(stream, view)
         for masklet in stream.masklets:
             may_be_elsewhere = memory.has_gap or masklet.is_reminder
-            masklet.is_sought |= may_be_elsewhere and masklet.concept != CHOSEN
+            masklet.is_sought |= may_be_elsewhere and not masklet.is_chosen
         for reminder in memory.reminders:
-            if reminder.concept_id in places:
-                self._remind(stream, reminder, places[reminder.concept_id])
+            if reminder.concept_id in concept_ids:
+                self._remind(stream, reminder)
         return tuple(self._problems)
 
-    def _masklet(self, saved: SavedMasklet, concept: int) -> Masklet:
+    def _masklet(self, saved: SavedMasklet) -> Masklet:
         number = saved.facts.masklet_id
         bank = self._or_note(number, lambda: self._bank(saved)) or self._new_bank()
         known = {name: getattr(saved.facts, name) for name in _FACTS}
-        return Masklet(concept=concept, bank=bank, **known)
+        return Masklet(concept_id=saved.concept_id, bank=bank, **known)
 
     def _new_bank(self) -> MemoryBank:
         return MemoryBank(self._model.config.tracker, num_maps=self._num_maps)
@@ -146,20 +146,20 @@ class Restorer:
             return None
         return self._or_note(number, lambda: self._tensor(name, shape))
 
-    def _remind(self, stream: Stream, reminder: Reminder, concept: int) -> None:
+    def _remind(self, stream: Stream, reminder: Reminder) -> None:
         """Add an object that is known by its place alone."""
         living = {masklet.masklet_id for masklet in stream.masklets}
-        masklet = self._or_note(reminder.masklet_id, lambda: self._reminded(reminder, concept))
+        masklet = self._or_note(reminder.masklet_id, lambda: self._reminded(reminder))
         if masklet is not None and masklet.masklet_id not in living:
             stream.masklets.append(masklet)
             stream.next_id = max(stream.next_id, masklet.masklet_id + 1)
 
-    def _reminded(self, reminder: Reminder, concept: int) -> Masklet:
+    def _reminded(self, reminder: Reminder) -> Masklet:
         seen_s = check_number("last_seen_s", reminder.last_seen_s)
         x, y = (check_number("centre_xy", one) for one in reminder.centre_xy)
         return Masklet(
             masklet_id=check_integer("masklet_id", reminder.masklet_id, least=1),
-            concept=concept,
+            concept_id=reminder.concept_id,
             bank=self._new_bank(),
             score=check_number("score", reminder.score, least=0, most=1),
             first_seen_s=seen_s,

@@ -19,7 +19,7 @@ from models.common.checks import check_integer, check_number
 from models.protocols import SavedStateError
 from models.sam3.network.config import Sam3Config
 from models.sam3.prompts import Exemplar, check_exemplars
-from models.sam3.tracking.masklet import CHOSEN, Masklet, MaskletFacts
+from models.sam3.tracking.masklet import Masklet, MaskletFacts
 from models.sam3.tracking.stream import SearchedConcept, Stream
 
 _VERSION = 2
@@ -71,12 +71,11 @@ class SavedMasklet:
     newest: int
 
     @classmethod
-    def of(cls, stream: Stream, masklet: Masklet) -> "SavedMasklet":
-        """Return what is saved of a masklet of a stream."""
-        is_chosen = masklet.concept == CHOSEN
+    def of(cls, masklet: Masklet) -> "SavedMasklet":
+        """Return what is saved of a masklet."""
         return cls(
             facts=masklet,
-            concept_id=None if is_chosen else stream.concepts[masklet.concept].concept_id,
+            concept_id=masklet.concept_id,
             good=masklet.bank.good,
             newest=masklet.bank.newest,
         )
@@ -142,7 +141,7 @@ class SavedNumbers:
             frame_index=stream.frame_index,
             time_s=stream.time_s,
             concepts={one.concept_id: SavedConcept.of(one) for one in stream.concepts},
-            masklets=tuple(SavedMasklet.of(stream, masklet) for masklet in stream.masklets),
+            masklets=tuple(SavedMasklet.of(masklet) for masklet in stream.masklets),
         )
 
     @classmethod

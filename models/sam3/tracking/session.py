@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from models.common.checks import check_integer, check_number, check_sequence, check_text
-from models.common.concept_ids import unique_concept_ids
 from models.common.concurrent_parts import ConcurrentParts
 from models.protocols import (
+    Concept,
     ConceptQuery,
     FrameInput,
     MaskletObservation,
@@ -32,7 +32,7 @@ from models.sam3.masks import to_images
 from models.sam3.network.model import Sam3, preprocess
 from models.sam3.network.text import TextFeatures
 from models.sam3.phrases import VISUAL_PHRASE, PhraseEncoder
-from models.sam3.prompts import Exemplar, check_exemplars, pack_exemplars, phrase_of, read_queries
+from models.sam3.prompts import Exemplar, check_exemplars, pack_exemplars
 from models.sam3.tokenizer import Tokenizer
 from models.sam3.tracking.device_errors import device_errors
 from models.sam3.tracking.masklet import Masklet
@@ -43,6 +43,12 @@ from models.sam3.tracking.reconcile import Reconciler
 from models.sam3.tracking.restoring import Restorer
 from models.sam3.tracking.saved import SavedSam3Stream, TensorLayout
 from models.sam3.tracking.stream import SURE_LOGIT, LastFrame, SearchedConcept, Stream, Tracked
+from models.sam3.tracking.stream_concepts import (
+    add_concept,
+    begin_concepts,
+    remove_concept,
+    rename_concept,
+)
 from models.sam3.tracking.user_prompts import ObjectPrompt, choose_object
 
 __all__ = ["Sam3Session", "SessionOptions"]
@@ -92,42 +98,21 @@ class Sam3Session:
         """Bytes of all memories of all streams."""
         return sum(m.bank.num_bytes for stream in self._streams.values() for m in stream.masklets)
 
-    def open_stream(self, stream_id: str, concepts: Sequence[str | ConceptQuery]) -> None:
+    def open_stream(self, stream_id: str, concepts: Sequence[str | Concept | ConceptQuery]) -> None:
         """Begin a stream with concepts to look for.
 
         Exemplars of a query illustrate it on the first frame; see :meth:`add_exemplars`.
 
         Raises:
-            ValueError: If it is open already, or there is no concept, or one says nothing or is
-                given twice.
+            ValueError: If it is open already, or a concept says nothing or is given twice.
             DeviceLostError: If the accelerator failed for good.
         """
         if check_text("stream_id", stream_id) in self._streams:
             raise ValueError(f"stream {stream_id!r} is open already")
         takes_points = self._model.config.detector.point_exemplars
-        queries = read_queries(concepts, takes_points=takes_points)
-        names = [phrase_of(query) for query in queries]
-        if not names or len({_plain(name) for name in names}) != len(names):
-            raise ValueError(
-                f"stream {stream_id!r} has concepts {names!r}; expected one or more, all different"
-            )
         with device_errors():
-            texts = self._phrases.encode(names)
-        self._streams[stream_id] = Stream(
-            stream_id=stream_id,
-            concepts=tuple(
-                SearchedConcept(
-                    name=name,
-                    concept_id=concept_id,
-                    text=text,
-                    has_phrase=query.phrase is not None,
-                    pending=query.exemplars,
-                )
-                for name, concept_id, text, query in zip(
-                    names, unique_concept_ids(names), texts, queries, strict=True
-                )
-            ),
-        )
+            searched = begin_concepts(stream_id, concepts, self._phrases, takes_points=takes_points)
+        self._streams[stream_id] = Stream(stream_id=stream_id, concepts=searched)
 
     def save_stream(self, stream_id: str) -> SavedSam3Stream:
         """Return what is known of a stream; see :class:`models.protocols.ResumableTracker`.
@@ -138,7 +123,10 @@ class Sam3Session:
 
     @torch.inference_mode()
     def restore_stream(
-        self, stream_id: str, concepts: Sequence[str | ConceptQuery], memory: StreamMemory
+        self,
+        stream_id: str,
+        concepts: Sequence[str | Concept | ConceptQuery],
+        memory: StreamMemory,
     ) -> tuple[str, ...]:
         """Begin a stream with what is known of it; see :class:`models.protocols.ResumableTracker`.
 
@@ -161,6 +149,20 @@ class Sam3Session:
     def close_stream(self, stream_id: str) -> None:
         """Forget a stream. Raises ``ValueError`` if it is not open."""
         del self._streams[self._open(stream_id).stream_id]
+
+    def add_concept(self, stream_id: str, concept: str, *, concept_id: str) -> None:
+        """Look for one concept more; see :class:`models.protocols.EditableTracker`."""
+        added = Concept(concept_id=concept_id, phrase=concept, name=concept)
+        with device_errors():
+            add_concept(self._open(stream_id), added, self._phrases)
+
+    def rename_concept(self, stream_id: str, concept_id: str, name: str) -> None:
+        """Call a concept otherwise; see :class:`models.protocols.EditableTracker`."""
+        rename_concept(self._open(stream_id), concept_id, name)
+
+    def remove_concept(self, stream_id: str, concept_id: str) -> None:
+        """Look for a concept no more; see :class:`models.protocols.EditableTracker`."""
+        remove_concept(self._open(stream_id), concept_id)
 
     @torch.inference_mode()
     def add_exemplars(
@@ -353,8 +355,8 @@ class Sam3Session:
                 masklet.on_missed(elapsed_s)
             elapsed_s = 0.0
         stream.time_s = time_s
-        for concept, detections in enumerate(found):
-            self._reconciler.match(stream, tracked, concept, detections, elapsed_s)
+        for concept, detections in zip(stream.concepts, found, strict=True):
+            self._reconciler.match(stream, tracked, concept.concept_id, detections, elapsed_s)
         stream.is_resumed = False
         return self._reconciler.expire(stream, tracked)
 
@@ -367,10 +369,10 @@ class Sam3Session:
     def _concept_of(self, stream_id: str, concept: str) -> SearchedConcept:
         concepts = self._open(stream_id).concepts
         for searched in concepts:
-            if _plain(searched.name) == _plain(check_text("concept", concept)):
+            if _plain(searched.concept.phrase) == _plain(check_text("concept", concept)):
                 return searched
-        names = [searched.name for searched in concepts]
-        raise ValueError(f"stream {stream_id!r} has no concept {concept!r}; it has {names!r}")
+        phrases = [searched.concept.phrase for searched in concepts]
+        raise ValueError(f"stream {stream_id!r} has no concept {concept!r}; it has {phrases!r}")
 
     def _stream_of(self, item: object) -> Stream:
         if not isinstance(item, FrameInput):

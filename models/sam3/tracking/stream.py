@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from models.common.concept_ids import to_concept_id
+from models.protocols import Concept
 from models.sam2.outputs import TrackerFeatures
 from models.sam3.network.text import TextFeatures
 from models.sam3.prompts import Exemplar
-from models.sam3.tracking.masklet import CHOSEN, Masklet
+from models.sam3.tracking.masklet import Masklet
 
 SURE_LOGIT = 10.0
 
@@ -19,8 +20,7 @@ class SearchedConcept:
     """A concept that a stream is searched for.
 
     Attributes:
-        name: The phrase as given, or "visual".
-        concept_id: Name that is safe in keys, unique within the stream.
+        concept: Its id, its phrase, or "visual", and its name.
         text: Features of the phrase.
         has_phrase: Whether the phrase alone says what to look for.
         pending: Exemplars that lie on the next frame.
@@ -29,14 +29,23 @@ class SearchedConcept:
         presence: Probability on the last frame that it was looked for, 0 to 1.
     """
 
-    name: str
-    concept_id: str
+    concept: Concept
     text: TextFeatures
     has_phrase: bool
     pending: tuple[Exemplar, ...] = ()
     shown: TextFeatures | None = None
     kept: TextFeatures | None = None
     presence: float = 0.0
+
+    @property
+    def concept_id(self) -> str:
+        """Names it within the stream."""
+        return self.concept.concept_id
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.concept.name
 
     @property
     def is_due(self) -> bool:
@@ -118,19 +127,31 @@ class Stream:
             masklets=[masklet.draft() for masklet in self.masklets],
         )
 
+    def searched(self, concept_id: str) -> SearchedConcept:
+        """Return one of the concepts. Raises ``ValueError`` if there is none of that id."""
+        for concept in self.concepts:
+            if concept.concept_id == concept_id:
+                return concept
+        known = [concept.concept_id for concept in self.concepts]
+        raise ValueError(
+            f"stream {self.stream_id!r} has no concept of id {concept_id!r}; accepted: {known!r}"
+        )
+
     def name_of(self, masklet: Masklet) -> str:
         """Return what a masklet is called."""
-        return masklet.label if masklet.concept == CHOSEN else self.concepts[masklet.concept].name
+        if masklet.concept_id is None:
+            return masklet.label
+        return self.searched(masklet.concept_id).name
 
     def concept_id_of(self, masklet: Masklet) -> str:
-        """Return the name of a masklet's concept that is safe in keys."""
-        if masklet.concept == CHOSEN:
-            return to_concept_id(masklet.label)
-        return self.concepts[masklet.concept].concept_id
+        """Return the id of a masklet's concept; of a chosen object one made of its label."""
+        return to_concept_id(masklet.label) if masklet.concept_id is None else masklet.concept_id
 
     def presence_of(self, masklet: Masklet) -> float:
         """Return how sure it is that a masklet's concept is there at all."""
-        return 1.0 if masklet.concept == CHOSEN else self.concepts[masklet.concept].presence
+        if masklet.concept_id is None:
+            return 1.0
+        return self.searched(masklet.concept_id).presence
 
 
 @dataclass(slots=True, kw_only=True)
@@ -178,7 +199,7 @@ class Tracked:
         """Whether nothing of the object is to be seen."""
         return self.is_dormant or not bool((self.mask_logits > 0).any())
 
-    def is_reminder_of(self, concept: int) -> bool:
+    def is_reminder_of(self, concept_id: str) -> bool:
         """Whether of an object of a concept nothing is known but its place."""
         masklet = self.masklet
-        return self.is_dormant and masklet.concept == concept and masklet.is_reminder
+        return self.is_dormant and masklet.concept_id == concept_id and masklet.is_reminder

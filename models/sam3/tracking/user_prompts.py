@@ -11,7 +11,6 @@ from models.common.prompting import check_array, check_boxes, check_labels
 from models.sam2.memory_bank import MemoryBank
 from models.sam2.outputs import TrackerFeatures, TrackOutput
 from models.sam2.tracker import MemoryTracker
-from models.sam3.tracking.masklet import CHOSEN
 from models.sam3.tracking.reconcile import begin_masklet
 from models.sam3.tracking.stream import LastFrame, Stream, Tracked
 
@@ -52,7 +51,7 @@ def choose_object(
     bank = MemoryBank(tracker.config, num_maps=num_maps)
     bank.write_conditioning(stream.frame_index, spatial[0], output.pointer[0])
     chosen = Tracked(
-        masklet=begin_masklet(stream, bank, concept=CHOSEN, score=1.0, label=label),
+        masklet=begin_masklet(stream, bank, concept_id=None, score=1.0, label=label),
         mask_logits=output.mask_logits[0, 0],
         object_logit=object_logit,
         pointer=output.pointer[0],

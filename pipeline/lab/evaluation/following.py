@@ -7,7 +7,7 @@ from time import perf_counter
 
 from connectors.frame import CaptureClock, Frame
 from connectors.pictures.encoding import Pixels
-from models.protocols import ConceptTracker, FrameInput, Prediction
+from models.protocols import Concept, ConceptTracker, FrameInput, Prediction
 from pipeline.streams.stream import Stream
 from pipeline.streams.watching import watch
 from pipeline.tracking.config import TrackingConfig
@@ -49,7 +49,7 @@ class TimedTracker:
     tracker: ConceptTracker
     stopwatch: Stopwatch
 
-    def open_stream(self, stream_id: str, concepts: Sequence[str]) -> None:
+    def open_stream(self, stream_id: str, concepts: Sequence[str | Concept]) -> None:
         """Begin a stream."""
         self.tracker.open_stream(stream_id, concepts)
 

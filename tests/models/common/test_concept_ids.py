@@ -22,3 +22,7 @@ def test_concept_ids_are_safe_names(phrase, expected):
 def test_concept_ids_of_one_stream_are_all_different():
     assert unique_concept_ids(["a-b", "a b", "c", "A/B"]) == ["a-b", "a-b-2", "c", "a-b-3"]
     assert unique_concept_ids(["a b 2", "a b", "A_B"]) == ["a-b-2", "a-b", "a-b-3"]
+
+
+def test_concept_ids_keep_clear_of_those_that_are_taken():
+    assert unique_concept_ids(["a b", "a-b"], taken=["a-b", "a-b-3"]) == ["a-b-2", "a-b-4"]

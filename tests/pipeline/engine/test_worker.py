@@ -141,3 +141,79 @@ def test_what_could_not_be_restored_of_one_object_is_said(caplog):
     assert [(record.stream, record.getMessage()) for record in caplog.records] == [
         ("a", "masklet 3: odd; it is known by its place alone")
     ]
+
+
+def test_concepts_of_an_open_stream_come_change_and_go():
+    worker = make_worker("a")
+    frame = make_frame(blobs={"red": (2, 2), "blue": (20, 2)})
+    assert worker.add_concept("a", "blue", concept_id="b1") is None
+    assert worker.rename_concept("a", "red", "rose") is None
+    (outcome,) = worker.step(inputs(a=frame))
+    seen = {one.concept_id: one.concept for one in outcome.prediction.masklets}
+    assert seen == {"red": "rose", "b1": "blue"}
+    assert worker.remove_concept("a", "red") is None
+    (outcome,) = worker.step(inputs(a=frame))
+    assert [one.concept_id for one in outcome.prediction.masklets] == ["b1"]
+
+
+def test_a_refused_change_is_told_and_is_no_fault_of_the_model():
+    metrics = Metrics(tuple)
+    worker = make_worker("a", metrics=metrics)
+    assert worker.add_concept("a", "red", concept_id="r2") == "phrase twice in ['red', 'red']"
+    assert worker.rename_concept("a", "none", "x") == "no concept 'none'"
+    assert worker.remove_concept("a", "none") == "no concept 'none'"
+    assert 'model_errors_total{stream="a"}' not in metrics.exposition().decode()
+
+
+def test_nothing_is_changed_of_a_stream_that_is_not_open():
+    worker = make_worker("a")
+    worker.close("a")
+    assert worker.add_concept("a", "mauve", concept_id="m") is None
+    assert worker.remove_concept("a", "none") is None
+
+
+class Fixed:
+    """A tracker that looks for what it was opened with."""
+
+    def open_stream(self, stream_id, concepts):
+        pass
+
+    def close_stream(self, stream_id):
+        pass
+
+    def step(self, some):
+        return []
+
+
+def test_a_model_that_cannot_change_what_it_looks_for_says_so():
+    worker = make_worker("a", tracker=Fixed())
+    assert worker.add_concept("a", "red", concept_id="r") == (
+        "the model cannot change what it looks for on an open stream"
+    )
+
+
+class Failing(BlobTracker):
+    error = RuntimeError("no memory")
+
+    def remove_concept(self, stream_id, concept_id):
+        raise self.error
+
+
+def test_a_model_that_fails_at_a_change_is_counted():
+    metrics = Metrics(tuple)
+    worker = make_worker("a", tracker=Failing(), metrics=metrics)
+    assert worker.remove_concept("a", "red") == "RuntimeError: no memory"
+    assert 'model_errors_total{stream="a"} 1.0' in metrics.exposition().decode()
+
+
+def test_a_device_that_is_lost_at_a_change_is_passed_on():
+    class Gone(Failing):
+        error = DeviceLostError("gone")
+
+        def close_stream(self, stream_id):
+            raise AssertionError("nothing can be closed on a device that is gone")
+
+    worker = make_worker("a", tracker=Gone())
+    with pytest.raises(DeviceLostError):
+        worker.remove_concept("a", "red")
+    worker.close("a")

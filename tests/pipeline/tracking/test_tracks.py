@@ -115,6 +115,14 @@ def test_another_concept_in_the_same_place_is_no_heir():
     assert reasons(last) == [("ended", "tracker")]
 
 
+def test_a_track_is_called_what_its_concept_is_called_by_then():
+    one = make_observation()
+    _, update, _ = play([[one], [replace(one, concept="Emma")]])
+    assert [(track.no, track.concept, track.concept_id) for track in update.tracks] == [
+        (1, "Emma", "red")
+    ]
+
+
 @pytest.mark.parametrize(("unseen_s", "is_merged"), [(1.0, True), (1.1, False)])
 def test_an_object_unseen_for_more_than_a_second_has_no_heir(unseen_s, is_merged):
     both = [make_observation(1), make_observation(2)]

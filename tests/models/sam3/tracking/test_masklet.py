@@ -13,7 +13,7 @@ RULES = LifeRules(probation_s=1.5, unmatched_s=0.8, duplicate_s=0.8, expiry_s=4.
 def make_masklet(born_s=10.0):
     return Masklet(
         masklet_id=5,
-        concept=0,
+        concept_id="deer",
         bank=MemoryBank(TrackerConfig(hidden_dim=4, memory_dim=2)),
         score=0.5,
         first_seen_s=born_s,

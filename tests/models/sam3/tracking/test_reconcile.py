@@ -34,7 +34,7 @@ def test_a_masklet_is_prompted_again_once_an_interval_while_the_tracker_is_sure(
 ):
     options = SessionOptions(life=LifeRules(recondition_s=0.5), recondition_logit=0.8)
     stream = Stream(stream_id="a", concepts=(), time_s=0.0)
-    masklet = begin_masklet(stream, MemoryBank(TRACKER), concept=0, score=0.9)
+    masklet = begin_masklet(stream, MemoryBank(TRACKER), concept_id="deer", score=0.9)
     prompted = []
     for time_s in (0.25, 0.5, 0.75, 1.0, 1.25):
         stream.time_s = time_s
@@ -45,7 +45,7 @@ def test_a_masklet_is_prompted_again_once_an_interval_while_the_tracker_is_sure(
             pointer=None,
             quality=1.0,
         )
-        Reconciler(options, TRACKER).match(stream, [item], 0, FOUND, 0.25)
+        Reconciler(options, TRACKER).match(stream, [item], "deer", FOUND, 0.25)
         assert item.is_matched
         prompted.append(item.is_prompted)
     assert prompted == expected
@@ -77,7 +77,7 @@ class Sought:
         for x in xs:
             bank = MemoryBank(TRACKER)
             bank.write_conditioning(0, torch.zeros(1), torch.zeros(1))
-            masklet = begin_masklet(self.stream, bank, concept=0, score=0.9)
+            masklet = begin_masklet(self.stream, bank, concept_id="deer", score=0.9)
             masklet.on_seen(x, 0.5, 0.0)
             masklet.is_sought = is_sought
             self.masklets.append(masklet)
@@ -95,7 +95,7 @@ class Sought:
             )
             for masklet in self.masklets
         ]
-        self.reconciler.match(self.stream, tracked, 0, found, 0.1)
+        self.reconciler.match(self.stream, tracked, "deer", found, 0.1)
         return tracked
 
 
