@@ -21,6 +21,7 @@ from pipeline.engine.state.snapshot_store import SnapshotRefusedError, SnapshotS
 
 _logger = logging.getLogger("maskstream.state")
 
+_KEY_CHARACTERS = 100  # of a foreign one, in the log
 _SLOTS = ("0", "1")  # two keys a stream: compaction leaves the snapshot before a damaged one
 
 
@@ -150,13 +151,19 @@ class SnapshotTopic(SnapshotStore):
     def _read(self, partition: int) -> dict[str, dict[str, bytes]]:
         """Return the snapshots of a partition by stream and slot."""
         streams: dict[str, dict[str, bytes]] = {}
+        strays: list[str] = []
         for key, data in self._topic.read(partition).items():
             slot, deployment, stream_id = [*key.split("/", 2), "", ""][:3]
             if slot in _SLOTS and stream_id:
                 if deployment == self._deployment:
                     streams.setdefault(stream_id, {})[slot] = data
             else:
-                _logger.warning("%s: key %r is no stream's; left out", self._topic.name, key)
+                strays.append(key)
+        if strays:  # a line for all: the topic may be another program's
+            about = self._topic.name, partition, len(strays), strays[0][:_KEY_CHARACTERS]
+            _logger.warning(
+                "%s, partition %d: %d keys are no stream's, such as %r; left out", *about
+            )
         return streams
 
 

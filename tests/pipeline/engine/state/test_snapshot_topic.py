@@ -110,10 +110,12 @@ def test_garbage_leaves_the_snapshot_before(topics, kafka_bootstrap, topic, garb
 
 def test_garbage_alone_is_a_new_beginning(topics, kafka_bootstrap, topic, caplog):
     topics().save(snapshot(4, stream_id="barn"))
-    for key in (f"0/farm%2F1/{NAME}", f"1/farm%2F1/{NAME}", "other"):
+    strays = ("k" * 9000, "other", "another")
+    for key in (f"0/farm%2F1/{NAME}", f"1/farm%2F1/{NAME}", *strays):
         produce(kafka_bootstrap, topic, key=key.encode(), value=b"garbage", partition=2)
     assert offset_of(loaded(topics())) == (None, 2)
-    assert "key 'other' is no stream's; left out" in caplog.text
+    [told] = [one.getMessage() for one in caplog.records if "left out" in one.message]
+    assert told.endswith(f"partition 2: 3 keys are no stream's, such as '{'k' * 100}'; left out")
 
 
 def test_what_a_worker_that_was_cut_off_writes_late_is_not_used(topics):
