@@ -405,6 +405,11 @@ class StateTopicConfig(KafkaClientConfig, frozen=True):
         default=10.0, gt=0, le=3600, description="Longest wait for a confirmation in one attempt."
     )
 
+    @property
+    def topics_written(self) -> frozenset[str]:
+        """The topic, as ``host:port/topic``, at every address it is given."""
+        return self._places_of([self.topic])
+
     @staticmethod
     @override
     def _known_options() -> Collection[str]:

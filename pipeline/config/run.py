@@ -105,13 +105,18 @@ class RunConfig(StrictModel):
             for n, one in enumerate(self.streams)
             for place in one.source.topics_read
         }
+        writers: list[tuple[tuple[int | str, ...], frozenset[str], str]] = [
+            (("sinks", number), sink.topics_written, f"sinks[{number}] writes")
+            for number, sink in enumerate(self.sinks)
+        ]
+        if self.state.topic is not None:
+            writers.append((("state", "topic"), self.state.topic.topics_written, "state writes"))
         errors: list[InitErrorDetails] = []
-        for number, sink in enumerate(self.sinks):
-            taken = sorted(sink.topics_written & owners.keys())
-            for place in taken[:1]:
+        for loc, topics, owner in writers:
+            for place in sorted(topics & owners.keys())[:1]:
                 text = "{owner} the topic {place} already (accepted: another topic)"
-                errors.append(_taken(("sinks", number), text, owners[place], place))
-            owners |= dict.fromkeys(sink.topics_written - owners.keys(), f"sinks[{number}] writes")
+                errors.append(_taken(loc, text, owners[place], place))
+            owners |= dict.fromkeys(topics - owners.keys(), owner)
         if errors:
             raise ValidationError.from_exception_data("RunConfig", errors)
         return self

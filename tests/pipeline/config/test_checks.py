@@ -216,6 +216,17 @@ def test_a_circle_and_a_second_writer_of_a_topic_are_refused(stream, sinks, told
 
 
 @pytest.mark.parametrize(
+    ("topic", "owner"),
+    [("t", "streams[0] reads"), ("maskstream.events.v1", "sinks[0] writes")],
+)
+def test_a_topic_for_state_is_no_other_one(topic, owner):
+    sinks = "sinks: [{type: kafka, bootstrap: 'h:1'}]\n"
+    state = f"state:\n  topic: {{bootstrap: 'h:1', topic: {topic}}}\n"
+    [problem] = problems_of(f"{FRAMES}{sinks}{state}")
+    assert problem.startswith(f"c.yaml:7: state.topic: {owner} the topic h:1/{topic} already")
+
+
+@pytest.mark.parametrize(
     "sinks",
     [
         ["type: frames, bootstrap: 'h:3', topic: t"],
