@@ -63,7 +63,9 @@ class SnapshotFolder(SnapshotStore):
             part.replace(folder / _NEWEST)
             sync_folder(folder)
         except OSError as error:
-            raise NotWritableError(str(folder), str(error.strerror or error)) from error
+            names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+            place = " to ".join(names) or str(folder)
+            raise NotWritableError(place, str(error.strerror or error)) from error
         return len(data)
 
     @override

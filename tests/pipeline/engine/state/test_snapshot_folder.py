@@ -202,6 +202,17 @@ def test_full_disk_leaves_what_was_there(tmp_path):
     assert folder.load(ABOUT.stream_id)[0].about.alerts_seq == 1
 
 
+def test_folder_in_the_place_of_a_snapshot_is_named(tmp_path):
+    folder = SnapshotFolder(tmp_path)
+    folder.save(snapshot(1))
+    (path,) = tmp_path.glob("*/newest.snapshot")
+    path.with_name("former.snapshot").mkdir()
+    with pytest.raises(NotWritableError) as found:
+        folder.save(snapshot(2))
+    assert found.value.name == f"{path} to {path.with_name('former.snapshot')}"
+    assert folder.load(ABOUT.stream_id)[0].about.alerts_seq == 1
+
+
 def test_deleted_stream_leaves_nothing(tmp_path):
     folder = SnapshotFolder(tmp_path)
     folder.save(snapshot(1))
