@@ -15,6 +15,7 @@ from models.protocols import ConceptTracker
 from pipeline.clock import Clock, SystemClock
 from pipeline.config.run import RunConfig
 from pipeline.config.sections.stream import StreamConfig
+from pipeline.engine.desired_state import DesiredState
 from pipeline.engine.engine import Engine
 from pipeline.engine.inbox import Inbox
 from pipeline.engine.ledger import Ledger
@@ -83,18 +84,20 @@ def build_app(
     clock = clock or SystemClock()
     seen = observations or build_observations(config, clock=clock)
     inbox = Inbox()
+    is_kept = _is_kept(config)  # by the file alone, whatever commands have added
     outbox = Outbox(
         _named_sinks(config, sinks or ()),
         config=config.delivery,
         state_folder=config.state.folder_of(config.deployment),
-        keeps_state=_is_kept(config) and config.exactly_once is None,
+        keeps_state=is_kept and config.exactly_once is None,
         deployment=config.deployment,
         worker=config.worker,
         observers=Observers(metrics=seen.metrics, health=seen.health, clock=clock),
         on_room=inbox.wake,
     )
-    worker = _open_and_build_worker(config, tracker, outbox, seen.metrics)
-    store = None if worker is None else _build_store(config)
+    desired, worker = _open_and_build_worker(config, tracker, outbox, seen.metrics)
+    config = desired.config
+    store = _build_store(config) if is_kept and worker is not None else None
     publisher = Publisher(outbox, metrics=seen.metrics, on_result=on_result)
     runners = RunnerParts(
         build=_source_builder(config, build or _build_source),
@@ -109,6 +112,7 @@ def build_app(
     parts = EngineParts(
         config=config.engine,
         inbox=inbox,
+        desired=desired,
         table=StreamTable(config, runners),
         scheduler=Scheduler(max_batch=config.engine.max_batch),
         worker=worker,
@@ -124,7 +128,7 @@ def build_app(
         restorer=restorer,
         exactly_once=config.exactly_once,
     )
-    return App(engine=Engine(parts, config.streams), metrics=seen.metrics, health=seen.health)
+    return App(engine=Engine(parts), metrics=seen.metrics, health=seen.health)
 
 
 def build_observations(config: RunConfig, *, clock: Clock | None = None) -> Observations:
@@ -213,10 +217,8 @@ def _is_kept(config: RunConfig) -> bool:
     return is_wanted and any(keeps_state(stream) for stream in config.streams)
 
 
-def _build_store(config: RunConfig) -> SnapshotStore | None:
-    """Return where streams are kept for another process; ``None``: they are not."""
-    if not _is_kept(config):
-        return None
+def _build_store(config: RunConfig) -> SnapshotStore:
+    """Return where streams are kept for another process."""
     if config.state.topic is None:
         return SnapshotFolder(config.state.folder_of(config.deployment) / "snapshots")
     # Imported here, because kafka-python costs 0.3 s that others need not pay.
@@ -274,14 +276,15 @@ def _host_of(stream: StreamConfig) -> str | None:
 
 def _open_and_build_worker(
     config: RunConfig, tracker: ConceptTracker | None, outbox: Outbox, metrics: Metrics
-) -> Worker | None:
+) -> tuple[DesiredState, Worker | None]:
     """Open the sinks before the model is built, which takes seconds; let go of them if it fails."""
     with ExitStack() as undo:
         undo.callback(outbox.close)
         outbox.open()
+        desired = DesiredState(config, outbox.folder)
         worker = _build_worker(config, tracker, outbox, metrics)
         undo.pop_all()
-    return worker
+    return desired, worker
 
 
 def _build_worker(

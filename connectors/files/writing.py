@@ -8,13 +8,16 @@ from pathlib import Path
 from connectors.errors import NotWritableError
 
 
-def write_whole(path: Path, data: bytes, *, is_synced: bool = False) -> None:
+def write_whole(
+    path: Path, data: bytes, *, is_synced: bool = False, is_private: bool = False
+) -> None:
     """Write a file, making its folder; a kill half-way leaves the former file.
 
     Args:
         path: The file.
         data: All of its content.
         is_synced: A power cut leaves the former file or this one, too.
+        is_private: Only the user may read it.
 
     Raises:
         NotWritableError: If it cannot be written.
@@ -22,6 +25,8 @@ def write_whole(path: Path, data: bytes, *, is_synced: bool = False) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if is_private:
+            part.touch(mode=0o600)
         part.write_bytes(data)
         if is_synced:
             with part.open("rb+") as file:

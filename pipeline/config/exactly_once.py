@@ -96,6 +96,9 @@ def refuse_mixtures(
         errors.append(_error(("state", "resume"), "false, with exactly_once", "true"))
     for number, stream in enumerate(streams):
         errors += _find_errors(("streams", number, "source"), stream, sink)
+        if stream.paused:  # its frames would hold the transaction, and with it all others
+            reason = f"true, while sink {sink.name!r} delivers exactly_once"
+            errors.append(_error(("streams", number, "paused"), reason, "false"))
     if errors:
         raise ValidationError.from_exception_data("RunConfig", errors)
 

@@ -125,6 +125,11 @@ def explain_invalid(
     )
 
 
+def dotted_field(loc: Loc, root: type[BaseModel]) -> str:
+    """Return ``streams[0].source.url`` for a place in a model that pydantic has named."""
+    return _dotted(_follow(loc, root)[0])
+
+
 def _to_plain(document: _Document, node: yaml.Node, loc: Loc, above: frozenset[int]) -> object:
     line = node.start_mark.line + 1
     document.lines[loc] = line

@@ -129,6 +129,12 @@ class FrameBuffer:
             self._changed.notify_all()
             return self._frames.popleft()
 
+    def clear(self, cause: DropCause) -> None:
+        """Drop and count the frames inside; others may come. For sources that cannot go back."""
+        while (arrived := self.take()) is not None:
+            self._ledger.drop(self._stream_id, cause)
+            arrived.ticket.finish()
+
     def close(self, *, drop_cause: DropCause | None = None) -> None:
         """Let no more frames in; with a cause, drop and count those inside. Repeatable."""
         with self._changed:

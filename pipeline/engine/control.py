@@ -6,15 +6,12 @@ from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.dead_letters import to_dead_letter
 from pipeline.engine.handovers import Handovers
 from pipeline.engine.inbox import (
-    AddStream,
-    ChangeStream,
     FileSkipped,
     FrameRefused,
-    Message,
     PartitionsLeave,
-    RemoveStream,
     SourceEnded,
     SourceLost,
+    SourceNews,
     SourceOpened,
     Stop,
     UnknownStream,
@@ -25,7 +22,7 @@ from pipeline.engine.state.keeper import keeps_state
 from pipeline.engine.state.restorer import Restored
 from pipeline.engine.stream_table import RunningSource, RunningStream
 from pipeline.engine.summary import StreamSummary
-from pipeline.errors import MaskstreamError, StreamExistsError, StreamLimitError
+from pipeline.errors import StreamExistsError, StreamLimitError
 
 _logger = logging.getLogger("maskstream.engine")
 
@@ -42,6 +39,7 @@ class StreamControl:
 
     def __init__(self, parts: EngineParts) -> None:
         self._table = parts.table
+        self._desired = parts.desired
         self._worker = parts.worker
         self._scheduler = parts.scheduler
         self._publisher = parts.publisher
@@ -56,17 +54,19 @@ class StreamControl:
         self.handovers = Handovers(parts, self._leave)
         self._is_stopping = False
 
-    def carry_out(self, message: Message) -> None:
+    def carry_out(self, message: Stop | SourceNews) -> None:
         """Do what a message asks for; news of a source that is gone are left out."""
-        match message:
-            case Stop():
-                self.stop()
-            case AddStream() | ChangeStream() | RemoveStream():
-                self._carry_out(message)
-            case _:
-                source = self._table.source(message.source)
-                if source is not None:
-                    self._follow(source, message)
+        if isinstance(message, Stop):
+            self.stop()
+            return
+        source = self._table.source(message.source)
+        if source is not None:
+            self._follow(source, message)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether all sources were asked to end."""
+        return self._is_stopping
 
     def add(self, config: StreamConfig) -> None:
         """Let a stream or a template of streams in and begin to read its source.
@@ -81,6 +81,7 @@ class StreamControl:
         if running is None:
             self._tell_of(source)
         else:
+            running.stream.revisions = self._desired.revisions_of(config.id)
             restored = self._resume(running)
             position = restored.source if config.is_live else None
             self._status.open(
@@ -89,6 +90,9 @@ class StreamControl:
                 stream=running.stream,
                 restored=restored.state,
             )
+        if config.paused:
+            source.runner.pause()
+            self._status.pause(config.id)
         try:
             source.runner.start(position)
         except RuntimeError as error:  # the machine has no thread left
@@ -184,30 +188,34 @@ class StreamControl:
             error=None if error is None else str(error),
         )
 
-    def _carry_out(self, command: AddStream | ChangeStream | RemoveStream) -> None:
-        try:
-            match command:
-                case AddStream(config=config):
-                    self.add(config)
-                case ChangeStream(config=config):
-                    self._change(config)
-                case RemoveStream(stream_id=stream_id):
-                    self._remove(stream_id, "removed")
-        except MaskstreamError as error:
-            _logger.warning("refused a command: %s", error)
-        except Exception:
-            _logger.exception("a command failed: %s", type(command).__name__)
+    def change(self, config: StreamConfig) -> None:
+        """Give a stream another configuration.
 
-    def _change(self, config: StreamConfig) -> None:
+        With other rules and zones its tracks go on; with other concepts a session begins; with
+        another source, or another way to take its frames, all begins anew.
+
+        Raises:
+            UnknownStreamError: If there is none of that name, or its source has named it.
+        """
         running = self._table.configured(config.id)
         if not self._table.can_keep_source(config):
-            self._remove(config.id, "changed")
+            self.remove(config.id, "changed")
             self.add(config)
             return
-        self._publisher.end_session(running, "changed", now=self._clock.utc_now())
+        if config.concepts != running.config.concepts:
+            self._publisher.end_session(running, "changed", now=self._clock.utc_now())
         self._table.change(config)
+        if config.paused:
+            self._status.pause(config.id)
+        else:
+            self._status.resume(config.id, reconnects=config.is_live)
 
-    def _remove(self, stream_id: str, reason: str) -> None:
+    def remove(self, stream_id: str, reason: str) -> None:
+        """End a stream and its source, and keep nothing of it.
+
+        Raises:
+            UnknownStreamError: If there is none of that name, or its source has named it.
+        """
         running = self._table.remove(stream_id)
         self.finish(running, reason)
         self._forget(stream_id)
@@ -221,13 +229,7 @@ class StreamControl:
     def _follow(
         self,
         source: RunningSource,
-        news: SourceOpened
-        | SourceLost
-        | SourceEnded
-        | FrameRefused
-        | FileSkipped
-        | UnknownStream
-        | PartitionsLeave,
+        news: SourceNews,
     ) -> None:
         match news:
             case SourceOpened(at_us=at_us):

@@ -5,21 +5,24 @@ frames by the streams' buffers; it hands results to the outbox.
 """
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 
 from connectors.errors import FencedError
 from models.protocols import DeviceLostError
-from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
+from pipeline.config.sections.stream import ANY_STREAM
+from pipeline.engine.command_executor import CommandExecutor
 from pipeline.engine.committer import Committer
 from pipeline.engine.control import StreamControl
 from pipeline.engine.delivery import Undelivered
 from pipeline.engine.handovers import Handovers
-from pipeline.engine.inbox import AddStream, ChangeStream, RemoveStream
+from pipeline.engine.inbox import ExecuteCommand
 from pipeline.engine.parts import EngineParts
 from pipeline.engine.state.cut_keeper import CutKeeper
 from pipeline.engine.summary import RunSummary
 from pipeline.engine.transactor import Transactor
 from pipeline.engine.turns import Turns
+from pipeline.records.command import AnyCommand, CommandResult
 
 _logger = logging.getLogger("maskstream.engine")
 
@@ -36,13 +39,12 @@ class Engine:
 
     Args:
         parts: Everything wired.
-        streams: Those to begin with.
     """
 
-    def __init__(self, parts: EngineParts, streams: Sequence[StreamConfig]) -> None:
+    def __init__(self, parts: EngineParts) -> None:
         self._parts = parts
-        self._streams = tuple(streams)
         self._control = StreamControl(parts)
+        self._commands = CommandExecutor(self._control, parts.table, parts.desired, parts.inbox)
         self._turns = Turns(parts)
         self._committer = _build_committer(parts, self._control.handovers)
         self._unfinished: list[str] = []
@@ -57,9 +59,9 @@ class Engine:
             self._stop_s = self._parts.clock.monotonic_s()
         self._parts.inbox.request_stop()
 
-    def post(self, command: AddStream | ChangeStream | RemoveStream) -> None:
-        """Let a stream enter, change or leave, at the next step. May be called by any thread."""
-        self._parts.inbox.post(command)
+    def execute(self, command: AnyCommand) -> "Future[CommandResult]":
+        """Have a command carried out at the next step. May be called by any thread; never waits."""
+        return self._commands.post(command)
 
     def run(self, on_turn: Callable[[], None] = lambda: None) -> RunSummary:
         """Start everything, turn until done, stop everything.
@@ -84,7 +86,7 @@ class Engine:
         self._parts.keeper.start()
         try:
             if (yield from self._prepare()):
-                for stream in self._streams:
+                for stream in self._parts.desired.config.streams:
                     self._control.add(stream)
                 self._control.end_left_behind()
             yield from self._turn_until_done()
@@ -104,7 +106,10 @@ class Engine:
     def step(self) -> None:
         """Drain, plan, run, reconcile."""
         for message in self._parts.inbox.drain():
-            self._control.carry_out(message)
+            if isinstance(message, ExecuteCommand):
+                self._commands.carry_out(message)
+            else:
+                self._control.carry_out(message)
         turns = self._turns.plan()
         outcomes = self._turns.run(turns)
         self._turns.reconcile(turns, outcomes)
@@ -172,6 +177,7 @@ class Engine:
             parts.table.drop_source(source)
         sources = parts.table.join(_JOIN_SHARE * parts.config.stop_timeout_s)
         parts.inbox.close()
+        self._commands.close(parts.inbox.drain(), _JOIN_SHARE * parts.config.stop_timeout_s)
         self._finish_sinks()
         self._unfinished = [f"source {name}" for name in sources]
         for name in self._unfinished:

@@ -6,12 +6,13 @@ older ones. Only :meth:`Inbox.request_stop` may be called by a signal handler.
 
 import threading
 from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from connectors.base import Handover
 from connectors.errors import BadFrameError, SourceError
-from pipeline.config.sections.stream import StreamConfig
 from pipeline.engine.commits import Ticket
+from pipeline.records.command import AnyCommand, CommandResult
 
 _CAPACITY = 64  # dead letters of up to 16 MiB may wait here, so not many
 
@@ -80,24 +81,11 @@ class PartitionsLeave:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddStream:
-    """Command: begin a stream, or a template of streams."""
+class ExecuteCommand:
+    """A command is to be carried out, and to be answered."""
 
-    config: StreamConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeStream:
-    """Command: give a stream another configuration."""
-
-    config: StreamConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveStream:
-    """Command: end a stream and its source."""
-
-    stream_id: str
+    command: AnyCommand
+    answer: "Future[CommandResult]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +93,7 @@ class Stop:
     """End the run."""
 
 
-Message = (
+SourceNews = (
     SourceOpened
     | SourceLost
     | SourceEnded
@@ -113,11 +101,8 @@ Message = (
     | FileSkipped
     | UnknownStream
     | PartitionsLeave
-    | AddStream
-    | ChangeStream
-    | RemoveStream
-    | Stop
 )
+Message = SourceNews | ExecuteCommand | Stop
 
 
 class Inbox:
@@ -138,21 +123,30 @@ class Inbox:
         self._is_stop_requested = False
         self._is_stop_told = False
 
-    def post(self, message: Message, *, waits: bool = True) -> None:
+    def post(self, message: Message, *, waits: bool = True) -> bool:
         """Hand a message over; after :meth:`close` it is left out.
 
         Args:
             message: For the engine.
             waits: Until there is room; not for messages that are few, of threads that may not wait.
+
+        Returns:
+            False if it was left out.
         """
         with self._changed:
             if waits:
                 self._changed.wait_for(lambda: self._has_room or self._is_closed)
             if self._is_closed:
-                return
+                return False
             self._messages.append(message)
             self._is_awake = True
             self._changed.notify_all()
+            return True
+
+    @property
+    def num_waiting(self) -> int:
+        """Messages that wait to be drained."""
+        return len(self._messages)
 
     @property
     def _has_room(self) -> bool:

@@ -37,6 +37,8 @@ class DropCause(StrEnum):
     """The engine ended before its turn came."""
     REMOVED = "removed"
     """The stream was removed before its turn came."""
+    PAUSED = "paused"
+    """The stream was paused before its turn came."""
 
 
 # Frames whose records there are, or will be: the next record would else depend on restarts.

@@ -113,6 +113,11 @@ class Outbox:
         self._judge = threading.Thread(target=self._judge_all, name="delivery-judge", daemon=True)
 
     @property
+    def folder(self) -> Path | None:
+        """The state folder, which this process alone uses; ``None``: it needs none."""
+        return self._folder
+
+    @property
     def transactions(self) -> TransactionFeed | None:
         """The feed of the sink that takes positions with its records; ``None``: there is none."""
         return next((one for one in self._feeds if isinstance(one, TransactionFeed)), None)

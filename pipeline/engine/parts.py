@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pipeline.clock import Clock
 from pipeline.config.exactly_once import ExactlyOnce
 from pipeline.config.sections.engine import EngineConfig
+from pipeline.engine.desired_state import DesiredState
 from pipeline.engine.inbox import Inbox
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.outbox import Outbox
@@ -28,6 +29,7 @@ class EngineParts:
     Attributes:
         config: Limits of the engine.
         inbox: Takes what other threads have to say.
+        desired: What streams there are to be.
         table: The streams and their sources.
         scheduler: Chooses whose turn it is.
         worker: The model; without one frames are handed on as they are.
@@ -46,6 +48,7 @@ class EngineParts:
 
     config: EngineConfig
     inbox: Inbox
+    desired: DesiredState
     table: StreamTable
     scheduler: Scheduler
     worker: Worker | None

@@ -124,6 +124,9 @@ class SourceRunner:
         self._source: Source | None = None
         self._position: Position | None = None
         self._stopping = threading.Event()
+        self._may_read = threading.Event()
+        self._may_read.set()
+        self._num_pauses = 0
         self._may_leave = threading.Event()
         self._lock = threading.Lock()
         self._mark: dict[str, int | float | str] = {}
@@ -135,14 +138,31 @@ class SourceRunner:
         self._position = position
         self._thread.start()
 
+    def pause(self) -> None:
+        """Let go of a live source until :meth:`resume`; others wait by themselves. At once."""
+        if self.config.is_live and self._may_read.is_set():
+            self._may_read.clear()
+            self._num_pauses += 1
+            self._wake(self._source)
+
+    def resume(self) -> None:
+        """Read on after :meth:`pause`."""
+        self._may_read.set()
+
     def stop(self) -> None:
         """Ask the thread to end and wake it from a read; returns at once. Repeatable."""
         if self._stopping.is_set():
             return
         self._stopping.set()
+        self._may_read.set()
         self.router.close()
+        self._wake(self._source)
+
+    def _wake(self, source: Source | None) -> None:
         # On a thread of its own: nobody knows how long a source takes to let go.
-        waker = threading.Thread(target=self._interrupt, name="source-interrupt", daemon=True)
+        waker = threading.Thread(
+            target=self._interrupt, args=(source,), name="source-interrupt", daemon=True
+        )
         # At the interpreter's end threads can no longer start, and all of ours end by themselves.
         with suppress(RuntimeError):
             waker.start()
@@ -189,12 +209,17 @@ class SourceRunner:
     def _read_until_done(self) -> Exception | None:
         """Read, again after errors that may pass; returns the one that could not."""
         while not self._stopping.is_set():
+            self._may_read.wait()
+            num_pauses = self._num_pauses
             try:
                 source = self._connect()
                 self._pump(source)
             except Exception as error:
                 if self._stopping.is_set():
                     return None
+                if self._num_pauses != num_pauses:
+                    self._let_go()
+                    continue
                 if not isinstance(error, SourceError):
                     _logger.exception("source raised", extra=self._extra())
                 delay_s = self._retry.delay_s(error, self._parts.clock.monotonic_s())
@@ -205,7 +230,9 @@ class SourceRunner:
                 self._parts.inbox.post(lost)
                 self._stopping.wait(delay_s)
             else:
-                return None
+                if self._stopping.is_set() or self._num_pauses == num_pauses:
+                    return None
+                self._let_go()
         return None
 
     def _connect(self) -> Source:
@@ -216,7 +243,7 @@ class SourceRunner:
                 self.commits = CommitLog()
             if isinstance(source, SharedSource):
                 source.on_handover = self._pass_on
-            if not self._stopping.is_set():
+            if self._may_read.is_set() and not self._stopping.is_set():
                 source.open()
         # All marks: nobody knows which of them the source before this one still got through, and
         # while a source is opening it takes none.
@@ -226,7 +253,7 @@ class SourceRunner:
         return source
 
     def _pump(self, source: Source) -> None:
-        while not self._stopping.is_set():
+        while self._may_read.is_set() and not self._stopping.is_set():
             try:
                 frame = source.read()
             except BadFrameError as error:
@@ -333,8 +360,7 @@ class SourceRunner:
         if mark:
             source.commit(mark)
 
-    def _interrupt(self) -> None:
-        source = self._source
+    def _interrupt(self, source: Source | None) -> None:
         try:
             if source is not None:
                 source.interrupt()

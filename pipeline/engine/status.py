@@ -49,6 +49,7 @@ class _Entry:
     state: StreamState = StreamState.CONNECTING
     is_connected: bool = False
     is_overloaded: bool = False
+    is_paused: bool = False
     lost_s: float | None = None
     lost_at: datetime | None = None
     source_error: Exception | None = None
@@ -155,6 +156,27 @@ class StatusBook:
         """The model went back to an older state of the stream."""
         self._entries[stream_id].restored = restored
 
+    def pause(self, stream_id: str) -> None:
+        """The stream is not looked at for now."""
+        entry = self._entries[stream_id]
+        entry.is_paused = True
+        self._judge(entry)
+
+    def resume(self, stream_id: str, *, reconnects: bool) -> None:
+        """The stream is looked at again; nothing happens if it was all the time.
+
+        Args:
+            stream_id: The stream.
+            reconnects: Its source is opened anew.
+        """
+        entry = self._entries[stream_id]
+        if not entry.is_paused:
+            return
+        entry.is_paused = False
+        if reconnects:
+            entry.is_connected, entry.lost_s, entry.source_error = False, None, None
+        self._judge(entry)
+
     def error_of(self, stream_id: str) -> Exception | None:
         """Return what is wrong with a stream now."""
         return self._entries[stream_id].error
@@ -200,6 +222,8 @@ class StatusBook:
         return type(entry.error).__name__, self._state_error_of(entry.stream_id)
 
     def _state_of(self, entry: _Entry, now_s: float) -> StreamState:
+        if entry.is_paused:
+            return StreamState.PAUSED
         if entry.is_connected and (entry.buffer is None or self._has_frames(entry)):
             entry.lost_s, entry.source_error = None, None
             if entry.buffer is not None and self._is_silent(entry.buffer, now_s):

@@ -150,7 +150,8 @@ class StreamTable:
         Alone come templates, and sources whose streams go on from what other workers have kept:
         where that is, their first frame tells.
 
-        Called at the start for every configured stream, later for ``AddStream``.
+        Called at the start for every configured stream, later for
+        ``add_stream``.
 
         Raises:
             StreamExistsError: If there is a stream of that name.
@@ -205,20 +206,27 @@ class StreamTable:
 
     def can_keep_source(self, config: StreamConfig) -> bool:
         """Whether a changed configuration leaves alone how frames are read and taken."""
-        news = {"concepts": config.concepts, "zones": config.zones, "rules": config.rules}
+        names = ("concepts", "zones", "rules", "paused")
+        news = {name: getattr(config, name) for name in names}
         return self.configured(config.id).config.model_copy(update=news) == config
 
     def change(self, config: StreamConfig) -> None:
-        """Give a stream other concepts, zones or rules. Called for ``ChangeStream``.
+        """Give a stream other concepts, zones or rules, and pause it or let it go on.
 
-        Its session is to be ended before.
+        Where concepts differ, its session is to be ended before.
         """
         running = self.configured(config.id)
         running.config = config
         running.stream.change(zones=config.zones, rules=config.rules)
+        if not config.paused:
+            running.source.resume()
+            return
+        running.source.pause()
+        if config.is_live:  # what waits would be old when it goes on
+            running.buffer.clear(DropCause.PAUSED)
 
     def remove(self, stream_id: str) -> RunningStream:
-        """Stop a stream and its source; what waits is dropped. Called for ``RemoveStream``.
+        """Stop a stream and its source; what waits is dropped.
 
         The stream is to be finished after.
 

@@ -58,7 +58,7 @@ class Turns:
             Waiting(stream_id=one.stream_id, num_frames=one.buffer.num_frames)
             for one in self._table
             if has_room or not one.may_wait
-            if not one.waits_for_cut
+            if not (one.config.paused or one.waits_for_cut)
         ]
         self.is_idle = not any(stream.num_frames for stream in waiting)
         batch = self._scheduler.next_batch(waiting)

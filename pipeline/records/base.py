@@ -79,9 +79,9 @@ class CommonFields(RecordModel):
     generation: int | None = None
     """How often the stream has changed its worker; the higher one is right."""
     prompt_revision: int | None = None
-    """Revision of what was looked for."""
+    """Number of the last command that changed what is looked for; grows. Null: none has."""
     rule_revision: int | None = None
-    """Revision of rules and zones."""
+    """Number of the last command that changed rules or zones; grows. Null: none has."""
     mode: str | None = None
     """How the frame was processed: ``still`` if nothing moved and the model did not look at it.
     Null: by the model."""

@@ -73,7 +73,7 @@ EXAMPLES: dict[Topic, _Json] = {
         "value": {"inside_s": 1.0},
     },
     Topic.STATUS: {
-        "schema_version": "1.1",
+        "schema_version": "1.2",
         "stream_id": "north gate/3",
         "stream_epoch": 4,
         "frame_seq": 120,

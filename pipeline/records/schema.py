@@ -43,6 +43,8 @@ class StreamState(StrEnum):
     """Connected, but no frame comes."""
     RECONNECTING = "reconnecting"
     """The connection was lost a short while ago."""
+    PAUSED = "paused"
+    """Not looked at, because someone has said so."""
     OFFLINE = "offline"
     """The connection was lost long ago; it is tried again for ever."""
     ENDED = "ended"
@@ -337,9 +339,9 @@ class RestoredState(RecordModel):
 class StatusRecord(CommonFields):
     """A stream's state: at each change of it, and every few seconds."""
 
-    schema_version: Annotated[str, Field(pattern=r"^1\.\d+$")] = "1.1"
+    schema_version: Annotated[str, Field(pattern=r"^1\.\d+$")] = "1.2"
     """Major and minor version of the record's schema; a reader of 1.0 can read every 1.x. Of 1.1
-    are ``restored`` and ``state_error``."""
+    are ``restored`` and ``state_error``, of 1.2 is the state ``paused``."""
     stream_epoch: int = 0
     """Of the last frame processed."""
     frame_seq: int = -1

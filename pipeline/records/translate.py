@@ -129,6 +129,8 @@ def _common_fields(result: FrameResult) -> _Common:
         "pts_us": stamp.pts_us,
         "result_time": result.result_time,
         "source_ref": _source_ref(stamp.origin),
+        "prompt_revision": result.revisions.prompt,
+        "rule_revision": result.revisions.rule,
     }
 
 

@@ -45,6 +45,21 @@ class FrameStamp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Revisions:
+    """By which changes at run time a frame was judged; ``None``: none has changed it.
+
+    Numbers grow over all streams, so that none comes twice.
+
+    Attributes:
+        prompt: Of what is looked for.
+        rule: Of rules and zones.
+    """
+
+    prompt: int | None = None
+    rule: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """A processed frame with all that was found on it.
 
@@ -77,6 +92,7 @@ class FrameResult:
         scene: ``None`` if no frame was processed: a session ended.
         position: Resume point behind the frame, if its source knows one.
         rule_failures: Rules that raised; all others have given their events.
+        revisions: By which changes it was judged.
     """
 
     stamp: FrameStamp
@@ -87,6 +103,7 @@ class FrameResult:
     scene: Scene | None = None
     position: Position | None = None
     rule_failures: tuple[RuleFailure, ...] = ()
+    revisions: Revisions = Revisions()
 
     @property
     def frame(self) -> Frame | None:

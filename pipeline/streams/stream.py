@@ -19,7 +19,7 @@ from pipeline.events.rules.config import BaseRuleConfig
 from pipeline.events.rules.machine import RuleBook
 from pipeline.events.zones import ZoneConfig
 from pipeline.streams.clock import StreamClock, Tick, WallTime, resumed, to_us
-from pipeline.streams.result import FrameResult, FrameStamp, Scene
+from pipeline.streams.result import FrameResult, FrameStamp, Revisions, Scene
 from pipeline.streams.snapshot import SessionState, StreamSnapshot
 from pipeline.tracking.config import TrackingConfig
 from pipeline.tracking.track import TrackUpdate
@@ -96,6 +96,9 @@ class Admission:
 class Stream:
     """One stream over all its sessions.
 
+    Attributes:
+        revisions: By which changes frames are judged from the next one on.
+
     Args:
         stream_id: Its name; differs from the configured one when a source names its streams.
         deployment: Name of the installation, part of what makes track ids unique.
@@ -120,6 +123,7 @@ class Stream:
         first_no: int = 1,
     ) -> None:
         self.stream_id = stream_id
+        self.revisions = Revisions()
         self._zones, self._rules = tuple(zones), tuple(rules)
         self._deployment = deployment
         self._model = model
@@ -303,14 +307,15 @@ class Stream:
         return self._result(session.stamp, update, ruled, now=now)
 
     def change(self, *, zones: Sequence[ZoneConfig], rules: Sequence[BaseRuleConfig]) -> None:
-        """Take other zones and rules from the next session on; the one before must be over.
+        """Take other zones and rules from the next frame on; tracks go on.
 
-        Raises:
-            RuntimeError: If a session is open.
+        Of a rule that was another one before, or is no more, open events end with the next result
+        (``rule_changed``); all others go on.
         """
-        if self._session is not None:
-            raise RuntimeError(f"stream {self.stream_id!r} has a session (accepted: end it first)")
         self._zones, self._rules = tuple(zones), tuple(rules)
+        session = self._session
+        if session is not None:
+            session.rules = RuleBook(self._rules, self._zones, session.rules.state)
 
     def _begin(self, frame: Frame, tick: Tick) -> _Session:
         key = SessionKey(
@@ -357,6 +362,7 @@ class Stream:
             scene=scene,
             position=scene.frame.position if scene else None,
             rule_failures=ruled.failures,
+            revisions=self.revisions,
         )
 
     def _open_session(self) -> _Session:

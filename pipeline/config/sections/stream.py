@@ -51,6 +51,9 @@ class StreamConfig(StrictModel):
     max_fps: Annotated[float, Field(gt=0, le=240)] | None = None
     """Frames beyond this rate are gated: counted, not processed."""
     retry: RetryConfig = RetryConfig()
+    paused: bool = False
+    """Not looked at for now. A camera's connection is closed; a file or topic goes on where it was
+    left."""
 
     @property
     def is_live(self) -> bool:

@@ -313,8 +313,9 @@ class RuleBook:
             for one in state.rules
             if (one.config, one.zone) in configured
         }
-        former = [*state.former, *(one for one in state.rules if one.config.name not in kept)]
-        former = [one for one in former if one.watches]
+        former = _condense(
+            [*state.former, *(one for one in state.rules if one.config.name not in kept)]
+        )
         self._machines = tuple(
             RuleMachine(rule, zones, kept.get(rule.name)) for rule, _ in configured
         )
@@ -367,6 +368,32 @@ class RuleBook:
 
 def _zone_of(config: BaseRuleConfig, zones: Sequence[ZoneConfig]) -> ZoneConfig | None:
     return find_zone(config.zone, zones) if isinstance(config, ZoneRuleConfig) else None
+
+
+def _condense(former: Sequence[RuleState]) -> list[RuleState]:
+    """Return rules of before with what is asked of them: open events, and numbers given.
+
+    However often the rules of a stream change, they are one entry a name, beside those of which
+    events are to end.
+    """
+    numbers: dict[str, RuleState] = {}
+    kept: list[RuleState] = []
+    for one in former:
+        open_, given = dict[str, Watch](), dict[str, Watch]()
+        for uid, watch in one.watches.items():
+            if watch.start is not None:
+                open_[uid] = watch
+            elif watch.num_events:
+                given[uid] = watch
+        if open_:
+            kept.append(replace(one, watches=open_))
+        before = numbers.get(one.config.name, RuleState(config=one.config))
+        for uid, watch in before.watches.items():
+            if uid not in given or given[uid].num_events < watch.num_events:
+                given[uid] = watch
+        if given:
+            numbers[one.config.name] = replace(one, watches=given)
+    return [*kept, *numbers.values()]
 
 
 def _former_machine(state: RuleState) -> RuleMachine:

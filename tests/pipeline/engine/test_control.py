@@ -8,7 +8,7 @@ from connectors.errors import BadFrameError, NotFoundError
 from connectors.memory import MemorySink, MemorySource, Pause
 from connectors.record import Topic
 from pipeline.clock import ManualClock
-from pipeline.engine.inbox import AddStream, ChangeStream, RemoveStream
+from tests.pipeline.engine.commands import add, change, remove
 from tests.pipeline.engine.runs import (
     CAMERA,
     assert_settled,
@@ -52,9 +52,9 @@ def test_a_stream_enters_and_another_leaves_while_a_third_runs():
         engine,
         (
             lambda: num_results(sink, "a") == 6,
-            lambda: engine.post(AddStream(config=stream_config("late"))),
+            lambda: engine.execute(add(stream_config("late"))),
         ),
-        (lambda: num_results(sink, "late") == 6, lambda: engine.post(RemoveStream(stream_id="a"))),
+        (lambda: num_results(sink, "late") == 6, lambda: engine.execute(remove("a"))),
         (lambda: states_of(sink, "a")[-1] == "ended", lambda: None),
     )
     ends = [t for t in bodies(sink, Topic.TRACKS) if t["kind"] == "ended"]
@@ -72,7 +72,7 @@ def test_a_removed_stream_leaves_no_account_and_no_series_of_its_own():
     app = app_of(sink, {"a": endless("a"), "b": endless("b")}, "a", "b")
     summary = in_turn(
         app.engine,
-        (lambda: num_results(sink, "a") == 6, lambda: app.engine.post(RemoveStream(stream_id="a"))),
+        (lambda: num_results(sink, "a") == 6, lambda: app.engine.execute(remove("a"))),
         (lambda: states_of(sink, "a")[-1] == "ended", lambda: None),
     )
     assert b'stream="a"' not in app.metrics.exposition()
@@ -86,7 +86,7 @@ def test_sinks_close_what_they_keep_open_for_a_removed_stream():
     app = app_of(sink, {"a": endless("a"), "b": endless("b")}, "a", "b", others=[film])
     in_turn(
         app.engine,
-        (lambda: num_results(sink, "a") == 6, lambda: app.engine.post(RemoveStream(stream_id="a"))),
+        (lambda: num_results(sink, "a") == 6, lambda: app.engine.execute(remove("a"))),
         (lambda: "a closed" in film.told, lambda: None),
     )
 
@@ -96,10 +96,10 @@ def test_a_stream_that_was_removed_may_enter_again():
     engine = app_of(sink, {"a": endless("a"), "b": endless("b")}, "a", "b").engine
     in_turn(
         engine,
-        (lambda: num_results(sink, "a") == 6, lambda: engine.post(RemoveStream(stream_id="a"))),
+        (lambda: num_results(sink, "a") == 6, lambda: engine.execute(remove("a"))),
         (
             lambda: states_of(sink, "a")[-1] == "ended",
-            lambda: engine.post(AddStream(config=stream_config("a"))),
+            lambda: engine.execute(add(stream_config("a"))),
         ),
         (lambda: num_results(sink, "a") == 12, lambda: None),
     )
@@ -108,11 +108,11 @@ def test_a_stream_that_was_removed_may_enter_again():
 def test_the_same_configuration_may_be_added_right_behind_its_removal():
     sink = MemorySink()
     app = app_of(sink, {"a": endless("a"), "b": endless("b")}, "a", "b")
-    config = app.engine._streams[0]
+    config = stream_config("a")
 
     def replace_a():
-        app.engine.post(RemoveStream(stream_id="a"))
-        app.engine.post(AddStream(config=config))
+        app.engine.execute(remove("a"))
+        app.engine.execute(add(config))
 
     summary = in_turn(
         app.engine,
@@ -130,15 +130,15 @@ def test_a_command_that_raises_is_told_and_the_others_go_on(caplog):
     odd = stream_config("odd").model_copy(update={"max_fps": "fast"})
 
     def command():
-        engine.post(AddStream(config=odd))
-        engine.post(AddStream(config=stream_config("late")))
+        engine.execute(add(odd))
+        engine.execute(add(stream_config("late")))
 
     in_turn(
         engine,
         (lambda: num_results(sink, "cam") == 6, command),
         (lambda: num_results(sink, "late") == 6, lambda: None),
     )
-    assert "a command failed: AddStream" in caplog.text
+    assert "command add_stream failed" in caplog.text
     assert states_of(sink, "cam")[-1] == "ended"
 
 
@@ -156,7 +156,7 @@ def test_a_source_without_a_thread_fails_its_stream_and_leaves_the_others(monkey
         engine,
         (
             lambda: num_results(sink, "cam") == 6,
-            lambda: engine.post(AddStream(config=stream_config("late"))),
+            lambda: engine.execute(add(stream_config("late"))),
         ),
         (lambda: "failed" in states_of(sink, "late"), lambda: None),
     )
@@ -171,7 +171,7 @@ def test_other_concepts_keep_the_source_and_begin_a_session():
     changed = stream_config("cam", concepts=("green",))
     in_turn(
         engine,
-        (lambda: num_results(sink, "cam") == 6, lambda: engine.post(ChangeStream(config=changed))),
+        (lambda: num_results(sink, "cam") == 6, lambda: engine.execute(change(changed))),
         (lambda: num_results(sink, "cam") == 9, lambda: None),
     )
     tracks = bodies(sink, Topic.TRACKS)
@@ -187,7 +187,7 @@ def test_another_rate_builds_the_source_anew():
     changed = stream_config("cam", max_fps=5)
     in_turn(
         engine,
-        (lambda: num_results(sink, "cam") == 6, lambda: engine.post(ChangeStream(config=changed))),
+        (lambda: num_results(sink, "cam") == 6, lambda: engine.execute(change(changed))),
         (lambda: num_results(sink, "cam") == 9, lambda: None),
     )
     assert states_of(sink, "cam").count("connecting") == 2
@@ -196,9 +196,9 @@ def test_another_rate_builds_the_source_anew():
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (RemoveStream(stream_id="none"), "'none'"),
-        (ChangeStream(config=stream_config("none")), "'none'"),
-        (AddStream(config=stream_config("cam")), "runs already"),
+        (remove("none"), "'none'"),
+        (change(stream_config("none")), "'none'"),
+        (add(stream_config("cam")), "runs already"),
     ],
 )
 def test_a_command_that_cannot_be_changes_nothing(command, words, caplog):
@@ -206,7 +206,7 @@ def test_a_command_that_cannot_be_changes_nothing(command, words, caplog):
     engine = app_of(sink, {"cam": endless()}, "cam").engine
     in_turn(
         engine,
-        (lambda: num_results(sink, "cam") == 6, lambda: engine.post(command)),
+        (lambda: num_results(sink, "cam") == 6, lambda: engine.execute(command)),
         (lambda: words in caplog.text, lambda: None),
     )
     assert states_of(sink, "cam") == ["connecting", "running", "ended"]

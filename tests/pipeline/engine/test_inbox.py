@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from pipeline.engine.inbox import Inbox, RemoveStream, SourceEnded, Stop
+from pipeline.engine.inbox import Inbox, SourceEnded, SourceOpened, Stop
 
 
 def test_messages_come_in_order_and_once():
@@ -17,7 +17,7 @@ def test_messages_come_in_order_and_once():
 
 def test_requested_stop_comes_before_everything_else_and_once():
     inbox = Inbox()
-    posted = [SourceEnded(source=0), RemoveStream(stream_id="cam")]
+    posted = [SourceEnded(source=0), SourceOpened(source=1, at_us=0)]
     for message in posted:
         inbox.post(message)
     assert not inbox.is_stop_requested

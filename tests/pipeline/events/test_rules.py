@@ -263,3 +263,30 @@ def test_every_rule_has_a_name_of_its_own():
     names = [kind.name for kind in RULES]
     assert len(set(names)) == len(names)
     assert names == ["appear", "disappear", "enter", "leave", "dwell"]
+
+
+def test_rules_that_change_often_leave_one_entry_a_name_and_no_number_twice():
+    """A track that stands for long sees many changes."""
+    book, seen = RuleBook([AppearRule(type="appear", name="r")], [RIGHT]), []
+    track = make_track()
+    for number in range(50):
+        update = TrackUpdate(tracks=(track,), changes=())
+        found = book.apply(update, now=moment(number), utc_of=utc_of).events
+        seen += [(event.phase.value, event.ordinal) for event in found]
+        rule = AppearRule(type="appear", name="r", update_every_s=float(number))
+        book = RuleBook([rule], [RIGHT], book.state)
+        assert len(book.state.former) <= 2
+    begun = [ordinal for phase, ordinal in seen if phase == "new"]
+    assert begun == list(range(1, 51))
+    assert [ordinal for phase, ordinal in seen if phase == "end"] == begun[:-1]
+
+
+def test_a_rule_that_comes_back_goes_on_with_its_numbers():
+    rule = AppearRule(type="appear", name="r")
+    update, ordinals = TrackUpdate(tracks=(make_track(),), changes=()), []
+    book = RuleBook([rule], [RIGHT])
+    for number, rules in enumerate(([], [], [rule], [])):
+        found = book.apply(update, now=moment(number), utc_of=utc_of).events
+        ordinals += [event.ordinal for event in found if event.phase.value == "new"]
+        book = RuleBook(rules, [RIGHT], book.state)
+    assert ordinals == [1, 2]

@@ -289,7 +289,7 @@ def test_whatever_a_stream_knows_is_in_its_snapshot_or_is_configuration():
     config = {
         "stream_id", "_zones", "_rules", "_deployment", "_model", "_tracking", "_session_gap_us",
         "_confirm_us", "_occluded_us", "_lost_us", "_hidden_us", "_expire_us",
-        "_config", "_zone", "_kind", "_condition", "_timing", "_is_former",
+        "_config", "_zone", "_kind", "_condition", "_timing", "_is_former", "revisions",
     }  # fmt: skip
     known = {
         stream: {"_clock", "_session", "_last_stamp", "_next_no", "_captions"},

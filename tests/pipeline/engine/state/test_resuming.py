@@ -15,10 +15,10 @@ from connectors.memory import MemorySink, MemorySource, Pause
 from connectors.record import Topic
 from pipeline.clock import format_time
 from pipeline.config.sections.engine import EngineConfig
-from pipeline.engine.inbox import ChangeStream
 from pipeline.engine.outbox import Outbox
 from pipeline.engine.state.keeper import LEASED_NUMBERS
 from pipeline.engine.state.snapshot_file import decode_snapshot_file
+from tests.pipeline.engine.commands import change
 from tests.pipeline.engine.runs import CAMERA, bodies, in_turn, make_app, make_config
 from tests.pipeline.engine.sinks import GateSink
 from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
@@ -445,7 +445,7 @@ def test_camera_that_is_replaced_does_not_go_on_from_the_one_before(config_of):
         (lambda: value_of(app, "snapshots_total") >= 1, lambda: None),
         (
             lambda: len(sink.of(Topic.MASKLETS)) == 20,
-            lambda: app.engine.post(ChangeStream(config=changed)),
+            lambda: app.engine.execute(change(changed)),
         ),
         (lambda: len(sink.of(Topic.MASKLETS)) == 40, lambda: None),
     )
