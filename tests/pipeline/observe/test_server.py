@@ -14,7 +14,8 @@ from pipeline.clock import ManualClock
 from pipeline.errors import ConfigError
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.observe.server import MAX_CONNECTIONS, MAX_REQUEST_BYTES, ObserveServer
+from pipeline.observe.server import MAX_CONNECTIONS, ObserveServer
+from pipeline.observe.serving import MAX_HEADER_BYTES
 
 HALF = b"GET /metrics HTTP/1.1\r\nHost: gate\r\n"
 WHOLE = HALF + b"\r\n"
@@ -190,12 +191,12 @@ def test_answer_that_nobody_reads_is_cut_off():
         assert read_to_end(connection).count(b"HTTP/1.1 200 OK") < 40
 
 
-@pytest.mark.parametrize("num_at_once", [1000, 10 * MAX_REQUEST_BYTES])
+@pytest.mark.parametrize("num_at_once", [1000, 10 * MAX_HEADER_BYTES])
 def test_huge_headers_are_refused(served, num_at_once):
     with connect(served[0]) as connection:
         with suppress(ConnectionError):
             connection.sendall(HALF)
-            for _ in range(10 * MAX_REQUEST_BYTES // num_at_once):
+            for _ in range(10 * MAX_HEADER_BYTES // num_at_once):
                 connection.sendall(b"X: " + b"y" * num_at_once + b"\r\n")
             connection.sendall(b"\r\n")
         assert b"HTTP/1.1 200" not in read_to_end(connection)
@@ -204,7 +205,7 @@ def test_huge_headers_are_refused(served, num_at_once):
 
 def test_huge_header_answer_names_the_reason(served):
     with connect(served[0]) as connection:
-        connection.sendall(HALF + b"X: " + b"y" * MAX_REQUEST_BYTES)
+        connection.sendall(HALF + b"X: " + b"y" * MAX_HEADER_BYTES)
         assert read_to_end(connection).startswith(b"HTTP/1.1 431 ")
 
 
