@@ -9,7 +9,7 @@ OUT ?= demo-out
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-engine bench-delivery bench-state bench-world mutants chaos clean
+.PHONY: help setup setup-dev system-packages demo test test-full lint format types imports train eval studies bench-models bench-stream bench-engine bench-delivery bench-api bench-state bench-world mutants chaos clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -98,6 +98,9 @@ bench-engine: setup-dev ## Time an engine without its model, and how long it hol
 
 bench-delivery: setup-dev ## Time how soon and how many records reach a consumer of a real broker
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.delivery $(ARGS)
+
+bench-api: setup-dev ## Time what two hundred viewers of the API cost the engine
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.api $(ARGS)
 
 bench-state: setup-dev ## Time snapshots and the way back (ARGS="--worlds 20": who keeps an identity through kill -9; 12 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.state $(ARGS)

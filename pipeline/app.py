@@ -38,17 +38,26 @@ from pipeline.engine.summary import SummaryBook
 from pipeline.engine.worker import Worker
 from pipeline.model_building import build_model
 from pipeline.observe.health import Health
+from pipeline.observe.live import LiveView
 from pipeline.observe.metrics import Metrics
 from pipeline.streams.result import FrameResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observations:
-    """What can be looked at while an engine runs."""
+    """What can be looked at while an engine runs.
+
+    Attributes:
+        ledger: Counts of frames.
+        metrics: For Prometheus.
+        health: For probes.
+        live: The newest of every stream; ``None``: nobody watches.
+    """
 
     ledger: Ledger
     metrics: Metrics
     health: Health
+    live: LiveView | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +101,13 @@ def build_app(
         keeps_state=is_kept and config.exactly_once is None,
         deployment=config.deployment,
         worker=config.worker,
-        observers=Observers(metrics=seen.metrics, health=seen.health, clock=clock),
+        observers=Observers(metrics=seen.metrics, health=seen.health, clock=clock, live=seen.live),
         on_room=inbox.wake,
     )
     desired, worker = _open_and_build_worker(config, tracker, outbox, seen.metrics)
     config = desired.config
     store = _build_store(config) if is_kept and worker is not None else None
-    publisher = Publisher(outbox, metrics=seen.metrics, on_result=on_result)
+    publisher = Publisher(outbox, metrics=seen.metrics, on_result=on_result, live=seen.live)
     runners = RunnerParts(
         build=_source_builder(config, build or _build_source),
         host_of=_host_of,
@@ -113,7 +122,7 @@ def build_app(
         config=config.engine,
         inbox=inbox,
         desired=desired,
-        table=StreamTable(config, runners),
+        table=StreamTable(config, runners, live=seen.live),
         scheduler=Scheduler(max_batch=config.engine.max_batch),
         worker=worker,
         publisher=publisher,
@@ -132,10 +141,11 @@ def build_app(
 
 
 def build_observations(config: RunConfig, *, clock: Clock | None = None) -> Observations:
-    """Return ledger, metrics and health of an engine that is still to be wired."""
+    """Return what can be looked at of an engine that is still to be wired."""
     ledger = Ledger()
     health = Health(clock or SystemClock(), stall_s=config.observe.stall_s)
-    return Observations(ledger=ledger, metrics=Metrics(ledger.snapshot), health=health)
+    live = LiveView() if config.api.is_served else None
+    return Observations(ledger=ledger, metrics=Metrics(ledger.snapshot), health=health, live=live)
 
 
 @contextmanager
@@ -162,24 +172,6 @@ def serve_observations(config: RunConfig, observations: Observations) -> Generat
         yield server.url
     finally:
         server.stop()
-
-
-@contextmanager
-def open_app(
-    config: RunConfig, *, on_result: Callable[[FrameResult], None] | None = None
-) -> Generator[App]:
-    """Open the configured port, and build everything behind it.
-
-    Args:
-        config: Everything.
-        on_result: Called with each result, in the engine's thread.
-
-    Raises:
-        ConfigError: If nothing can listen there; no model is loaded then.
-    """
-    observations = build_observations(config)
-    with serve_observations(config, observations):
-        yield build_app(config, observations=observations, on_result=on_result)
 
 
 def _named_sinks(config: RunConfig, extra: Sequence[Sink]) -> dict[str, Sink]:

@@ -70,7 +70,7 @@ def run(config: "RunConfig | AnyPath") -> "RunSummary":
         >>> print(summary.num_processed, [stream.events for stream in summary.streams])
     """
     from pipeline import arguments
-    from pipeline.app import open_app
+    from pipeline.api.running import open_app
     from pipeline.config.run import RunConfig
 
     is_read = isinstance(config, RunConfig)
@@ -364,7 +364,7 @@ def _follow(config: "RunConfig") -> "Generator[FrameResult]":
 
 
 def _results_of(config: "RunConfig") -> "Generator[FrameResult]":
-    from pipeline.app import open_app
+    from pipeline.api.running import open_app
     from pipeline.errors import RunError
 
     results: deque[FrameResult] = deque()

@@ -107,7 +107,7 @@ def run_to_end(
     set_up_logs(style=config.observe.log_format, level=log_level(level))
     began_s = time.time()
     with _ending_on_signals() as end:
-        from pipeline.app import open_app  # takes seconds: within what a signal ends
+        from pipeline.api.running import open_app  # takes seconds: within what a signal ends
 
         with open_app(config) as app:
             end.watch(app.engine)

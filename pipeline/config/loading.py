@@ -24,7 +24,7 @@ from pipeline.errors import ConfigError
 from pipeline.fields import LOOKS_AT_FILES, NAME_CHARACTERS, NAME_PATTERN
 
 _REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}")
-_SECRET_NAME = re.compile(r"pass|secret|token|key|url", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"pass|secret|token|key|url|sha256", re.IGNORECASE)
 _MAX_BYTES = 4 * 1024 * 1024
 
 Loc = tuple[int | str, ...]

@@ -14,6 +14,7 @@ from connectors.config import ConnectorConfig
 from connectors.unions import SinkConfig
 from models.catalogue import Family, sizes_of
 from pipeline.config.exactly_once import ExactlyOnce, find_exactly_once, refuse_mixtures
+from pipeline.config.sections.api import ApiConfig
 from pipeline.config.sections.delivery import DeliveryConfig
 from pipeline.config.sections.engine import EngineConfig
 from pipeline.config.sections.model import ModelConfig
@@ -37,6 +38,7 @@ class RunConfig(StrictModel):
     streams: Annotated[tuple[StreamConfig, ...], Field(min_length=1)]
     sinks: tuple[SinkConfig, ...] = ()
     observe: ObserveConfig = ObserveConfig()
+    api: ApiConfig = ApiConfig()
     engine: EngineConfig = EngineConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     state: StateConfig = StateConfig()

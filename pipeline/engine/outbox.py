@@ -98,6 +98,7 @@ class Outbox:
             clock=observers.clock,
             on_room=on_room,
             on_alerts=self._due.set,
+            live=observers.live,
         )
         self._feeds = tuple(self._feed_of(name, sink) for name, sink in sinks.items())
         self._media = tuple(feed for feed in self._feeds if isinstance(feed, MediaFeed))

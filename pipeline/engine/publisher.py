@@ -9,9 +9,10 @@ from connectors.record import Record
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.outbox import Outbox
 from pipeline.engine.stream_table import RunningStream
+from pipeline.observe.live import LiveView
 from pipeline.observe.metrics import Metrics
 from pipeline.records.schema import EventRecord, StatusRecord
-from pipeline.streams.result import FrameResult
+from pipeline.streams.result import FrameResult, Scene
 from pipeline.tracking.states import TrackState
 
 _logger = logging.getLogger("maskstream.publisher")
@@ -29,6 +30,7 @@ class Publisher:
         outbox: Takes deliveries.
         metrics: Where changes, events and rules that raised are counted.
         on_result: Called with each result before any sink gets it.
+        live: Shows the newest frame of every stream; ``None``: nobody watches.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Publisher:
         *,
         metrics: Metrics,
         on_result: Callable[[FrameResult], None] | None = None,
+        live: LiveView | None = None,
     ) -> None:
         self._outbox = outbox
         self._metrics = metrics
         self._on_result = on_result
+        self._live = live
 
     def result(self, running: RunningStream, result: FrameResult) -> int:
         """Publish what a frame, or the end of a session, led to."""
@@ -56,6 +60,8 @@ class Publisher:
         self._show_tracks(stream_id, [track.state for track in result.tracks])
         if result.scene is not None:
             self._observe_latency(stream_id, result)
+            if self._live is not None:
+                self._live.show(result.scene)
         with self._metrics.stage.labels("publish").time():
             return self._outbox.put(Delivery(result=result, is_live=not running.may_wait))
 
@@ -94,6 +100,11 @@ class Publisher:
         if not self._outbox.takes_frames:
             return self._outbox.num_put
         return self._outbox.put(Delivery(frame=frame, is_live=not running.may_wait))
+
+    def show_frame(self, frame: Frame) -> None:
+        """Show a frame that no model looks at."""
+        if self._live is not None:
+            self._live.show(Scene.bare(frame))
 
     def close_stream(self, stream_id: str) -> int:
         """Let sinks close what they keep open for a stream that is gone."""

@@ -12,6 +12,7 @@ from pipeline.engine.dead_letters import unencodable_letter
 from pipeline.engine.delivery import Delivery
 from pipeline.engine.log.kinds import Kind, kind_of
 from pipeline.engine.log.record_log import RecordLog
+from pipeline.observe.live import LiveView
 from pipeline.observe.metrics import Metrics
 from pipeline.records.codec import encode_record
 from pipeline.records.schema import EventRecord, StatusRecord
@@ -42,6 +43,7 @@ class Recorder:
         clock: For stamps of dead letters.
         on_room: Called when the recorder has caught up.
         on_alerts: Called when there are alerts to be made durable.
+        live: Shows alerts once they are appended.
     """
 
     def __init__(  # noqa: PLR0913 - what it needs, and whom it tells
@@ -55,6 +57,7 @@ class Recorder:
         clock: Clock,
         on_room: Callable[[], None],
         on_alerts: Callable[[], None] = lambda: None,
+        live: LiveView | None = None,
     ) -> None:
         self._log = log
         self._names = {"deployment": deployment, "worker": worker}
@@ -63,6 +66,7 @@ class Recorder:
         self._clock = clock
         self._on_room = on_room
         self._on_alerts = on_alerts
+        self._live = live
         self._waiting: deque[tuple[int, Delivery]] = deque()
         self._changed = threading.Condition()
         self._is_stopping = False
@@ -155,6 +159,8 @@ class Recorder:
             if len(self._marks) >= _MAX_MARKS:
                 last_seq = {**self._marks.pop().last_seq, **last_seq}
             self._marks.append(_Mark(number=number, last_seq=last_seq))
+        if self._live is not None:
+            self._live.add_records(by_kind.get(Kind.ALERTS, ()))
 
     def _append_all(self, kind: Kind, records: list[Record]) -> dict[Kind, int]:
         """Append records; one that the log cannot hold becomes a dead letter.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.clock import Clock
 from pipeline.observe.health import Health, SinkState
+from pipeline.observe.live import LiveView
 from pipeline.observe.metrics import Metrics
 
 _logger = logging.getLogger("maskstream.sink")
@@ -27,11 +28,19 @@ class SinkLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observers:
-    """Who learns of sinks: the parts that all of them share."""
+    """Who learns of sinks: the parts that all of them share.
+
+    Attributes:
+        metrics: For Prometheus.
+        health: For probes.
+        clock: The time.
+        live: Learns of records once they are in the log; ``None``: nobody watches.
+    """
 
     metrics: Metrics
     health: Health
     clock: Clock
+    live: LiveView | None = None
 
 
 class SinkWatch:

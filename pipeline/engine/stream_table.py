@@ -20,6 +20,7 @@ from pipeline.engine.ledger import DropCause
 from pipeline.engine.source_runner import RunnerParts, SourceRunner
 from pipeline.engine.summary import StreamTotals
 from pipeline.errors import StreamExistsError, StreamLimitError, UnknownStreamError
+from pipeline.observe.live import LiveView
 from pipeline.streams.stream import Stream
 
 
@@ -113,11 +114,15 @@ class StreamTable:
     Args:
         config: The whole configuration.
         parts: Shared by the source runners.
+        live: Shows which streams are open; ``None``: nobody watches.
     """
 
-    def __init__(self, config: RunConfig, parts: RunnerParts) -> None:
+    def __init__(
+        self, config: RunConfig, parts: RunnerParts, *, live: LiveView | None = None
+    ) -> None:
         self._config = config
         self._parts = parts
+        self._live = live
         self._streams: dict[str, RunningStream] = {}
         self._sources: dict[int, RunningSource] = {}
         self._leaving: list[SourceRunner] = []
@@ -218,6 +223,8 @@ class StreamTable:
         running = self.configured(config.id)
         running.config = config
         running.stream.change(zones=config.zones, rules=config.rules)
+        if self._live is not None:
+            self._live.set_stream(running.stream_id, config)
         if not config.paused:
             running.source.resume()
             return
@@ -243,6 +250,8 @@ class StreamTable:
         """Take out a stream that was finished."""
         del self._streams[running.stream_id]
         running.source.router.forget(running.stream_id)
+        if self._live is not None:
+            self._live.drop_stream(running.stream_id)
 
     def drop_source(self, source: RunningSource) -> None:
         """Take out a source that has ended, or that is given up."""
@@ -295,6 +304,8 @@ class StreamTable:
         )
         self._streams[stream_id] = running
         runner.router.open(stream_id, running.buffer)
+        if self._live is not None:
+            self._live.set_stream(stream_id, runner.config)
         return running
 
     def _new_stream(self, stream_id: str, config: StreamConfig) -> Stream:

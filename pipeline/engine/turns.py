@@ -99,6 +99,7 @@ class Turns:
         running.active_s = self._clock.monotonic_s()
         number = self._publisher.frame(running, arrived.frame)
         if self._worker is None:
+            self._publisher.show_frame(arrived.frame)
             self._finish(running, arrived, number)
             return None
         if running.backoff.leaves_out(_time_us(running, arrived)):

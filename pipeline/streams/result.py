@@ -78,6 +78,11 @@ class Scene:
     captions: tuple[str, ...]
     dropped_since_last: int
 
+    @classmethod
+    def bare(cls, frame: Frame) -> "Scene":
+        """Return a frame on which nothing was looked for."""
+        return cls(frame=frame, tracks=(), presence={}, zones=(), captions=(), dropped_since_last=0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameResult:

@@ -237,7 +237,7 @@ def test_a_signal_ends_a_run_in_order(tmp_path, number):
 def test_a_signal_during_the_start_is_one_line_and_a_code(tmp_path, number):
     path = write_config(tmp_path, seconds=600)
     script = (
-        "import os, sys, pipeline.app as app\n"
+        "import os, sys, pipeline.api.running as app\n"
         f"app.open_app = lambda *_: os.kill(os.getpid(), {int(number)})\n"
         "from pipeline.cli.main import main\n"
         f"sys.argv = ['maskstream', 'run', {str(path)!r}, '--json']\n"

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,8 @@ from connectors.base import FrameSink
 from connectors.memory import Corrupt, Disconnect, MemorySink, MemorySource, Pause
 from connectors.record import Topic
 from models.protocols import DeviceLostError
-from pipeline.app import build_app
+from pipeline.app import build_app, build_observations
+from pipeline.observe.live import LiveView
 from tests.pipeline.engine.runs import (
     assert_settled,
     bodies,
@@ -291,6 +293,19 @@ def test_a_run_with_frame_sinks_only_needs_no_model():
     assert [frame.frame_seq for frame in sink.frames] == list(range(7))
     assert counts_of(summary).processed == 7
     assert_settled(summary)
+
+
+def test_frames_that_no_model_looks_at_are_shown():
+    config = make_config()
+    live, shown = LiveView(), set()
+    seen = replace(build_observations(config), live=live)
+
+    def look():
+        shown.update(one.scene.frame.frame_seq for one in live.streams.values() if one.scene)
+
+    build = playing({"cam": make_walk(7)})
+    build_app(config, build=build, sinks=[FrameKeeper()], observations=seen).engine.run(look)
+    assert shown >= set(range(6))  # with the last one the stream may end in the same turn
 
 
 def test_records_name_the_process_that_they_come_from():

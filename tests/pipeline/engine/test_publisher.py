@@ -10,10 +10,12 @@ from connectors.frame import CaptureClock
 from pipeline.engine.publisher import Publisher
 from pipeline.engine.summary import StreamTotals
 from pipeline.events.event import RuleFailure
+from pipeline.observe.live import LiveView
 from pipeline.observe.metrics import Metrics
 from pipeline.streams.result import FrameResult, FrameStamp, Scene
 from pipeline.tracking.states import TrackChangeKind
 from pipeline.tracking.track import TrackChange
+from tests.pipeline.engine.runs import make_config
 from tests.pipeline.fakes import START, make_frame, make_track
 
 STARTED = TrackChange(kind=TrackChangeKind.STARTED, track=make_track())
@@ -44,7 +46,7 @@ def make_result(*changes, frame=None, tracks=()):
     return FrameResult(stamp=stamp, result_time=now, model="m", changes=changes, scene=scene)
 
 
-def make_publisher(*, may_wait=False, **fields):
+def make_publisher(*, may_wait=False, live=None, **fields):
     outbox, metrics = Outbox(**fields), Metrics(tuple)
     running = SimpleNamespace(
         stream_id="cam",
@@ -52,7 +54,7 @@ def make_publisher(*, may_wait=False, **fields):
         may_wait=may_wait,
         rules_told={},
     )
-    publisher = Publisher(outbox, metrics=metrics)
+    publisher = Publisher(outbox, metrics=metrics, live=live)
     return publisher, running, outbox, metrics
 
 
@@ -104,3 +106,17 @@ def test_a_rule_that_raises_is_counted_always_and_logged_once_in_a_while(caplog)
 def test_frames_are_handed_on_only_where_a_sink_takes_them(takes_frames):
     publisher, running, outbox, _ = make_publisher(takes_frames=takes_frames)
     assert publisher.frame(running, make_frame()) == outbox.num_put == takes_frames
+
+
+def test_the_newest_frame_is_shown_with_what_was_found_on_it():
+    live = LiveView()
+    live.set_stream("cam", make_config().streams[0])
+    publisher, running, *_ = make_publisher(live=live)
+    result = make_result(tracks=(make_track(),))
+    publisher.result(running, result)
+    assert live.streams["cam"].scene is result.scene
+    publisher.result(running, replace(result, scene=None))
+    assert live.streams["cam"].scene is result.scene
+    publisher.show_frame(make_frame(9))
+    assert live.streams["cam"].scene.frame.frame_seq == 9
+    assert live.streams["cam"].scene.tracks == ()

@@ -9,6 +9,7 @@ from pipeline.engine.delivery import Delivery
 from pipeline.engine.log.kinds import Kind
 from pipeline.engine.log.record_log import Consumer, RecordLog
 from pipeline.engine.recorder import Recorder
+from pipeline.observe.live import LiveView
 from pipeline.observe.metrics import Metrics
 from pipeline.records.schema import StatusRecord
 from tests.pipeline.engine.runs import wait_until
@@ -100,3 +101,16 @@ def test_what_has_no_record_is_safe_behind_what_came_before_it(log):
     assert recorder.acknowledged(9) == 0
     log.confirm(Kind.MASKLETS, "s", 1)
     wait_until(lambda: recorder.acknowledged(9) == 9)
+
+
+def test_alerts_are_shown_once_they_are_in_the_log(log):
+    live, last_seqs = LiveView(), []
+    live.watch(lambda: last_seqs.append(log.last_seq(Kind.ALERTS)))
+    recorder, *_ = make_recorder(log, live=live)
+    recorder.put(1, Delivery(result=make_result()))
+    status = StatusRecord(stream_id="cam", state="running", since=START, time=START)
+    recorder.put(2, Delivery(record=status))
+    drain(recorder)
+    [(number, record)] = live.news_since(0).records
+    assert (number, record.topic) == (1, Topic.STATUS)
+    assert last_seqs == [1]

@@ -17,6 +17,7 @@ from pipeline.engine.source_runner import RunnerParts
 from pipeline.engine.state.snapshot_folder import SnapshotFolder
 from pipeline.engine.stream_table import StreamTable
 from pipeline.errors import UnknownStreamError
+from pipeline.observe.live import LiveView
 from tests.pipeline.engine.runs import CAMERA, make_config
 from tests.pipeline.fakes import make_frame
 
@@ -51,11 +52,11 @@ def parts_of(ledger, store=None):
 
 
 @contextmanager
-def table_of(*stream_ids):
+def table_of(*stream_ids, live=None):
     """A table of streams whose sources are read, and its ledger."""
     config, ledger = make_config(*stream_ids), Ledger()
     parts = parts_of(ledger)
-    table, Stuck.release = StreamTable(config, parts), threading.Event()
+    table, Stuck.release = StreamTable(config, parts, live=live), threading.Event()
     sources = [table.add(stream)[0] for stream in config.streams]
     for source in sources:
         ledger.open(source.runner.config.id)
@@ -124,6 +125,17 @@ def test_a_stream_that_was_dropped_is_known_no_more():
         assert source.runner.router.find("a") is None
         with pytest.raises(UnknownStreamError, match=r"'a'.*b"):
             table.configured("a")
+
+
+def test_open_streams_are_shown_as_they_are_configured_now():
+    live = LiveView()
+    with table_of("a", "b", live=live) as (table, _):
+        assert live.streams.keys() == {"a", "b"}
+        changed = table["a"].config.model_copy(update={"concepts": ("blue",)})
+        table.change(changed)
+        assert live.streams["a"].config == changed
+        table.drop(table["b"])
+        assert live.streams.keys() == {"a"}
 
 
 class SharedFolder(SnapshotFolder):

@@ -1,0 +1,182 @@
+"""/v1/concepts, rules, zones, sinks and config: what is looked for, and where it goes."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Query
+
+from connectors.errors import redact_url
+from models.common.concept_ids import unique_concept_ids
+from pipeline.api.answers import ERRORS, UNKNOWN, ApiModel, unknown_stream
+from pipeline.api.backend import Backend, Served
+from pipeline.api.guard import AS_OPERATOR, AS_VIEWER
+from pipeline.api.routes.streams import config_of
+from pipeline.config.sections.stream import StreamConfig
+from pipeline.events.rules.union import RuleConfig
+from pipeline.events.zones import ZoneConfig
+from pipeline.observe.health import SinkState
+
+router = APIRouter(dependencies=AS_VIEWER, responses=ERRORS, tags=["settings"])
+
+OneStream = Annotated[str | None, Query(description="Of this stream; of all if left out.")]
+
+
+class ConceptAnswer(ApiModel):
+    """Something that is looked for."""
+
+    stream_id: str
+    """Where."""
+    id: str
+    """The concept's id."""
+    phrase: str
+    """In plain words."""
+
+
+class ConceptsAnswer(ApiModel):
+    """What is looked for."""
+
+    concepts: tuple[ConceptAnswer, ...]
+    """By stream."""
+
+
+class ZoneAnswer(ApiModel):
+    """A polygon on the picture."""
+
+    stream_id: str
+    """Of which stream."""
+    zone: ZoneConfig
+    """As it is configured."""
+
+
+class ZonesAnswer(ApiModel):
+    """Polygons on pictures."""
+
+    zones: tuple[ZoneAnswer, ...]
+    """By stream."""
+
+
+class RuleAnswer(ApiModel):
+    """What is told as an event."""
+
+    stream_id: str
+    """Of which stream."""
+    rule: RuleConfig
+    """As it is configured."""
+
+
+class RulesAnswer(ApiModel):
+    """What is told as events."""
+
+    rules: tuple[RuleAnswer, ...]
+    """By stream."""
+
+
+class SinkAnswer(ApiModel):
+    """Where results go."""
+
+    name: str
+    """The sink's name."""
+    type: str | None
+    """Its type; null for one that is not of the configuration."""
+    state: SinkState
+    """What it is doing."""
+    error: str | None
+    """Why it takes nothing."""
+    is_durable: bool
+    """Whether all that it is given must arrive."""
+
+
+class SinksAnswer(ApiModel):
+    """Where results go."""
+
+    sinks: tuple[SinkAnswer, ...]
+    """By name."""
+
+
+@router.get("/v1/concepts", responses=UNKNOWN)
+async def list_concepts(backend: Served, stream_id: OneStream = None) -> ConceptsAnswer:
+    """List what is looked for."""
+    found = (
+        ConceptAnswer(stream_id=name, id=concept_id, phrase=phrase)
+        for name, config in _configs(backend, stream_id)
+        for concept_id, phrase in zip(
+            unique_concept_ids(config.concepts), config.concepts, strict=True
+        )
+    )
+    return ConceptsAnswer(concepts=tuple(found))
+
+
+@router.get("/v1/zones", responses=UNKNOWN)
+async def list_zones(backend: Served, stream_id: OneStream = None) -> ZonesAnswer:
+    """List the zones."""
+    found = (
+        ZoneAnswer(stream_id=name, zone=zone)
+        for name, config in _configs(backend, stream_id)
+        for zone in config.zones
+    )
+    return ZonesAnswer(zones=tuple(found))
+
+
+@router.get("/v1/rules", responses=UNKNOWN)
+async def list_rules(backend: Served, stream_id: OneStream = None) -> RulesAnswer:
+    """List the rules."""
+    found = (
+        RuleAnswer(stream_id=name, rule=rule)
+        for name, config in _configs(backend, stream_id)
+        for rule in config.rules
+    )
+    return RulesAnswer(rules=tuple(found))
+
+
+@router.get("/v1/sinks")
+async def list_sinks(backend: Served) -> SinksAnswer:
+    """List the sinks with what they are doing."""
+    types = {sink.name: sink.type for sink in backend.config.sinks}
+    sinks = backend.health.liveness().sinks
+    found = (
+        SinkAnswer(
+            name=name,
+            type=types.get(name),
+            state=sink.state,
+            error=sink.error,
+            is_durable=sink.is_durable,
+        )
+        for name, sink in sorted(sinks.items())
+    )
+    return SinksAnswer(sinks=tuple(found))
+
+
+@router.get("/v1/config", dependencies=AS_OPERATOR)
+async def get_config(backend: Served) -> dict[str, Any]:
+    """Return the configuration that the run began with. Secrets are hidden."""
+    return {
+        name: _without_secrets(value)
+        for name, value in backend.config.model_dump(mode="json").items()
+    }
+
+
+def _configs(backend: Backend, stream_id: str | None) -> Iterator[tuple[str, StreamConfig]]:
+    """Yield the streams that are open or configured, or one of them.
+
+    Raises:
+        RefusedError: If there is none of that name.
+    """
+    live = backend.live.streams
+    names = sorted({*live, *(one.id for one in backend.config.streams)})
+    if stream_id is not None and stream_id not in names:
+        raise unknown_stream(stream_id, names)
+    for name in names if stream_id is None else [stream_id]:
+        config = config_of(backend, live, name)
+        if config is not None:
+            yield name, config
+
+
+def _without_secrets(value: object) -> object:
+    if isinstance(value, str):
+        return redact_url(value)
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        return {name: _without_secrets(one) for name, one in fields.items()}
+    if isinstance(value, list):
+        return [_without_secrets(one) for one in cast("list[object]", value)]
+    return value
