@@ -73,6 +73,7 @@ _SOURCE_ERRORS: tuple[tuple[tuple[type[Exception], ...], type[SourceError], str]
     (TURNED_AWAY, UnauthorizedError, "a user with the right to read"),
     (_IS_MISSING, NotFoundError, "a topic that exists"),
     (CONFIGURATION_IS_WRONG, SourceError, "options that kafka-python and the broker know"),
+    ((k.FencedInstanceIdError,), SourceError, "a group_instance_id of its own for each worker"),
     ((k.CorruptRecordError, k.InvalidRecordError), CorruptMediaError, "whole records"),
     ((Exception,), UnreachableError, ""),
 )
@@ -176,7 +177,8 @@ def translate_source_error(
         _describe(error),
         position=position,
         accepted=accepted or f"a Kafka broker at {bootstrap}",
-        recoverable=not isinstance(error, CONFIGURATION_IS_WRONG),
+        # A member that is shut out and comes back shuts the other one out, and so on for ever.
+        recoverable=not isinstance(error, (*CONFIGURATION_IS_WRONG, k.FencedInstanceIdError)),
     )
 
 
@@ -202,6 +204,8 @@ def translate_sink_error(
 def _describe(error: Exception) -> str:
     if isinstance(error, ConnectorError):
         return error.reason
+    if isinstance(error, k.FencedInstanceIdError):
+        return "another member has taken its group_instance_id"
     if isinstance(error, OSError):
         return (error.strerror or str(error)).lower()
     text = ": ".join(str(part) for part in error.args if part)

@@ -5,11 +5,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 from kafka.coordinator.base import MemberState
 from kafka.errors import (
     CommitFailedError,
+    FencedInstanceIdError,
     KafkaConnectionError,
     KafkaError,
     RebalanceInProgressError,
@@ -91,6 +93,7 @@ class Poller:
         self._ends: dict[Partition, int] = {}
         self._is_paused = False
         self._next_commit_s = 0.0
+        self._is_fenced = False  # as the last commit was told
         self._error: Exception | None = None
         self._has_ended = False
         self._is_interrupted = False
@@ -183,7 +186,8 @@ class Poller:
         if self._thread.ident is not None:
             self._thread.join(_END_S)
         if not self._thread.is_alive():
-            self._commit()
+            with suppress(FencedInstanceIdError):  # told by take, unless nobody takes any more
+                self._commit()
         self._consumer.close(autocommit=False, timeout_ms=round(timeout_s * 1000))
 
     def on_assigned(self, partitions: Collection[Partition]) -> None:
@@ -276,6 +280,8 @@ class Poller:
                 self._commit_now_and_then()
                 self._check_connection()
         except Exception as error:  # noqa: BLE001 - raised by take
+            if isinstance(error, FencedInstanceIdError):
+                self.on_lost(self._owned | self._start.keys())
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
@@ -363,7 +369,11 @@ class Poller:
             self._next_commit_s = now_s + (_COMMIT_EVERY_S if is_done else _COMMIT_AGAIN_S)
 
     def _commit(self) -> bool:
-        """Commit what is done; tell whether the broker has taken it."""
+        """Commit what is done; tell whether the broker has taken it.
+
+        Raises:
+            FencedInstanceIdError: Another member has this one's ``group_instance_id``.
+        """
         with self._changed:
             offsets = self._list_done(self._owned)
         if not offsets:
@@ -372,10 +382,17 @@ class Poller:
             self._consumer.commit(_with_metadata(offsets), timeout_ms=round(_COMMIT_S * 1000))
         except (CommitFailedError, RebalanceInProgressError) as error:
             self._warn("commit left to the new owner: %s", error)
+        except FencedInstanceIdError:
+            # Once it may be this one itself, which has joined anew while the commit was on its way.
+            if self._is_fenced:
+                raise
+            self._is_fenced = True
+            return False
         except KafkaError as error:
             self._warn("commit is tried again: %s", error)
             return False
         else:
+            self._is_fenced = False
             with self._changed:
                 for partition, offset in offsets.items():
                     if partition in self._owned:
