@@ -10,6 +10,7 @@ MaskstreamError
 ├── StateError             the state folder cannot be used, or another process uses it
 ├── SnapshotError          a text is no snapshot of a stream that this version can go on from
 ├── StreamExistsError      a stream of that name runs already
+├── ConceptError           the model does not look for what a running stream is to look for
 └── UnknownStreamError     no stream of that name can be changed or removed
 
 Sources and sinks raise the errors of :mod:`connectors.errors`.
@@ -127,6 +128,15 @@ class StreamExistsError(MaskstreamError):
     def __init__(self, *, stream_id: str) -> None:
         super().__init__(f"stream {stream_id!r}: runs already (accepted: a name of its own)")
         self.stream_id = stream_id
+
+
+class ConceptError(MaskstreamError):
+    """The model does not look for what a running stream is to look for."""
+
+    def __init__(self, *, stream_id: str, reason: str) -> None:
+        super().__init__(f"stream {stream_id!r}: the model refuses: {reason}")
+        self.stream_id = stream_id
+        self.reason = reason
 
 
 class UnknownStreamError(MaskstreamError):

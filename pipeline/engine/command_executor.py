@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Iterable
 from concurrent.futures import Future
-from typing import assert_never
 
 from pydantic import ValidationError
 
+from models.protocols import DeviceLostError
 from pipeline.config.run import RunConfig
 from pipeline.config.sections.stream import StreamConfig
 from pipeline.engine.control import StreamControl
@@ -15,12 +15,14 @@ from pipeline.engine.inbox import ExecuteCommand, Inbox, Message
 from pipeline.engine.overlay import with_streams
 from pipeline.engine.stream_table import RunningStream, StreamTable
 from pipeline.errors import (
+    ConceptError,
     MaskstreamError,
     StreamExistsError,
     StreamLimitError,
     UnknownStreamError,
 )
 from pipeline.records.command import (
+    AddConcept,
     AddStream,
     AnyCommand,
     ChangeStream,
@@ -30,7 +32,9 @@ from pipeline.records.command import (
     CommandResult,
     FirstFrame,
     PauseStream,
+    RemoveConcept,
     RemoveStream,
+    RenameConcept,
     ResumeStream,
     SetRules,
     SetZones,
@@ -45,6 +49,7 @@ _TYPES: dict[type[MaskstreamError], CommandErrorType] = {
     UnknownStreamError: CommandErrorType.UNKNOWN_STREAM,
     StreamExistsError: CommandErrorType.STREAM_EXISTS,
     StreamLimitError: CommandErrorType.STREAM_LIMIT,
+    ConceptError: CommandErrorType.MODEL_REFUSED,
 }
 
 
@@ -97,7 +102,12 @@ class CommandExecutor:
         elif self._control.is_stopping:
             self._desired.repeat(self._refusal(command, _stopped()), answer)
         else:
-            self._desired.answer(command, self._result_of(command), answer)
+            try:
+                result = self._result_of(command)
+            except DeviceLostError:
+                self._desired.repeat(self._refusal(command, _stopped()), answer)
+                raise
+            self._desired.answer(command, result, answer)
 
     def close(self, left: Iterable[Message], timeout_s: float) -> None:
         """Answer what the inbox still held when the run ended, and write all changes down."""
@@ -115,6 +125,8 @@ class CommandExecutor:
         except MaskstreamError as refused:
             kind = _TYPES.get(type(refused), CommandErrorType.INVALID)
             error = command_error(kind, str(refused), field="stream_id")
+        except DeviceLostError:
+            raise
         except Exception as bug:
             _logger.exception("command %s failed", command.command, extra=_about(command))
             text = f"{type(bug).__name__}: {bug}"
@@ -143,22 +155,34 @@ class CommandExecutor:
                 desired = self._change(config)
             case RemoveStream(stream_id=stream_id):
                 desired = self._remove(stream_id)
-            case SetRules(args=args):
-                desired = self._edit(command, rules=args.rules)
-            case SetZones(args=args):
-                desired = self._edit(command, zones=args.zones)
-            case PauseStream():
-                desired = self._edit(command, paused=True)
-            case ResumeStream():
-                desired = self._edit(command, paused=False)
+            case RenameConcept(args=args):
+                desired = self._edit_concept(command, args.concept_id, name=args.name)
+            case RemoveConcept(args=args):
+                desired = self._edit_concept(command, args.concept_id, name=None)
             case _:
-                assert_never(command)
+                desired = self._edit(command, **self._news_of(command))
         self._desired.commit(command, desired)
         if command.stream_id not in self._table:
             return None
         running = self._table[command.stream_id]
         running.stream.revisions = self._desired.revisions_of(command.stream_id)
         return _next_frame(running)
+
+    def _news_of(
+        self, command: AddConcept | SetRules | SetZones | PauseStream | ResumeStream
+    ) -> dict[str, object]:
+        """Return the fields of a stream that a command gives other values."""
+        match command:
+            case AddConcept(args=concept):
+                return {"concepts": (*self._configured(command.stream_id).concepts, concept)}
+            case SetRules(args=args):
+                return {"rules": args.rules}
+            case SetZones(args=args):
+                return {"zones": args.zones}
+            case PauseStream():
+                return {"paused": True}
+            case ResumeStream():
+                return {"paused": False}
 
     def _configured(self, stream_id: str) -> StreamConfig:
         config = self._desired.stream(stream_id)
@@ -176,6 +200,21 @@ class CommandExecutor:
             field = f"args.{error.field}" if error.field else "args"
             raise CommandRefusedError(error.model_copy(update={"field": field})) from None
         return self._change(config)
+
+    def _edit_concept(self, command: AnyCommand, concept_id: str, *, name: str | None) -> RunConfig:
+        """Give a concept another name; without one, take it out."""
+        known = self._configured(command.stream_id).concepts
+        if concept_id not in (one.id for one in known):
+            accepted = ", ".join(repr(one.id) for one in known) or "none"
+            text = f"no concept has the id {concept_id!r} (accepted: {accepted})"
+            kind = CommandErrorType.UNKNOWN_CONCEPT
+            raise CommandRefusedError(command_error(kind, text, field="args.concept_id"))
+        edited = [
+            one.model_copy(update={"name": name}) if one.id == concept_id else one
+            for one in known
+            if name is not None or one.id != concept_id
+        ]
+        return self._edit(command, concepts=tuple(edited))
 
     def _change(self, config: StreamConfig) -> RunConfig:
         desired = self._with(config)

@@ -1,7 +1,10 @@
 """What messages lead to: streams enter, change, leave, and follow what happens to their sources."""
 
 import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
+from models.protocols import Concept
 from pipeline.config.sections.stream import ANY_STREAM, StreamConfig
 from pipeline.engine.dead_letters import to_dead_letter
 from pipeline.engine.handovers import Handovers
@@ -22,7 +25,8 @@ from pipeline.engine.state.keeper import keeps_state
 from pipeline.engine.state.restorer import Restored
 from pipeline.engine.stream_table import RunningSource, RunningStream
 from pipeline.engine.summary import StreamSummary
-from pipeline.errors import StreamExistsError, StreamLimitError
+from pipeline.engine.worker import Worker
+from pipeline.errors import ConceptError, StreamExistsError, StreamLimitError
 
 _logger = logging.getLogger("maskstream.engine")
 
@@ -116,6 +120,7 @@ class StreamControl:
             self._publisher.record(event)
         if restored.failure is not None:
             self._publisher.end_session(running, "model_error", now=self._clock.utc_now())
+        self._end_unsearched(running)
         if running.config.source.keeps_position:
             running.places |= (restored.source or {}).keys()
         self._keeper.open(running, restored.source)
@@ -191,10 +196,11 @@ class StreamControl:
     def change(self, config: StreamConfig) -> None:
         """Give a stream another configuration.
 
-        With other rules and zones its tracks go on; with other concepts a session begins; with
-        another source, or another way to take its frames, all begins anew.
+        Tracks go on, but those of concepts that are looked for no more. With another source, or
+        another way to take its frames, all begins anew.
 
         Raises:
+            ConceptError: If the model refuses a concept.
             UnknownStreamError: If there is none of that name, or its source has named it.
         """
         running = self._table.configured(config.id)
@@ -202,13 +208,46 @@ class StreamControl:
             self.remove(config.id, "changed")
             self.add(config)
             return
-        if config.concepts != running.config.concepts:
-            self._publisher.end_session(running, "changed", now=self._clock.utc_now())
+        self._change_concepts(running, config)
         self._table.change(config)
         if config.paused:
             self._status.pause(config.id)
         else:
             self._status.resume(config.id, reconnects=config.is_live)
+
+    def _change_concepts(self, running: RunningStream, config: StreamConfig) -> None:
+        """Tell the model what is looked for from the next frame on; what is removed ends now."""
+        stream_id = running.stream_id
+        before = {one.concept_id: one for one in running.config.searched}
+        after = {one.concept_id: one for one in config.searched}
+        removed = [
+            concept_id
+            for concept_id, one in before.items()
+            if concept_id not in after or after[concept_id].phrase != one.phrase
+        ]
+        known = {name: one.name for name, one in before.items() if name not in removed}
+        if self._worker is not None:
+            edits = _edits_of(self._worker, stream_id, removed, known, after.values())
+            for number, edit in enumerate(edits):
+                reason = edit()
+                if reason is None:
+                    continue
+                if number:  # what was done before cannot be taken back
+                    self._publisher.end_session(running, "changed", now=self._clock.utc_now())
+                    self._worker.close(stream_id)
+                raise ConceptError(stream_id=stream_id, reason=reason)
+        self._end_concepts(running, removed)
+
+    def _end_unsearched(self, running: RunningStream) -> None:
+        """End what the process before followed and is looked for no more."""
+        searched = {one.concept_id for one in running.config.searched}
+        self._end_concepts(running, sorted(running.stream.concept_ids - searched))
+
+    def _end_concepts(self, running: RunningStream, concept_ids: Iterable[str]) -> None:
+        for concept_id in concept_ids:
+            ended = running.stream.end_concept(concept_id, now=self._clock.utc_now())
+            if ended is not None:
+                self._publisher.result(running, ended)
 
     def remove(self, stream_id: str, reason: str) -> None:
         """End a stream and its source, and keep nothing of it.
@@ -320,3 +359,31 @@ class StreamControl:
         """Return the streams of a source, and its own name if status tells of it."""
         names = [one.stream_id for one in self._table.streams_of(source)]
         return [*names, source.runner.config.id] if source.is_told_of else names
+
+
+def _edits_of(
+    worker: Worker,
+    stream_id: str,
+    removed: Iterable[str],
+    known: Mapping[str, str],
+    concepts: Iterable[Concept],
+) -> list[Callable[[], str | None]]:
+    """Return what makes the model look for other concepts; each returns why it is refused, if so.
+
+    Args:
+        worker: The model.
+        stream_id: The stream.
+        removed: Ids of concepts that go.
+        known: Names, by id, of those that stay.
+        concepts: All that are to be looked for.
+    """
+    edits: list[Callable[[], str | None]] = []
+    edits += [partial(worker.remove_concept, stream_id, one) for one in removed]
+    for one in concepts:
+        concept_id, name = one.concept_id, known.get(one.concept_id)
+        if name is None:
+            name = one.phrase
+            edits.append(partial(worker.add_concept, stream_id, name, concept_id=concept_id))
+        if name != one.name:
+            edits.append(partial(worker.rename_concept, stream_id, concept_id, one.name))
+    return edits

@@ -222,7 +222,7 @@ class StreamTable:
         """
         running = self.configured(config.id)
         running.config = config
-        running.stream.change(zones=config.zones, rules=config.rules)
+        running.stream.change(zones=config.zones, rules=config.resolved_rules)
         if self._live is not None:
             self._live.set_stream(running.stream_id, config)
         if not config.paused:
@@ -316,7 +316,7 @@ class StreamTable:
             tracking=self._config.tracking,
             is_live=config.is_live,
             zones=config.zones,
-            rules=config.rules,
+            rules=config.resolved_rules,
         )
 
     def _new_buffer(self, stream_id: str, config: StreamConfig) -> FrameBuffer:

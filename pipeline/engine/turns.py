@@ -119,7 +119,7 @@ class Turns:
         if admission.ended is not None:
             self._publisher.result(running, admission.ended)
         if admission.begins_session:
-            reason = self._worker.open(running.stream_id, running.config.concepts)
+            reason = self._worker.open(running.stream_id, running.config.searched)
             if reason is not None:
                 self._fail_model(running, arrived, reason)
                 return None

@@ -12,10 +12,10 @@ from typing import Annotated, Literal, Self, cast, get_args
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from pipeline.config.loading import dotted_field
-from pipeline.config.sections.stream import StreamConfig
+from pipeline.config.sections.stream import ConceptConfig, StreamConfig
 from pipeline.events.rules.union import RuleConfig
 from pipeline.events.zones import ZoneConfig
-from pipeline.fields import Name, StrictModel
+from pipeline.fields import Name, Phrase, StrictModel
 from pipeline.records.base import Open, RecordModel, UtcTime
 
 # The pipeline's errors end with the first, those of connectors with the second.
@@ -109,6 +109,44 @@ class SetZones(BaseCommand):
     args: SetZonesArgs
 
 
+class AddConcept(BaseCommand):
+    """Look for one thing more on a stream, from its next frame on."""
+
+    command: Literal["add_concept"] = "add_concept"
+    args: ConceptConfig
+    """A phrase, and an id and a name if it is to have others than those made of it."""
+
+
+class RenameConceptArgs(StrictModel):
+    """A concept's other name."""
+
+    concept_id: str
+    """The concept."""
+    name: Phrase
+    """What records call it; what is looked for stays."""
+
+
+class RenameConcept(BaseCommand):
+    """Call a concept otherwise; its tracks go on."""
+
+    command: Literal["rename_concept"] = "rename_concept"
+    args: RenameConceptArgs
+
+
+class RemoveConceptArgs(StrictModel):
+    """A concept."""
+
+    concept_id: str
+    """The concept."""
+
+
+class RemoveConcept(BaseCommand):
+    """Look for a concept no more: its tracks and their events end, all others go on."""
+
+    command: Literal["remove_concept"] = "remove_concept"
+    args: RemoveConceptArgs
+
+
 class PauseStream(BaseCommand):
     """Look at a stream no more for now; its tracks and events wait."""
 
@@ -124,7 +162,16 @@ class ResumeStream(BaseCommand):
 
 
 AnyCommand = (
-    AddStream | ChangeStream | RemoveStream | SetRules | SetZones | PauseStream | ResumeStream
+    AddStream
+    | ChangeStream
+    | RemoveStream
+    | AddConcept
+    | RenameConcept
+    | RemoveConcept
+    | SetRules
+    | SetZones
+    | PauseStream
+    | ResumeStream
 )
 Command = Annotated[AnyCommand, Field(discriminator="command")]
 COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Command)
@@ -144,6 +191,10 @@ class CommandErrorType(StrEnum):
     """Something in it, or the configuration that it would lead to, is not accepted."""
     UNKNOWN_STREAM = "unknown_stream"
     """No stream of that name is configured."""
+    UNKNOWN_CONCEPT = "unknown_concept"
+    """The stream has no concept of that id."""
+    MODEL_REFUSED = "model_refused"
+    """The model does not look for that."""
     STREAM_EXISTS = "stream_exists"
     """A stream of that name runs already."""
     STREAM_LIMIT = "stream_limit"

@@ -201,6 +201,13 @@ class Stream:
         return () if self._session is None else self._session.rules.open_events
 
     @property
+    def concept_ids(self) -> frozenset[str]:
+        """Concepts of the tracks that live."""
+        session = self._session
+        lives = () if session is None else session.book.state.lives.values()
+        return frozenset(life.track.concept_id for life in lives)
+
+    @property
     def num_reanchored(self) -> int:
         """How often the source's clock was set otherwise for good."""
         return self._clock.num_reanchored
@@ -305,6 +312,26 @@ class Stream:
         if not (update.changes or ruled.events or ruled.failures):
             return None
         return self._result(session.stamp, update, ruled, now=now)
+
+    def end_concept(self, concept_id: str, *, now: datetime) -> FrameResult | None:
+        """End the tracks of a concept and their events; all others go on.
+
+        The model is to look for it no more.
+
+        Args:
+            concept_id: The concept.
+            now: Wall time.
+
+        Returns:
+            ``None`` if that ended nothing.
+        """
+        session = self._session
+        if session is None:
+            return None
+        update = session.book.end_concept(concept_id)
+        if not update.changes:
+            return None
+        return self._result(session.stamp, update, _rule(session, update), now=now)
 
     def change(self, *, zones: Sequence[ZoneConfig], rules: Sequence[BaseRuleConfig]) -> None:
         """Take other zones and rules from the next frame on; tracks go on.

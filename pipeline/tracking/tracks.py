@@ -19,7 +19,8 @@ from pipeline.tracking.merging import find_heirs
 from pipeline.tracking.states import TrackChangeKind, TrackState
 from pipeline.tracking.track import Track, TrackChange, TrackUpdate
 
-TRACK_END_REASONS = frozenset({"expired", "merged", "tracker"})
+CONCEPT_REMOVED = "concept_removed"
+TRACK_END_REASONS = frozenset({"expired", "merged", "tracker", CONCEPT_REMOVED})
 """Why a track ends alone; all other reasons end its session."""
 _NUM_CONFIRMING = 3  # matched frames that confirm where time does not tell: bursts, time lapses
 _RECENT_US = 1_000_000  # an object unseen for longer may have gone anywhere: no merge is claimed
@@ -174,6 +175,19 @@ class TrackBook:
             for number, life in self.state.lives.items()
         }
         self.state = replace(self.state, lives=lives)
+
+    def end_concept(self, concept_id: str) -> TrackUpdate:
+        """End the tracks of a concept that is looked for no more; all others stay as they are."""
+        lives, ended = dict[int, Life](), list[Track]()
+        for number, life in self.state.lives.items():
+            if life.track.concept_id != concept_id:
+                lives[number] = life
+            elif not life.is_expired:
+                ended.append(life.track)
+        self.state = replace(self.state, lives=lives)
+        kind, reason = TrackChangeKind.ENDED, CONCEPT_REMOVED
+        changes = (TrackChange(kind=kind, track=track, reason=reason) for track in ended)
+        return TrackUpdate(tracks=(), changes=tuple(changes))
 
     def close(self, reason: str, *, is_complete: bool = False) -> TrackUpdate:
         """End all tracks: the stream ended, or the session cannot go on.

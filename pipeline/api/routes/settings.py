@@ -6,7 +6,6 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Query
 
 from connectors.errors import redact_url
-from models.common.concept_ids import unique_concept_ids
 from pipeline.api.answers import ERRORS, UNKNOWN, ApiModel, unknown_stream
 from pipeline.api.backend import Backend, Served
 from pipeline.api.guard import AS_OPERATOR, AS_VIEWER
@@ -30,6 +29,8 @@ class ConceptAnswer(ApiModel):
     """The concept's id."""
     phrase: str
     """In plain words."""
+    name: str
+    """What records call it."""
 
 
 class ConceptsAnswer(ApiModel):
@@ -97,11 +98,9 @@ class SinksAnswer(ApiModel):
 async def list_concepts(backend: Served, stream_id: OneStream = None) -> ConceptsAnswer:
     """List what is looked for."""
     found = (
-        ConceptAnswer(stream_id=name, id=concept_id, phrase=phrase)
+        ConceptAnswer(stream_id=name, id=one.concept_id, phrase=one.phrase, name=one.name)
         for name, config in _configs(backend, stream_id)
-        for concept_id, phrase in zip(
-            unique_concept_ids(config.concepts), config.concepts, strict=True
-        )
+        for one in config.searched
     )
     return ConceptsAnswer(concepts=tuple(found))
 

@@ -53,7 +53,7 @@ class StreamAnswer(ApiModel):
     counts: FrameCounts
     """Where its frames went since the start."""
     concepts: tuple[str, ...]
-    """What is looked for."""
+    """Names of what is looked for."""
     zones: tuple[str, ...]
     """Names of its zones."""
     rules: tuple[str, ...]
@@ -114,7 +114,7 @@ def _stream(
         restored=health.restored,
         state_error=health.state_error,
         counts=backend.ledger.counts(stream_id),
-        concepts=config.concepts,
+        concepts=tuple(one.name for one in config.searched),
         zones=tuple(zone.name for zone in config.zones),
         rules=tuple(rule.name for rule in config.rules),
         frame=None if scene is None else _frame(scene),

@@ -202,7 +202,7 @@ class StateRestorer:
             stored.stream,
             logged,
             next_masklet_id=stored.about.next_masklet_id,
-            rules=running.config.rules,
+            rules=running.config.resolved_rules,
             zones=running.config.zones,
         )
         num_leased = 0 if is_newest else LEASED_NUMBERS  # by the newer one
@@ -235,7 +235,7 @@ class StateRestorer:
         """Let the model go on with a stream; returns why it cannot, if so."""
         if self._worker is None or stored.about.model != running.stream.model:
             return f"its memory is of model {stored.about.model!r}"
-        return self._worker.restore(running.stream_id, running.config.concepts, memory)
+        return self._worker.restore(running.stream_id, running.config.searched, memory)
 
     def _begin_anew(self, logged: Sequence[EventRecord], problems: Sequence[str]) -> Restored:
         state = RestoredState(error=" | ".join(problems)) if problems else None

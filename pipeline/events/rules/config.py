@@ -18,7 +18,7 @@ class BaseRuleConfig(StrictModel):
 
     name: Name
     concepts: tuple[Phrase, ...] = ()
-    """Concepts that the rule is about; none means all of the stream."""
+    """Concepts that the rule is about, by phrase or id; none means all of the stream."""
     accepts: Accepts = Accepts.CONFIRMED
     """Tentative: at once. Confirmed: after the confirmation delay, with fewer false alarms."""
 

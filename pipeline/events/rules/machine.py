@@ -178,7 +178,7 @@ class RuleMachine:
         return [ended]
 
     def _is_accepted(self, track: Track) -> bool:
-        if self._config.concepts and track.concept not in self._config.concepts:
+        if self._config.concepts and track.concept_id not in self._config.concepts:
             return False
         is_believed = track.state is not TrackState.TENTATIVE
         return is_believed or self._config.accepts is Accepts.TENTATIVE

@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 from connectors.record import Topic
 from pipeline.streams.result import Scene
 from tests.pipeline.api.backends import ROLES, STREAMS, bearer, make_api, make_scene
+from tests.pipeline.engine.runs import make_config
 from tests.pipeline.fakes import make_frame
 
 PATHS = (
@@ -83,10 +84,15 @@ def test_settings_are_those_of_all_streams_or_of_one(client, api):
     assert len(client.get("/v1/rules").json()["rules"]) == 2 * len(STREAMS)
     [zone] = client.get("/v1/zones?stream_id=cam").json()["zones"]
     assert (zone["stream_id"], zone["zone"]["name"]) == ("cam", "right")
-    changed = api.backend.config.streams[0].model_copy(update={"concepts": ("Blue car",)})
+    changed = make_config("cam", concepts=["Blue car"]).streams[0]
     api.backend.live.set_stream("cam", changed)
     [concept] = client.get("/v1/concepts?stream_id=cam").json()["concepts"]
-    assert concept == {"stream_id": "cam", "id": "blue-car", "phrase": "Blue car"}
+    assert concept == {
+        "stream_id": "cam",
+        "id": "blue-car",
+        "phrase": "Blue car",
+        "name": "Blue car",
+    }
     rules = client.get("/v1/rules?stream_id=cam").json()["rules"]
     assert [(one["rule"]["type"], one["rule"]["name"]) for one in rules] == [
         ("appear", "seen"),

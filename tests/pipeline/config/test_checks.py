@@ -18,7 +18,7 @@ def problems_of(text):
 @pytest.mark.parametrize(
     ("concepts", "told"),
     [
-        ('[deer, "  "]', "concepts[1]: is blank (accepted: a noun phrase, such as deer)"),
+        ('[deer, "  "]', "concepts[1].phrase: is blank (accepted: a noun phrase, such as deer)"),
         ("[deer, Deer]", "concepts: 'deer' and 'Deer' are one concept (accepted: each once)"),
         ('["red  car", "red car "]', "concepts: 'red car' and 'red car' are one concept"),
     ],
@@ -32,7 +32,48 @@ def test_concepts_are_phrases_and_each_is_there_once(concepts, told):
 def test_phrases_have_single_spaces_so_that_rules_find_them():
     rule = '    rules: [{type: appear, name: r, concepts: ["red  car"]}]\n'
     [stream] = parse_config(STREAM.replace("[deer]", '[" red  car"]') + rule).streams
-    assert stream.concepts == stream.rules[0].concepts == ("red car",)
+    assert stream.rules[0].concepts == ("red car",)
+    assert [one.phrase for one in stream.searched] == ["red car"]
+
+
+def searched_of(concepts, rule="{type: appear, name: r}"):
+    text = STREAM.replace("[deer]", concepts) + f"    rules: [{rule}]\n"
+    [stream] = parse_config(text).streams
+    found = [(one.concept_id, one.phrase, one.name) for one in stream.searched]
+    return found, stream.resolved_rules[0].concepts
+
+
+def test_concepts_have_ids_of_their_own_or_of_their_phrases():
+    found, _ = searched_of("[red fox, {id: red-fox, phrase: vixen}, {phrase: cow, name: Bessy}]")
+    assert found == [
+        ("red-fox-2", "red fox", "red fox"),
+        ("red-fox", "vixen", "vixen"),
+        ("cow", "cow", "Bessy"),
+    ]
+
+
+def test_rules_name_concepts_by_phrase_or_id_and_go_by_the_id():
+    rule = "{type: appear, name: r, concepts: [red fox, cow]}"
+    _, ids = searched_of("[{id: fox, phrase: red fox}, {id: cow, phrase: spotted cow}]", rule)
+    assert ids == ("fox", "cow")
+
+
+@pytest.mark.parametrize(
+    ("concepts", "told"),
+    [
+        (
+            "[{id: Red Fox, phrase: fox}]",
+            "concepts[0].id: is not safe in keys (accepted: 'red-fox'",
+        ),
+        ("[{id: a, phrase: x}, {id: a, phrase: y}]", "concepts: concept 'a' is there twice"),
+        ("[x, {phrase: y, name: x}]", "concepts: concept named 'x' is there twice"),
+        ("[{id: a}]", "concepts[0].phrase: is missing"),
+        ("[7]", "concepts[0]: "),
+    ],
+)
+def test_a_concept_that_is_not_accepted_is_named(concepts, told):
+    [problem] = problems_of(STREAM.replace("[deer]", concepts))
+    assert f"streams[0].{told}" in problem
 
 
 @pytest.mark.parametrize(

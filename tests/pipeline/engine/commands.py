@@ -8,7 +8,7 @@ _NUMBERS = count(1)
 ISSUED = {"issued_by": "ann", "issued_at": "2026-11-29T12:00:00Z"}
 
 
-def command(name, stream_id="cam", *, command_id=None, **args):
+def command(name, stream_id="cam", /, *, command_id=None, **args):
     """A command with an id of its own, and arguments as JSON or as models."""
     return parse_command(
         {

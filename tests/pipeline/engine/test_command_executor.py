@@ -1,10 +1,13 @@
 """Commands to a running engine: what they change, what they leave alone, what they answer."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from connectors.memory import MemorySink, MemorySource, Pause
 from connectors.record import Topic
+from models.protocols import DeviceLostError
 from tests.pipeline.engine.commands import add, command, remove
 from tests.pipeline.engine.runs import (
     CAMERA,
@@ -17,7 +20,7 @@ from tests.pipeline.engine.runs import (
     playing,
     states_of,
 )
-from tests.pipeline.fakes import make_frame, make_walk
+from tests.pipeline.fakes import BlobTracker, make_frame, make_walk
 
 SEEN, IN_RIGHT = RULES
 LEFT = {"name": "right", "polygon": [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]}
@@ -297,3 +300,118 @@ def test_a_stream_may_begin_paused():
         (lambda: num_results(sink) == 5, lambda: None),
     )
     assert built == ["cam"]
+
+
+GREEN = [make_frame(number, blobs={"red": (20, 8), "green": (4, 8)}) for number in range(40)]
+BOTH = [*GREEN[:20], Pause(0.4), *GREEN[20:], Pause(600)]
+ALL = [{"type": "appear", "name": "seen", "update_every_s": 0}]
+
+
+def tracks_of(sink):
+    found = bodies(sink, Topic.TRACKS)
+    return {
+        (one["concept_id"], one["kind"], one.get("reason"))
+        for one in found
+        if one["kind"] in ("started", "ended")
+    }
+
+
+def test_an_added_concept_is_found_on_the_next_frame_and_nothing_else_changes():
+    sink, (answer,) = run_split(command("add_concept", phrase="green"), script=BOTH, rules=ALL)
+    assert (answer.ok, answer.first_frame.frame_seq) == (True, 20)
+    started = [one for one in bodies(sink, Topic.TRACKS) if one["kind"] == "started"]
+    assert [(one["concept"], one["frame_seq"]) for one in started] == [("red", 0), ("green", 20)]
+    assert tracks_of(sink) >= {("red", "ended", "stopped"), ("green", "ended", "stopped")}
+    revisions = [body.get("prompt_revision") for body in bodies(sink, Topic.MASKLETS)]
+    assert revisions == [None] * 20 + [1] * 20
+
+
+def test_a_removed_concept_ends_its_tracks_and_events_alone():
+    gone = {"type": "disappear", "name": "gone", "after_s": 0.1}
+    fields = {"concepts": ["red", "green"], "rules": [*ALL, gone]}
+    sink, (answer,) = run_split(command("remove_concept", concept_id="red"), script=BOTH, **fields)
+    assert answer.ok
+    assert tracks_of(sink) >= {
+        ("red", "ended", "concept_removed"),
+        ("green", "ended", "stopped"),
+    }
+    ends = [body for body in bodies(sink, Topic.EVENTS) if body["phase"] == "end"]
+    assert {(one["concept_id"], one["end_reason"]) for one in ends} == {
+        ("red", "concept_removed"),
+        ("green", "stopped"),
+    }
+    assert phases(sink, "gone") == []
+    later = [body for body in bodies(sink, Topic.MASKLETS) if body["frame_seq"] >= 20]
+    assert {one["concept_id"] for body in later for one in body["objects"]} == {"green"}
+
+
+def test_a_renamed_concept_keeps_its_tracks_and_rules():
+    rules = [{"type": "appear", "name": "seen", "concepts": ["red"], "update_every_s": 0.1}]
+    news = command("rename_concept", concept_id="red", name="rouge")
+    sink, (answer,) = run_split(news, rules=rules)
+    assert answer.ok
+    names = [body["objects"][0]["concept"] for body in bodies(sink, Topic.MASKLETS)]
+    assert names == ["red"] * 20 + ["rouge"] * 20
+    assert phases(sink, "seen")[-1] == ("end", "stopped")
+    assert len({one["track_uid"] for one in bodies(sink, Topic.TRACKS)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "field"),
+    [
+        (command("add_concept", phrase="RED"), "invalid", "args.concepts"),
+        (command("add_concept", phrase="green", id="red"), "invalid", "args.concepts"),
+        (command("add_concept", phrase="mauve"), "model_refused", "stream_id"),
+        (command("remove_concept", concept_id="blue"), "unknown_concept", "args.concept_id"),
+        (command("remove_concept", concept_id="red"), "invalid", "args"),
+        (command("rename_concept", concept_id="x", name="y"), "unknown_concept", "args.concept_id"),
+    ],
+    ids=lambda value: getattr(value, "command", str(value)),
+)
+def test_a_concept_that_is_not_accepted_changes_nothing(made, kind, field):
+    rules = [{**ALL[0], "concepts": ["red"]}]
+    sink, (answer,) = run_split(made, rules=rules)
+    assert (answer.ok, answer.error.type, answer.error.field) == (False, kind, field)
+    assert phases(sink, "seen") == [("new", None), ("end", "stopped")]
+
+
+def test_concepts_changed_at_run_time_are_looked_for_behind_a_restart(kept):
+    script = {"a": [*(replace(frame, stream_id="a") for frame in GREEN[:6]), Pause(600)]}
+    commands = [
+        command("add_concept", "a", phrase="green", id="leaf", name="leaf"),
+        command("remove_concept", "a", concept_id="red"),
+    ]
+    _, answers = execute_at(kept("a", rules=ALL), script, 6, *commands)
+    assert [answer.ok for answer in answers] == [True, True]
+    sink, _ = execute_at(kept("a", rules=ALL), script, 6)
+    found = [one for body in bodies(sink, Topic.MASKLETS) for one in body["objects"]]
+    assert {(one["concept_id"], one["concept"]) for one in found} == {("leaf", "leaf")}
+
+
+def test_tracks_of_a_concept_that_the_file_has_no_more_end_as_removed(kept):
+    gone = {"type": "disappear", "name": "gone", "after_s": 0.1}
+    script = {"a": [*(replace(frame, stream_id="a") for frame in GREEN[:6]), Pause(600)]}
+    execute_at(kept("a", rules=[gone], concepts=["red", "green"]), script, 6)
+    sink, _ = execute_at(kept("a", rules=[gone], concepts=["green"]), script, 6)
+    assert ("red", "ended", "concept_removed") in tracks_of(sink)
+    assert phases(sink, "gone") == []
+
+
+class Lost(BlobTracker):
+    """Its accelerator is gone once a concept is added."""
+
+    def add_concept(self, stream_id, concept, *, concept_id):
+        raise DeviceLostError("gone")
+
+
+def test_an_accelerator_that_is_lost_by_a_command_ends_the_run_and_answers():
+    sink, answers = MemorySink(), []
+    app = make_app(make_config(), SPLIT, sink=sink, tracker=Lost())
+
+    def on_turn():
+        if num_results(sink) == 20 and not answers:
+            answers.append(app.engine.execute(command("add_concept", phrase="green")))
+
+    summary = app.engine.run(on_turn)
+    assert summary.device_error == "gone"
+    assert answers[0].result(timeout=10).error.type == "stopped"

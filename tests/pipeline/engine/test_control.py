@@ -164,7 +164,7 @@ def test_a_source_without_a_thread_fails_its_stream_and_leaves_the_others(monkey
     assert not engine._parts.table.sources
 
 
-def test_other_concepts_keep_the_source_and_begin_a_session():
+def test_other_concepts_keep_the_source_and_end_the_tracks_of_those_before():
     sink = MemorySink()
     red, green = make_walk(6), make_walk(9, concept="green")[6:]
     engine = app_of(sink, {"cam": [*red, Pause(0.3), *green, Pause(600)]}, "cam").engine
@@ -176,7 +176,7 @@ def test_other_concepts_keep_the_source_and_begin_a_session():
     )
     tracks = bodies(sink, Topic.TRACKS)
     begun = [(t["concept"], t["track_no"]) for t in tracks if t["kind"] == "started"]
-    assert [t["reason"] for t in tracks if t["kind"] == "ended"] == ["changed", "stopped"]
+    assert [t["reason"] for t in tracks if t["kind"] == "ended"] == ["concept_removed", "stopped"]
     assert begun == [("red", 1), ("green", 2)]
     assert states_of(sink, "cam").count("connecting") == 1
 

@@ -131,7 +131,7 @@ def test_open_streams_are_shown_as_they_are_configured_now():
     live = LiveView()
     with table_of("a", "b", live=live) as (table, _):
         assert live.streams.keys() == {"a", "b"}
-        changed = table["a"].config.model_copy(update={"concepts": ("blue",)})
+        changed = table["a"].config.model_copy(update={"rules": ()})
         table.change(changed)
         assert live.streams["a"].config == changed
         table.drop(table["b"])

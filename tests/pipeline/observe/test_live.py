@@ -29,7 +29,7 @@ def test_the_newest_frame_of_an_open_stream_is_shown():
 
 
 def test_a_stream_that_is_configured_otherwise_keeps_its_frame():
-    live, other = LiveView(), CONFIG.model_copy(update={"concepts": ("blue",)})
+    live, other = LiveView(), CONFIG.model_copy(update={"rules": ()})
     live.set_stream("cam", CONFIG)
     live.show(Scene.bare(make_frame()))
     live.set_stream("cam", other)
