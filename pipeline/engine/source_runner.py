@@ -295,7 +295,8 @@ class SourceRunner:
                 arrived.ticket.finish()
                 return
             if target is None:
-                self._prepare(arrived)
+                if not self._prepare(arrived):
+                    continue
                 news = UnknownStream(
                     source=self.number, stream_id=frame.stream_id, ticket=arrived.ticket
                 )
@@ -326,10 +327,16 @@ class SourceRunner:
     def _ticket(self, position: Position | None) -> Ticket:
         return Ticket() if self.commits is None else self.commits.begin(position)
 
-    def _prepare(self, arrived: Arrived) -> None:
-        """Have at hand what the frame's stream goes on from; waits while that cannot be read."""
+    def _prepare(self, arrived: Arrived) -> bool:
+        """Have at hand what the frame's stream goes on from; waits while that cannot be read.
+
+        Returns:
+            ``False``: nobody waits for it any more. The stream must not begin anew over its state.
+        """
         store, is_lost = self._parts.store, False
-        while store is not None and not (self._stopping.is_set() or arrived.ticket.is_void):
+        if store is None:
+            return True
+        while not (self._stopping.is_set() or arrived.ticket.is_void):
             try:
                 store.prepare(arrived.frame.position or {})
             except SourceError as error:
@@ -341,7 +348,8 @@ class SourceRunner:
                 if is_lost:
                     opened = SourceOpened(source=self.number, at_us=self._now_us())
                     self._parts.inbox.post(opened)
-                return
+                return True
+        return False
 
     def _cancel(self, ticket: Ticket) -> None:
         if self.commits is not None:

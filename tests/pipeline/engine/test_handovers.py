@@ -217,6 +217,20 @@ def test_state_that_cannot_be_read_is_waited_for_and_said(config_of, whole, monk
     assert "reconnecting" in states
 
 
+def test_stop_while_state_cannot_be_read_writes_nothing_over_it(config_of, monkeypatch):
+    class AwayFolder(SharedFolder):
+        def prepare(self, position):
+            raise UnreachableError("state", "no broker")
+
+    monkeypatch.setattr("pipeline.app.SnapshotFolder", AwayFolder)
+    config = config_of()
+    worker = Worker(config, group := Group(p0=WALK))
+    group.assign(GATE)
+    summary = worker.run((lambda: "reconnecting" in states_of(worker.sink, "*"), lambda: None))
+    assert summary.unkept == {}
+    assert list(config.state.folder.glob("snapshots/*")) == []
+
+
 def test_frames_that_wait_come_again_where_their_partition_goes(config_of, whole):
     group = Group(p0=WALK)
     worker = Worker(config_of(), group)
