@@ -1,19 +1,34 @@
 """The API as an application: its operations, behind its guard."""
 
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
+from typing_extensions import override
 
 from pipeline.api.answers import add_handlers
 from pipeline.api.backend import Backend
 from pipeline.api.feed import EventFeed
 from pipeline.api.pictures import PictureDesk
-from pipeline.api.routes import events, frames, settings, streams
+from pipeline.api.routes import commands, events, frames, settings, streams
+from pipeline.api.routes.commands import command_schemas
 
 _ABOUT = (
-    "Look at a running maskstream. Every request needs `Authorization: Bearer TOKEN`. "
-    "Viewers look; operators read the configuration too."
+    "Look at a running maskstream, and change it. Every request needs `Authorization: Bearer "
+    "TOKEN`. Viewers look; operators change what is looked for; admins change streams too."
 )
+
+
+class _Application(FastAPI):
+    """Describes commands as the pipeline does."""
+
+    @override
+    def openapi(self) -> dict[str, Any]:
+        is_new = self.openapi_schema is None
+        document = super().openapi()
+        if is_new:
+            document["components"]["schemas"] |= command_schemas()
+        return document
 
 
 def build_application(backend: Backend, pictures: PictureDesk) -> FastAPI:
@@ -23,7 +38,7 @@ def build_application(backend: Backend, pictures: PictureDesk) -> FastAPI:
         backend: What is answered from.
         pictures: Draws frames.
     """
-    application = FastAPI(
+    application = _Application(
         title="maskstream",
         description=_ABOUT,
         version=version("maskstream"),
@@ -36,7 +51,7 @@ def build_application(backend: Backend, pictures: PictureDesk) -> FastAPI:
     application.state.backend = backend
     application.state.pictures = pictures
     application.state.feed = EventFeed(backend.live)
-    for room in (streams, frames, settings, events):
+    for room in (streams, frames, settings, events, commands):
         application.include_router(room.router)
     add_handlers(application)
     return application

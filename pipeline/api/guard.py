@@ -79,12 +79,12 @@ KnownIdentity = Annotated[Identity, Depends(_identity_of)]
 
 async def _require_viewer(identity: KnownIdentity) -> None:
     """Let anybody in who may use the API."""
-    _require(identity, Role.VIEWER)
+    require(identity, Role.VIEWER)
 
 
 async def _require_operator(identity: KnownIdentity) -> None:
     """Let operators and admins in."""
-    _require(identity, Role.OPERATOR)
+    require(identity, Role.OPERATOR)
 
 
 async def _refuse_unknown_query(request: Request) -> None:
@@ -98,7 +98,12 @@ async def _refuse_unknown_query(request: Request) -> None:
             raise RefusedError(422, message, field=f"query.{name}", accepted=accepted)
 
 
-def _require(identity: Identity, role: Role) -> None:
+def require(identity: Identity, role: Role) -> None:
+    """Let nobody in who may do less than a role.
+
+    Raises:
+        RefusedError: If the identity is of a lesser one.
+    """
     if not identity.role.includes(role):
         message = f"{identity.name!r} is {identity.role}, and may not do this"
         raise RefusedError(403, message, accepted=f"a token with the role {role}")

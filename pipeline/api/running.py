@@ -3,10 +3,14 @@
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pipeline.app import App, Observations, build_app, build_observations, serve_observations
 from pipeline.config.run import RunConfig
 from pipeline.streams.result import FrameResult
+
+if TYPE_CHECKING:
+    from pipeline.api.server import ApiServer
 
 _logger = logging.getLogger("maskstream.api")
 
@@ -25,13 +29,16 @@ def open_app(
         ConfigError: If nothing can listen there; no model is loaded then.
     """
     observations = build_observations(config)
-    with serve_observations(config, observations), serve_api(config, observations):
-        yield build_app(config, observations=observations, on_result=on_result)
+    with serve_observations(config, observations), serve_api(config, observations) as server:
+        app = build_app(config, observations=observations, on_result=on_result)
+        if server is not None:
+            server.backend.engine = app.engine
+        yield app
 
 
 @contextmanager
-def serve_api(config: RunConfig, observations: Observations) -> Generator[str | None]:
-    """Keep the API's port open, if one is configured and anybody may use it; yields its address.
+def serve_api(config: RunConfig, observations: Observations) -> Generator["ApiServer | None"]:
+    """Keep the API's port open, if one is configured and anybody may use it.
 
     Raises:
         ConfigError: If nothing can listen there.
@@ -49,10 +56,10 @@ def serve_api(config: RunConfig, observations: Observations) -> Generator[str | 
     from pipeline.api.server import ApiServer
 
     server = ApiServer(
-        Backend(config=config, live=live, health=observations.health, ledger=observations.ledger)
+        Backend(file=config, live=live, health=observations.health, ledger=observations.ledger)
     )
     try:
         server.start()
-        yield server.url
+        yield server
     finally:
         server.stop()

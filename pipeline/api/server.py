@@ -8,7 +8,8 @@ from pipeline.api.application import build_application
 from pipeline.api.backend import Backend
 from pipeline.api.guard import Guard
 from pipeline.api.pictures import PictureDesk
-from pipeline.observe.serving import HttpServer, Limits
+from pipeline.api.routes.commands import MAX_BODY_BYTES
+from pipeline.observe.serving import MAX_HEADER_BYTES, HttpServer, Limits
 
 _logger = logging.getLogger("maskstream.api")
 
@@ -21,6 +22,9 @@ TIMEOUT_S = 15.0
 class ApiServer(HttpServer):
     """Serves the API on a thread of its own.
 
+    Attributes:
+        backend: What is answered from.
+
     Args:
         backend: What is answered from; its configuration says where to listen.
         timeout_s: For a request to arrive, and for a client to read what it was sent.
@@ -30,7 +34,8 @@ class ApiServer(HttpServer):
     """
 
     def __init__(self, backend: Backend, *, timeout_s: float = TIMEOUT_S) -> None:
-        config = backend.config.api
+        config = backend.file.api
+        self.backend = backend
         self._pictures = PictureDesk()
         super().__init__(
             Guard(build_application(backend, self._pictures), config),
@@ -40,6 +45,7 @@ class ApiServer(HttpServer):
             limits=Limits(
                 timeout_s=timeout_s,
                 max_connections=MAX_CONNECTIONS,
+                max_request_bytes=MAX_BODY_BYTES + MAX_HEADER_BYTES,
                 are_answers_endless=True,
             ),
         )

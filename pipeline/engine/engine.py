@@ -10,6 +10,7 @@ from concurrent.futures import Future
 
 from connectors.errors import FencedError
 from models.protocols import DeviceLostError
+from pipeline.config.run import RunConfig
 from pipeline.config.sections.stream import ANY_STREAM
 from pipeline.engine.command_executor import CommandExecutor
 from pipeline.engine.committer import Committer
@@ -17,6 +18,7 @@ from pipeline.engine.control import StreamControl
 from pipeline.engine.delivery import Undelivered
 from pipeline.engine.handovers import Handovers
 from pipeline.engine.inbox import ExecuteCommand
+from pipeline.engine.overlay import Change
 from pipeline.engine.parts import EngineParts
 from pipeline.engine.state.cut_keeper import CutKeeper
 from pipeline.engine.summary import RunSummary
@@ -58,6 +60,16 @@ class Engine:
         if self._stop_s is None:  # now, not when the turn that is under way has ended
             self._stop_s = self._parts.clock.monotonic_s()
         self._parts.inbox.request_stop()
+
+    @property
+    def config(self) -> RunConfig:
+        """What holds now, with what commands have changed; any thread may ask."""
+        return self._parts.desired.config
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Which fields of it commands have changed; any thread may ask."""
+        return self._parts.desired.overlay.changes
 
     def execute(self, command: AnyCommand) -> "Future[CommandResult]":
         """Have a command carried out at the next step. May be called by any thread; never waits."""

@@ -82,7 +82,8 @@ def measure(num_rounds: int, seconds: float) -> dict[str, list[float]]:
     with TemporaryDirectory() as folder:
         config = _config(Path(folder))
         seen = build_observations(config)
-        with serve_api(config, seen) as url:
+        with serve_api(config, seen) as server:
+            assert server is not None
             tracker = FixedTracker(seconds=0.02)
             app = build_app(
                 config, tracker=tracker, build=build, observations=seen, on_result=on_result
@@ -91,7 +92,7 @@ def measure(num_rounds: int, seconds: float) -> dict[str, list[float]]:
             engine.start()
             for _ in range(num_rounds):
                 for kind, (num_events, num_frames) in _KINDS.items():
-                    with _viewers(str(url), num_events, num_frames):
+                    with _viewers(server.url, num_events, num_frames):
                         now[0] = kind
                         time.sleep(seconds)
                         now[0] = None

@@ -11,9 +11,11 @@ from pipeline.api.backend import Backend, Served
 from pipeline.api.guard import AS_OPERATOR, AS_VIEWER
 from pipeline.api.routes.streams import config_of
 from pipeline.config.sections.stream import StreamConfig
+from pipeline.engine.overlay import Change
 from pipeline.events.rules.union import RuleConfig
 from pipeline.events.zones import ZoneConfig
 from pipeline.observe.health import SinkState
+from pipeline.records.base import UtcTime
 
 router = APIRouter(dependencies=AS_VIEWER, responses=ERRORS, tags=["settings"])
 
@@ -94,6 +96,30 @@ class SinksAnswer(ApiModel):
     """By name."""
 
 
+class OriginAnswer(ApiModel):
+    """A field of a stream that is not what the configuration file says."""
+
+    stream_id: str
+    """Of which stream."""
+    field: str
+    """Its name; `present` says whether the stream is there at all."""
+    command_id: str
+    """The command that has changed it last."""
+    issued_by: str
+    """Who issued that."""
+    issued_at: UtcTime
+    """When."""
+
+
+class ConfigAnswer(ApiModel):
+    """The configuration as it holds now."""
+
+    config: dict[str, Any]
+    """As in a configuration file, with all defaults."""
+    origin: tuple[OriginAnswer, ...] | None
+    """What of it commands have changed; null if that was not asked for."""
+
+
 @router.get("/v1/concepts", responses=UNKNOWN)
 async def list_concepts(backend: Served, stream_id: OneStream = None) -> ConceptsAnswer:
     """List what is looked for."""
@@ -146,12 +172,26 @@ async def list_sinks(backend: Served) -> SinksAnswer:
 
 
 @router.get("/v1/config", dependencies=AS_OPERATOR)
-async def get_config(backend: Served) -> dict[str, Any]:
-    """Return the configuration that the run began with. Secrets are hidden."""
-    return {
-        name: _without_secrets(value)
-        for name, value in backend.config.model_dump(mode="json").items()
-    }
+async def get_config(
+    backend: Served,
+    origin: Annotated[bool, Query(description="Say what commands have changed of it.")] = False,  # noqa: FBT002 - a query
+) -> ConfigAnswer:
+    """Return the configuration as it holds now. Secrets are hidden."""
+    changes, fields = backend.changes, backend.config.model_dump(mode="json")
+    return ConfigAnswer(
+        config={name: _without_secrets(value) for name, value in fields.items()},
+        origin=tuple(map(_origin_of, changes)) if origin else None,
+    )
+
+
+def _origin_of(change: Change) -> OriginAnswer:
+    return OriginAnswer(
+        stream_id=change.stream_id,
+        field=change.field,
+        command_id=change.command_id,
+        issued_by=change.issued_by,
+        issued_at=change.issued_at,
+    )
 
 
 def _configs(backend: Backend, stream_id: str | None) -> Iterator[tuple[str, StreamConfig]]:

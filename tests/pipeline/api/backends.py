@@ -1,6 +1,7 @@
 """What the API answers from in tests: two streams that have a frame, one that has none yet."""
 
 import hashlib
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from connectors.record import Record, Topic
@@ -14,6 +15,7 @@ from pipeline.engine.ledger import Ledger
 from pipeline.observe.health import Health, SinkState, StreamHealth
 from pipeline.observe.live import LiveView
 from pipeline.records.codec import encode_record
+from pipeline.records.command import CommandResult, FirstFrame
 from pipeline.records.schema import StatusRecord, StreamState
 from pipeline.streams.result import Scene
 from tests.pipeline.engine.runs import make_config
@@ -37,7 +39,7 @@ def make_backend(**api):
         for role in ROLES
     ]
     section = {"port": 0, "tokens": tokens, "requests_per_s": 10_000, **api}
-    config = make_config(*STREAMS, source=CAMERA).model_copy(update={})
+    config = make_config(*STREAMS, source=CAMERA)
     config = type(config).model_validate({**dict(config), "api": section})
     live, ledger = LiveView(), Ledger()
     health = Health(ManualClock(), stall_s=60.0)
@@ -48,7 +50,7 @@ def make_backend(**api):
     for stream_id in STREAMS[:2]:
         live.show(make_scene(stream_id=stream_id))
     health.set_sink("kafka", SinkState.DOWN, error="rtsp://u:p@host is away")
-    return Backend(config=config, live=live, health=health, ledger=ledger)
+    return Backend(file=config, live=live, health=health, ledger=ledger)
 
 
 def make_scene(seq=7, *, stream_id="cam"):
@@ -78,6 +80,25 @@ def event_of(number, stream_id="cam"):
     )
 
 
+class Engine:
+    """Takes commands and answers each with what it was told to, once it was."""
+
+    def __init__(self, config, answer):
+        self.config, self.changes, self.commands, self._answer = config, (), [], answer
+
+    def execute(self, command):
+        self.commands.append(command)
+        future = Future()
+        if self._answer is not None:
+            future.set_result(self._answer(command))
+        return future
+
+
+def carried_out(command):
+    frame = FirstFrame(stream_epoch=1, frame_seq=7)
+    return CommandResult(command_id=command.command_id, ok=True, first_frame=frame, worker="w")
+
+
 @dataclass
 class Api:
     """An application in this process."""
@@ -87,8 +108,10 @@ class Api:
 
     def __post_init__(self):
         self.inner = build_application(self.backend, self.pictures)
-        self.application = Guard(self.inner, self.backend.config.api)
+        self.application = Guard(self.inner, self.backend.file.api)
 
 
-def make_api(**api):
-    return Api(make_backend(**api), PictureDesk())
+def make_api(*, answer=carried_out, **api):
+    backend = make_backend(**api)
+    backend.engine = Engine(backend.file, answer)
+    return Api(backend, PictureDesk())

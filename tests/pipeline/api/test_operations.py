@@ -112,7 +112,7 @@ def test_the_configuration_gives_no_secret_away(client):
     assert '"requests_per_s":10000.0' in text
     assert "camera.example/1?auth=***&channel=2" in text
     assert "hunter" not in text
-    digest = make_api().backend.config.api.tokens[0].sha256.get_secret_value()
+    digest = make_api().backend.file.api.tokens[0].sha256.get_secret_value()
     assert digest not in text
 
 

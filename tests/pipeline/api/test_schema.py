@@ -7,6 +7,7 @@ from http.client import HTTPConnection
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from pipeline.api.server import ApiServer
 from tests.pipeline.api.backends import bearer, make_api, make_backend
@@ -22,9 +23,13 @@ OPERATIONS = {
     ("get", "/v1/sinks"),
     ("get", "/v1/config"),
     ("get", "/v1/events"),
+    ("post", "/v1/commands"),
 }
 # Its answers never end.
 FINITE = sorted(OPERATIONS - {("get", "/v1/events")})
+
+# A schema cannot say that a rule's zone must be there, nor that pydantic takes "1" for 1.
+UNFIT = {"/v1/commands": [positive_data_acceptance, negative_data_rejection]}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def fuzz(schema, method, path, *, num):
         @settings(max_examples=num, suppress_health_check=list(HealthCheck))
         @given(case=strategy)
         def check(case):
-            case.call_and_validate(headers=HEADERS)
+            case.call_and_validate(headers=HEADERS, excluded_checks=UNFIT.get(path, []))
 
         check()
 
