@@ -10,7 +10,7 @@ from pipeline.api.answers import add_handlers
 from pipeline.api.backend import Backend
 from pipeline.api.feed import EventFeed
 from pipeline.api.pictures import PictureDesk
-from pipeline.api.routes import commands, events, frames, settings, streams
+from pipeline.api.routes import commands, events, frames, objects, settings, streams
 from pipeline.api.routes.commands import command_schemas
 
 _ABOUT = (
@@ -51,7 +51,7 @@ def build_application(backend: Backend, pictures: PictureDesk) -> FastAPI:
     application.state.backend = backend
     application.state.pictures = pictures
     application.state.feed = EventFeed(backend.live)
-    for room in (streams, frames, settings, events, commands):
+    for room in (streams, frames, objects, settings, events, commands):
         application.include_router(room.router)
     add_handlers(application)
     return application

@@ -12,7 +12,14 @@ from tests.pipeline.engine.runs import make_config
 from tests.pipeline.fakes import make_frame
 
 PATHS = (
-    *("/v1/streams", "/v1/streams/cam", "/v1/frames/cam", "/v1/concepts", "/v1/zones"),
+    *(
+        "/v1/streams",
+        "/v1/streams/cam",
+        "/v1/frames/cam",
+        "/v1/objects",
+        "/v1/concepts",
+        "/v1/zones",
+    ),
     *("/v1/rules", "/v1/sinks", "/v1/config", "/v1/events", "/v1/openapi.json"),
 )
 
@@ -78,6 +85,15 @@ def test_a_stream_that_is_not_there_is_named_with_those_that_are(client, path):
         "message": "no stream 'nobody'",
         "accepted": "cam, new, yard/north",
     }
+
+
+def test_objects_are_those_of_the_newest_frames(client):
+    objects = client.get("/v1/objects").json()["objects"]
+    assert [one["stream_id"] for one in objects] == ["cam", "yard/north"]
+    assert (objects[0]["frame_seq"], objects[0]["object"]["concept"]) == (7, "red")
+    assert objects[0]["object"]["mask"] is None
+    assert client.get("/v1/objects?stream_id=cam").json()["objects"] == objects[:1]
+    assert client.get("/v1/objects?stream_id=new").json()["objects"] == []
 
 
 def test_settings_are_those_of_all_streams_or_of_one(client, api):

@@ -17,6 +17,7 @@ OPERATIONS = {
     ("get", "/v1/streams"),
     ("get", "/v1/streams/{stream_id}"),
     ("get", "/v1/frames/{stream_id}"),
+    ("get", "/v1/objects"),
     ("get", "/v1/concepts"),
     ("get", "/v1/zones"),
     ("get", "/v1/rules"),
@@ -65,6 +66,7 @@ def test_answers_are_what_the_document_says(schema, method, path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("method", "path"), FINITE)
 def test_answers_are_what_the_document_says_a_thousand_times(schema, method, path):
     fuzz(schema, method, path, num=500)
