@@ -354,6 +354,8 @@ class StreamControl:
                 is_connected=True,
                 restored=restored.state,
             )
+            if running.config.paused:
+                self._status.pause(stream_id)
 
     def _names(self, source: RunningSource) -> list[str]:
         """Return the streams of a source, and its own name if status tells of it."""

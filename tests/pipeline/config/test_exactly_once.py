@@ -69,6 +69,11 @@ def test_writer_may_be_named():
             '- {type: kafka, name: b, bootstrap: "k:9092", delivery: exactly_once}',
             "sinks[1].delivery: a second exactly_once (accepted: one such sink)",
         ),
+        (
+            "    concepts",
+            "    paused: true\n    concepts",
+            "streams[0].paused: true, while sink 'kafka' delivers exactly_once (accepted: false)",
+        ),
         ("worker: gate", "state: {resume: false}", "state.resume: false, with exactly_once"),
         (
             "worker: gate",

@@ -282,6 +282,14 @@ def test_a_paused_stream_waits_and_its_tracks_go_on(source, num_built):
     assert reasons <= {None, "stopped"}
 
 
+def test_streams_that_a_paused_source_names_are_paused():
+    sink = MemorySink()
+    frames = [make_frame(number, stream_id="gate") for number in range(3)]
+    app = app_of(sink, [*frames, Pause(600)], ids=("*",), paused=True)
+    in_turn(app.engine, (lambda: states_of(sink, "gate")[-1:] == ["paused"], lambda: None))
+    assert num_results(sink) == 0
+
+
 def test_a_stream_may_begin_paused():
     sink, built = MemorySink(), []
     config = make_config(source=CAMERA, engine={"buffer_frames": 32}, paused=True)
