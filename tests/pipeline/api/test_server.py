@@ -9,9 +9,10 @@ from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
-from pipeline.api.running import serve_api
+from pipeline.api.running import open_app, serve_api
 from pipeline.api.server import ApiServer
 from pipeline.app import build_observations
+from pipeline.config.loading import parse_config
 from pipeline.errors import ConfigError
 from tests.pipeline.api.backends import bearer, event_of, make_backend
 from tests.pipeline.engine.runs import make_config, wait_until
@@ -94,3 +95,28 @@ def test_a_run_without_the_port_pays_nothing_for_it():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_run_with_the_port_takes_commands(caplog):
+    caplog.set_level("INFO", logger="maskstream.api")
+    digest = make_backend().file.api.tokens[2].sha256.get_secret_value()
+    config = parse_config(
+        "streams: [{id: a, source: {type: world, width: 96, height: 96, fps: 5, duration_s: 600},"
+        " concepts: [deer]}]\n"
+        f"api: {{port: 0, tokens: [{{name: anna, role: admin, sha256: {digest!r}}}]}}"
+    )
+    body = {"command": "pause_stream", "stream_id": "a"}
+    with open_app(config) as app:
+        engine = threading.Thread(target=app.engine.run)
+        engine.start()
+        [url] = [one.args[0] for one in caplog.records if "the API is at" in one.msg]
+        request = urllib.request.Request(  # noqa: S310 - our own
+            f"{url}/v1/commands",
+            json.dumps(body).encode(),
+            headers={**bearer("admin"), "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310
+            assert json.load(answer)["ok"]
+        app.engine.stop()
+        engine.join(PATIENCE_S)
+    assert not engine.is_alive()
