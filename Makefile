@@ -44,6 +44,7 @@ test: ## Lint, types, import rules and all tests but the slow ones
 
 test-full: ## All tests, the slow ones included
 	@$(MAKE) --no-print-directory -j2 setup-dev system-packages
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev-full]'
 	@echo "== all tests"
 	@MASKSTREAM_HYPOTHESIS_PROFILE=random $(PYTEST)
 
