@@ -1,13 +1,17 @@
 """How producers compress, and when one that cannot reach its brokers any more is replaced."""
 
+import os
+import signal
 import socket
 from contextlib import closing
 
 import pytest
 from kafka.record import MemoryRecordsBuilder
 
+from connectors.kafka import producer
+from connectors.kafka.network import Network
 from connectors.kafka.producer import ProducerLink
-from tests.connectors.kafka.helpers import sink_config
+from tests.connectors.kafka.helpers import event, produce, sink_config
 from tests.servers import free_port, kafka_broker
 
 
@@ -45,3 +49,27 @@ def test_batches_are_compressed_by_the_fastest_level():
     batch.close()
     packed = bytes(batch.buffer()).partition(b"\x1f\x8b\x08")[2]
     assert packed[5] == 4  # RFC 1952, XFL: 2 is the best compression, 4 the fastest
+
+
+def test_producer_asks_now_and_then_for_a_broker_that_is_not_ready(topic, monkeypatch):
+    asked = []
+
+    def note(network, node_id, **options):
+        asked.append(node_id)
+        return Network.maybe_connect(network, node_id, **options)
+
+    monkeypatch.setattr(producer._Network, "maybe_connect", note)
+    with kafka_broker() as (address, process):
+        config = sink_config(address, delivery_timeout_s=0.2, connect_timeout_s=2)
+        with closing(ProducerLink(config)) as link:
+            produce(address, topic, value=b"made")
+            link.learn([topic])
+            process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)  # or it may still answer
+            future = link.send(topic, event(1))
+            link.wait(3.0)
+            num_asked = len(asked)
+            process.send_signal(signal.SIGCONT)
+            link.wait(20.0)
+            assert future.succeeded()
+    assert 0 < num_asked < 100  # without a pause 164,000
