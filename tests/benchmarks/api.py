@@ -106,7 +106,7 @@ def _config(folder: Path) -> RunConfig:
     digest = sha256(_TOKEN.encode()).hexdigest()
     token = {"name": "bench", "role": "viewer", "sha256": digest}
     api = {"port": 0, "tokens": [token], "requests_per_s": 10_000}
-    return RunConfig.model_validate({**fields, "api": api, "status": {"every_s": 1.0}})
+    return RunConfig.model_validate({**fields, "api": api})
 
 
 def _viewers(url: str, num_events: int, num_frames: int) -> ExitStack:

@@ -6,9 +6,9 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from connectors.record import Record, Topic
+from connectors.record import Topic
 from pipeline.api.answers import ERRORS
-from pipeline.api.feed import EventFeed, EventStream
+from pipeline.api.feed import EventFeed, EventStream, Wanted
 from pipeline.api.guard import AS_VIEWER
 
 router = APIRouter(dependencies=AS_VIEWER, responses=ERRORS, tags=["events"])
@@ -46,9 +46,6 @@ async def follow_events(
     A client that comes back with `Last-Event-ID` gets what it has missed, as far as it is kept.
     """
     feed = cast("EventFeed", request.app.state.feed)
-    names, topics = frozenset(stream_id), {_TOPICS[one] for one in kind or RecordKind}
-
-    def takes(record: Record) -> bool:
-        return record.topic in topics and (not names or record.key in names)
-
-    return EventStream(feed, takes, feed.place_of(last_event_id))
+    topics = frozenset(_TOPICS[one] for one in kind or RecordKind)
+    wanted = Wanted(topics=topics, stream_ids=frozenset(stream_id))
+    return EventStream(feed, wanted, feed.place_of(last_event_id))

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pipeline.api import feed as module
-from pipeline.api.feed import EventFeed, EventStream
+from pipeline.api.feed import EventFeed, EventStream, Wanted
 from pipeline.observe.live import LiveView
 from tests.pipeline.api.backends import event_of, status_of
 
@@ -14,11 +14,11 @@ from tests.pipeline.api.backends import event_of, status_of
 class Viewer:
     """A client of one stream of events, in this process."""
 
-    def __init__(self, feed, *, takes=lambda _: True, last_event_id=None):
+    def __init__(self, feed, *, last_event_id=None, **wanted):
         self.parts, self.head = [], None
         self.has_read, self.is_gone, self.may_write = (asyncio.Event() for _ in range(3))
         self.may_write.set()
-        stream = EventStream(feed, takes, feed.place_of(last_event_id))
+        stream = EventStream(feed, Wanted(**wanted), feed.place_of(last_event_id))
         self.task = asyncio.ensure_future(stream({}, self._receive, self._send))
 
     async def _receive(self):
@@ -117,7 +117,7 @@ def test_a_place_that_means_nothing_is_the_newest(event_id):
 def test_only_what_was_asked_for_is_sent():
     @playing
     async def scene(live, feed):
-        viewer = Viewer(feed, takes=lambda record: record.key == "yard")
+        viewer = Viewer(feed, stream_ids=frozenset({"yard"}))
         await asyncio.sleep(0)
         live.add_records([event_of(1), event_of(2, "yard"), event_of(3)])
         live.add_records([event_of(4, "yard")])
@@ -158,6 +158,39 @@ def test_many_records_wake_the_loop_once():
             live.add_records([event_of(number)])
         await viewer.read(100)
         assert len(viewer.parts) == num_parts + 1
+        await viewer.leave()
+
+    scene()
+
+
+def test_readers_at_one_place_share_what_was_encoded_and_others_do_not():
+    live = LiveView()
+    feed = EventFeed(live)
+    live.add_records([event_of(1), event_of(2, "yard")])
+    everything = feed.chunk_since(0, Wanted())
+    assert feed.chunk_since(0, Wanted()) is everything
+    yard, last = feed.chunk_since(0, Wanted(stream_ids=frozenset({"yard"})))
+    assert (yard.count(b"data: "), last) == (1, 2)
+    assert feed.chunk_since(2, Wanted()) == (b"", 2)
+    live.add_records([status_of()])
+    chunk, last = feed.chunk_since(0, Wanted())
+    assert (chunk.count(b"data: "), last) == (3, 3)
+    for number in range(100):
+        feed.chunk_since(0, Wanted(stream_ids=frozenset({str(number)})))
+    assert len(feed._encoded) <= 16
+
+
+def test_readers_are_woken_at_a_pace():
+    @playing
+    async def scene(live, feed):
+        viewer = Viewer(feed)
+        await asyncio.sleep(0.01)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        for number in range(1, 6):
+            live.add_records([event_of(number)])
+            await viewer.read(number)
+        assert loop.time() - began_s >= 4 * module.PACE_S
         await viewer.leave()
 
     scene()
