@@ -9,7 +9,8 @@ from typing_extensions import override
 
 from models.common.attention import Attention
 from models.common.config import MaskDecoderConfig
-from models.common.mlp import StackedMLP
+from models.common.elementwise import elementwise
+from models.common.mlp import RowLinear, StackedMLP
 from models.common.norm import LayerNorm2d
 
 NUM_MULTIMASKS = 3
@@ -113,9 +114,11 @@ class MaskDecoder(nn.Module):
         self.upscale_layer_norm = LayerNorm2d(dim // 4)
         self.upscale_conv2 = nn.ConvTranspose2d(dim // 4, dim // 8, kernel_size=2, stride=2)
         self.output_hypernetworks_mlps = nn.ModuleList(
-            StackedMLP(dim, dim, dim // 8, depth=3) for _ in range(num_masks)
+            StackedMLP(dim, dim, dim // 8, depth=3, linear=RowLinear) for _ in range(num_masks)
         )
-        self.iou_prediction_head = StackedMLP(dim, config.iou_head_dim, num_masks, depth=3)
+        self.iou_prediction_head = StackedMLP(
+            dim, config.iou_head_dim, num_masks, depth=3, linear=RowLinear
+        )
 
     @override
     def forward(
@@ -166,7 +169,7 @@ class ObjectMaskDecoder(MaskDecoder):
         self.obj_score_token = nn.Embedding(1, dim)
         self.conv_s0 = nn.Conv2d(dim, dim // 8, kernel_size=1)
         self.conv_s1 = nn.Conv2d(dim, dim // 4, kernel_size=1)
-        self.pred_obj_score_head = StackedMLP(dim, dim, 1, depth=3)
+        self.pred_obj_score_head = StackedMLP(dim, dim, 1, depth=3, linear=RowLinear)
 
     @override
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] - it cannot do without them
@@ -196,7 +199,7 @@ class ObjectMaskDecoder(MaskDecoder):
         mask_tokens = tokens[:, 2 : 2 + self.num_masks]
         return DecodedObjects(
             mask_logits=self._masks(mask_tokens, x),
-            iou=self.iou_prediction_head(tokens[:, 1]).sigmoid(),
+            iou=elementwise(torch.sigmoid, self.iou_prediction_head(tokens[:, 1])),
             tokens=mask_tokens,
             object_score_logits=self.pred_obj_score_head(tokens[:, 0]),
         )

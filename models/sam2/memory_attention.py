@@ -34,16 +34,46 @@ class MemoryTokens:
     num_maps: int
     is_valid: Tensor | None
 
-    def split(self, size: int) -> "list[MemoryTokens]":
-        """Cut into parts of at most so many objects."""
-        count = self.tokens.shape[0]
-        masks = [None] * count if self.is_valid is None else self.is_valid.split(size)
-        return [
-            MemoryTokens(tokens=tokens, pos=pos, num_maps=self.num_maps, is_valid=mask)
-            for tokens, pos, mask in zip(
-                self.tokens.split(size), self.pos.split(size), masks, strict=False
+    def parts(self, map_tokens: int, most_tokens: int) -> "list[tuple[list[int], MemoryTokens]]":
+        """Cut into parts without padding: of objects that remember as much as each other.
+
+        Args:
+            map_tokens: Tokens of a map.
+            most_tokens: Most tokens of a part of more than one object.
+
+        Returns:
+            The objects of each part, and what they remember.
+        """
+        count, length = self.tokens.shape[0], self.num_maps * map_tokens
+        like: dict[tuple[int, int], list[int]] = {}
+        if self.is_valid is None:
+            like[length, self.tokens.shape[1] - length] = list(range(count))
+        else:
+            held = zip(
+                self.is_valid[:, :length].sum(1).tolist(),
+                self.is_valid[:, length:].sum(1).tolist(),
+                strict=True,
             )
-        ]
+            for row, sizes in enumerate(held):
+                like.setdefault(sizes, []).append(row)
+        found: list[tuple[list[int], MemoryTokens]] = []
+        for (in_maps, in_pointers), rows in like.items():
+            size = max(1, most_tokens // max(in_maps + in_pointers, 1))
+            for first in range(0, len(rows), size):
+                part = rows[first : first + size]
+                found.append((part, self._without_padding(part, length, in_maps, in_pointers)))
+        return found
+
+    def _without_padding(
+        self, rows: list[int], length: int, in_maps: int, in_pointers: int
+    ) -> "MemoryTokens":
+        """Choose objects of which so many tokens are real; ``length`` are those of maps in all."""
+        tokens, pos = (
+            torch.cat((x[:, :in_maps], x[:, length : length + in_pointers]), dim=1)
+            for x in (self.tokens[rows], self.pos[rows])
+        )
+        num_maps = self.num_maps * in_maps // max(length, 1)
+        return MemoryTokens(tokens=tokens, pos=pos, num_maps=num_maps, is_valid=None)
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -118,9 +148,11 @@ class MemoryAttention(nn.Module):
         # Up to here all objects of a frame are alike, so it is done once per frame.
         x = cast("MemoryAttentionLayer", self.layers[0]).attend_self(x, table)[frame_index]
         if device.type == "cpu" and not torch.compiler.is_compiling():
-            size = max(1, CPU_ELEMENTS // (memory.tokens.shape[1] * channels))
-            rows = zip(x.split(size), memory.split(size), strict=True)
-            x = torch.cat([self._attend(part, tokens, table) for part, tokens in rows])
+            # Padding would change the last bits of an object with what others remember.
+            parts = memory.parts(grid * grid, CPU_ELEMENTS // channels)
+            order = torch.tensor([row for rows, _ in parts for row in rows])
+            seen = torch.cat([self._attend(x[rows], tokens, table) for rows, tokens in parts])
+            x = seen[order.argsort()]
         else:
             x = self._attend(x, memory, table)
         return x.transpose(1, 2).unflatten(2, (grid, grid))

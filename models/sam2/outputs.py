@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from models.common.elementwise import elementwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,5 +52,5 @@ class TrackOutput:
     @property
     def quality(self) -> Tensor:
         """How much the step is worth remembering, shape (B,), 0 (absent) to 1."""
-        visible = (2 * self.object_score_logits[:, 0].sigmoid() - 1).clamp(min=0)
+        visible = (2 * elementwise(torch.sigmoid, self.object_score_logits[:, 0]) - 1).clamp(min=0)
         return visible * self.predicted_iou

@@ -11,7 +11,7 @@ from models.common.mask_decoder import (
     choose_multimask,
     choose_single_mask,
 )
-from models.common.mlp import StackedMLP
+from models.common.mlp import RowLinear, StackedMLP
 from models.common.positional import sine_grid, sine_time
 from models.common.prompt_encoder import (
     LABEL_BOX_BOTTOM_RIGHT,
@@ -57,7 +57,7 @@ class MemoryTracker(nn.Module):
         self.memory_attention = MemoryAttention(config)
         self.memory_encoder = MemoryEncoder(config)
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
-        self.object_pointer_proj = StackedMLP(dim, dim, dim, depth=3)
+        self.object_pointer_proj = StackedMLP(dim, dim, dim, depth=3, linear=RowLinear)
         self.temporal_positional_encoding_projection_layer = nn.Linear(dim, memory_dim)
         self.memory_temporal_positional_encoding = _small(config.num_maskmem, 1, 1, memory_dim)
         self.no_memory_embedding = _small(1, 1, dim)
@@ -397,8 +397,10 @@ def with_corners(points: Tensor, labels: Tensor, boxes: Tensor | None) -> tuple[
 def rows_of(x: Tensor, frame_index: Tensor) -> Tensor:
     """Give each of B objects the row (of N) of its frame; one frame's is shared, not copied."""
     # Sizes are read from shapes, not by len(), so that tracing leaves them open.
-    single = x.shape[0] == 1
-    return x.expand(frame_index.shape[0], *x.shape[1:]) if single else x[frame_index]
+    if x.shape[0] > 1:
+        return x[frame_index]
+    # Of one layout for one object and for several: a convolution's last bits depend on it.
+    return x.contiguous().expand(frame_index.shape[0], *x.shape[1:])
 
 
 def _small(*shape: int) -> nn.Parameter:

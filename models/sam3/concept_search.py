@@ -4,6 +4,7 @@ Shape legend:
     B (picture, concept) pairs, D kept detections of one, g tokens along a side.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +59,7 @@ def find(
     detector: Detector,
     vision: VisionFeatures,
     image_index: Tensor,
-    text: TextFeatures,
+    texts: Sequence[TextFeatures],
     exemplars: Exemplars | None,
     *,
     min_score: float,
@@ -70,44 +71,66 @@ def find(
         detector: The model.
         vision: Features of the pictures.
         image_index: Picture of each pair, shape (B,).
-        text: Features of B phrases.
+        texts: Features of each of B phrases.
         exemplars: Exemplars of each pair, or none at all.
         min_score: Detections with a joint score above it are kept.
         answer_shown: Whether what positive boxes show is found, as surely as the concept is there,
             and the first of them alone is read; see :mod:`models.sam3.exemplar_matching`.
     """
-    found: list[Found] = []
-    for pairs in torch.arange(len(image_index), device=image_index.device).split(MAX_PAIRS):
-        is_all = len(pairs) == len(image_index)
-        illustrated = exemplars if is_all or exemplars is None else exemplars.select(pairs)
+    found: dict[int, Found] = {}
+    for rows, illustrated in _batches(texts, exemplars):
+        pairs = torch.tensor(rows, device=image_index.device)
         output = detector(
             vision,
             image_index[pairs],
-            text if is_all else text.select(pairs),
+            TextFeatures.join([texts[row] for row in rows]),
             with_first_box(illustrated) if illustrated and answer_shown else illustrated,
         )
         scores = output.joint_scores().float().numpy(force=True)
-        presence = output.presence_logits[-1].sigmoid().float().tolist()
+        presence = output.presence().float().tolist()
         for pair, score in enumerate(scores):
             shown = shown_boxes(illustrated, pair if answer_shown else None)
             answers = answers_to(cxcywh_to_xyxy(output.boxes_cxcywh[-1][pair]), score, shown)
             score[answers >= 0] = presence[pair]
             kept = np.flatnonzero(score > min_score)
-            rows = torch.from_numpy(kept).to(image_index.device)
+            queries = torch.from_numpy(kept).to(image_index.device)
             # Only kept queries get masks: most of the mask head's output would be thrown away.
             masks = detector.mask_decoder.masks(
-                output.queries[-1][pair, rows][None], output.pixel_embedding[pair][None]
+                output.queries[-1][pair, queries][None], output.pixel_embedding[pair][None]
             )[0]
-            found.append(
-                Found(
-                    scores=score[kept],
-                    boxes_cxcywh=output.boxes_cxcywh[-1][pair, rows],
-                    mask_logits=end_at_boxes(masks, shown, answers[kept]),
-                    semantic_logits=output.semantic_logits[pair],
-                    presence=presence[pair],
-                )
+            found[rows[pair]] = Found(
+                scores=score[kept],
+                boxes_cxcywh=output.boxes_cxcywh[-1][pair, queries],
+                mask_logits=end_at_boxes(masks, shown, answers[kept]),
+                semantic_logits=output.semantic_logits[pair],
+                presence=presence[pair],
             )
-    return found
+    return [found[row] for row in range(len(texts))]
+
+
+def _batches(
+    texts: Sequence[TextFeatures], exemplars: Exemplars | None
+) -> Iterator[tuple[list[int], Exemplars | None]]:
+    """Put pairs into batches, with their exemplars if they have any.
+
+    On a CPU a pair is batched with such alone as have prompts of its length: padding would change
+    its last bits with what other concepts have been shown.
+    """
+    on_cpu = texts[0].tokens.device.type == "cpu"
+    has_exemplars = [exemplars is not None] * len(texts)
+    if exemplars is not None and on_cpu:
+        has_exemplars = exemplars.are_given.tolist()
+    like: dict[tuple[int, bool], list[int]] = {}
+    for row, (text, is_illustrated) in enumerate(zip(texts, has_exemplars, strict=True)):
+        length = text.tokens.shape[1] if on_cpu else 0
+        like.setdefault((length, is_illustrated), []).append(row)
+    for (_, is_illustrated), rows in like.items():
+        for first in range(0, len(rows), MAX_PAIRS):
+            part = rows[first : first + MAX_PAIRS]
+            given = exemplars if is_illustrated else None
+            if given is not None and len(part) < len(texts):
+                given = given.select(torch.tensor(part, device=given.is_valid.device))
+            yield part, given
 
 
 def without_duplicates(found: Found, nms_iou: float) -> Found:

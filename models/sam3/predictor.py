@@ -22,7 +22,6 @@ from models.sam2.promptable import PromptableTracker
 from models.sam3.concept_search import Found, find, without_duplicates
 from models.sam3.masks import DrawnMasks, logits_at, to_images
 from models.sam3.network.model import Sam3, preprocess
-from models.sam3.network.text import TextFeatures
 from models.sam3.network.vision import VisionFeatures
 from models.sam3.phrases import PhraseEncoder
 from models.sam3.picture_rules import PictureRules
@@ -168,7 +167,7 @@ class Sam3ImageDetector:
             self.model.detector_model,
             vision,
             torch.tensor(owners, device=self.device),
-            TextFeatures.join(self.phrases.encode([phrase_of(query) for query in flat])),
+            self.phrases.encode([phrase_of(query) for query in flat]),
             pack_exemplars([query.exemplars for query in flat], self.device),
             min_score=self.min_score,
             answer_shown=self.rules.answer_shown,

@@ -1,6 +1,7 @@
 """``torch.compile`` takes every part whole, without graph breaks, and gives the eager numbers.
 
-Inductor sums in another order and fuses; 1e-4 is what a few layers make of fp32's 6e-8.
+Inductor sums in another order and fuses, and layers of few rows are products of single rows where
+nothing is compiled; 1e-4 is what a few layers make of fp32's 6e-8.
 """
 
 import shutil
@@ -36,7 +37,7 @@ def test_part_is_one_graph(family, name):
     graph = find_graph(family, name)
     inputs = make_inputs(graph, objects=2, points=3).values()
     compiled = torch.compile(graph.module, fullgraph=True, backend="eager")
-    assert worst_error(compiled(*inputs), graph.module(*inputs)) <= 1e-5
+    assert worst_error(compiled(*inputs), graph.module(*inputs)) <= 1e-4
 
 
 @pytest.mark.slow

@@ -46,10 +46,10 @@ class TransformersDetector(Detector):
         super().__init__(config)
         self.detr_decoder = ClampedDecoder(config.detector)
 
-    def _prompt(self, coarse, place, text, exemplars):
+    def _prompt(self, coarse, place, text, exemplars, image_index):
         if exemplars is None:
             return text.tokens, text.is_valid
-        return super()._prompt(coarse, place, text, exemplars)
+        return super()._prompt(coarse, place, text, exemplars, image_index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

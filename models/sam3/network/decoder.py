@@ -15,7 +15,8 @@ from typing_extensions import override
 
 from models.common.attention import Attention, key_mask
 from models.common.boxes import cxcywh_to_xyxy, inverse_sigmoid
-from models.common.mlp import FeedForward, NumberedMLP
+from models.common.elementwise import elementwise
+from models.common.mlp import FeedForward, NumberedMLP, RowLinear
 from models.common.positional import sine_boxes
 from models.sam3.network.config import DetectorConfig
 
@@ -88,7 +89,7 @@ class Decoder(nn.Module):
         self.query_embed = nn.Embedding(config.num_queries, dim)
         self.reference_points = nn.Embedding(config.num_queries, 4)
         self.presence_token = nn.Embedding(1, dim)
-        self.presence_head = NumberedMLP(dim, dim, 1, 3)
+        self.presence_head = NumberedMLP(dim, dim, 1, 3, linear=RowLinear)
         self.presence_layer_norm = nn.LayerNorm(dim)
         self.ref_point_head = NumberedMLP(2 * dim, dim, dim, 2)
         self.box_rpb_embed_x = NumberedMLP(2, dim, config.num_heads, 2)
@@ -129,7 +130,8 @@ class Decoder(nn.Module):
             bias = self._relative_bias(boxes, grid)
             x = layer(x, place, prompt, is_valid, _Picture(keys=keys, values=image, bias=bias))
             normed = self.output_layer_norm(x[:, 1:])
-            new_boxes = (inverse_sigmoid(boxes) + self.box_head(normed).float()).sigmoid()
+            logits = elementwise(inverse_sigmoid, boxes) + self.box_head(normed).float()
+            new_boxes = elementwise(torch.sigmoid, logits)
             queries.append(normed)
             refined.append(new_boxes)
             presence.append(self.presence_head(self.presence_layer_norm(x[:, 0])).squeeze(-1))
@@ -171,7 +173,7 @@ class DotProductScoring(nn.Module):
         dim = config.dim
         self.text_mlp = NumberedMLP(dim, config.mlp_dim, dim, 2)
         self.text_mlp_out_norm = nn.LayerNorm(dim)
-        self.text_proj = nn.Linear(dim, dim)
+        self.text_proj = RowLinear(dim, dim)
         self.query_proj = nn.Linear(dim, dim)
 
     @override
@@ -180,5 +182,5 @@ class DotProductScoring(nn.Module):
         prompt = self.text_mlp_out_norm(prompt + self.text_mlp(prompt))
         weight = is_valid.to(prompt.dtype)[..., None]
         pooled = (prompt * weight).sum(1) / weight.sum(1).clamp(min=1)
-        scores = torch.einsum("lbqd,bd->lbq", self.query_proj(queries), self.text_proj(pooled))
+        scores = (self.query_proj(queries) @ self.text_proj(pooled)[..., None])[..., 0]
         return (scores / math.sqrt(prompt.shape[-1])).clamp(-SCORE_LIMIT, SCORE_LIMIT)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from models.common.elementwise import elementwise
 from models.common.positional import sine_grid
 from models.sam2.tracker import rows_of
 from models.sam3.network.config import Sam3Config
@@ -44,7 +45,12 @@ class DetectorOutput:
 
     def joint_scores(self) -> Tensor:
         """Probability of each query of the last layer: query score times presence, shape (B, Q)."""
-        return self.logits[-1].sigmoid() * self.presence_logits[-1].sigmoid()[:, None]
+        scores = elementwise(torch.sigmoid, self.logits[-1])
+        return scores * self.presence()[:, None]
+
+    def presence(self) -> Tensor:
+        """Probability that each concept is on its picture at all, by the last layer, shape (B,)."""
+        return elementwise(torch.sigmoid, self.presence_logits[-1])
 
 
 class Detector(nn.Module):
@@ -93,7 +99,7 @@ class Detector(nn.Module):
         place = sine_grid(rows, columns, top.shape[1], top.device).to(top.dtype)
         image, image_pos = top.flatten(2).transpose(1, 2), place.flatten(1).t()[None]
         pyramid = tuple(rows_of(level, image_index) for level in vision.detector_pyramid)
-        prompt, is_valid = self._prompt(pyramid[-1], place, text, exemplars)
+        prompt, is_valid = self._prompt(top, place, text, exemplars, image_index)
         fused = self.detr_encoder(image, image_pos, prompt, is_valid, image_index)
         decoded = self.detr_decoder(fused, image_pos, prompt, is_valid, grid=(rows, columns))
         pixels = self.mask_decoder(fused, pyramid, prompt, is_valid)
@@ -113,10 +119,19 @@ class Detector(nn.Module):
         )
 
     def _prompt(
-        self, coarse: Tensor, place: Tensor, text: TextFeatures, exemplars: Exemplars | None
+        self,
+        coarse: Tensor,
+        place: Tensor,
+        text: TextFeatures,
+        exemplars: Exemplars | None,
+        image_index: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Join the phrase's tokens with those of the exemplars, or with the picture token alone."""
         if exemplars is None:
-            exemplars = Exemplars.none(coarse.shape[0], coarse.device)
-        tokens, is_valid = self.geometry_encoder(exemplars, coarse, place)
+            # That token is the same for all prompts of a picture.
+            nothing = Exemplars.none(coarse.shape[0], coarse.device)
+            encoded = self.geometry_encoder(nothing, coarse, place)
+            tokens, is_valid = (rows_of(x, image_index) for x in encoded)
+        else:
+            tokens, is_valid = self.geometry_encoder(exemplars, rows_of(coarse, image_index), place)
         return torch.cat((text.tokens, tokens), dim=1), torch.cat((text.is_valid, is_valid), dim=1)

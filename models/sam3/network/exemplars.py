@@ -70,6 +70,12 @@ class Exemplars:
             is_valid=nothing,
         )
 
+    @property
+    def are_given(self) -> Tensor:
+        """Whether each pair has any, shape (B,), bool."""
+        is_given = self.is_valid.any(1)
+        return is_given if self.points is None else is_given | self.points.is_valid.any(1)
+
     def select(self, index: Tensor) -> Self:
         """Choose pairs by an index of shape (B,)."""
         return type(self)(

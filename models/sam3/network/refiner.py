@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from models.common.elementwise import elementwise
 from models.common.masks import Corners
 from models.common.resize import resize
 from models.sam3.network.config import RefinerConfig
@@ -108,7 +109,7 @@ def _log_density(values: Tensor, weight: Tensor) -> Tensor:
     # Unchecked: that would make a GPU wait, and a mask that is not a number end all of a step.
     root, _ = torch.linalg.cholesky_ex((away * share[:, None]) @ away.transpose(1, 2) + floor)
     scaled = torch.linalg.solve_triangular(root, away, upper=False)
-    volume = root.diagonal(dim1=1, dim2=2).log().sum(1, keepdim=True)
+    volume = elementwise(torch.log, root.diagonal(dim1=1, dim2=2)).sum(1, keepdim=True)
     return -scaled.square().sum(1) / 2 - volume
 
 

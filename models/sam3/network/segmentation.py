@@ -47,6 +47,8 @@ class PixelDecoder(nn.Module):
             self.conv_layers, self.norms, reversed(pyramid[:-1]), strict=False
         ):
             x = F.interpolate(x, size=level.shape[-2:], mode="nearest") + level
+            # The layout of several pairs, for one too: a convolution's last bits depend on it.
+            x = x.contiguous(memory_format=torch.channels_last)
             x = F.relu(norm(conv(x)))
         return x
 

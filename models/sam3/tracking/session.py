@@ -409,7 +409,7 @@ class Sam3Session:
             self._model.detector_model,
             vision,
             torch.tensor([n for n, _, _ in due], device=self.device),
-            TextFeatures.join([concept.prompt for _, _, concept in due]),
+            [concept.prompt for _, _, concept in due],
             pack_exemplars([concept.pending for _, _, concept in due], self.device),
             min_score=self._options.detection_score,
             answer_shown=self._options.answer_shown,

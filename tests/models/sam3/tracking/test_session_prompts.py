@@ -119,7 +119,7 @@ def test_the_same_frame_again_makes_both_kinds_of_exemplars_one(nano, frames):
         tokens = encode_exemplars(detector, vision.detector_pyramid[-1], boxes)
         asked = ((text.extend(tokens), None), (text, boxes))
         expected = [
-            find(detector, vision, torch.tensor([0]), prompt, given, min_score=0.5)[0].presence
+            find(detector, vision, torch.tensor([0]), [prompt], given, min_score=0.5)[0].presence
             for prompt, given in asked
         ]
     assert shown == pytest.approx(expected, abs=1e-5)
