@@ -158,10 +158,12 @@ class HttpServer:
     def __init__(
         self, application: ASGIApp, *, section: str, host: str, port: int, limits: Limits
     ) -> None:
-        given_limits = limits
+        given_limits, logger = limits, logging.getLogger(f"maskstream.{section}.http")
+        # uvicorn warns of each request that is no HTTP: anybody could fill the disk with that.
+        logger.setLevel(logging.ERROR)
 
         class Protocol(GuardedProtocol):
-            logs_to = logging.getLogger(f"maskstream.{section}")
+            logs_to = logger
             limits = given_limits
 
         self._host = host

@@ -107,3 +107,19 @@ def test_a_stop_ends_answers_that_would_go_on():
         read_parts(connection, 1)
         server.stop()
         assert threading.active_count() == num_threads
+
+
+def test_what_clients_do_wrong_is_not_logged_and_what_we_do_is(caplog):
+    async def fail(_scope, _receive, _send):
+        raise ZeroDivisionError("a bug of ours")
+
+    with serving(fail) as server:
+        for sent in (
+            b"\x00\xff\r\n\r\n",
+            REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"),
+        ):
+            with connect(server) as connection:
+                connection.sendall(sent)
+                connection.recv(65_536)
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
+    assert "a bug of ours" in caplog.text
