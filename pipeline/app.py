@@ -69,7 +69,7 @@ class App:
     health: Health
 
 
-def build_app(
+def build_app(  # noqa: PLR0913 - all but the first may be left out
     config: RunConfig,
     *,
     tracker: ConceptTracker | None = None,
@@ -78,6 +78,7 @@ def build_app(
     clock: Clock | None = None,
     observations: Observations | None = None,
     on_result: Callable[[FrameResult], None] | None = None,
+    load: Callable[[], RunConfig] | None = None,
 ) -> App:
     """Wire an engine. The sinks are open then, and the log of records, if one needs it.
 
@@ -89,6 +90,7 @@ def build_app(
         clock: The machine's by default.
         observations: Those whose port is open already.
         on_result: Called with each result, in the engine's thread.
+        load: Reads the configuration file again, for ``reload``; ``None``: there is none.
     """
     clock = clock or SystemClock()
     seen = observations or build_observations(config, clock=clock)
@@ -104,7 +106,7 @@ def build_app(
         observers=Observers(metrics=seen.metrics, health=seen.health, clock=clock, live=seen.live),
         on_room=inbox.wake,
     )
-    desired, worker = _open_and_build_worker(config, tracker, outbox, seen.metrics)
+    desired, worker = _open_and_build_worker(config, tracker, outbox, seen.metrics, load)
     config = desired.config
     store = _build_store(config) if is_kept and worker is not None else None
     publisher = Publisher(outbox, metrics=seen.metrics, on_result=on_result, live=seen.live)
@@ -267,13 +269,17 @@ def _host_of(stream: StreamConfig) -> str | None:
 
 
 def _open_and_build_worker(
-    config: RunConfig, tracker: ConceptTracker | None, outbox: Outbox, metrics: Metrics
+    config: RunConfig,
+    tracker: ConceptTracker | None,
+    outbox: Outbox,
+    metrics: Metrics,
+    load: Callable[[], RunConfig] | None,
 ) -> tuple[DesiredState, Worker | None]:
     """Open the sinks before the model is built, which takes seconds; let go of them if it fails."""
     with ExitStack() as undo:
         undo.callback(outbox.close)
         outbox.open()
-        desired = DesiredState(config, outbox.folder)
+        desired = DesiredState(config, outbox.folder, load=load)
         worker = _build_worker(config, tracker, outbox, metrics)
         undo.pop_all()
     return desired, worker

@@ -17,20 +17,24 @@ _logger = logging.getLogger("maskstream.api")
 
 @contextmanager
 def open_app(
-    config: RunConfig, *, on_result: Callable[[FrameResult], None] | None = None
+    config: RunConfig,
+    *,
+    on_result: Callable[[FrameResult], None] | None = None,
+    load: Callable[[], RunConfig] | None = None,
 ) -> Generator[App]:
     """Open the configured ports, and build everything behind them.
 
     Args:
         config: Everything.
         on_result: Called with each result, in the engine's thread.
+        load: Reads the configuration file again, for ``reload``; ``None``: there is none.
 
     Raises:
         ConfigError: If nothing can listen there; no model is loaded then.
     """
     observations = build_observations(config)
     with serve_observations(config, observations), serve_api(config, observations) as server:
-        app = build_app(config, observations=observations, on_result=on_result)
+        app = build_app(config, observations=observations, on_result=on_result, load=load)
         if server is not None:
             server.backend.engine = app.engine
         yield app

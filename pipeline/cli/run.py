@@ -2,11 +2,16 @@
 
 import logging
 import signal
+import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -81,7 +86,8 @@ def run(  # noqa: PLR0913 - one parameter per flag
         if config is not None:
             camera = "concept", "sink", "zone", "max_fps", "stream_id"
             refuse_unfit(context, "a configuration", {"a configuration": (), "--source": camera})
-            resolved = apply_overrides(load_config(config), overrides)
+            load = partial(_load, config, overrides)
+            run_to_end(load(), json_lines=json_lines, is_strict=strict, load=load)
         else:
             flags = OneCamera(
                 source=source or "",
@@ -93,7 +99,11 @@ def run(  # noqa: PLR0913 - one parameter per flag
                 json_lines=json_lines,
             )
             resolved = config_from_flags(flags, overrides)
-        run_to_end(resolved, json_lines=json_lines, is_strict=strict)
+            run_to_end(resolved, json_lines=json_lines, is_strict=strict)
+
+
+def _load(path: Path, overrides: Overrides) -> RunConfig:
+    return apply_overrides(load_config(path), overrides)
 
 
 def run_to_end(
@@ -102,16 +112,27 @@ def run_to_end(
     json_lines: bool,
     level: int = logging.INFO,
     is_strict: bool = False,
+    load: Callable[[], RunConfig] | None = None,
 ) -> None:
-    """Run a configuration with progress and a summary; exits with a code if anything failed."""
+    """Run a configuration with progress and a summary; exits with a code if anything failed.
+
+    Args:
+        config: The configuration.
+        json_lines: Print machine-readable lines.
+        level: Of the log.
+        is_strict: A single failure fails the run.
+        load: Reads the configuration file again, which SIGHUP asks for where there is no terminal.
+    """
     set_up_logs(style=config.observe.log_format, level=log_level(level))
     began_s = time.time()
-    with _ending_on_signals() as end:
+    # A terminal that closes ends the run.
+    reloads = load is not None and not (sys.stdin is not None and sys.stdin.isatty())
+    with _ending_on_signals(reloads=reloads) as end:
         from pipeline.api.running import open_app  # takes seconds: within what a signal ends
 
-        with open_app(config) as app:
+        with open_app(config, load=load) as app:
             end.watch(app.engine)
-            summary = run_engine(app.engine, json_lines=json_lines)
+            summary = run_engine(app.engine, json_lines=json_lines, on_turn=end.reload_if_due)
     files = files_since(config, began_s)
     finish(summary, files=files, json_lines=json_lines, is_strict=is_strict)
 
@@ -129,15 +150,18 @@ def _written_s(path: Path) -> float:
         return 0.0
 
 
-def run_engine(engine: "Engine", *, json_lines: bool) -> "RunSummary":
+def run_engine(
+    engine: "Engine", *, json_lines: bool, on_turn: Callable[[], None] = lambda: None
+) -> "RunSummary":
     """Run an engine with progress until it ends; returns what it led to."""
     with RunProgress(json_lines=json_lines) as progress:
 
-        def on_turn() -> None:
+        def show() -> None:
+            on_turn()
             if progress.is_due():
                 progress.show(engine.summary())
 
-        return engine.run(on_turn)
+        return engine.run(show)
 
 
 def finish(
@@ -154,15 +178,16 @@ def finish(
 
 
 @contextmanager
-def _ending_on_signals() -> Generator["_EndSignal"]:
+def _ending_on_signals(*, reloads: bool) -> Generator["_EndSignal"]:
     """Let the first SIGINT, SIGTERM or SIGHUP end the run in order, and a second one at once.
 
-    A SIGHUP that was ignored before, as by ``nohup``, stays so.
+    A SIGHUP that was ignored before, as by ``nohup``, stays so. With ``reloads`` it has the
+    configuration file read again.
     """
     before = {number: signal.getsignal(number) for number in _END_SIGNALS}
     if before[signal.SIGHUP] is signal.SIG_IGN:
         del before[signal.SIGHUP]
-    end = _EndSignal(before)
+    end = _EndSignal(before, reloads=reloads)
     for number in end.before:
         signal.signal(number, end.on_signal)
     try:
@@ -180,10 +205,13 @@ class _EndSignal:
 
     Args:
         before: Handlers to be restored.
+        reloads: SIGHUP ends nothing, but has the configuration file read again.
     """
 
-    def __init__(self, before: dict[signal.Signals, Any]) -> None:
+    def __init__(self, before: dict[signal.Signals, Any], *, reloads: bool) -> None:
         self.before = before
+        self._reloads = reloads
+        self._is_reload_due = False
         self.is_early = False
         self._engine: Engine | None = None
 
@@ -193,13 +221,29 @@ class _EndSignal:
         if self.is_early:  # whatever was being loaded has swallowed the interruption
             engine.stop()
 
-    def on_signal(self, _number: int, _frame: object) -> None:
-        """End the run, and let the next signal end the process."""
+    def on_signal(self, number: int, _frame: object) -> None:
+        """End the run, and let the next signal end the process; or note a reload."""
+        if number == signal.SIGHUP and self._reloads:
+            self._is_reload_due = True
+            return
         self.restore()
         if self._engine is None:
             self.is_early = True
             raise KeyboardInterrupt
         self._engine.stop()
+
+    def reload_if_due(self) -> None:
+        """Have the configuration file read again, by a thread of its own, if a signal asked so."""
+        if not self._is_reload_due or self._engine is None:
+            return
+        self._is_reload_due = False
+        from pipeline.records.command import Reload
+
+        command = Reload(
+            command_id=f"sighup-{uuid4()}", issued_by="SIGHUP", issued_at=datetime.now(UTC)
+        )
+        execute = self._engine.execute
+        Thread(target=execute, args=(command,), name="reload", daemon=True).start()
 
     def restore(self) -> None:
         """Let signals do what they did before."""

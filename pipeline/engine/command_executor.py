@@ -16,6 +16,7 @@ from pipeline.engine.overlay import with_streams
 from pipeline.engine.stream_table import RunningStream, StreamTable
 from pipeline.errors import (
     ConceptError,
+    ConfigError,
     MaskstreamError,
     StreamExistsError,
     StreamLimitError,
@@ -32,12 +33,14 @@ from pipeline.records.command import (
     CommandResult,
     FirstFrame,
     PauseStream,
+    Reload,
     RemoveConcept,
     RemoveStream,
     RenameConcept,
     ResumeStream,
     SetRules,
     SetZones,
+    StreamCommand,
     command_error,
     invalid_error,
 )
@@ -77,13 +80,20 @@ class CommandExecutor:
     def post(self, command: AnyCommand) -> "Future[CommandResult]":
         """Have a command carried out at the next step; any thread may, and never waits here."""
         future: Future[CommandResult] = Future()
-        error = _find_fault(command)
+        error, file = _find_fault(command), None
+        if isinstance(command, Reload):
+            try:
+                file = self._desired.read_file()
+            except ConfigError as invalid:
+                error = command_error(CommandErrorType.INVALID, str(invalid), field="args")
         if error is None and self._inbox.num_waiting >= _MAX_WAITING:
             text = "too many commands wait (accepted: the same one later)"
             error = command_error(CommandErrorType.BUSY, text)
         if error is not None:
             future.set_result(self._refusal(command, error))
-        elif not self._inbox.post(ExecuteCommand(command=command, answer=future), waits=False):
+        elif not self._inbox.post(
+            ExecuteCommand(command=command, answer=future, file=file), waits=False
+        ):
             future.set_result(self._refusal(command, _stopped()))
         return future
 
@@ -103,7 +113,7 @@ class CommandExecutor:
             self._desired.repeat(self._refusal(command, _stopped()), answer)
         else:
             try:
-                result = self._result_of(command)
+                result = self._result_of(message)
             except DeviceLostError:
                 self._desired.repeat(self._refusal(command, _stopped()), answer)
                 raise
@@ -117,14 +127,19 @@ class CommandExecutor:
                 self._desired.repeat(refusal, message.answer)
         self._desired.close(timeout_s)
 
-    def _result_of(self, command: AnyCommand) -> CommandResult:
+    def _result_of(self, message: ExecuteCommand) -> CommandResult:
+        command, first_frame = message.command, None
         try:
-            first_frame = self._do(command)
+            if not isinstance(command, Reload):
+                first_frame = self._do(command)
+            elif message.file is not None:
+                self._reload(command, message.file)
         except CommandRefusedError as refused:
             error = refused.error
         except MaskstreamError as refused:
             kind = _TYPES.get(type(refused), CommandErrorType.INVALID)
-            error = command_error(kind, str(refused), field="stream_id")
+            field = None if isinstance(command, Reload) else "stream_id"
+            error = command_error(kind, str(refused), field=field)
         except DeviceLostError:
             raise
         except Exception as bug:
@@ -144,7 +159,32 @@ class CommandExecutor:
         _logger.warning("refused %s: %s", command.command, error.message, extra=_about(command))
         return self._refusal(command, error)
 
-    def _do(self, command: AnyCommand) -> FirstFrame | None:
+    def _reload(self, command: Reload, file: RunConfig) -> None:
+        """Apply what differs of the streams; what the model refuses takes all of it back."""
+        plan = self._desired.plan_reload(file, is_forced=command.args.force)
+        old = {one.id: one for one in self._desired.config.streams}
+        new = {one.id: one for one in plan.config.streams}
+        changed: list[StreamConfig] = []
+        try:
+            for stream_id, config in new.items():
+                if stream_id in old and old[stream_id] != config and stream_id in self._table:
+                    self._control.change(config)
+                    changed.append(old[stream_id])
+        except ConceptError:
+            for config in changed:
+                self._control.change(config)
+            raise
+        for stream_id in old.keys() - new.keys():
+            if stream_id in self._table:
+                self._control.remove(stream_id, "removed")
+        for stream_id, config in new.items():
+            if stream_id not in old:
+                self._control.add(config)
+        self._desired.commit_reload(plan)
+        for running in self._table:
+            running.stream.revisions = self._desired.revisions_of(running.stream_id)
+
+    def _do(self, command: StreamCommand) -> FirstFrame | None:
         """Carry a new command out; if this raises, nothing has changed."""
         match command:
             case AddStream(args=config):
@@ -191,7 +231,7 @@ class CommandExecutor:
             raise UnknownStreamError(stream_id=stream_id, known=known)
         return config
 
-    def _edit(self, command: AnyCommand, **news: object) -> RunConfig:
+    def _edit(self, command: StreamCommand, **news: object) -> RunConfig:
         before = self._configured(command.stream_id)
         try:
             config = StreamConfig.model_validate({**dict(before), **news})
@@ -201,7 +241,9 @@ class CommandExecutor:
             raise CommandRefusedError(error.model_copy(update={"field": field})) from None
         return self._change(config)
 
-    def _edit_concept(self, command: AnyCommand, concept_id: str, *, name: str | None) -> RunConfig:
+    def _edit_concept(
+        self, command: StreamCommand, concept_id: str, *, name: str | None
+    ) -> RunConfig:
         """Give a concept another name; without one, take it out."""
         known = self._configured(command.stream_id).concepts
         if concept_id not in (one.id for one in known):
@@ -276,4 +318,4 @@ def _stopped() -> CommandError:
 
 
 def _about(command: AnyCommand) -> dict[str, str]:
-    return {"stream": command.stream_id}
+    return {} if isinstance(command, Reload) else {"stream": command.stream_id}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from connectors.base import Handover
 from connectors.errors import BadFrameError, SourceError
+from pipeline.config.run import RunConfig
 from pipeline.engine.commits import Ticket
 from pipeline.records.command import AnyCommand, CommandResult
 
@@ -82,10 +83,15 @@ class PartitionsLeave:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecuteCommand:
-    """A command is to be carried out, and to be answered."""
+    """A command is to be carried out, and to be answered.
+
+    Attributes:
+        file: The configuration file as it was read for a ``reload``.
+    """
 
     command: AnyCommand
     answer: "Future[CommandResult]"
+    file: RunConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

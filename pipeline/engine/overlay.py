@@ -21,10 +21,11 @@ from pipeline.config.sections.stream import StreamConfig
 from pipeline.errors import StateError
 from pipeline.fields import Name, StrictModel
 from pipeline.records.base import UtcTime
-from pipeline.records.command import AnyCommand, CommandResult
+from pipeline.records.command import AnyCommand, CommandResult, Reload, StreamCommand
 from pipeline.streams.result import Revisions
 
 _PRESENT = "present"  # whether the stream is there at all
+_NOTHING = object()  # equals no value of a file
 _MAX_COMMANDS = 256  # of which the answers are kept: retries come within minutes
 _MAX_BYTES = 16 * 1024 * 1024
 _HEAD = "# What commands have changed; the configuration file is the base. Holds passwords.\n"
@@ -68,7 +69,7 @@ class Overlay(StrictModel):
 
     def changed(
         self,
-        command: AnyCommand,
+        command: StreamCommand,
         *,
         file: StreamConfig | None,
         before: StreamConfig | None,
@@ -105,7 +106,7 @@ class Overlay(StrictModel):
         return self.model_copy(update=news)
 
     def _changes_with(
-        self, command: AnyCommand, file: StreamConfig | None, now: StreamConfig | None
+        self, command: StreamCommand, file: StreamConfig | None, now: StreamConfig | None
     ) -> list[Change]:
         stream_id = command.stream_id
         before = {one.field: one for one in self.changes if one.stream_id == stream_id}
@@ -131,6 +132,32 @@ class Overlay(StrictModel):
                 )
             )
         return changes
+
+    def over(self, file: RunConfig, *, before: RunConfig, now: RunConfig) -> "Overlay":
+        """Return the overlay over another file; what that says by itself is no change any more.
+
+        Args:
+            file: The file as it is now.
+            before: What held before.
+            now: What holds now.
+        """
+        said = {stream.id: _fields_of(stream) for stream in file.streams}
+        nothing = _fields_of(None)
+        changes = tuple(
+            one
+            for one in self.changes
+            if said.get(one.stream_id, nothing).get(one.field, _NOTHING) != one.value
+        )
+        overlay = self.model_copy(update={"changes": changes})
+        old, new = ({one.id: one for one in config.streams} for config in (before, now))
+        for stream_id in dict.fromkeys((*old, *new)):
+            overlay = overlay._revised(stream_id, old.get(stream_id), new.get(stream_id))  # noqa: SLF001 - its own
+        return overlay
+
+    def without(self, conflicts: Sequence[Change]) -> "Overlay":
+        """Return the overlay without some of its changes."""
+        changes = tuple(one for one in self.changes if one not in conflicts)
+        return self.model_copy(update={"changes": changes})
 
     def answer(self, command: AnyCommand, result: CommandResult) -> "Overlay":
         """Return the overlay with the answer to a command; the oldest answers are forgotten."""
@@ -248,7 +275,8 @@ def digest_of(value: JsonValue) -> str:
 
 def _digest_of_command(command: AnyCommand) -> str:
     # Who sends it again, and when, makes no other command of it.
-    return digest_of([command.command, command.stream_id, _plain(command.args)])
+    about = None if isinstance(command, Reload) else command.stream_id
+    return digest_of([command.command, about, _plain(command.args)])
 
 
 def _fields_of(stream: StreamConfig | None) -> dict[str, JsonValue]:

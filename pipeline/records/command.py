@@ -22,18 +22,23 @@ from pipeline.records.base import Open, RecordModel, UtcTime
 _ACCEPTED = re.compile(r"^(.*?)(?: \(accepted: (.*)\)|; accepted: (.*))$", re.DOTALL)
 
 
-class BaseCommand(StrictModel):
+class _Issued(StrictModel):
     """Fields of every command."""
 
     command_id: Annotated[str, Field(min_length=1, max_length=120)]
     """Chosen by whoever issues it. A command that comes again under its id is not carried out
     again: it gets the answer that it had."""
-    stream_id: Name
-    """The stream that it is about."""
     issued_by: Annotated[str, Field(min_length=1, max_length=200)]
     """Who asked for it; stands beside what it has changed."""
     issued_at: UtcTime
     """When."""
+
+
+class BaseCommand(_Issued):
+    """Fields of every command about a stream."""
+
+    stream_id: Name
+    """The stream that it is about."""
 
 
 class NoArgs(StrictModel):
@@ -161,7 +166,21 @@ class ResumeStream(BaseCommand):
     args: NoArgs = NoArgs()
 
 
-AnyCommand = (
+class ReloadArgs(StrictModel):
+    """Who wins where the file and a command have changed the same."""
+
+    force: bool = False
+    """The file wins. Otherwise such a conflict is named, and nothing is applied."""
+
+
+class Reload(_Issued):
+    """Read the configuration file again, and apply what differs of its streams."""
+
+    command: Literal["reload"] = "reload"
+    args: ReloadArgs = ReloadArgs()
+
+
+StreamCommand = (
     AddStream
     | ChangeStream
     | RemoveStream
@@ -173,6 +192,7 @@ AnyCommand = (
     | PauseStream
     | ResumeStream
 )
+AnyCommand = StreamCommand | Reload
 Command = Annotated[AnyCommand, Field(discriminator="command")]
 COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Command)
 
@@ -199,6 +219,8 @@ class CommandErrorType(StrEnum):
     """A stream of that name runs already."""
     STREAM_LIMIT = "stream_limit"
     """There are as many streams as the configuration allows."""
+    CONFLICT = "conflict"
+    """A command and the configuration file have changed the same field."""
     ID_TAKEN = "id_taken"
     """Another command has had this ``command_id``."""
     BUSY = "busy"

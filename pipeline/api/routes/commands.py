@@ -29,13 +29,14 @@ MAX_BODY_BYTES = 1024 * 1024
 TIMEOUT_S = 10.0
 """A command waits for the turn that is under way, and for the disk."""
 # They name hosts, files and programs that the engine is to open.
-_FOR_ADMINS = frozenset({"add_stream", "change_stream", "remove_stream"})
+_FOR_ADMINS = frozenset({"add_stream", "change_stream", "remove_stream", "reload"})
 _SET_HERE = ("issued_by", "issued_at")
 _REF = "#/components/schemas/{model}"
 _STATUS: dict[str, int] = {
     CommandErrorType.UNKNOWN_STREAM: 404,
     CommandErrorType.UNKNOWN_CONCEPT: 404,
     CommandErrorType.STREAM_EXISTS: 409,
+    CommandErrorType.CONFLICT: 409,
     CommandErrorType.ID_TAKEN: 409,
     CommandErrorType.BUSY: 429,
     CommandErrorType.STOPPED: 503,
@@ -54,7 +55,10 @@ class PendingAnswer(ApiModel):
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     202: {"model": PendingAnswer, "description": "Not carried out within 10 s; it may still be."},
     404: {"model": ErrorAnswer, "description": "There is no such stream, or concept."},
-    409: {"model": ErrorAnswer, "description": "The stream is there, or the id was used before."},
+    409: {
+        "model": ErrorAnswer,
+        "description": "The stream is there, the id was used, or the file differs.",
+    },
     413: {"model": ErrorAnswer, "description": "The body is larger than 1 MiB."},
     415: {"model": ErrorAnswer, "description": "The body is not JSON."},
     503: {"model": ErrorAnswer, "description": "The run has not begun yet, or has ended."},

@@ -18,11 +18,12 @@ ARGS = {
     "set_rules": {"rules": [{"type": "appear", "name": "seen"}]},
     "set_zones": {"zones": [ZONE]},
 }
-FOR_ADMINS = {"add_stream", "change_stream", "remove_stream"}
+FOR_ADMINS = {"add_stream", "change_stream", "remove_stream", "reload"}
 
 
 def body_of(name="set_zones", **fields):
-    return {"command": name, "stream_id": "cam", "args": ARGS.get(name, {}), **fields}
+    about = {} if name == "reload" else {"stream_id": "cam"}
+    return {"command": name, "args": ARGS.get(name, {}), **about, **fields}
 
 
 def post(api, body, *, role="operator", **fields):

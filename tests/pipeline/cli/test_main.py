@@ -208,7 +208,7 @@ def _without_nohup():
 
 
 @pytest.mark.usefixtures("_without_nohup")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_run_in_order(tmp_path, number):
     path = write_config(tmp_path, seconds=600)
     # A shell without job control lets what it starts behind & ignore SIGINT.
@@ -233,12 +233,38 @@ def test_a_signal_ends_a_run_in_order(tmp_path, number):
 
 
 @pytest.mark.usefixtures("_without_nohup")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_hangup_has_the_file_read_again(tmp_path):
+    path = write_config(tmp_path, seconds=600)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", str(path), "--json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    with running:
+        assert any("connected" in line for line in running.stderr)
+        path.write_text(path.read_text().replace("concepts: [deer", "concepts: [cow, deer"))
+        running.send_signal(signal.SIGHUP)
+        assert any("reload by SIGHUP: done" in line for line in running.stderr)
+        running.terminate()
+        running.stderr.read()
+    assert running.returncode == 0
+    concepts = [
+        set(json.loads(line)["presence"])
+        for line in (tmp_path / "out" / "masklets.jsonl").read_text().splitlines()
+    ]
+    assert "cow" in concepts[-1] - concepts[0]
+
+
+@pytest.mark.usefixtures("_without_nohup")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_start_is_one_line_and_a_code(tmp_path, number):
     path = write_config(tmp_path, seconds=600)
     script = (
         "import os, sys, pipeline.api.running as app\n"
-        f"app.open_app = lambda *_: os.kill(os.getpid(), {int(number)})\n"
+        f"app.open_app = lambda *_, **__: os.kill(os.getpid(), {int(number)})\n"
         "from pipeline.cli.main import main\n"
         f"sys.argv = ['maskstream', 'run', {str(path)!r}, '--json']\n"
         "main()\n"

@@ -2,7 +2,13 @@
 
 from itertools import count
 
-from pipeline.records.command import AddStream, ChangeStream, RemoveStream, parse_command
+from pipeline.records.command import (
+    AddStream,
+    ChangeStream,
+    Reload,
+    RemoveStream,
+    parse_command,
+)
 
 _NUMBERS = count(1)
 ISSUED = {"issued_by": "ann", "issued_at": "2026-11-29T12:00:00Z"}
@@ -35,3 +41,7 @@ def change(config):
 
 def remove(stream_id):
     return RemoveStream(**_issued(stream_id))
+
+
+def reload(**args):
+    return Reload(command_id=f"c-{next(_NUMBERS)}", args=args, **ISSUED)

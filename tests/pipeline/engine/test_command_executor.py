@@ -233,7 +233,7 @@ def test_a_conflict_with_the_changed_file_is_named(kept, caplog):
     scripts = {"a": [*make_walk(6, stream_id="a"), Pause(600)]}
     execute_at(kept("a"), scripts, 6, command("set_rules", "a", rules=[SEEN]))
     execute_at(kept("a", rules=[]), scripts, 6)
-    assert "rules was changed by ann at 2026-11-29T12:00:00" in caplog.text
+    assert "rules of stream 'a' was changed by ann at 2026-11-29T12:00:00" in caplog.text
 
 
 def test_a_change_that_cannot_be_written_holds_and_says_so(kept, tmp_path):

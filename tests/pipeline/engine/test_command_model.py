@@ -18,7 +18,8 @@ from hypothesis.stateful import (
 )
 
 from connectors.memory import MemorySink, MemorySource, Pause
-from tests.pipeline.engine.commands import add, command, remove
+from pipeline.records.command import Reload
+from tests.pipeline.engine.commands import add, command, reload, remove
 from tests.pipeline.engine.runs import CAMERA, RULES, ZONES, make_app, make_config
 from tests.pipeline.fakes import BlobTracker, make_frame
 
@@ -61,7 +62,9 @@ class Commands(RuleBasedStateMachine):
 
         self.tracker = BlobTracker()
         config = self.config_of("a", "b")
-        app = make_app(config, sink=MemorySink(), build=build, tracker=self.tracker)
+        app = make_app(
+            config, sink=MemorySink(), build=build, tracker=self.tracker, load=lambda: config
+        )
         self.engine, self.turns = app.engine, app.engine.iterate()
         next(self.turns)
 
@@ -74,7 +77,7 @@ class Commands(RuleBasedStateMachine):
         answer = future.result()
         assert answer.ok is ok, answer
         self.last = made, answer
-        return self.model.get(made.stream_id) if ok else None
+        return self.model.get(made.stream_id) if ok and not isinstance(made, Reload) else None
 
     @rule(stream_id=STREAMS)
     def add_stream(self, stream_id):
@@ -146,6 +149,10 @@ class Commands(RuleBasedStateMachine):
             made, answer = self.last
             self.execute(made, ok=answer.ok)
             assert self.last == (made, answer)
+
+    @rule()
+    def reload_the_same_file(self):
+        self.execute(reload(), ok=True)
 
     @rule()
     def restart(self):

@@ -10,7 +10,7 @@ from pipeline.records.command import (
     command_error,
     parse_command,
 )
-from tests.pipeline.engine.commands import ISSUED, command
+from tests.pipeline.engine.commands import ISSUED, command, reload
 
 HEAD = {"command_id": "c", "stream_id": "cam", **ISSUED}
 CAMERA = {"type": "rtsp", "url": "rtsp://gate.example/1"}
@@ -27,6 +27,7 @@ def refusal_of(body):
     [
         command("add_stream", source=CAMERA, concepts=["deer"]),
         command("change_stream", source=CAMERA, concepts=["deer"]),
+        reload(force=True),
         *(command(name) for name in ("remove_stream", "pause_stream", "resume_stream")),
         command("set_rules", rules=[{"type": "appear", "name": "seen"}]),
         command("set_zones", zones=[{"name": "z", "polygon": [(0, 0), (1, 0), (1, 1)]}]),
