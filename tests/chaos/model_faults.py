@@ -31,13 +31,19 @@ _WAIT_S = 120.0
 _START = Limits(recovery_s=60.0)
 
 
-def _car(x: float, height: float) -> Actor:
+# A scene of which the model tells all three cars whenever it begins to look: of the same car three
+# times in one row it finds but two on most pictures, and nothing is learnt of what is kept.
+_SEED = 6
+_CARS = ((0.18, 0.16, 0.05), (0.48, 0.24, 0.35), (0.82, 0.2, 0.6))
+
+
+def _car(x: float, height: float, nearness: float) -> Actor:
     return Actor(
         concept="car",
         start_x=x,
         start_s=0.0,
         velocity=0.0,
-        nearness=0.25,
+        nearness=nearness,
         height=height,
         steps_per_s=0.0,
     )
@@ -57,13 +63,13 @@ def write_car_park(path: Path) -> Path:
         steps_per_s=1.5,
     )
     config = WorldConfig(
-        seed=3,
+        seed=_SEED,
         width=640,
         height=360,
         fps=_FPS,
         duration_s=_WALK_S,
         night_probability=0.0,
-        cast=(_car(0.2, 0.2), _car(0.5, 0.22), _car(0.8, 0.21), person),
+        cast=(*(_car(*place) for place in _CARS), person),
         props=(),
     )
     world = World(config)
