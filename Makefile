@@ -113,7 +113,7 @@ mutants: setup-dev ## Share of 400 small faults in the middle of the code that t
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev-full]'
 	@$(BIN)/python -m tests.benchmarks.mutants $(ARGS)
 
-chaos: setup-dev system-packages ## What faults of cameras, brokers and workers cost, with KILLS=20, into configs/guarantees.md (40 minutes)
+chaos: setup-dev system-packages ## What faults of cameras, brokers and workers cost, with KILLS=20, into configs/guarantees.md (25 minutes)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev-full]'
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 
