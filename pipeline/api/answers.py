@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+Flag = Literal["true", "false"]
+"""A query parameter that is on or off; as a ``bool`` it would take ``0``, ``no`` and ``off`` too,
+which the document of the API cannot say."""
 _TYPES = {
     401: "unauthorized",
     403: "forbidden",

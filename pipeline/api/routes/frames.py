@@ -5,7 +5,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from pipeline.api.answers import ERRORS, UNKNOWN, ErrorAnswer, RefusedError, unknown_stream
+from pipeline.api.answers import ERRORS, UNKNOWN, ErrorAnswer, Flag, RefusedError, unknown_stream
 from pipeline.api.backend import Served
 from pipeline.api.guard import AS_VIEWER
 from pipeline.api.pictures import PictureDesk, tag_of
@@ -30,7 +30,7 @@ async def get_frame(
     request: Request,
     backend: Served,
     stream_id: str,
-    masks: Annotated[bool, Query(description="Draw masks, names and events on it.")] = False,  # noqa: FBT002 - a query
+    masks: Annotated[Flag, Query(description="Draw masks, names and events on it.")] = "false",
     if_none_match: Annotated[str | None, Header(description="ETag that the client has.")] = None,
 ) -> Response:
     """Return the newest frame of a stream as JPEG."""
@@ -40,7 +40,8 @@ async def get_frame(
     scene = live[stream_id].scene
     if scene is None:
         raise RefusedError(404, f"no frame of {stream_id!r} yet", headers={"Retry-After": "1"})
-    tag = f'"{tag_of(scene)}{"-masks" if masks else ""}"'
+    with_masks = masks == "true"
+    tag = f'"{tag_of(scene)}{"-masks" if with_masks else ""}"'
     headers = {
         "ETag": tag,
         "Cache-Control": "no-cache",
@@ -49,5 +50,5 @@ async def get_frame(
     if if_none_match == tag:
         return Response(status_code=304, headers=headers)
     desk = cast("PictureDesk", request.app.state.pictures)
-    jpeg = await desk.draw(scene, with_masks=masks)
+    jpeg = await desk.draw(scene, with_masks=with_masks)
     return Response(jpeg, headers=headers, media_type="image/jpeg")

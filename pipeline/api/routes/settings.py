@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Query
 
 from connectors.errors import redact_url
-from pipeline.api.answers import ERRORS, UNKNOWN, ApiModel, unknown_stream
+from pipeline.api.answers import ERRORS, UNKNOWN, ApiModel, Flag, unknown_stream
 from pipeline.api.backend import Backend, Served
 from pipeline.api.guard import AS_OPERATOR, AS_VIEWER
 from pipeline.api.routes.streams import config_of
@@ -174,13 +174,13 @@ async def list_sinks(backend: Served) -> SinksAnswer:
 @router.get("/v1/config", dependencies=AS_OPERATOR)
 async def get_config(
     backend: Served,
-    origin: Annotated[bool, Query(description="Say what commands have changed of it.")] = False,  # noqa: FBT002 - a query
+    origin: Annotated[Flag, Query(description="Say what commands have changed of it.")] = "false",
 ) -> ConfigAnswer:
     """Return the configuration as it holds now. Secrets are hidden."""
     changes, fields = backend.changes, backend.config.model_dump(mode="json")
     return ConfigAnswer(
         config={name: _without_secrets(value) for name, value in fields.items()},
-        origin=tuple(map(_origin_of, changes)) if origin else None,
+        origin=tuple(map(_origin_of, changes)) if origin == "true" else None,
     )
 
 

@@ -150,7 +150,9 @@ def test_a_frame_that_a_client_has_is_not_sent_again(client, api):
     first = client.get("/v1/frames/cam")
     same = client.get("/v1/frames/cam", headers={"If-None-Match": first.headers["etag"]})
     assert (same.status_code, same.content) == (304, b"")
-    drawn = client.get("/v1/frames/cam?masks=1", headers={"If-None-Match": first.headers["etag"]})
+    drawn = client.get(
+        "/v1/frames/cam?masks=true", headers={"If-None-Match": first.headers["etag"]}
+    )
     assert drawn.status_code == 200
     api.backend.live.show(make_scene(8))
     newer = client.get("/v1/frames/cam", headers={"If-None-Match": first.headers["etag"]})

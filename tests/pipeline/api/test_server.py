@@ -60,7 +60,7 @@ def test_a_stop_waits_for_no_viewer():
     num_threads = threading.active_count()
     with serving() as (server, _):
         viewers = [ask(f"{server.url}/v1/events") for _ in range(3)]
-        ask(f"{server.url}/v1/frames/cam?masks=1").close()
+        ask(f"{server.url}/v1/frames/cam?masks=true").close()
     for viewer in viewers:
         viewer.close()
     wait_until(lambda: threading.active_count() == num_threads)
