@@ -204,9 +204,10 @@ def translate_sink_error(
 def _describe(error: Exception) -> str:
     if isinstance(error, ConnectorError):
         return error.reason
-    if isinstance(error, k.FencedInstanceIdError):
-        return "another member has taken its group_instance_id"
     if isinstance(error, OSError):
         return (error.strerror or str(error)).lower()
+    name = type(error).__name__
+    if isinstance(error, k.FencedInstanceIdError):
+        name = "another member has taken its group_instance_id"
     text = ": ".join(str(part) for part in error.args if part)
-    return f"{type(error).__name__}{f': {text}' if text else ''}"
+    return f"{name}{f': {text}' if text else ''}"

@@ -25,6 +25,7 @@ from connectors.frame import Frame
 from connectors.world.wide.scene import WideConfig, WideWorld
 from models.build import build_sam3
 from models.catalogue import sam3_network
+from models.protocols import Concept
 from models.sam2.memory_bank import MemoryBank
 from models.sam3.tracking.masklet import Masklet
 from models.sam3.tracking.saved import SavedSam3Stream, TensorLayout
@@ -205,7 +206,7 @@ def make_tracker_stream(num_objects: int) -> TrackerStream:
         masklets.append(
             Masklet(
                 masklet_id=number,
-                concept=0,
+                concept_id="deer",
                 bank=bank,
                 score=0.9,
                 first_seen_s=0.0,
@@ -214,9 +215,10 @@ def make_tracker_stream(num_objects: int) -> TrackerStream:
                 last_conditioned_s=1.0,
             )
         )
+    deer = Concept(concept_id="deer", phrase="deer", name="deer")
     return TrackerStream(
         stream_id="cam",
-        concepts=(SearchedConcept(name="deer", concept_id="deer", text=None, has_phrase=True),),
+        concepts=(SearchedConcept(concept=deer, text=None, has_phrase=True),),
         masklets=masklets,
         next_id=num_objects + 1,
         frame_index=num_frames - 1,
