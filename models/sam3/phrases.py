@@ -15,6 +15,11 @@ VISUAL_PHRASE = "visual"
 _Key = tuple[torch.device, torch.dtype, tuple[int, ...]]
 
 
+def plain_phrase(phrase: str) -> str:
+    """Return what the model reads of a phrase: phrases with the same are one."""
+    return " ".join(phrase.lower().split())
+
+
 class PhraseEncoder:
     """Text encoder with a memory, to be shared by all that ask one model.
 

@@ -31,7 +31,7 @@ from models.sam3.exemplar_matching import with_first_box
 from models.sam3.masks import to_images
 from models.sam3.network.model import Sam3, preprocess
 from models.sam3.network.text import TextFeatures
-from models.sam3.phrases import VISUAL_PHRASE, PhraseEncoder
+from models.sam3.phrases import VISUAL_PHRASE, PhraseEncoder, plain_phrase
 from models.sam3.prompts import Exemplar, check_exemplars, pack_exemplars
 from models.sam3.tokenizer import Tokenizer
 from models.sam3.tracking.device_errors import device_errors
@@ -369,7 +369,9 @@ class Sam3Session:
     def _concept_of(self, stream_id: str, concept: str) -> SearchedConcept:
         concepts = self._open(stream_id).concepts
         for searched in concepts:
-            if _plain(searched.concept.phrase) == _plain(check_text("concept", concept)):
+            if plain_phrase(searched.concept.phrase) == plain_phrase(
+                check_text("concept", concept)
+            ):
                 return searched
         phrases = [searched.concept.phrase for searched in concepts]
         raise ValueError(f"stream {stream_id!r} has no concept {concept!r}; it has {phrases!r}")
@@ -479,7 +481,3 @@ class Sam3Session:
                 )
             )
         return features, tracked
-
-
-def _plain(phrase: str) -> str:
-    return " ".join(phrase.lower().split())

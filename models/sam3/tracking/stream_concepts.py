@@ -6,7 +6,7 @@ from dataclasses import replace
 from models.common.checks import check_sequence, check_text
 from models.common.concept_ids import to_concept_id
 from models.protocols import Concept, ConceptQuery, to_concepts
-from models.sam3.phrases import PhraseEncoder
+from models.sam3.phrases import PhraseEncoder, plain_phrase
 from models.sam3.prompts import phrase_of, read_query
 from models.sam3.tracking.stream import SearchedConcept, Stream
 
@@ -97,7 +97,7 @@ def _check(stream_id: str, concept: Concept, others: Sequence[Concept]) -> None:
         if not value.strip():
             raise ValueError(f"{field} is {value!r}; accepted: text that is not blank")
         taken = [str(getattr(other, field)) for other in others]
-        if _plain(value) in map(_plain, taken):
+        if plain_phrase(value) in map(plain_phrase, taken):
             raise ValueError(
                 f"stream {stream_id!r} has a concept of {field} {value!r} already; "
                 f"accepted: another than {taken!r}"
@@ -107,8 +107,3 @@ def _check(stream_id: str, concept: Concept, others: Sequence[Concept]) -> None:
             f"concept_id is {concept.concept_id!r}; accepted: small letters, digits and hyphens, "
             f"such as {to_concept_id(concept.concept_id)!r}"
         )
-
-
-def _plain(phrase: str) -> str:
-    """Return what the model reads of a phrase."""
-    return " ".join(phrase.lower().split())

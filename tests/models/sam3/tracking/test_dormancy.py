@@ -5,25 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connectors.world.scene import World, WorldConfig
-from models.build import build_sam3
 from models.catalogue import MODELS
 from models.protocols import FrameInput
 from models.sam3.tracking.session import Sam3Session
+from tests.models.sam3.tracking.worlds import world_frames
 
 NANO = MODELS["sam3-nano"].session
 LIFE = replace(NANO.life, expiry_s=30.0, dormant_s=1.0)
 
 
 @pytest.fixture(scope="module")
-def nano():
-    return build_sam3("sam3-nano", checkpoint=None, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def frames():
-    world = World(WorldConfig(seed=12, min_objects=3, width=200, height=150))
-    return [world.render(40 + k).pixels for k in range(3)]
+    return [one.pixels for one in world_frames(3)]
 
 
 @pytest.fixture

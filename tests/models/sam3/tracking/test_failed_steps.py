@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from connectors.world.scene import World, WorldConfig
-from models.build import build_sam3
 from models.catalogue import MODELS
 from models.common.concurrent_parts import ConcurrentParts
 from models.common.masks import CropMask
@@ -71,11 +70,6 @@ def broken(session, stage, error=None):
 def exemplar_of(mask):
     x, y, width, height = mask.bbox
     return ExemplarBox(box_xyxy=(x, y, x + width, y + height))
-
-
-@pytest.fixture(scope="module")
-def nano():
-    return build_sam3("sam3-nano", checkpoint=None, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.world.scene import World, WorldConfig
-from models.build import build_sam3
 from models.catalogue import MODELS
 from models.common.masks import CropMask
 from models.protocols import (
@@ -24,20 +22,15 @@ from models.protocols import (
     View,
 )
 from models.sam3.tracking.session import Sam3Session
+from tests.models.sam3.tracking.worlds import world_frames
 
 CONCEPTS = ["cow", "bus", "deer"]
 OPTIONS = replace(MODELS["sam3-nano"].session, keep_exemplars=True)
 
 
 @pytest.fixture(scope="module")
-def nano():
-    return build_sam3("sam3-nano", checkpoint=None, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def frames():
-    world = World(WorldConfig(seed=12, min_objects=3, width=200, height=150))
-    return [world.render(40 + k).pixels for k in range(60)]
+    return [one.pixels for one in world_frames(60)]
 
 
 class Clip:
@@ -93,8 +86,7 @@ def test_with_all_tensors_what_follows_is_equal_to_the_bit(nano, frames):
 
 @pytest.mark.slow
 def test_sixty_frames_of_births_deaths_and_hidings_are_equal_to_the_bit(nano):
-    world = World(WorldConfig(seed=12, min_objects=3, width=200, height=150))
-    pictures = [world.render(20 + k).pixels for k in range(80)]
+    pictures = [one.pixels for one in world_frames(80, first=20)]
     for k in (23, 24, 70):
         pictures[k] = np.full_like(pictures[k], 60)
     options = replace(OPTIONS, life=replace(OPTIONS.life, expiry_s=1.0))

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from connectors.world.scene import World, WorldConfig
-from models.build import build_sam3
 from models.catalogue import MODELS, sam3_network
 from models.common.masks import CropMask
 from models.protocols import ConceptQuery, ExemplarBox, ExemplarPoint, FrameInput
@@ -17,6 +15,7 @@ from models.sam3.network.model import preprocess
 from models.sam3.prompts import pack_exemplars
 from models.sam3.tracking.options import SessionOptions
 from models.sam3.tracking.session import Sam3Session
+from tests.models.sam3.tracking.worlds import world_frames
 
 NANO, NANO_SIDE = MODELS["sam3-nano"].session, sam3_network("sam3-nano").vision.image_size
 # Equal prompts agree to 1e-5. Of a foreign noun the model is not sure before it is shown what is
@@ -25,14 +24,8 @@ CHANGED, FOREIGN = 0.05, "zebra"
 
 
 @pytest.fixture(scope="module")
-def nano():
-    return build_sam3("sam3-nano", checkpoint=None, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def frames():
-    world = World(WorldConfig(seed=12, min_objects=3, width=200, height=150))
-    return [world.render(40 + k) for k in range(12)]
+    return world_frames(12)
 
 
 def make_session(nano, options=NANO, **changes):

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from connectors.world.scene import World, WorldConfig
-from models.build import build_sam3
 from models.catalogue import MODELS
 from models.common.masks import CropMask
 from models.protocols import (
@@ -21,20 +20,15 @@ from models.protocols import (
     StreamMemory,
 )
 from models.sam3.tracking.session import Sam3Session
+from tests.models.sam3.tracking.worlds import world_frames
 
 NANO = MODELS["sam3-nano"].session
 CONCEPTS = ["cow", "bus", "deer"]
 
 
 @pytest.fixture(scope="module")
-def nano():
-    return build_sam3("sam3-nano", checkpoint=None, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def frames():
-    world = World(WorldConfig(seed=12, min_objects=3, width=200, height=150))
-    return [world.render(40 + k).pixels for k in range(10)]
+    return [one.pixels for one in world_frames(10)]
 
 
 class Clips:

@@ -3,23 +3,16 @@
 import numpy as np
 import pytest
 
-from connectors.world.scene import World, WorldConfig
-from models.build import build_sam3
 from models.protocols import FrameInput
 from models.sam2.promptable import PromptableTracker
 from models.sam2.video import VideoSession
 from models.sam3.tracking.session import Sam3Session
-
-
-@pytest.fixture(scope="module")
-def nano():
-    return build_sam3("sam3-nano", checkpoint=None, device="cpu")
+from tests.models.sam3.tracking.worlds import world_frames
 
 
 @pytest.fixture(scope="module")
 def frames():
-    world = World(WorldConfig(seed=12, min_objects=3, width=200, height=150))
-    return [world.render(40 + k) for k in range(6)]
+    return world_frames(6)
 
 
 def test_an_object_is_followed_by_sam3s_tracker(nano, frames):
